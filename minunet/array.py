@@ -1,0 +1,33 @@
+"""Which library an array belongs to: the array's type *is* the device.
+
+Ops are written once, against ``xp``, and run on NumPy and CuPy arrays alike::
+
+    xp = get_array_module(x)
+    y = xp.maximum(x, 0)
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: nothing here asks which
+
+
+def get_array_module(*arrays: Array) -> ModuleType:
+    """Return ``cupy`` if any of the arrays lives on the GPU, else ``numpy``.
+
+    CuPy is never imported here: if it has not been imported yet, no array can be one of its.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
+        return cupy
+    return np
+
+
+def to_numpy(a: Array) -> np.ndarray:
+    """Copy an array to the host; a NumPy array is returned as it is."""
+    return a.get() if hasattr(a, "get") else np.asarray(a)

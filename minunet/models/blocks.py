@@ -1,0 +1,72 @@
+"""What a U-Net is made of beside plain layers: the double convolution, the up-step and the joint of a skip."""
+
+from __future__ import annotations
+
+from math import gcd
+import numpy as np
+
+from .. import ops
+from ..nn import (
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    GroupNorm,
+    Module,
+    ReLU,
+    Sequential,
+    UpsampleBilinear,
+    UpsampleNearest,
+)
+
+
+def double_conv(
+    in_channels: int, mid_channels: int, out_channels: int, norm: str | None = "batch", bias: bool = False,
+    padding: str = "same", dropout: float = 0.0, rng: np.random.Generator | None = None,
+) -> Sequential:  # fmt: skip
+    """Twice a 3x3 convolution, a norm (if any) and a ReLU; a dropout at the end (if any)."""
+    layers: dict[str, Module] = {}
+    for n, (i, o) in enumerate([(in_channels, mid_channels), (mid_channels, out_channels)], 1):
+        layers[f"conv{n}"] = Conv2d(i, o, bias=bias, padding=padding, rng=rng)
+        if norm == "batch":
+            layers[f"norm{n}"] = BatchNorm2d(o)
+        elif norm == "group":
+            layers[f"norm{n}"] = GroupNorm(o, groups=gcd(o, 8))
+        layers[f"relu{n}"] = ReLU()
+    if dropout:
+        layers["dropout"] = Dropout(dropout)
+    return Sequential(**layers)
+
+
+def up_step(kind: str, in_channels: int, rng: np.random.Generator | None = None) -> tuple[Module, int]:
+    """A module that doubles rows and columns, and the channels it gives: half of them by "transpose", else all."""
+    if kind == "transpose":
+        return ConvTranspose2d(in_channels, in_channels // 2, rng=rng), in_channels // 2
+    return {"bilinear": UpsampleBilinear, "nearest": UpsampleNearest}[kind](), in_channels
+
+
+class Join(Module):
+    """The joint of a skip connection: bring (skip, up) to one size and concatenate them, the skip first.
+
+    With "same" padding the map from below is at most a pixel smaller than the skip (a pool drops an odd row), and gets
+    zeros; with "valid" the skip is larger by what the convolutions below have eaten, and is cropped to its middle.
+    """
+
+    def forward(self, x, train=True, rng=None, keep=True):
+        skip, up = x
+        lack = [s - u for s, u in zip(skip.shape[1:3], up.shape[1:3])]
+        margins = tuple((n // 2, n - n // 2) for n in lack)
+        pads = max(lack) <= 1
+        if pads:
+            up, fit = ops.pad(up, margins)
+        else:
+            skip, fit = ops.crop(skip, margins)
+        y, split = ops.concat([skip, up])
+        return y, (pads, fit, split) if keep else None
+
+    def backward(self, dy, cache):
+        pads, fit, split = cache
+        dskip, dup = ops.concat_backward(dy, split)
+        if pads:
+            return dskip, ops.pad_backward(dup, fit)
+        return ops.crop_backward(dskip, fit), dup

@@ -1,0 +1,85 @@
+"""The book: every layer's mathematics as a pure forward/backward pair.
+
+One contract for all::
+
+    y, cache = op(x, ...)            # a cache is a plain tuple with the smallest thing that the backward needs
+    dx, ...  = op_backward(dy, cache)
+
+Inputs and dy are never modified; every op runs in the dtype of its inputs, on NumPy and CuPy arrays alike.
+
+Layout: images and feature maps are NHWC (image, row, column, channel), filters HWIO (row, column, input channel, output
+channel), labels (N, H, W) integers: the convention of JAX and Keras. Names: arrays lower case (x w b y, gradients dx dw db
+dy), sizes upper case (N H W C, K output channels, KH KW).
+"""
+
+from .activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+)
+from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from .dropout import dropout, dropout_backward
+from .loss import (
+    bce_with_logits,
+    bce_with_logits_backward,
+    class_probabilities,
+    focal,
+    focal_backward,
+    soft_dice,
+    soft_dice_backward,
+    softmax_cross_entropy,
+    softmax_cross_entropy_backward,
+)
+from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
+from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .resample import upsample_bilinear, upsample_bilinear_backward, upsample_nearest, upsample_nearest_backward
+from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "bce_with_logits",
+    "bce_with_logits_backward",
+    "class_probabilities",
+    "concat",
+    "concat_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "crop",
+    "crop_backward",
+    "dropout",
+    "dropout_backward",
+    "focal",
+    "focal_backward",
+    "group_norm",
+    "group_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "pad",
+    "pad_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "soft_dice",
+    "soft_dice_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "upsample_bilinear",
+    "upsample_bilinear_backward",
+    "upsample_nearest",
+    "upsample_nearest_backward",
+]

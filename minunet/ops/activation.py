@@ -1,0 +1,68 @@
+"""Activations: ReLU, leaky ReLU, sigmoid, softmax.
+
+Elementwise functions have a diagonal Jacobian: dx = f'(x) * dy. ReLU needs only the sign of x, one byte a value; the
+sigmoid only its output, since s' = s (1 - s). Softmax couples the K channels of a pixel: with p_k = exp(x_k) / sum exp(x_j),
+
+    d p_j / d x_k = p_j ([j = k] - p_k)        so        dx_k = p_k (dy_k - sum_j dy_j p_j).
+
+At a kink (x = 0) any value between the one-sided slopes is a subgradient; here it is the one for x < 0.
+"""
+
+from __future__ import annotations
+
+from ..array import Array, get_array_module
+from ..kernels import accelerated
+
+
+@accelerated
+def relu(x: Array) -> tuple[Array, tuple]:
+    """max(x, 0), for an array of any shape; the cache is the mask x > 0."""
+    mask = x > 0
+    return get_array_module(x).maximum(x, 0), (mask,)
+
+
+@accelerated
+def relu_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `relu`: dy where x was positive."""
+    (mask,) = cache
+    return dy * mask
+
+
+def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
+    """x where positive, slope * x elsewhere; the cache is the mask x > 0 and the slope."""
+    mask = x > 0
+    return get_array_module(x).where(mask, x, slope * x), (mask, slope)
+
+
+def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `leaky_relu`: dy where x was positive, slope * dy elsewhere."""
+    mask, slope = cache
+    return get_array_module(dy).where(mask, dy, slope * dy)
+
+
+def sigmoid(x: Array) -> tuple[Array, tuple]:
+    """1 / (1 + exp(-x)), computed so that nothing overflows; the cache is the output."""
+    xp = get_array_module(x)
+    e = xp.exp(-xp.abs(x))
+    y = xp.where(x >= 0, 1, e) / (1 + e)
+    return y, (y,)
+
+
+def sigmoid_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `sigmoid`: dy * y * (1 - y)."""
+    (y,) = cache
+    return dy * y * (1 - y)
+
+
+def softmax(x: Array) -> tuple[Array, tuple]:
+    """Softmax over the last axis (channels), shifted by the maximum; the cache is the output."""
+    xp = get_array_module(x)
+    e = xp.exp(x - x.max(-1, keepdims=True))
+    y = e / e.sum(-1, keepdims=True)
+    return y, (y,)
+
+
+def softmax_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `softmax`: y * (dy - sum over channels of dy * y)."""
+    (y,) = cache
+    return y * (dy - (dy * y).sum(-1, keepdims=True))

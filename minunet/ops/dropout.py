@@ -1,0 +1,46 @@
+"""Dropout: while training, every value is zeroed with probability `rate`.
+
+The survivors are divided by 1 - rate, so that the expectation stays what it was and inference needs no dropout at all.
+For a drawn mask this is a linear map with a diagonal matrix; its gradient is the same map.
+
+Source: Srivastava et al., "Dropout", JMLR 15 (2014), in the "inverted" form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..array import Array, get_array_module
+
+
+def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, tuple]:
+    """Zero values of x at random.
+
+    Parameters
+    ----------
+    x : float array of any shape
+    rate : float in [0, 1)
+        Share of the values that is zeroed.
+    rng : numpy.random.Generator
+        Where the mask is drawn from; on every device the same one, so that the same seed gives the same mask.
+
+    Returns
+    -------
+    y : float array of the shape of x
+    cache : tuple for `dropout_backward`; holds the mask (bool)
+
+    Raises
+    ------
+    ValueError
+        If rate is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate must lie in [0, 1), not {rate}")
+    mask = get_array_module(x).asarray(rng.random(x.shape, np.float32) >= rate)
+    return x * mask / (1 - rate), (mask, rate)
+
+
+def dropout_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `dropout`: the same mask and scale, applied to dy."""
+    mask, rate = cache
+    return dy * mask / (1 - rate)

@@ -1,0 +1,207 @@
+"""Losses of segmentation, from logits: cross-entropy, binary cross-entropy, soft Dice, focal.
+
+All are pairs: ``loss, cache = f(logits, labels, ...)`` with a scalar loss, and ``dlogits = f_backward(dloss, cache)`` with
+a scalar dloss, so that scaling a loss and adding two are one line each.
+
+logits (N, H, W, K) floats; labels (N, H, W) integers 0..K-1. One channel means a sigmoid: its logit z is that of class 1
+against class 0, the softmax of (0, z).
+
+Every pixel has a weight: that of the map `weight` (N, H, W), times its class's in `class_weight` (K,), and 0 where the
+label is `ignore`. Losses are divided by the sum of the weights; if that is 0 the loss is 0, and so are the gradients.
+
+Softmax cross-entropy. L = -log p_t for the true class t. By d log p_t / d z_k = [k = t] - p_k,
+
+    dz_k = p_k - [k = t]                           the difference between what was said and what is true
+
+Binary cross-entropy, t in {0, 1}: L = log(1 + e^z) - t z, dz = sigmoid(z) - t: the same difference.
+
+Focal loss (Lin et al., arXiv:1708.02002): L = -(1 - p_t)^g log p_t, which discounts what is already right. With
+d p_t / d z_k = p_t ([k = t] - p_k),
+
+    dz_k = ([k = t] - p_k) * (g p_t (1 - p_t)^(g-1) log p_t - (1 - p_t)^g)          g = 0 gives the cross-entropy
+
+Soft Dice (Milletari et al., arXiv:1606.04797, with sums instead of squares): per class, over all pixels of the batch,
+with I = sum p*t, U = sum p + sum t and a small s that keeps empty classes finite,
+
+    L = 1 - mean over classes of D,   D = (2 I + s) / (U + s),        dD/dp = (2 t - D) / (U + s)
+
+then through the softmax. With one channel only class 1 counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..array import Array, get_array_module
+from ..kernels import accelerated
+from .activation import sigmoid, softmax, softmax_backward
+
+
+@accelerated
+def softmax_cross_entropy(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
+) -> tuple[Any, tuple]:
+    """Weighted mean over the pixels of -log p(true class).
+
+    Parameters
+    ----------
+    logits : (N, H, W, K) float array, K >= 2
+    labels : (N, H, W) integer array
+        Classes 0..K-1, or `ignore`.
+    weight : (N, H, W) float array, optional
+        A weight for every pixel, such as the paper's weight map.
+    class_weight : (K,) sequence of floats, optional
+        A weight for every class.
+    ignore : int
+        Pixels with this label count nothing.
+
+    Returns
+    -------
+    loss : scalar of the dtype of logits
+    cache : tuple for `softmax_cross_entropy_backward`
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or a label is no class.
+    """
+    xp = get_array_module(logits)
+    share = pixel_shares(logits, labels, weight, class_weight, ignore)
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+    true = one_hot(labels, logits)
+    loss = -(share * (log_p * true).sum(-1)).sum()
+    return loss, (xp.exp(log_p), labels, share)
+
+
+@accelerated
+def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
+    """Gradient of `softmax_cross_entropy`: share * (p - true), times the scalar dloss."""
+    p, labels, share = cache
+    return dloss * share[..., None] * (p - one_hot(labels, p))
+
+
+def bce_with_logits(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
+) -> tuple[Any, tuple]:
+    """Binary cross-entropy of one logit a pixel, (N, H, W, 1), against labels 0 and 1; else as `softmax_cross_entropy`."""
+    xp = get_array_module(logits)
+    share = pixel_shares(logits, labels, weight, class_weight, ignore)
+    z = logits[..., 0]
+    true = (labels == 1).astype(z.dtype)
+    loss = (share * (xp.maximum(z, 0) - z * true + xp.log1p(xp.exp(-xp.abs(z))))).sum()
+    return loss, (z, true, share)
+
+
+def bce_with_logits_backward(dloss: float, cache: tuple) -> Array:
+    """Gradient of `bce_with_logits`: share * (sigmoid(z) - true), times the scalar dloss."""
+    z, true, share = cache
+    p, _ = sigmoid(z)
+    return (dloss * share * (p - true))[..., None]
+
+
+def focal(
+    logits: Array,
+    labels: Array,
+    weight: Array | None = None,
+    class_weight: Array | None = None,
+    ignore: int = -1,
+    gamma: float = 2.0,
+) -> tuple[Any, tuple]:
+    """Focal loss; `gamma` is the exponent of the discount, the rest as in `softmax_cross_entropy`, one channel too."""
+    xp = get_array_module(logits)
+    share = pixel_shares(logits, labels, weight, class_weight, ignore)
+    p = class_probabilities(logits)
+    true = one_hot(labels, p)
+    p_true = xp.maximum((p * true).sum(-1), xp.finfo(p.dtype).tiny)
+    loss = -(share * (1 - p_true) ** gamma * xp.log(p_true)).sum()
+    return loss, (p, p_true, true, share, gamma, logits.shape[-1])
+
+
+def focal_backward(dloss: float, cache: tuple) -> Array:
+    """Gradient of `focal`, see above, times the scalar dloss."""
+    p, p_true, true, share, gamma, K = cache
+    xp = get_array_module(p)
+    wrong = 1 - p_true
+    # wrong^(gamma - 1) is infinite where wrong = 0 and gamma < 1; the product it stands in tends to 0 there
+    slope = gamma * p_true * xp.maximum(wrong, xp.finfo(p.dtype).tiny) ** (gamma - 1) * xp.log(p_true) - wrong**gamma
+    dz = (dloss * share * slope)[..., None] * (true - p)
+    return dz if K > 1 else dz[..., 1:]
+
+
+def soft_dice(
+    logits: Array,
+    labels: Array,
+    weight: Array | None = None,
+    class_weight: Array | None = None,
+    ignore: int = -1,
+    smooth: float = 1.0,
+) -> tuple[Any, tuple]:
+    """One minus the mean soft Dice of the classes; `smooth` is s above, the rest as in `softmax_cross_entropy`.
+
+    `weight` weighs the pixels within the sums, `class_weight` the classes in their mean.
+    """
+    xp = get_array_module(logits)
+    check_labels(logits, labels, ignore)
+    p = class_probabilities(logits)
+    seen = (labels != ignore).astype(p.dtype) if weight is None else weight * (labels != ignore)
+    seen = seen[..., None].astype(p.dtype)
+    true = one_hot(labels, p)
+    counts = xp.ones(p.shape[-1], p.dtype) if class_weight is None else xp.asarray(class_weight, p.dtype)
+    if logits.shape[-1] == 1:
+        counts = counts * xp.asarray([0, 1], p.dtype)
+    counts = counts / counts.sum()
+    pixels = (0, 1, 2)
+    union = (seen * (p + true)).sum(pixels) + smooth
+    dice = (2 * (seen * p * true).sum(pixels) + smooth) / union
+    return 1 - (counts * dice).sum(), (p, true, seen, counts, dice, union, logits.shape[-1])
+
+
+def soft_dice_backward(dloss: float, cache: tuple) -> Array:
+    """Gradient of `soft_dice`: -dD/dp for every class, through the softmax, times the scalar dloss."""
+    p, true, seen, counts, dice, union, K = cache
+    dp = -dloss * seen * (2 * true - dice) * (counts / union)
+    dz = softmax_backward(dp, (p,))
+    return dz if K > 1 else dz[..., 1:]
+
+
+# ---- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def check_labels(logits: Array, labels: Array, ignore: int) -> None:
+    """ValueError unless labels (N, H, W) fit logits (N, H, W, K) in shape and values."""
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels have shape {labels.shape}, logits {logits.shape}: the first three must agree")
+    K = max(logits.shape[-1], 2)
+    wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= K))]
+    if wrong.size:
+        raise ValueError(f"label {int(wrong.flat[0])} is neither a class (0 to {K - 1}) nor ignore ({ignore})")
+
+
+def pixel_shares(
+    logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int
+) -> Array:
+    """Every pixel's weight divided by the sum of all: (N, H, W), of the dtype of logits."""
+    xp = get_array_module(logits)
+    check_labels(logits, labels, ignore)
+    share = (labels != ignore).astype(logits.dtype)
+    if weight is not None:
+        share = share * xp.asarray(weight, logits.dtype)
+    if class_weight is not None:
+        share = share * xp.asarray(class_weight, logits.dtype)[xp.where(labels == ignore, 0, labels)]
+    total = share.sum(dtype=xp.float64).astype(logits.dtype)
+    return share / xp.where(total > 0, total, 1)
+
+
+def one_hot(labels: Array, p: Array) -> Array:
+    """(N, H, W) labels as (N, H, W, K) zeros and ones of the dtype of p (N, H, W, K); no one where ignored."""
+    xp = get_array_module(p)
+    return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
+
+
+def class_probabilities(logits: Array) -> Array:
+    """Softmax of the logits; one channel z becomes the two classes' (1 - sigmoid(z), sigmoid(z))."""
+    if logits.shape[-1] > 1:
+        return softmax(logits)[0]
+    xp = get_array_module(logits)
+    return softmax(xp.concatenate([xp.zeros_like(logits), logits], axis=-1))[0]

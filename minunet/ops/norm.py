@@ -1,0 +1,138 @@
+"""Normalisation: batch norm and group norm.
+
+Both standardise x over a set of M values and then scale and shift every channel:
+
+    xhat = (x - mean) * rstd,   rstd = 1 / sqrt(var + eps),        y = gamma * xhat + beta
+
+Batch norm takes the set to be one channel of the whole batch, M = N*H*W; group norm one group of channels of one image,
+M = H*W*C/groups.
+
+The backward. gamma and beta see only sums over what shares them: dbeta = sum dy, dgamma = sum dy * xhat. For x, let
+g = gamma * dy be the gradient of xhat. x_i moves xhat_i directly, and *every* xhat_j through the mean and the variance:
+
+    d xhat_j / d x_i  =  rstd * ( [i = j]  -  1/M  -  xhat_i * xhat_j / M )
+
+(the 1/M is the mean's doing; since sum (x - mean) = 0 the variance's derivative is 2 (x_i - mean) / M, which gives the
+last term). Summing g_j over j:
+
+    dx_i = rstd * ( g_i  -  mean(g)  -  xhat_i * mean(g * xhat) )
+
+So dx has neither a component along the constant vector nor along xhat: shifting or stretching the set changes nothing.
+That is why a check with dy = 1 is blind here: with it, both sides are about 0 whatever the code does.
+
+With given statistics (at inference) mean and rstd are constants: dx = rstd * g.
+
+Sums run in float64 whatever x is: E[x^2] - mean^2 would cancel, and so would a long float32 sum.
+
+Sources: Ioffe and Szegedy, arXiv:1502.03167; Wu and He, arXiv:1803.08494.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..array import Array, get_array_module
+from ..kernels import accelerated
+
+BATCH = (0, 1, 2)  # the axes that one channel of a batch extends over
+
+
+@accelerated
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, tuple, tuple[Array, Array]]:
+    """Standardise every channel over the batch, or with given statistics.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    gamma, beta : (C,) float arrays
+        Scale and shift.
+    mean, var : (C,) float arrays, optional
+        Statistics to use, as at inference; without them those of this batch.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    y : (N, H, W, C) float array
+    cache : tuple for `batch_norm_backward`; holds x itself, not a copy
+    statistics : ((C,), (C,)) float arrays
+        The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
+    """
+    from_batch = mean is None
+    if from_batch:
+        mean, var = _moments(x, BATCH)
+    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
+    y = (x - mean) * (gamma * rstd) + beta
+    return y, (x, gamma, mean, rstd, from_batch), (mean, var)
+
+
+@accelerated
+def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
+    """Gradients of `batch_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
+    x, gamma, mean, rstd, from_batch = cache
+    xhat = (x - mean) * rstd
+    dgamma, dbeta = _sum(dy * xhat, BATCH), _sum(dy, BATCH)
+    dx = dy
+    if from_batch:
+        M = x.size // x.shape[-1]
+        dx = dy - dbeta / M - xhat * (dgamma / M)  # mean(g) and mean(g * xhat), with gamma taken out
+    return dx * (gamma * rstd), dgamma, dbeta
+
+
+def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
+    """Standardise every group of channels of every image.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    gamma, beta : (C,) float arrays
+    groups : int
+        A divisor of C; 1 is layer norm, C instance norm.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    y : (N, H, W, C) float array
+    cache : tuple for `group_norm_backward`
+
+    Raises
+    ------
+    ValueError
+        If groups does not divide C.
+    """
+    N, H, W, C = x.shape
+    if C % groups:
+        raise ValueError(f"{C} channels do not divide into {groups} groups")
+    grouped = x.reshape(N, H * W, groups, C // groups)
+    mean, var = _moments(grouped, (1, 3), keepdims=True)  # (N, 1, groups, 1)
+    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
+    xhat = ((grouped - mean) * rstd).reshape(x.shape)
+    return xhat * gamma + beta, (x, gamma, mean, rstd)
+
+
+def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
+    """Gradients of `group_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
+    x, gamma, mean, rstd = cache
+    N, H, W, C = x.shape
+    grouped = (N, H * W, mean.shape[2], -1)
+    xhat = (x.reshape(grouped) - mean) * rstd
+    g = (dy * gamma).reshape(grouped)
+    M = xhat[0, :, 0].size
+    dx = rstd * (g - _sum(g, (1, 3), True) / M - xhat * (_sum(g * xhat, (1, 3), True) / M))
+    return dx.reshape(x.shape), _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
+
+
+def _sum(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+    """A sum accumulated in float64, in the dtype of x."""
+    return x.sum(axes, dtype=np.float64, keepdims=keepdims).astype(x.dtype)
+
+
+def _moments(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> tuple[Array, Array]:
+    """Mean and biased variance, in two passes: the second subtracts the mean before it squares."""
+    xp = get_array_module(x)
+    mean = x.mean(axes, dtype=np.float64, keepdims=True).astype(x.dtype)
+    var = xp.square(x - mean).mean(axes, dtype=np.float64, keepdims=True).astype(x.dtype)
+    return (mean, var) if keepdims else (mean.squeeze(axes), var.squeeze(axes))

@@ -1,0 +1,89 @@
+"""Pooling: a window of pixels becomes one, by its largest value or its mean.
+
+Like a convolution's, a pool's windows are views: tap (i, j) of all of them is the view window(x, i, j) of shape
+(N, OH, OW, C), see ops/conv.py.
+
+Max-pool. Only the winner of a window reaches the output, so only the winner gets the gradient:
+
+    y = max over (i, j) of window(x, i, j)           window(dx, i, j) += dy where (i, j) won, else 0
+
+The winner's number i*size + j fits a byte: that is all that the backward needs, not x. In a tie the first of the window,
+in reading order, wins alone: the whole gradient goes to one pixel, not to each of the tied.
+
+Mean-pool is linear; every pixel of the window counts 1/size^2, forwards and backwards.
+
+Sizes: OH = (H - size) // stride + 1; what does not fill a window at the bottom and the right is dropped.
+"""
+
+from __future__ import annotations
+
+from ..array import Array, get_array_module
+from ..kernels import accelerated
+from .conv import output_size, window
+
+
+@accelerated
+def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+    """Largest value of every window.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    size : int, at most 16
+        Side of the square window, in pixels.
+    stride : int, optional
+        Step between windows; the window's size if not given.
+
+    Returns
+    -------
+    y : (N, OH, OW, C) float array
+    cache : tuple for `max_pool2d_backward`; holds the winners as (N, OH, OW, C) uint8
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the image or than 16 pixels.
+    """
+    if size > 16:
+        raise ValueError(f"size {size}: a window's pixels are numbered in one byte, 16 x 16 is the most")
+    stride = stride or size
+    xp = get_array_module(x)
+    OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
+    y = window(x, 0, 0, OH, OW, stride).copy()
+    winner = xp.zeros(y.shape, xp.uint8)
+    for n in range(1, size * size):
+        seen = window(x, *divmod(n, size), OH, OW, stride)
+        winner[seen > y] = n  # > and not >=: of equals the first one stays
+        xp.maximum(y, seen, out=y)
+    return y, (winner, x.shape, size, stride)
+
+
+@accelerated
+def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `max_pool2d`: dy (N, OH, OW, C) goes to each window's winner in dx (N, H, W, C)."""
+    winner, x_shape, size, stride = cache
+    OH, OW = dy.shape[1:3]
+    dx = get_array_module(dy).zeros(x_shape, dy.dtype)
+    for n in range(size * size):
+        window(dx, *divmod(n, size), OH, OW, stride)[...] += dy * (winner == n)
+    return dx
+
+
+def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+    """Mean of every window; parameters and shapes as in `max_pool2d`, any size."""
+    stride = stride or size
+    OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
+    y = sum(window(x, i, j, OH, OW, stride) for i in range(size) for j in range(size)) / size**2
+    return y, (x.shape, size, stride)
+
+
+def avg_pool2d_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `avg_pool2d`: every pixel of a window gets its share of dy (N, OH, OW, C)."""
+    x_shape, size, stride = cache
+    OH, OW = dy.shape[1:3]
+    dx = get_array_module(dy).zeros(x_shape, dy.dtype)
+    share = dy / size**2
+    for i in range(size):
+        for j in range(size):
+            window(dx, i, j, OH, OW, stride)[...] += share
+    return dx

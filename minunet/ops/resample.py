@@ -1,0 +1,86 @@
+"""Upsampling by a whole factor: nearest neighbour and bilinear.
+
+Both are linear in x, and linear along rows and columns separately: with one interpolation matrix R (OH, H) for the rows
+and one Q (OW, W) for the columns, each channel of each image is
+
+    y = R x Q^T                        and so the gradient is its transpose,   dx = R^T dy Q
+
+Row r of R says where output row r lies among the input rows. Two conventions exist:
+
+    align_corners=True     r -> r * (H - 1) / (OH - 1)          first and last rows coincide
+    align_corners=False    r -> (r + 1/2) * H / OH - 1/2        pixels are areas; clamped to the image
+
+and the value is mixed from the two rows beside that place, in proportion to nearness: two entries a row, summing to 1.
+The nearest neighbour needs no matrix: every pixel becomes a block, and the block's gradients are summed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..array import Array, get_array_module
+
+
+def upsample_nearest(x: Array, scale: int = 2) -> tuple[Array, tuple]:
+    """Repeat every pixel as a scale x scale block: (N, H, W, C) to (N, scale*H, scale*W, C)."""
+    return x.repeat(scale, axis=1).repeat(scale, axis=2), (scale,)
+
+
+def upsample_nearest_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `upsample_nearest`: the sum over each block of dy (N, scale*H, scale*W, C)."""
+    (scale,) = cache
+    N, OH, OW, C = dy.shape
+    return dy.reshape(N, OH // scale, scale, OW // scale, scale, C).sum((2, 4))
+
+
+def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
+    """Interpolate linearly along rows and columns.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    scale : int
+        Output pixels per input pixel, along each axis.
+    align_corners : bool
+        Which convention places the output pixels, see above.
+
+    Returns
+    -------
+    y : (N, scale*H, scale*W, C) float array
+    cache : tuple for `upsample_bilinear_backward`; nothing of x's size
+    """
+    H, W = x.shape[1:3]
+    return _apply(
+        x, interpolation_matrix(H, scale * H, align_corners), interpolation_matrix(W, scale * W, align_corners)
+    ), (H, W, align_corners)
+
+
+def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `upsample_bilinear`: the same two matrices, transposed, applied to dy (N, scale*H, scale*W, C)."""
+    H, W, align_corners = cache
+    OH, OW = dy.shape[1:3]
+    return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)
+
+
+def interpolation_matrix(n: int, m: int, align_corners: bool) -> np.ndarray:
+    """The (m, n) float64 matrix that interpolates n values linearly at m places."""
+    r = np.arange(m)
+    if align_corners:
+        place = r * (n - 1) / max(m - 1, 1)
+    else:
+        place = np.clip((r + 0.5) * n / m - 0.5, 0, n - 1)
+    below = np.minimum(place.astype(int), n - 1)
+    nearness = place - below
+    matrix = np.zeros((m, n))
+    matrix[r, below] = 1 - nearness
+    matrix[r, np.minimum(below + 1, n - 1)] += nearness
+    return matrix
+
+
+def _apply(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """rows @ x @ columns^T for every image and channel of x (N, H, W, C)."""
+    xp = get_array_module(x)
+    rows, columns = (xp.asarray(m, x.dtype) for m in (rows, columns))
+    N, H, W, C = x.shape
+    y = (rows @ x.reshape(N, H, W * C)).reshape(-1, W, C)
+    return (columns @ y).reshape(N, len(rows), len(columns), C)
