@@ -31,7 +31,7 @@ def double_conv(
         if norm == "batch":
             layers[f"norm{n}"] = BatchNorm2d(o)
         elif norm == "group":
-            layers[f"norm{n}"] = GroupNorm(o, groups=gcd(o, 8))
+            layers[f"norm{n}"] = GroupNorm(o, groups=gcd(o, max(1, o // 16)))  # about 16 channels a group
         layers[f"relu{n}"] = ReLU()
     if dropout:
         layers["dropout"] = Dropout(dropout)

@@ -1,0 +1,15 @@
+"""Is this backward right? Gradient checks, for tests, lessons and graders.
+
+    from minunet.gradcheck import check, draw
+
+    rng = np.random.default_rng(0)
+    x, w = draw((2, 7, 5, 3), rng), draw((3, 3, 3, 4), rng)
+    check((conv2d, conv2d_backward), x, w, stride=2)         # a pair; raises GradientError with a report if it is wrong
+    check(model, x)                                          # a module or a whole network, with every parameter
+
+``python -m minunet.gradcheck`` checks every op and model of the package and prints the table.
+"""
+
+from .check import GradientError, Report, Row, check, draw
+
+__all__ = ["GradientError", "Report", "Row", "check", "draw"]

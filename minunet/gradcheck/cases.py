@@ -1,0 +1,136 @@
+"""What there is to check: every op and model, each on a small awkward example.
+
+The examples are small enough for the full check, and awkward on purpose: odd sizes, strides that do not divide them,
+several images, one channel. The tests draw many more shapes; these are what ``python -m minunet.gradcheck`` runs and what
+the planted bugs are planted in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..models import UNet
+from ..nn import BatchNorm2d, Conv2d, Module, ReLU, Sequential
+from .check import Report, check, draw
+
+
+@dataclass
+class Case:
+    """One thing to check.
+
+    `target` is what `check` takes; `inputs(rng)` makes its inputs; `linear` names the arguments that it is linear in.
+    """
+
+    name: str
+    target: Any
+    inputs: Callable[[np.random.Generator], tuple]
+    options: dict[str, Any] = field(default_factory=dict)
+    linear: tuple[str, ...] = ()
+
+    def run(self, target: Any = None, seed: int = 0, **how: Any) -> Report:
+        """Check the case, or another `target` in its place (a student's pair, a planted bug)."""
+        target = self.target if target is None else target
+        inputs = self.inputs(np.random.default_rng(seed))
+        return check(target() if _is_factory(target) else target, *inputs, name=self.name, **self.options, **how)
+
+
+def _is_factory(target: Any) -> bool:
+    return callable(target) and not isinstance(target, Module)
+
+
+def _images(*shape: int) -> Callable[[np.random.Generator], tuple]:
+    return lambda rng: (draw(shape, rng),)
+
+
+def _conv(x: tuple, w: tuple, bias: bool = False) -> Callable[[np.random.Generator], tuple]:
+    return lambda rng: (draw(x, rng), draw(w, rng), draw(w[-1], rng) if bias else None)
+
+
+def _norm(*shape: int) -> Callable[[np.random.Generator], tuple]:
+    return lambda rng: (draw(shape, rng), draw(shape[-1], rng), draw(shape[-1], rng))
+
+
+def _labelled(K: int) -> Callable[[np.random.Generator], tuple]:
+    """Logits, labels with some ignored, a weight map and class weights."""
+
+    def inputs(rng: np.random.Generator) -> tuple:
+        labels = rng.integers(-1, max(K, 2), (2, 3, 4))
+        weight = rng.uniform(0.5, 2, labels.shape).astype(np.float32)
+        return draw((2, 3, 4, K), rng), labels, weight, list(range(1, max(K, 2) + 1))
+
+    return inputs
+
+
+def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
+    """`ops.concat` of two arguments, for the checker."""
+    return ops.concat([a, b])
+
+
+def conv_norm_relu() -> Module:
+    """A small net whose bias the norm cancels: its gradient is exactly 0."""
+    rng = np.random.default_rng(1)
+    return Sequential(conv1=Conv2d(2, 3, rng=rng), norm1=BatchNorm2d(3), relu1=ReLU(), conv2=Conv2d(3, 2, rng=rng))
+
+
+def unet(**options: Any) -> Callable[[], Module]:
+    return lambda: UNet(2, 3, **{"base_width": 2, "depth": 2, "seed": 1, **options})
+
+
+LINEAR_CONV = ("x", "w")
+MARGINS = ((1, 0), (0, 2))
+
+CASES = [
+    Case("conv2d", (ops.conv2d, ops.conv2d_backward), _conv((2, 5, 7, 3), (3, 3, 3, 2), True)),
+    Case("conv2d stride", (ops.conv2d, ops.conv2d_backward), _conv((2, 7, 6, 2), (3, 3, 2, 3)), {"stride": 2}, LINEAR_CONV),
+    Case("conv2d dilation", (ops.conv2d, ops.conv2d_backward), _conv((1, 6, 7, 2), (3, 2, 2, 2)), {"dilation": 2}, LINEAR_CONV),
+    Case("conv2d groups", (ops.conv2d, ops.conv2d_backward), _conv((2, 4, 3, 4), (3, 3, 2, 6)), {"groups": 2}, LINEAR_CONV),
+    Case("conv2d valid", (ops.conv2d, ops.conv2d_backward), _conv((1, 5, 4, 1), (4, 2, 1, 2)), {"padding": "valid"}, LINEAR_CONV),
+    Case("conv2d 1x1", (ops.conv2d, ops.conv2d_backward), _conv((2, 3, 3, 3), (1, 1, 3, 2)), {}, LINEAR_CONV),
+    Case("conv_transpose2d", (ops.conv_transpose2d, ops.conv_transpose2d_backward), _conv((2, 3, 4, 3), (2, 2, 3, 3), True)),
+    Case("conv_transpose2d overlapping", (ops.conv_transpose2d, ops.conv_transpose2d_backward),
+         _conv((1, 3, 4, 2), (3, 3, 2, 2)), {"stride": 2, "padding": 1}, LINEAR_CONV),
+    Case("max_pool2d", (ops.max_pool2d, ops.max_pool2d_backward), _images(2, 5, 7, 2)),
+    Case("max_pool2d overlapping", (ops.max_pool2d, ops.max_pool2d_backward), _images(1, 7, 6, 2), {"size": 3, "stride": 2}),
+    Case("max_pool2d ties", (ops.max_pool2d, ops.max_pool2d_backward), lambda rng: (np.ones((1, 4, 6, 2)),),
+         {"mode": "projected", "directions": [np.ones((1, 4, 6, 2))]}),  # along (1, ..., 1) it is smooth in a tie too
+    Case("avg_pool2d", (ops.avg_pool2d, ops.avg_pool2d_backward), _images(2, 5, 7, 2), {}, ("x",)),
+    Case("upsample_nearest", (ops.upsample_nearest, ops.upsample_nearest_backward), _images(2, 3, 4, 2), {}, ("x",)),
+    Case("upsample_bilinear", (ops.upsample_bilinear, ops.upsample_bilinear_backward), _images(2, 3, 4, 2), {}, ("x",)),
+    Case("upsample_bilinear half-pixel", (ops.upsample_bilinear, ops.upsample_bilinear_backward), _images(1, 1, 5, 2),
+         {"scale": 3, "align_corners": False}, ("x",)),
+    Case("pad", (ops.pad, ops.pad_backward), _images(2, 3, 4, 2), {"margins": MARGINS}, ("x",)),
+    Case("crop", (ops.crop, ops.crop_backward), _images(2, 4, 6, 2), {"margins": MARGINS}, ("x",)),
+    Case("concat", (concat2, ops.concat_backward), lambda rng: (draw((2, 3, 2, 2), rng), draw((2, 3, 2, 2), rng))),
+    Case("batch_norm", (ops.batch_norm, ops.batch_norm_backward), _norm(2, 3, 4, 3)),
+    Case("batch_norm given statistics", (ops.batch_norm, ops.batch_norm_backward), _norm(2, 3, 4, 2),
+         {"mean": np.array([0.3, -0.1]), "var": np.array([0.7, 2.0])}),
+    Case("group_norm", (ops.group_norm, ops.group_norm_backward), _norm(2, 3, 3, 4), {"groups": 2}),
+    Case("relu", (ops.relu, ops.relu_backward), _images(2, 3, 4, 2)),
+    Case("leaky_relu", (ops.leaky_relu, ops.leaky_relu_backward), _images(2, 3, 4, 2), {"slope": 0.1}),
+    Case("sigmoid", (ops.sigmoid, ops.sigmoid_backward), _images(2, 3, 4, 2)),
+    Case("softmax", (ops.softmax, ops.softmax_backward), _images(2, 3, 4, 3)),
+    Case("dropout", (ops.dropout, ops.dropout_backward), _images(2, 3, 4, 3),
+         {"rate": 0.4, "rng": np.random.default_rng(5)}, ("x",)),
+    Case("softmax_cross_entropy", (ops.softmax_cross_entropy, ops.softmax_cross_entropy_backward), _labelled(3), {"wrt": ["logits"]}),
+    Case("bce_with_logits", (ops.bce_with_logits, ops.bce_with_logits_backward), _labelled(1), {"wrt": ["logits"]}),
+    Case("soft_dice", (ops.soft_dice, ops.soft_dice_backward), _labelled(3), {"wrt": ["logits"]}),
+    Case("soft_dice one channel", (ops.soft_dice, ops.soft_dice_backward), _labelled(1), {"wrt": ["logits"]}),
+    Case("focal", (ops.focal, ops.focal_backward), _labelled(3), {"wrt": ["logits"]}),
+    Case("focal one channel", (ops.focal, ops.focal_backward), _labelled(1), {"gamma": 1.5, "wrt": ["logits"]}),
+    Case("conv norm relu conv", conv_norm_relu, _images(2, 4, 5, 2)),
+    Case("UNet", unet(), _images(2, 9, 10, 2)),
+    Case("UNet at inference", unet(depth=1), _images(1, 5, 6, 2), {"train": False}),
+    Case("UNet paper", unet(norm=None, padding="valid", dropout=0.5, depth=1), _images(1, 20, 22, 2)),
+    Case("UNet bilinear, group norm", unet(up="bilinear", norm="group", depth=1), _images(1, 6, 7, 2)),
+    Case("UNet nearest", unet(up="nearest", conv_bias=True, depth=1), _images(2, 4, 5, 2)),
+]  # fmt: skip
+
+
+def case(name: str) -> Case:
+    """The case of this name."""
+    return next(c for c in CASES if c.name == name)

@@ -1,0 +1,347 @@
+"""The gradient checker.
+
+Let y = f(x), dy a random array of y's shape, and L = <y, dy> the sum of their products. A backward f* is right if
+dx = f*(dy) is the gradient of L. Three ways to see it:
+
+full        every element of every argument:  dx[i] = (L(x + h e_i) - L(x - h e_i)) / 2h  + O(h^2)
+projected   some random directions v of length 1:  <dx, v> = (L(x + h v) - L(x - h v)) / 2h  + O(h^2)
+adjoint     for a linear f, without differences:  <f(x), dy> = <x, f*(dy)>
+
+How a check can deceive, and what is done about it:
+
+* Differences of float32 numbers are noise: everything runs in float64, h = 1e-5.
+* dy = 1 is blind to whatever cancels in a sum (batch norm's dx is about 0 then, right or wrong): dy is random.
+* A kink or tie between x - h and x + h spoils the difference. `draw` makes inputs that keep away from them; and since a
+  cache holds what was decided (ReLU's mask, the pool's winners) as booleans and integers, a difference whose two sides
+  decided otherwise is rejected and counted.
+* A gradient may be exact on paper and 1e-20 here: errors are measured against the largest element of the gradient, and
+  what rounding does to the difference itself, about 1e-15 * |y dy| / h, is allowed for.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..array import Array, get_array_module
+from ..nn import Module
+
+EPS = np.finfo(np.float64).eps
+TOLERANCE = {"full": 1e-7, "projected": 1e-7, "adjoint": 1e-12}
+
+
+class GradientError(AssertionError):
+    """A gradient is wrong; `report` says which and where."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+@dataclass
+class Row:
+    """What was found for one argument; `index` is where it deviates most (None for a direction or an adjoint)."""
+
+    argument: str
+    checked: int
+    rejected: int
+    index: tuple[int, ...] | None
+    analytic: float
+    numeric: float
+    error: float
+    ok: bool
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """The result of a check: a row for each argument. `ok` is True if all are right; print it to see the table."""
+
+    name: str
+    mode: str
+    seed: int
+    tolerance: float
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {'ok' if self.ok else 'WRONG'}   ({self.mode}, tolerance {self.tolerance:g}, seed {self.seed})",
+            f"  {'argument':<24}{'checked':>8}{'rejected':>9}  {'worst at':<16}{'analytic':>14}{'numeric':>14}{'error':>10}",
+        ]
+        for r in self.rows:
+            where = "" if r.index is None else "[" + ", ".join(map(str, r.index)) + "]"
+            lines.append(
+                f"  {r.argument:<24}{r.checked:>8}{r.rejected:>9}  {where:<16}{r.analytic:>14.6g}{r.numeric:>14.6g}"
+                f"{r.error:>10.1e}  {'ok' if r.ok else 'WRONG'}{'  ' + r.note if r.note else ''}"
+            )
+        return "\n".join(lines)
+
+
+def check(
+    target: Module | tuple[Callable, Callable],
+    *inputs: Any,
+    mode: str = "full",
+    wrt: Sequence[str] | None = None,
+    directions: int | Sequence[Array] = 3,
+    h: float = 1e-5,
+    tolerance: float | None = None,
+    seed: int = 0,
+    raises: bool = True,
+    name: str | None = None,
+    **options: Any,
+) -> Report:
+    """Check a backward against its forward.
+
+    Parameters
+    ----------
+    target : (forward, backward) or Module
+        A pair of functions as in `minunet.ops`, or a module; of a module, a float64 copy is checked, with dropout drawn
+        alike every time and the running statistics restored.
+    *inputs : arrays and whatever else forward takes
+        Float arrays are checked (as float64 copies; adjoint keeps their dtype), labels and None are passed on. Gradients
+        that backward returns belong to the arguments in their order. A module takes x alone.
+    mode : {"full", "projected", "adjoint"}
+        See the head of this module. "adjoint" needs a forward that is linear in each argument of `wrt`.
+    wrt : names, optional
+        The arguments to check: those of forward's signature, or "x" and the parameters' dotted paths; by default all.
+    directions : int or arrays
+        For "projected": how many random directions to try, or the directions themselves (of the first argument).
+    h : float
+        Step of the differences.
+    tolerance : float, optional
+        Largest error allowed, as a share of the largest element of the gradient; 1e-7, for "adjoint" 1e-12 in float64
+        and 1e-5 in float32, as a share of sum |y dy|.
+    seed : int
+        For dy and the directions.
+    raises : bool
+        Whether a wrong gradient raises.
+    name : str, optional
+        What to call it in the report.
+    **options
+        Passed to forward.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    GradientError
+        If a gradient is wrong, missing, of another shape, or if inputs or dy were modified.
+    """
+    subject = (_ModuleSubject if isinstance(target, Module) else _PairSubject)(target, inputs, options, seed, mode)
+    report = Report(name or subject.name, mode, seed, tolerance or TOLERANCE[mode])
+    rng = np.random.default_rng(seed)
+    y, cache = subject.run()
+    dy = get_array_module(y).asarray(rng.standard_normal(np.shape(y)), np.result_type(y))[()]
+    before = copy.deepcopy((subject.arrays, dy))
+    grads = subject.gradients(dy, cache)
+
+    for argument in wrt or subject.arrays:
+        x, dx = subject.arrays[argument], grads.get(argument)
+        wrong = _misfit(x, dx)
+        if wrong:
+            report.rows.append(Row(argument, 0, 0, None, np.nan, np.nan, np.inf, False, wrong))
+        elif mode == "adjoint":
+            report.rows.append(_adjoint(argument, x, dx, y, dy, tolerance))
+        else:
+            probes = _elements(x) if mode == "full" else _directions(x, directions, rng)
+            report.rows.append(_differences(subject, argument, dx, dy, probes, h, report.tolerance))
+    for changed in _changed(before, (subject.arrays, dy)):
+        report.rows.append(Row(changed, 0, 0, None, np.nan, np.nan, np.inf, False, "was modified in place"))
+    if raises and not report.ok:
+        raise GradientError(report)
+    return report
+
+
+def draw(shape: int | Sequence[int], rng: np.random.Generator, gap: float = 1e-3) -> np.ndarray:
+    """Random float64 values that are all at least `gap` away from 0 and from each other, in random order and sign.
+
+    For inputs of functions with kinks at 0 and ties: with gap = 100 h no difference straddles one.
+    """
+    n = int(np.prod(shape))
+    step = max(gap, 2 / max(n, 1))
+    values = step * (1 + np.arange(n) + rng.uniform(-0.2, 0.2, n)) - step / 2
+    return (rng.permutation(values) * rng.choice([-1.0, 1.0], n)).reshape(shape)
+
+
+# ---- what is checked: a pair or a module -----------------------------------------------------------------------------
+
+
+class _PairSubject:
+    def __init__(self, target: Any, inputs: tuple, options: dict, seed: int, mode: str) -> None:
+        self.forward, self.backward = target
+        self.name = getattr(self.forward, "__name__", "forward")
+        self.inputs, self.options = [_copy(a, mode) for a in inputs], options
+        names = list(inspect.signature(self.forward).parameters)
+        self.names = [names[i] if i < len(names) else f"argument {i}" for i in range(len(inputs))]
+        self.arrays = {n: a for n, a in zip(self.names, self.inputs) if _is_float(a)}
+
+    def run(self) -> tuple[Any, Any]:
+        options = {k: np.random.default_rng(v.bit_generator.seed_seq) if _is_rng(v) else v for k, v in self.options.items()}
+        y, cache, *_ = self.forward(*self.inputs, **options)
+        return y, cache
+
+    def gradients(self, dy: Any, cache: Any) -> dict[str, Any]:
+        grads = self.backward(dy, cache)
+        return dict(zip(self.names, grads if isinstance(grads, tuple) else (grads,)))
+
+
+class _ModuleSubject:
+    def __init__(self, module: Module, inputs: tuple, options: dict, seed: int, mode: str) -> None:
+        self.name, self.seed, self.options = type(module).__name__, seed, options
+        self.module = copy.deepcopy(module)
+        if mode != "adjoint":
+            self.module.convert(lambda a: a.astype(np.float64))
+        (x,) = inputs
+        self.arrays = {"x": _copy(x, mode)} | self.module.named_params()
+        self.buffers = {path: a.copy() for path, a in self.module.named_buffers().items()}
+
+    def run(self) -> tuple[Any, Any]:
+        y, cache = self.module.forward(self.arrays["x"], rng=np.random.default_rng(self.seed), **self.options)
+        for path, a in self.module.named_buffers().items():
+            a[...] = self.buffers[path]
+        return y, cache
+
+    def gradients(self, dy: Any, cache: Any) -> dict[str, Any]:
+        self.module.zero_grad()
+        dx = self.module.backward(dy, cache)
+        return {"x": dx} | self.module.named_grads()
+
+
+# ---- the three ways --------------------------------------------------------------------------------------------------
+
+
+def _differences(subject: Any, argument: str, dx: Array, dy: Any, probes: Iterator, h: float, tolerance: float) -> Row:
+    """Compare <dx, v> with central differences of L along every probe v."""
+    x = subject.arrays[argument]
+    x0 = x.copy()
+    found: list[tuple[Any, float, float]] = []
+    rejected, noise = 0, 0.0
+    for index, v in probes:
+        sides = []
+        for sign in (1, -1):
+            x[...] = x0 + sign * h * v if index is None else x0
+            if index is not None:
+                x[index] += sign * h
+            y, cache = subject.run()
+            sides.append((y.copy(), cache))  # a crop's y is a view of x, which is about to change
+        (plus, cache_plus), (minus, cache_minus) = sides
+        if not _same_decisions(cache_plus, cache_minus):
+            rejected += 1
+            continue
+        numeric = float(((plus - minus) * dy).sum() / (2 * h))
+        noise = max(noise, 4 * EPS * float(((plus * dy) ** 2).sum() ** 0.5) / h)
+        found.append((index, float(dx[index] if index is not None else (dx * v).sum()), numeric))
+    x[...] = x0
+    return _judge(argument, dx, found, rejected, noise, tolerance)
+
+
+def _judge(argument: str, dx: Array, found: list, rejected: int, noise: float, tolerance: float) -> Row:
+    if len(found) <= rejected:
+        note = "most differences straddle a kink or tie: draw other inputs, see minunet.gradcheck.draw"
+        return Row(argument, len(found), rejected, None, np.nan, np.nan, np.inf, False, note)
+    analytic, numeric = np.array([f[1] for f in found]), np.array([f[2] for f in found])
+    worst = int(np.argmax(abs(analytic - numeric)))
+    in_directions = found[worst][0] is None
+    largest = float(np.sqrt((dx**2).mean())) if in_directions else float(abs(analytic).max())
+    scale = max(largest, float(abs(numeric).max()))
+    scale = max(scale, noise / tolerance)  # below this, rounding in the differences hides the answer
+    error = float(abs(analytic[worst] - numeric[worst])) / scale if scale else 0.0
+    ok = error <= tolerance
+    note = "" if ok else _likely(analytic, numeric, tolerance * scale)
+    return Row(
+        argument, len(found), rejected, found[worst][0], float(analytic[worst]), float(numeric[worst]),
+        error, ok, note,
+    )  # fmt: skip
+
+
+def _likely(analytic: np.ndarray, numeric: np.ndarray, allowed: float) -> str:
+    """A remark on how the two differ, where it is simple."""
+    if not np.isfinite(analytic).all():
+        return "it is not finite"
+    if abs(analytic).max() <= allowed:
+        return "it is zero everywhere"
+    if abs(numeric).max() <= allowed:
+        return "it should be zero everywhere"
+    factor = float(analytic @ numeric / (numeric @ numeric))
+    if factor and abs(analytic - factor * numeric).max() <= 100 * allowed * max(1, abs(factor)):
+        return f"it is {factor:.6g} times what it should be, everywhere"
+    wrong = int((abs(analytic - numeric) > allowed).sum())
+    return f"{wrong} of {len(analytic)} are wrong"
+
+
+def _adjoint(argument: str, x: Array, dx: Array, y: Array, dy: Any, tolerance: float | None) -> Row:
+    """<y, dy> against <x, dx>, both summed in float64."""
+    left = float((y.astype(np.float64) * dy).sum())
+    right = float((x.astype(np.float64) * dx).sum())
+    scale = float(abs(y.astype(np.float64) * dy).sum())
+    error = abs(left - right) / scale if scale else 0.0
+    allowed = tolerance or (TOLERANCE["adjoint"] if x.dtype == np.float64 else 1e-5)
+    return Row(argument, 1, 0, None, right, left, error, error <= allowed)
+
+
+def _elements(x: Array) -> Iterator[tuple[tuple[int, ...], None]]:
+    for index in np.ndindex(*x.shape):
+        yield index, None
+
+
+def _directions(x: Array, directions: int | Sequence[Array], rng: np.random.Generator) -> Iterator[tuple[None, Array]]:
+    """Directions of length 1: in each, every element moves by little."""
+    if isinstance(directions, int):
+        directions = [get_array_module(x).asarray(rng.standard_normal(x.shape)) for _ in range(directions)]
+    for v in directions:
+        yield None, v / (v**2).sum() ** 0.5
+
+
+# ---- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def _misfit(x: Array, dx: Any) -> str:
+    if dx is None:
+        return "backward gave no gradient for it"
+    if np.shape(dx) != x.shape:
+        return f"the gradient has shape {np.shape(dx)}, the argument {x.shape}"
+    return ""
+
+
+def _changed(before: Any, after: Any) -> list[str]:
+    (arrays, dy), (arrays_now, dy_now) = before, after
+    changed = [name for name, a in arrays.items() if not bool((a == arrays_now[name]).all())]
+    return changed + ([] if np.all(dy == dy_now) else ["dy"])
+
+
+def _decisions(cache: Any) -> Iterator[Array]:
+    """The boolean and integer arrays in a cache: masks and winners."""
+    if isinstance(cache, (list, tuple)):
+        for part in cache:
+            yield from _decisions(part)
+    elif hasattr(cache, "dtype") and np.ndim(cache) and cache.dtype.kind in "biu":
+        yield cache
+
+
+def _same_decisions(a: Any, b: Any) -> bool:
+    return all(bool((p == q).all()) for p, q in zip(_decisions(a), _decisions(b)))
+
+
+def _is_float(a: Any) -> bool:
+    return hasattr(a, "dtype") and a.dtype.kind == "f"
+
+
+def _is_rng(a: Any) -> bool:
+    return isinstance(a, np.random.Generator)
+
+
+def _copy(a: Any, mode: str) -> Any:
+    if not _is_float(a):
+        return a
+    return a.copy() if mode == "adjoint" else a.astype(np.float64)
