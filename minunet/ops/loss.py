@@ -205,3 +205,31 @@ def class_probabilities(logits: Array) -> Array:
         return softmax(logits)[0]
     xp = get_array_module(logits)
     return softmax(xp.concatenate([xp.zeros_like(logits), logits], axis=-1))[0]
+
+
+# ---- by name ---------------------------------------------------------------------------------------------------------
+
+LOSSES = {
+    "ce": [(softmax_cross_entropy, softmax_cross_entropy_backward)],
+    "bce": [(bce_with_logits, bce_with_logits_backward)],
+    "dice": [(soft_dice, soft_dice_backward)],
+    "focal": [(focal, focal_backward)],
+}
+LOSSES["ce+dice"] = LOSSES["ce"] + LOSSES["dice"]
+
+
+def named_loss(name: str, channels: int) -> tuple[Any, Any]:
+    """The pair for a loss's name: "ce", "bce", "dice", "focal" or "ce+dice" (their sum).
+
+    With one output channel the cross-entropy is the binary one.
+    """
+    pairs = [LOSSES["bce"][0] if p == LOSSES["ce"][0] and channels == 1 else p for p in LOSSES[name]]
+
+    def forward(logits: Array, labels: Array, **options: Any) -> tuple[Any, tuple]:
+        results = [f(logits, labels, **options) for f, _ in pairs]
+        return sum(loss for loss, _ in results), tuple(cache for _, cache in results)
+
+    def backward(dloss: float, cache: tuple) -> Array:
+        return sum(b(dloss, c) for (_, b), c in zip(pairs, cache))
+
+    return forward, backward

@@ -1,0 +1,134 @@
+"""Checkpoints: one safetensors file with weights, optimiser and everything that `predict` must know.
+
+Keys are the parameters' dotted paths ("encoder.0.conv1.w"); what the optimiser remembers is under "optimizer.". The
+metadata has one entry, "minunet", a JSON object:
+
+    {"format": 1, "arch": "unet", "options": {...},             how to build the model
+     "data": {"channels", "normalise", "classes"},              what training did to images and masks
+     "train": {...}}                                            the flags, the place in the run, its history
+
+A file is written beside its name and then moved over it: whoever looks finds the old one or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .array import to_numpy
+from .errors import UserError
+from .models import ARCHITECTURES, build
+from .nn import Module
+
+FORMAT = 1
+OPTIMIZER = "optimizer."
+
+
+def write_atomically(path: Path | str, content: bytes) -> None:
+    """Write a file whole or not at all; UserError if that fails (no space, no permission), the old file kept."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    except OSError as e:
+        kept = f"; the earlier {path.name} is untouched" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {e.strerror or e}{kept}. Free some space or choose another --out") from e
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_checkpoint(
+    path: Path | str, model: Module, data: dict[str, Any], train: dict[str, Any], optimizer: dict[str, Any] | None = None
+) -> None:
+    """Write model (made by `build_model` or `load`), its data description, the run's state and the optimiser's arrays."""
+    tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
+    meta = {"format": FORMAT, **model.origin, "data": data, "train": train}  # type: ignore[attr-defined]
+    arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
+    write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
+
+
+def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return metadata, weights and the optimiser's arrays of a file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no safetensors file, was cut short, or was not written by minunet.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; a run keeps best.safetensors and last.safetensors in its folder")
+    try:
+        with safe_open(path, framework="np") as f:
+            meta = (f.metadata() or {}).get("minunet")
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as e:
+        raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
+    try:
+        meta = json.loads(meta)
+        if meta["format"] > FORMAT:
+            raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
+    except (TypeError, ValueError, KeyError) as e:
+        raise UserError(f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata") from e
+    weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
+    optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
+    return meta, weights, optimizer
+
+
+def build_model(arch: str, options: dict[str, Any]) -> Module:
+    """Make a network that remembers how it was made."""
+    model = build(arch, **options)
+    model.origin = {"arch": arch, "options": options}
+    return model
+
+
+def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str) -> None:
+    """Copy weights into a model; UserError, naming the first parameter that does not fit, if they are another network's."""
+    try:
+        model.load_state(weights)
+    except ValueError as e:
+        origin = model.origin  # type: ignore[attr-defined]
+        raise UserError(
+            f"{path} holds another network than {origin['arch']} with {origin['options']}: {e}. "
+            "Use the --arch, --base-width, --depth and --classes that it was trained with"
+        ) from e
+
+
+def load(path: Path | str) -> Module:
+    """Load a trained network, ready for `minunet.segment`.
+
+    Parameters
+    ----------
+    path : path of a checkpoint
+        best.safetensors or last.safetensors of a run.
+
+    Returns
+    -------
+    Module
+        With ``model.data``: the channels, normalisation and classes that it was trained with.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, cut short, or no checkpoint of minunet.
+    """
+    meta, weights, _ = read_checkpoint(path)
+    if meta.get("arch") not in ARCHITECTURES:
+        raise UserError(f"{path} holds a network of the kind {meta.get('arch')!r}; known are {sorted(ARCHITECTURES)}")
+    try:
+        model = build_model(meta["arch"], meta["options"])
+        model.data = meta["data"]
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path}: its description of the network does not hold together: {e!r}") from e
+    load_weights(model, weights, path)
+    return model
