@@ -1,0 +1,49 @@
+"""What the command lines share: errors as one line, and checked numbers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from .errors import UserError
+
+
+def run(body: Callable[[], int]) -> int:
+    """Run a command; a UserError becomes one line on stderr and exit status 2, Ctrl-C status 130."""
+    try:
+        return body()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: out of memory: use a smaller --batch-size, --crop, --base-width or --scale", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def number(kind: type, least: float, most: float = float("inf"), above: bool = False) -> Callable[[str], float]:
+    """An argparse type: an int or float from `least` (not itself if `above`) to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole number' if kind is int else 'a number'}") from None
+        if not (least < value if above else least <= value) or not value <= most:
+            limits = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < 1e300 else "")
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {limits}")
+        return value
+
+    return parse
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the examples' lines, and adds the default to every flag's help unless it has none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or action.default == argparse.SUPPRESS:
+            return action.help
+        return super()._get_help_string(action)

@@ -1,0 +1,233 @@
+"""Data sets on disk: what they share, and `open_dataset`, which tells their layouts apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from . import dsb2018, folder, isbi2012
+from .classes import ClassMap, MaskScan
+from .files import ImageInfo, read_image
+from .sample import NORMALISATIONS, Sample, is_grey, prepare, resize_labels, scaled_size
+from .source import Entry, Mask, Source, some
+from .split import read_names, split_indices
+
+__all__ = ["LAYOUTS", "Dataset", "ImageSet", "open_dataset", "read_names"]
+
+LAYOUTS = {module.NAME: module for module in (dsb2018, isbi2012, folder)}  # in the order in which they are tried
+MEMORY = 2 * 1024**3  # bytes of samples that a data set keeps
+
+
+def open_dataset(
+    path: str | Path,
+    layout: str = "auto",
+    channels: int | None = None,
+    normalise: str = "percentile",
+    scale: float = 1.0,
+    classes: ClassMap | None = None,
+) -> Dataset:
+    """Open a folder of images and masks.
+
+    Every mask is read once, so whatever is wrong with one is found now and not an hour into training.
+
+    Parameters
+    ----------
+    path : path
+    layout : "auto" or a name from LAYOUTS
+    channels : 1, 3 or None
+        What the network takes; None gives 1 if no image holds colour, else 3.
+    normalise : "percentile", "range" or "none", as in `minunet.data.normalise`
+    scale : float
+        Factor for the size of images and masks.
+    classes : ClassMap or None
+        That of a checkpoint; None takes it from the layout or from the masks.
+
+    Raises
+    ------
+    UserError
+        If no layout fits, files do not pair, or one cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
+    if normalise not in NORMALISATIONS:
+        raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
+    if not 0 < scale <= 16:
+        raise UserError(f"scale: {scale:g} is out of range, give a number above 0 and up to 16")
+    if layout != "auto" and layout not in LAYOUTS:
+        raise UserError(f"layout: {layout!r} is unknown, choose one of auto, {', '.join(LAYOUTS)}")
+    name = next((n for n, m in LAYOUTS.items() if m.recognise(path)), None) if layout == "auto" else layout
+    if name is None:
+        found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
+        known = "; ".join(f"{n} ({m.EXPECTS})" for n, m in LAYOUTS.items())
+        raise UserError(f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}")
+    return Dataset(path, LAYOUTS[name].open_source(path), channels, normalise, scale, classes)
+
+
+class ImageSet:
+    """What all data sets share: length, samples kept in memory, the split.
+
+    Attributes
+    ----------
+    layout, path : str and Path (or None)
+    names : list of str
+    sizes : list of (H, W), of the samples' images
+    channels : int, of the samples' images
+    classes : ClassMap
+    warnings : list of str, what the user should look at
+    ordered : bool, whether neighbours are alike, see `split`
+    """
+
+    layout: str
+    path: Path | None = None
+    names: list[str]
+    sizes: list[tuple[int, int]]
+    channels: int
+    classes: ClassMap
+    warnings: list[str]
+    ordered: bool = False
+
+    def __init__(self) -> None:
+        self.warnings = []
+        self._kept: dict[int, Sample] = {}
+        self._free = MEMORY
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index %= len(self)
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self._read(index)
+            if sample.nbytes <= self._free:
+                self._free -= sample.nbytes
+                self._kept[index] = sample
+        return sample
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def _read(self, index: int) -> Sample:
+        """Make sample number index; what a data set has to define."""
+        raise NotImplementedError
+
+    def split(
+        self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Indices to train on and to validate on, see `split_indices`; of an ordered data set the last are held out."""
+        return split_indices(self.names, percent, seed, names, self.ordered)
+
+
+class Dataset(ImageSet):
+    """Images and masks on disk, see `open_dataset`; samples are read when they are first asked for."""
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        channels: int | None = None,
+        normalise: str = "percentile",
+        scale: float = 1.0,
+        classes: ClassMap | None = None,
+    ) -> None:
+        super().__init__()
+        self.path, self.layout, self.ordered = path, source.layout, source.ordered
+        self.entries, self.normalise, self.scale = source.entries, normalise, scale
+        self.names = [entry.name for entry in self.entries]
+        self.infos: list[ImageInfo] = [entry.info for entry in self.entries]
+        self._check_channels(channels)
+        self.sizes = [scaled_size((info.height, info.width), scale) for info in self.infos]
+        self._masks: dict[int, Mask] = {}  # read while opening, until their samples are asked for
+        self.classes, self.foreground = self._read_masks(classes or source.classes)
+        self.channels = channels or (1 if self._all_grey() else 3)
+
+    def _read(self, index: int) -> Sample:
+        entry = self.entries[index]
+        kept = self._masks.pop(index, None)
+        self._free += _nbytes(kept)
+        values, instances = kept or entry.read_mask()
+        if instances is None and self.classes.rule == "instances":
+            instances = values.astype(np.int32)
+        image = prepare(read_image(entry.image, entry.page), self.channels, self.normalise, self.scale)
+        labels = resize_labels(self.classes.encode(values, entry.mask), self.scale)
+        return Sample(entry.name, image, labels, None if instances is None else resize_labels(instances, self.scale))
+
+    def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float]:
+        """The class map, and foreground's share of all pixels; a UserError if a mask does not fit the class map."""
+        scan, foreground, area = MaskScan(), 0, 0
+        for i, entry in enumerate(_progress(self.entries, "reading masks")):
+            mask, instances = entry.read_mask()
+            area += mask.shape[0] * mask.shape[1]
+            if classes is None:
+                scan.add(mask, entry.mask, jpeg=entry.mask.suffix.lower() in (".jpg", ".jpeg"))
+            else:
+                foreground += int(np.count_nonzero(classes.encode(mask, entry.mask)))
+            if _nbytes((mask, instances)) <= self._free:
+                self._masks[i] = mask, instances
+                self._free -= _nbytes((mask, instances))
+        if classes is None:
+            classes, notices = scan.classes()
+            self.warnings += notices
+            foreground = scan.foreground(classes)
+        if foreground in (0, area):
+            every = "no foreground at all" if foreground == 0 else f"nothing of class 0 ({classes.names[0]})"
+            self.warnings.append(f"there is {every} in any mask; look at the masks before training on them")
+        return classes, foreground / area
+
+    def _check_channels(self, channels: int | None) -> None:
+        """Raise a UserError if an image could not be given to the network."""
+        for entry in self.entries:
+            bands = entry.info.bands
+            if bands > 4 and bands != channels:
+                raise UserError(f"{entry.image}: has {bands} channels; save it as grey or RGB, or set channels={bands}")
+            if bands <= 4 and channels not in (None, 1, 3):
+                raise UserError(f"{entry.image}: {entry.info.kind} cannot become {channels} channels")
+
+    def _all_grey(self) -> bool:
+        """Whether no image holds colour; images with one channel need not be read for that."""
+        entries = [entry for entry in self.entries if entry.info.bands > 2]
+        return all(is_grey(read_image(e.image, e.page)) for e in _progress(entries, "looking for colour"))
+
+    def describe(self) -> str:
+        """A report of some lines: layout, images, channels, masks and warnings."""
+        kinds = Counter(info.kind for info in self.infos)
+        held = "; neighbours are alike, so the last ones are held out" if self.ordered else ""
+        lines = [
+            f"{self.layout} layout in {self.path}",
+            f"images      {len(self)}: {_summary(f'{w}x{h}' for h, w in self.sizes)}{held}",
+            f"channels    {self.channels} to the network, from {_summary(kinds.elements())}",
+            f"grey values {self.normalise} normalisation" + (f", scaled by {self.scale:g}" if self.scale != 1 else ""),
+            f"masks       {self.classes.describe()}",
+            f"foreground  {100 * self.foreground:.1f} % of the pixels",
+        ]
+        return "\n".join(lines + [f"warning     {w}" for w in self.warnings])
+
+
+# ---- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def _progress(entries: Sequence[Entry], what: str) -> Iterable[Entry]:
+    """The entries, with a progress bar once two seconds have passed."""
+    from tqdm import tqdm
+
+    return tqdm(entries, desc=what, delay=2, leave=False)
+
+
+def _summary(things: Iterable[str], most: int = 4) -> str:
+    """ "44 of 256x256, 30 of 320x256 and 6 other kinds"; only the thing itself if all are alike."""
+    counts = Counter(things).most_common()
+    if len(counts) == 1:
+        return f"all {counts[0][0]}"
+    rest = f" and {len(counts) - most} other kinds" if len(counts) > most else ""
+    return ", ".join(f"{n} of {thing}" for thing, n in counts[:most]) + rest
+
+
+def _nbytes(mask: Mask | None) -> int:
+    return sum(a.nbytes for a in mask or () if a is not None)

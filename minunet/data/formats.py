@@ -1,0 +1,146 @@
+"""The decoders under `files.py`: pixels as they are stored, with the palette that they index if there is one.
+
+tifffile keeps every type of a TIFF exactly; for compressions that it cannot undo by itself (LZW, without the package
+imagecodecs), and for all other formats, Pillow reads. Both are kept from allocating what a damaged header claims.
+What they raise on broken files is turned into UserErrors by the callers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+
+PathLike = str | Path
+Pixels = tuple[np.ndarray, np.ndarray | None]  # (H, W) or (H, W, C), and the palette (n, 3) uint8 or None
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CONVERTED_MODES = ("PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")  # by Pillow, to RGB
+MAX_PIXELS = 178_956_970  # where Pillow refuses, too: about 13,000 x 13,000
+MAX_PACKING = 10_000  # bytes of pixels per byte of file: no sound file packs more (deflate reaches 8,256 for one bit)
+
+
+def is_tiff(path: PathLike) -> bool:
+    """Whether the file begins as TIFFs do; an empty file is an error."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if not start:
+        raise UserError(f"{path}: the file is empty; copy or export it again")
+    return start in TIFF_SIGNATURES
+
+
+def check_size(height: int, width: int, path: PathLike, pixel_bytes: int = 1) -> None:
+    """Refuse sizes that the file cannot hold, before anything is allocated."""
+    if height < 1 or width < 1:
+        raise UserError(f"{path}: claims a size of {width}x{height} pixels; it is damaged, export it again")
+    if height * width > MAX_PIXELS:
+        raise UserError(f"{path}: claims {width}x{height} pixels, more than {MAX_PIXELS:,}; cut it into smaller images")
+    if height * width * pixel_bytes > MAX_PACKING * (Path(path).stat().st_size + 100):
+        raise UserError(f"{path}: claims {width}x{height} pixels but is far too short for them; export it again")
+
+
+def read_pillow(path: PathLike) -> Pixels:
+    """Pixels and palette by Pillow."""
+    with Image.open(path) as image:
+        check_size(image.height, image.width, path)
+        if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would keep the upper 8 bits without a word
+            raise UserError(f"{path}: 16-bit colour PNG is not supported; save it as 16-bit TIFF or as 8-bit PNG")
+        image.load()
+        return _pillow_pixels(image)
+
+
+def _pillow_pixels(image: Image.Image) -> Pixels:
+    """Pixels and palette of a loaded image, in the machine's byte order."""
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+    pixels = np.array(image.convert("RGB") if image.mode in CONVERTED_MODES else image)
+    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() < 1 << 16:  # older versions: 16-bit PNGs
+        pixels = pixels.astype(np.uint16)
+    return pixels.astype(pixels.dtype.newbyteorder("=")), palette
+
+
+def png_bits(path: PathLike) -> int:
+    """Bits per sample in a PNG's header; 0 if it is no PNG."""
+    with open(path, "rb") as file:
+        head = file.read(25)
+    return head[24] if head.startswith(PNG_SIGNATURE) and len(head) == 25 else 0
+
+
+@contextmanager
+def open_tiff(path: PathLike) -> Iterator[Any]:
+    """An open tifffile.TiffFile, whose remarks on odd tags go nowhere."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with tifffile.TiffFile(path) as tiff:
+        yield tiff
+
+
+def find_page(tiff: Any, path: PathLike, page: int | None) -> Any:
+    """The page asked for; the only one if none was."""
+    pages = len(tiff.pages)
+    if pages == 0:
+        raise UserError(f"{path}: a TIFF without an image in it; export it again")
+    if page is None and pages > 1:
+        raise UserError(f"{path}: a stack of {pages} pages, one image was expected; save its pages as single files")
+    if not 0 <= (page or 0) < pages:
+        raise UserError(f"{path}: has no page {page}, its pages are 0 to {pages - 1}")
+    return tiff.pages[page or 0]
+
+
+def tiff_shape(page: Any, path: PathLike) -> tuple[int, int, int]:
+    """(H, W, bands) of a page, after checking that they are possible."""
+    if page.imagedepth != 1:
+        raise UserError(f"{path}: a volume in one page, a flat image was expected; save its slices as pages or files")
+    h, w, bands = page.imagelength, page.imagewidth, page.samplesperpixel
+    check_size(h, w, path, bands * max(1, page.bitspersample // 8))
+    if not 1 <= bands <= 64:
+        raise UserError(f"{path}: has {bands} channels; save it as grey or RGB")
+    stored = sum(page.databytecounts)
+    if page.compression == 1 and stored > Path(path).stat().st_size:
+        raise UserError(f"{path}: cut off, {stored:,} bytes of pixels are missing or incomplete; copy it again")
+    return h, w, bands
+
+
+def read_tiff(path: PathLike, page: int | None) -> Pixels:
+    """Pixels and palette of one page by tifffile, or by Pillow where that lacks the decompressor."""
+    with open_tiff(path) as tiff:
+        found = find_page(tiff, path, page)
+        tiff_shape(found, path)
+        try:
+            pixels = found.asarray()
+        except (ValueError, KeyError, ImportError) as e:
+            if "imagecodecs" not in str(e):
+                raise
+            return _read_tiff_by_pillow(path, page or 0, found)
+        if found.axes.startswith("S"):  # channels stored one after the other
+            pixels = np.moveaxis(pixels, 0, -1)
+        palette = found.colormap
+    if pixels.ndim not in (2, 3):
+        raise UserError(f"{path}: an array of shape {pixels.shape} is no image; save it as grey or RGB")
+    return pixels, None if palette is None else (palette >> 8).astype(np.uint8).T
+
+
+def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
+    """One page by Pillow, which keeps more than 8 bits in grey images only."""
+    if page.bitspersample > 8 and page.samplesperpixel > 1:
+        name = getattr(page.compression, "name", page.compression)
+        raise UserError(f"{path}: {name}-compressed 16-bit colour; save it uncompressed or `pip install imagecodecs`")
+    with Image.open(path) as image:
+        image.seek(number)
+        image.load()
+        pixels, palette = _pillow_pixels(image)
+        inverted = page.photometric == 0 and image.mode in ("1", "L")  # "white is zero", which Pillow turns around
+    return (~pixels if inverted else pixels), palette
+
+
+def tiff_bits(page: Any) -> str:
+    """ "8-bit", "16-bit", "float" and so on for a TIFF page."""
+    return "float" if page.sampleformat == 3 else f"{page.bitspersample}-bit"

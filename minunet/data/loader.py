@@ -1,0 +1,143 @@
+"""Batches for training: which patches, in which order, made one step ahead in a thread.
+
+Nothing here remembers anything. The order of epoch e is drawn from `default_rng([seed, 1, e])` and its k-th patch from
+`default_rng([seed, 2, e, k])`, so any batch of any epoch can be made again exactly, and a training that was interrupted
+goes on with the batches that it would have had.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..augment import augment, crop_patch
+from .dataset import ImageSet
+from .sample import Sample
+
+AHEAD = 2  # batches prepared in advance
+MAX_PATCHES = 16  # per image and epoch, so that one huge image does not drown the others
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Batches:
+    """The training batches of a data set.
+
+    Parameters
+    ----------
+    dataset : ImageSet
+    indices : sequence of int
+        The images to use, as `dataset.split` gives them.
+    batch_size : int
+        The last batch of an epoch (of a size, without crop) may be smaller.
+    crop : int or None
+        Side of the square patches. An image gives max(1, round(H * W / crop²)) of them an epoch, at most 16, and one
+        smaller than a patch is mirrored out to it. None or 0: whole images, and only equal sizes share a batch.
+    augment : bool
+        Whether patches are distorted at random, see `minunet.augment`; whole images are flipped and turned only.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        dataset: ImageSet,
+        indices: Sequence[int],
+        batch_size: int = 1,
+        crop: int | None = None,
+        augment: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1 or (crop or 0) < 0 or seed < 0:
+            raise ValueError(f"batch_size {batch_size}, crop {crop} and seed {seed} must be positive")
+        self.dataset, self.indices, self.batch_size = dataset, [int(i) for i in indices], batch_size
+        self.crop, self.augment, self.seed = crop or None, augment, seed
+        self._length = len(self.plan(0))
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the same for every epoch."""
+        return self._length
+
+    def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """For every batch of an epoch its (k, index): patch number k of the epoch, cut from image number index."""
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        patches = np.repeat(self.indices, [self._patches(i) for i in self.indices])
+        order = list(enumerate(rng.permutation(patches).tolist()))
+        if self.crop:
+            groups = [order]
+        else:
+            sizes = self.dataset.sizes
+            groups = [[p for p in order if sizes[p[1]] == s] for s in sorted({sizes[i] for i in self.indices})]
+        batches = [g[start : start + self.batch_size] for g in groups for start in range(0, len(g), self.batch_size)]
+        return batches if len(groups) < 2 else [batches[i] for i in rng.permutation(len(batches))]
+
+    def _patches(self, index: int) -> int:
+        """How many patches an image gives an epoch."""
+        if not self.crop:
+            return 1
+        H, W = self.dataset.sizes[index]
+        return min(MAX_PATCHES, max(1, round(H * W / self.crop**2)))
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        """One batch of an epoch, made here and now: images (N, h, w, C) float32, labels (N, h, w) int64."""
+        return self._make(epoch, self.plan(epoch)[number])
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on, prepared in a background thread.
+
+        The thread ends with the iterator, be that exhausted, closed or dropped; an error in it is raised here.
+
+        Yields
+        ------
+        images : (N, h, w, C) float32 array
+        labels : (N, h, w) int64 array, -1 where labels do not count
+        """
+        plan = self.plan(epoch)[start:]
+        return _ahead((self._make(epoch, patches) for patches in plan), AHEAD)
+
+    def _make(self, epoch: int, patches: list[tuple[int, int]]) -> Batch:
+        made = [self._patch(np.random.default_rng([self.seed, 2, epoch, k]), self.dataset[i]) for k, i in patches]
+        return np.stack([image for image, _ in made]), np.stack([labels for _, labels in made])
+
+    def _patch(self, rng: np.random.Generator, sample: Sample) -> Batch:
+        labels = sample.labels.astype(np.int64)
+        if sample.valid is not None:
+            labels[~sample.valid] = -1
+        if self.augment:
+            return augment(sample.image, labels, rng, self.crop)
+        return crop_patch(sample.image, labels, rng, self.crop) if self.crop else (sample.image, labels)
+
+
+def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """Run an iterator in a thread, `count` items ahead of its consumer."""
+    ready: queue.Queue = queue.Queue(count)
+    stop = threading.Event()
+    thread = threading.Thread(target=_fill, args=(batches, ready, stop), name="minunet-batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stop.set()
+        while not ready.empty():  # the thread may be waiting for room
+            ready.get_nowait()
+        thread.join()
+
+
+def _fill(batches: Iterator[Batch], ready: queue.Queue, stop: threading.Event) -> None:
+    """Put every batch, then (None, None), or the error that came up, into the queue, unless told to stop."""
+    try:
+        for batch in batches:
+            if stop.is_set():
+                return
+            ready.put((batch, None))
+        ready.put((None, None))
+    except BaseException as error:
+        ready.put((None, error))

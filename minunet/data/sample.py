@@ -1,0 +1,169 @@
+"""What a data set hands out, one image at a time, and what is done to every image before the network sees it.
+
+A raw image is (H, W, C) in whatever type its file holds. `prepare` takes it to (h, w, channels) float32 in three steps
+that training and prediction share: channels, then scale, then grey values. A checkpoint records the three settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+
+NORMALISATIONS = ("percentile", "range", "none")
+
+
+@dataclass
+class Sample:
+    """One image with its annotation.
+
+    Data sets keep samples in memory and hand the same one out again, so its arrays must not be modified.
+
+    Attributes
+    ----------
+    name : str
+        The image's id in its data set.
+    image : (H, W, C) float32 array, normalised
+    labels : (H, W) uint8 array of class numbers, 0 to K - 1
+    instances : (H, W) int32 array of object numbers with 0 for background, or None where objects are not told apart
+    valid : (H, W) bool array, False where labels do not count (partly annotated frames), or None if all count
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    instances: np.ndarray | None = None
+    valid: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the sample's arrays take."""
+        return sum(a.nbytes for a in (self.image, self.labels, self.instances, self.valid) if a is not None)
+
+
+def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: float = 1.0) -> np.ndarray:
+    """Raw image (H, W, C) of any type to what the network takes: (h, w, channels) float32."""
+    image = to_channels(raw, channels)
+    if method == "range":  # before resizing, which loses the file's type
+        image, method = normalise(image, "range"), "none"
+    return normalise(resize_image(image, scale), method)
+
+
+def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
+    """Bring grey values to about 0..1.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C) array of any real type
+    method : "percentile", "range" or "none"
+        "percentile" maps the 0.5th and the 99.5th percentile, taken over all pixels and channels together so that
+        colours keep their balance, to 0 and 1 and clips at -1 and 2. Where the two are equal (a few bright cells
+        on black) the extremes stand in, and a flat image becomes zeros. "range" divides integers by the largest
+        value of their type (1 for bool) and leaves floats as they are. "none" only converts.
+
+    Returns
+    -------
+    (H, W, C) float32 array, never the input itself
+    """
+    image = np.asarray(image)
+    image = image[..., None] if image.ndim == 2 else image
+    integer = image.dtype.kind in "iu"
+    image = image.astype(np.uint8) if image.dtype == bool else image
+    if method not in NORMALISATIONS:
+        raise UserError(f"normalise: {method!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
+    if method == "none":
+        return image.astype(np.float32)
+    if method == "range":
+        top = np.iinfo(image.dtype).max if integer else 1
+        return image.astype(np.float32) / np.float32(top)
+    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 250_000)))  # a quarter of a million pixels will do
+    low, high = np.percentile(image[::step, ::step], (0.5, 99.5))
+    if low == high:
+        low, high = float(image.min()), float(image.max())
+    if low == high:
+        return np.zeros(image.shape, np.float32)
+    scaled = image.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
+    return np.clip(scaled, -1, 2, out=scaled)
+
+
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Give an image the channels that the network takes.
+
+    An alpha channel (the second of two, the fourth of four) is dropped. Colour becomes grey by its luminance, which is
+    exactly R where R = G = B; grey becomes colour by repetition.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C) array
+    channels : int
+
+    Returns
+    -------
+    (H, W, channels) array of the same type, possibly a view
+
+    Raises
+    ------
+    UserError
+        If there is no such conversion, say from 5 channels to 3.
+    """
+    image = drop_alpha(image[..., None] if image.ndim == 2 else image)
+    has = image.shape[-1]
+    if has == channels:
+        return image
+    if (has, channels) == (3, 1):
+        return luminance(image)
+    if (has, channels) == (1, 3):
+        return np.repeat(image, 3, axis=-1)
+    raise UserError(f"an image of {has} channels cannot be given to a network for {channels}: convert the image")
+
+
+def drop_alpha(image: np.ndarray) -> np.ndarray:
+    """LA to L and RGBA to RGB, as a view; anything else as it is."""
+    return image[..., :-1] if image.shape[-1] in (2, 4) else image
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether an image (H, W, C) holds no colour: one channel besides alpha, or R = G = B in every pixel."""
+    image = drop_alpha(image)
+    return image.shape[-1] == 1 or (
+        image.shape[-1] == 3
+        and np.array_equal(image[..., 0], image[..., 1])
+        and np.array_equal(image[..., 0], image[..., 2])
+    )
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """Colour (H, W, 3) to grey (H, W, 1) of the same type, with the weights of ITU-R BT.601."""
+    if is_grey(rgb):
+        return rgb[..., :1]
+    grey = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return (np.rint(grey) if rgb.dtype.kind in "iu" else grey).astype(rgb.dtype)[..., None]
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(H, W) times scale, rounded, at least one pixel each way."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
+    """Image (H, W, C) times scale, bilinear and averaging where it shrinks; float32 unless scale is 1."""
+    if scale == 1:
+        return image
+    h, w = scaled_size(image.shape[:2], scale)
+    planes = [Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)) for c in range(image.shape[-1])]
+    return np.stack([np.asarray(p.resize((w, h), Image.Resampling.BILINEAR)) for p in planes], axis=-1)
+
+
+def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:
+    """Labels (H, W) times scale: every new pixel takes the label under its centre."""
+    if scale == 1:
+        return labels
+    (H, W), (h, w) = labels.shape, scaled_size(labels.shape, scale)
+    rows = ((np.arange(h) + 0.5) * H / h).astype(np.intp)
+    cols = ((np.arange(w) + 0.5) * W / w).astype(np.intp)
+    return labels[rows[:, None], cols]

@@ -1,0 +1,88 @@
+"""Which images are held out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .source import some
+
+
+def read_names(path: str | Path) -> list[str]:
+    """The names in a text file: one name or path a line; blank lines and lines that begin with # are skipped."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: cannot be read as a list of names ({type(e).__name__})") from None
+    names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not names:
+        raise UserError(f"{path}: lists no names; write one image name a line")
+    return names
+
+
+def split_indices(
+    names: Sequence[str],
+    percent: float = 10.0,
+    seed: int = 0,
+    held_out: Sequence[str] | None = None,
+    ordered: bool = False,
+) -> tuple[list[int], list[int]]:
+    """Divide images into those to train on and those to validate on.
+
+    Parameters
+    ----------
+    names : names of all images
+    percent : float
+        Share of the images for validation; at least one image is held out and at least one is left.
+    seed : int
+        Of the draw.
+    held_out : names or None
+        The images for validation, each a name or a path whose file name is the name with any ending; percent and seed
+        then do not count.
+    ordered : bool
+        Take the last images instead of drawing: neighbours are alike, and a drawn set would flatter.
+
+    Returns
+    -------
+    train, validation : lists of int, ascending
+
+    Raises
+    ------
+    UserError
+        If either would be empty, or a name is unknown.
+    """
+    n = len(names)
+    if n < 2:
+        raise UserError(f"{n} image cannot be both trained on and validated on: two are needed; add images")
+    if held_out is not None:
+        validation = _find(names, held_out)
+    else:
+        if not 0 < percent < 100:
+            raise UserError(f"validation percent is {percent:g}: give a number above 0 and below 100, or list files")
+        count = min(n - 1, max(1, round(n * percent / 100)))
+        drawn = np.arange(n - count, n) if ordered else np.random.default_rng(seed).permutation(n)[:count]
+        validation = sorted(drawn.tolist())
+    train = sorted(set(range(n)) - set(validation))
+    if not train or not validation:
+        empty = "validate" if not validation else "train"
+        raise UserError(f"no image is left to {empty} on: list some, but not all, of the {n} images for validation")
+    return train, validation
+
+
+def _find(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Indices of names that are given as names or as paths."""
+    index = {name: i for i, name in enumerate(names)}
+    found, unknown = set(), []
+    for entry in wanted:
+        last = entry.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        known = next((key for key in (entry, last, Path(last).stem) if key in index), None)
+        if known is None:
+            unknown.append(repr(entry))
+        else:
+            found.add(index[known])
+    if unknown:
+        raise UserError(f"validation list: no image is called {some(unknown)}; the images are called {some(names)}")
+    return sorted(found)

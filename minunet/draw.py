@@ -1,0 +1,153 @@
+"""Pictures: overlays, the run's curves, and predictions beside the truth."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .checkpoint import write_atomically
+from .data import ClassMap
+
+# colours that people with any colour vision can tell apart (Okabe and Ito)
+FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
+INK, FAINT = "#222222", "#999999"
+CLASS_COLOURS = np.array(
+    [(0, 0, 0), (0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178)],
+    np.float32,
+)
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 pixels as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """A normalised image (H, W, C), about 0..1, as (H, W, 3) uint8."""
+    image = (255 * np.clip(image[..., :3], 0, 1)).astype(np.uint8)
+    return image if image.shape[-1] == 3 else image[..., :1].repeat(3, -1)
+
+
+def outline(labels: np.ndarray) -> np.ndarray:
+    """Where a pixel's right or lower neighbour has another label: (H, W) bool."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image with its classes tinted and outlined.
+
+    Parameters
+    ----------
+    image : (H, W, C) float array, about 0..1
+    labels : (H, W) integer array of class numbers; class 0 is left as it is
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+    """
+    rgb = to_rgb(image).astype(np.float32)
+    colours = CLASS_COLOURS[(labels - 1) % (len(CLASS_COLOURS) - 1) + 1]
+    foreground = (labels > 0)[..., None]
+    rgb = np.where(foreground, 0.75 * rgb + 0.25 * colours, rgb)
+    edge = outline(labels)
+    rgb[edge] = np.where(foreground, colours, CLASS_COLOURS[1])[edge] if labels.max() > 1 else CLASS_COLOURS[1]
+    return rgb.astype(np.uint8)
+
+
+def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What was found (blue), invented (orange) and missed (pink) over a dimmed image: (H, W, 3) uint8.
+
+    A foreground pixel given another foreground class counts as missed; where truth is -1 nothing is marked.
+    """
+    rgb = to_rgb(image).astype(np.float32) * 0.5
+    seen = truth >= 0
+    for where, colour in (
+        (seen & (truth > 0) & (prediction == truth), FOUND),
+        (seen & (truth == 0) & (prediction > 0), INVENTED),
+        (seen & (truth > 0) & (prediction != truth), MISSED),
+    ):
+        strength = 0.35 if colour == FOUND else 0.85
+        rgb[where] = (1 - strength) * rgb[where] + strength * np.array(colour, np.float32)
+    return rgb.astype(np.uint8)
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_atomically(path, buffer.getvalue())
+
+
+def curves(path: Path, history: list[dict[str, float]]) -> None:
+    """Loss and Dice by epoch, as PNG."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    marker = "o" if len(epochs) < 3 else None
+    for key, colour, name in (("train_loss", "#0072B2", "training"), ("val_loss", "#D55E00", "validation")):
+        left.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
+    left.set(xlabel="epoch", title="loss")
+    left.legend(frameon=False)
+    for key, colour, name in (("val_dice", "#009E73", "Dice"), ("val_iou", "#CC79A7", "IoU")):
+        right.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
+    best = max(history, key=lambda row: row["val_dice"])
+    right.plot(best["epoch"], best["val_dice"], "o", color="#009E73", ms=7, mfc="white", mew=1.8)
+    right.annotate(f"{best['val_dice']:.3f}", (best["epoch"], best["val_dice"]), (0, -16), textcoords="offset points",
+                   ha="center", color=INK)  # fmt: skip
+    right.set(xlabel="epoch", title="validation, foreground")
+    right.legend(frameon=False, loc="lower right")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#eeeeee")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save_figure(figure, path)
+
+
+def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> None:
+    """Image, truth, prediction and errors side by side, a row a case, as PNG.
+
+    Parameters
+    ----------
+    path : Path
+    cases : list of dicts
+        With "name", "score" (its Dice), "image" (H, W, C), "truth" and "prediction" (H, W).
+    classes : ClassMap
+        For the colours of truth and prediction.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    heights = [min(case["image"].shape[0] / case["image"].shape[1], 1.6) for case in cases]
+    figure = Figure(figsize=(11, 2.75 * sum(heights) + 0.9), layout="constrained")
+    grid = figure.subplots(len(cases), 4, squeeze=False, height_ratios=heights)
+    for axes, case in zip(grid, cases):
+        truth = np.maximum(case["truth"], 0)
+        pictures = [
+            to_rgb(case["image"]),
+            classes.decode(truth.astype(np.uint8)),
+            classes.decode(case["prediction"].astype(np.uint8)),
+            errors(case["image"], case["truth"], case["prediction"]),
+        ]
+        for ax, picture in zip(axes, pictures):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(FAINT)
+        name = case["name"] if len(case["name"]) <= 16 else case["name"][:15] + "…"
+        axes[0].set_ylabel(f"{name}\nDice {case['score']:.3f}", fontsize=9, color=INK)
+    for ax, title in zip(grid[0], ("image", "truth", "prediction", "errors")):
+        ax.set_title(title, fontsize=11, color=INK)
+    marks = [Patch(color=np.array(c) / 255, label=n) for c, n in ((FOUND, "found"), (INVENTED, "invented"), (MISSED, "missed"))]
+    figure.legend(handles=marks, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
+    _save_figure(figure, path)

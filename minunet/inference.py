@@ -1,0 +1,105 @@
+"""From an image to its classes: what `minunet.segment`, `python -m minunet.predict` and validation do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .array import Array, get_array_module, to_numpy
+from .data import ClassMap, Sample, prepare
+from .nn import Module
+from .ops import class_probabilities
+
+
+def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: float = 1.0) -> np.ndarray:
+    """Segment one image.
+
+    Parameters
+    ----------
+    model : Module
+        A network from `minunet.load`.
+    image : (H, W) or (H, W, channels) array
+        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training.
+    threshold : float in (0, 1)
+        With two classes: the foreground probability from which on a pixel is foreground.
+    scale : float
+        Factor for the image's size before the network sees it; the result has the image's own size again.
+
+    Returns
+    -------
+    (H, W) uint8 array of class numbers
+
+    Examples
+    --------
+    >>> model = minunet.load("runs/cells/best.safetensors")  # doctest: +SKIP
+    >>> mask = minunet.segment(model, image)  # doctest: +SKIP
+    """
+    return classify(probabilities(model, image, scale), threshold)
+
+
+def probabilities(model: Module, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
+    image = image if image.ndim == 3 else image[..., None]
+    x = prepare(image, model.data["channels"], model.data["normalise"], scale)
+    logits = to_numpy(predict_logits(model, x[None]))[0]
+    if logits.shape[:2] != image.shape[:2]:
+        logits = resize(logits, image.shape[:2])
+    return class_probabilities(logits)
+
+
+def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Class numbers (H, W) uint8 of probabilities (H, W, K): the likeliest, or with two classes by the threshold."""
+    if p.shape[-1] == 2:
+        return (p[..., 1] > threshold).astype(np.uint8)
+    return p.argmax(-1).astype(np.uint8)
+
+
+def predict_logits(model: Module, x: Array) -> Array:
+    """Logits of the size of the images x (N, H, W, C), whatever that is.
+
+    What a network cannot take as it is (too small for its poolings, or unpadded convolutions that need a margin and certain
+    sizes) is mirrored outwards, and the logits are cut to the images again.
+    """
+    xp = get_array_module(x, *model.named_params().values())
+    x = xp.asarray(x)
+    H, W = x.shape[1:3]
+    padded_size = [_network_size(model, n) for n in (H, W)]
+    before = [(m - n) // 2 for m, n in zip(padded_size, (H, W))]
+    margins = [(b, m - n - b) for b, m, n in zip(before, padded_size, (H, W))]
+    if any(b + a for b, a in margins):
+        mode = "reflect" if min(H, W) > 1 else "symmetric"
+        x = xp.pad(x, ((0, 0), *margins, (0, 0)), mode=mode)
+    y = model(x)
+    top, left = ((b - (m - o) // 2) for b, m, o in zip(before, padded_size, y.shape[1:3]))
+    return y[:, top : top + H, left : left + W]
+
+
+def _network_size(model: Module, n: int) -> int:
+    """The smallest size, from n on, that the network takes and whose output covers n pixels."""
+    depth = getattr(model, "depth", 0)
+    if getattr(model, "padding", "same") == "same":
+        return max(n, 2**depth)
+    m = n
+    while (model.valid_output(m) or 0) < n:  # type: ignore[operator]
+        m += 1
+    return m
+
+
+def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logits (h, w, K) at another size, linearly between pixel areas (align_corners=False)."""
+    from scipy.ndimage import zoom
+
+    factors = (size[0] / logits.shape[0], size[1] / logits.shape[1], 1)
+    return zoom(logits, factors, order=1, mode="nearest", grid_mode=True)
+
+
+def class_map(model: Module) -> ClassMap:
+    """The classes that a loaded network was trained on."""
+    return ClassMap.from_json(model.data["classes"])
+
+
+def true_labels(sample: Sample) -> np.ndarray:
+    """A sample's labels (H, W) int64, -1 where they do not count."""
+    labels = sample.labels.astype(np.int64)
+    if sample.valid is not None:
+        labels[~sample.valid] = -1
+    return labels

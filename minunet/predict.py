@@ -1,0 +1,157 @@
+"""``python -m minunet.predict``: segment images with a trained network.
+
+For every image X two files are written: X_mask.png, of the image's own size, 0 and 255 or the classes' colours; and
+X_overlay.png, the image with its classes tinted and outlined. A stack of pages gives X_mask.tif.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from . import draw
+from .checkpoint import load, write_atomically
+from .cli import HelpFormatter, number, run
+from .data import count_pages, normalise, read_image
+from .data.files import SUFFIXES
+from .data.source import natural_key
+from .device import select_device
+from .errors import UserError
+from .inference import class_map, classify, probabilities
+from .nn import Module
+
+EXAMPLES = """
+examples:
+  python -m minunet.predict -m runs/cells/best.safetensors -i cell.png -o out
+  python -m minunet.predict -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
+"""
+OURS = ("_mask", "_overlay")  # endings of what predict writes; not read again from a folder
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m minunet.predict", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+    )
+    p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint, such as a run's best.safetensors")
+    p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE", help="images, folders of images, or patterns")
+    p.add_argument("-o", "--output", default="predicted", metavar="DIR", help="folder for masks and overlays")
+    p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
+    p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
+    p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), default=0.5, metavar="P",
+                   help="with two classes: probability from which on a pixel is foreground")  # fmt: skip
+    p.add_argument("-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size")
+    p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True, help="write overlays beside the masks")
+    p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = make_parser().parse_args(argv)
+    return run(lambda: predict(args))
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Segment every image; those that cannot be read are named at the end, and the status is 2."""
+    xp = select_device(args.device)
+    model = load(args.model).convert(xp.asarray)
+    images = find_images(args.input)
+    out = Path(args.output)
+    if not args.no_save:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"cannot make the folder {out}: {e.strerror or e}; choose another --output") from e
+    failed: list[str] = []
+    for path in tqdm(images, unit="image", disable=None if len(images) > 1 else True):
+        try:
+            predict_file(model, path, out, args)
+        except UserError as e:
+            failed.append(str(e))
+    written = len(images) - len(failed)
+    if written and not args.no_save:
+        print(f"{written} image{'s' * (written != 1)} segmented into {out}")
+    if failed:
+        raise UserError("\n       ".join(failed))
+    return 0
+
+
+def predict_file(model: Module, path: Path, out: Path, args: argparse.Namespace) -> None:
+    """Segment one file and write its mask and overlay."""
+    classes = class_map(model)
+    pages = count_pages(path)
+    masks = []
+    for page in range(pages):
+        image = read_image(path, page if pages > 1 else None)
+        labels = classify(probabilities(model, image, args.scale), args.mask_threshold)
+        masks.append(classes.decode(labels))
+        picture = draw.overlay(normalise(image, model.data["normalise"]), labels)  # type: ignore[index]
+        number = f"_{page:03}" if pages > 1 else ""
+        if args.viz:
+            show(picture, path.name + number)
+        if args.overlay and not args.no_save:
+            draw.save_png(out / f"{path.stem}_overlay{number}.png", picture)
+    if not args.no_save:
+        save_mask(out / f"{path.stem}_mask", masks)
+
+
+def save_mask(stem: Path, masks: list[np.ndarray]) -> None:
+    """Write one mask as PNG, several as a TIFF stack."""
+    if len(masks) == 1:
+        draw.save_png(stem.with_name(stem.name + ".png"), masks[0])
+        return
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.stack(masks), photometric="rgb" if masks[0].ndim == 3 else "minisblack")
+    write_atomically(stem.with_name(stem.name + ".tif"), buffer.getvalue())
+
+
+def show(picture: np.ndarray, title: str) -> None:
+    """Show a picture in a window and wait until it is closed."""
+    import matplotlib.pyplot as plt
+
+    if plt.get_backend().lower() == "agg":
+        raise UserError("-v/--viz: there is no display to show a window on; look at the overlays in --output instead")
+    plt.imshow(picture)
+    plt.title(title)
+    plt.axis("off")
+    plt.show()
+
+
+def find_images(inputs: list[str]) -> list[Path]:
+    """Files, the images in folders, and what patterns match; UserError for what does not exist or would collide."""
+    found: list[Path] = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+            inside = [p for p in inside if not any(f"{ours}." in p.name for ours in OURS)]
+            if not inside:
+                raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+            found += sorted(inside, key=lambda p: natural_key(p.name))
+        elif path.exists():
+            found.append(path)
+        else:
+            matches = sorted(Path(m) for m in glob.glob(text, recursive=True))
+            if not matches:
+                raise UserError(f"{text}: no such image, folder, or pattern with a match")
+            found += matches
+    found = list(dict.fromkeys(found))
+    stems: dict[str, Path] = {}
+    for path in found:
+        if path.stem in stems:
+            raise UserError(f"{stems[path.stem]} and {path} would both become {path.stem}_mask: predict them one by one")
+        stems[path.stem] = path
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

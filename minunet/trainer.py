@@ -1,0 +1,284 @@
+"""Training: the loop, its state, and what it leaves in the run folder.
+
+All randomness is a function of (seed, place in the run): batches see data/loader.py, dropout draws from
+default_rng([seed, 3, step]). So the place is all the random state there is, and a run that was interrupted, even within an
+epoch, continues with the very numbers that it would have had.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from .data import Batches, ImageSet
+from .errors import UserError
+from .inference import classify, predict_logits, true_labels
+from .metrics import Confusion
+from .nn import Module
+from .ops import class_probabilities, named_loss
+from .optim import OPTIMIZERS, Schedule, clip_by_norm
+
+NAN_ADVICE = (
+    "Usual causes: a learning rate that is too high (try a tenth of it: -l {rate:g}), or --normalise none on images with "
+    "large values. --clip 1 limits the gradients' length"
+)
+
+
+@dataclass
+class Config:
+    """How to train: the flags of ``python -m minunet.train`` that shape the run."""
+
+    epochs: int = 20
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    clip: float = 0.0
+    loss: str = "ce+dice"
+    crop: int = 128
+    augment: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Place:
+    """Where a run stands: the next epoch and its next batch, and what was summed up so far in that epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a model on a data set and keeps its run folder.
+
+    Parameters
+    ----------
+    model : Module
+        Made by `build_model`; with ``data`` as `minunet.load` leaves it.
+    dataset, train, validation : ImageSet and two lists of indices
+    config : Config
+    out : Path
+        The run folder; it exists.
+    xp : module
+        numpy or cupy: where to compute.
+    flags : dict
+        Stored in the checkpoints, for --resume.
+    """
+
+    def __init__(
+        self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: Config, out: Path,
+        xp: ModuleType = np, flags: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.dataset, self.validation, self.config, self.out, self.xp = (
+            model, dataset, validation, config, out, xp,
+        )  # fmt: skip
+        self.flags = flags or {}
+        self.classes = dataset.classes
+        model.convert(xp.asarray)
+        self.batches = Batches(dataset, train, config.batch_size, config.crop, config.augment, config.seed)
+        extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
+        self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
+        channels = int(model.origin["options"]["num_classes"])  # type: ignore[attr-defined]
+        self.loss, self.loss_backward = named_loss(config.loss, channels)
+        self.place = Place()
+        self.interrupted = False
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Train to the last epoch; False if Ctrl-C ended it before (all is saved then)."""
+        total = self.config.epochs * len(self.batches)
+        with self._catch_interrupt(), tqdm(
+            total=total, initial=self.place.step, unit="batch", disable=None, dynamic_ncols=True, smoothing=0.05
+        ) as bar:  # fmt: skip
+            print(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left", flush=True)
+            while self.place.epoch < self.config.epochs:
+                self._train_epoch(bar)
+                if self.interrupted:
+                    self.save("last")
+                    return False
+                row = self._finish_epoch()
+                bar.write(self._line(row))
+        return True
+
+    def _train_epoch(self, bar: tqdm) -> None:
+        """The batches that are left of the current epoch."""
+        p, began = self.place, time.perf_counter()
+        elapsed = p.seconds
+        bar.set_description(f"epoch {p.epoch + 1}/{self.config.epochs}")
+        for images, labels in self.batches.epoch(p.epoch, start=p.batch):
+            loss = self.step(images, labels)
+            p.loss_sum, p.loss_count = p.loss_sum + loss * len(images), p.loss_count + len(images)
+            p.batch, p.step = p.batch + 1, p.step + 1
+            p.seconds = elapsed + time.perf_counter() - began
+            dice = f"{p.history[-1]['val_dice']:.3f}" if p.history else "?"
+            bar.set_postfix_str(f"loss {p.loss_sum / p.loss_count:.3f}, val Dice {dice}", refresh=False)
+            bar.update()
+            if self.interrupted:
+                return
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One step of training on a batch: forward, loss, backward, update. Returns the loss.
+
+        Parameters
+        ----------
+        images : (N, h, w, C) float32 array
+        labels : (N, h, w) integer array, -1 where they do not count
+        """
+        x, t = self.xp.asarray(images), self.xp.asarray(labels)
+        rng = np.random.default_rng([self.config.seed, 3, self.place.step])
+        logits, cache = self.model.forward(x, train=True, rng=rng)
+        loss, loss_cache = self.loss(logits, centre(t, logits.shape[1:3]))
+        loss = float(loss)
+        if not math.isfinite(loss):
+            self._stop_on_nan(loss)
+        self.model.zero_grad()
+        self.model.backward(self.loss_backward(1.0, loss_cache), cache)
+        if self.config.clip:
+            clip_by_norm(self.model.named_grads(), self.config.clip)
+        self.optimizer.rate = self.schedule(self.place.step)
+        self.optimizer.step()
+        return loss
+
+    def validate(self) -> tuple[float, Confusion]:
+        """Loss, averaged over pixels, and pixel counts of the validation images, each seen whole."""
+        confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
+        for i in self.validation:
+            sample = self.dataset[i]
+            logits = predict_logits(self.model, sample.image[None])
+            truth = true_labels(sample)
+            loss, _ = self.loss(logits, self.xp.asarray(truth[None]))
+            loss_sum, pixels = loss_sum + float(loss) * truth.size, pixels + truth.size
+            confusion.add(truth, classify(class_probabilities(logits)[0]))
+        return loss_sum / pixels, confusion
+
+    def _finish_epoch(self) -> dict[str, float]:
+        """Validate, note the scores, and save."""
+        p, began = self.place, time.perf_counter()
+        val_loss, confusion = self.validate()
+        if not math.isfinite(val_loss):
+            self._stop_on_nan(val_loss)
+        row = {
+            "epoch": p.epoch + 1,
+            "train_loss": p.loss_sum / max(p.loss_count, 1),
+            "val_loss": val_loss,
+            "val_dice": confusion.mean_dice(),
+            "val_iou": confusion.mean_iou(),
+            "seconds": p.seconds + time.perf_counter() - began,
+            "val_accuracy": confusion.pixel_accuracy(),
+            "learning_rate": self.optimizer.rate,
+        }
+        row |= {f"dice_{name}": float(d) for name, d in zip(self.classes.names, confusion.dice())}
+        self.schedule.report(row["val_dice"])
+        p.history.append(row)
+        p.epoch, p.batch, p.loss_sum, p.loss_count, p.seconds = p.epoch + 1, 0, 0.0, 0, 0.0
+        improved, p.best = row["val_dice"] > p.best, max(p.best, row["val_dice"])
+        if improved:
+            self.save("best")
+        self.save("last")
+        write_history(self.out / "history.csv", p.history)
+        return row
+
+    def _line(self, row: dict[str, float]) -> str:
+        times = [r["seconds"] for r in self.place.history]
+        left = format_seconds((self.config.epochs - self.place.epoch) * float(np.median(times)))
+        best = "  best" if row["val_dice"] == self.place.best else ""
+        return (
+            f"{int(row['epoch']):>4}/{self.config.epochs:<4}  {row['train_loss']:>10.4f}{row['val_loss']:>10.4f}"
+            f"{row['val_dice']:>10.4f}{row['val_iou']:>10.4f}{row['seconds']:>10.1f}{left:>9}{best}"
+        )
+
+    # ---- what is kept ------------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        """Write NAME.safetensors into the run folder."""
+        train = {
+            "flags": self.flags,
+            "config": asdict(self.config),
+            "place": asdict(self.place),
+            "schedule": self.schedule.state,
+            "optimizer_steps": self.optimizer.steps,
+        }
+        path = self.out / f"{name}.safetensors"
+        save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state())  # type: ignore[attr-defined]
+
+    def resume(self, path: Path) -> None:
+        """Go to where a checkpoint of this run stands (its weights are loaded already)."""
+        meta, _, optimizer = read_checkpoint(path)
+        train = meta["train"]
+        try:
+            self.place = Place(**train["place"])
+            self.schedule.state = train["schedule"]
+            self.optimizer.load_state(optimizer, train["optimizer_steps"])
+        except (KeyError, TypeError) as e:
+            raise UserError(f"{path} cannot be resumed, it lacks {e}; use it with -f/--load to start a new run") from e
+
+    def _stop_on_nan(self, loss: float) -> None:
+        last = self.out / "last.safetensors"
+        kept = f"the last good state is {last}" if last.exists() else "no epoch was finished, nothing was saved"
+        raise UserError(
+            f"the loss became {loss} in epoch {self.place.epoch + 1}, step {self.place.step + 1}; {kept}. "
+            + NAN_ADVICE.format(rate=self.config.learning_rate / 10)
+        )
+
+    @contextmanager
+    def _catch_interrupt(self) -> Iterator[None]:
+        """Ctrl-C ends the run after the current batch; pressed again, at once."""
+
+        def on_interrupt(signum: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        try:
+            before = signal.signal(signal.SIGINT, on_interrupt)
+        except ValueError:  # not in the main thread: leave it to whoever runs us
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write the epochs' scores as CSV, a row an epoch."""
+    columns = list(history[0])
+    lines = [",".join(columns)] + [",".join(_cell(row[c]) for c in columns) for row in history]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def centre(labels: Any, size: tuple[int, ...]) -> Any:
+    """The middle of labels (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
+    top, left = ((n - m) // 2 for n, m in zip(labels.shape[1:], size))
+    return labels[:, top : top + size[0], left : left + size[1]]
+
+
+def format_seconds(seconds: float) -> str:
+    """ "2:05" or "1:02:05"."""
+    m, s = divmod(round(seconds), 60)
+    return f"{m // 60}:{m % 60:02}:{s:02}" if m >= 60 else f"{m}:{s:02}"
