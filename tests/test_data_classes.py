@@ -98,6 +98,8 @@ def test_photographs_are_refused(dtype):
         scan(photo).classes()
     with pytest.raises(UserError, match=r"mask0\.png.*photograph"):
         scan(RNG.integers(0, 200, (60, 60, 3), np.uint8))
+    with pytest.raises(UserError, match="photograph"):
+        scan(RNG.integers(0, 256, (60, 60)).astype(dtype), jpeg=True).classes()
 
 
 def test_a_few_values_in_sixteen_bits_are_classes_with_a_notice():

@@ -63,6 +63,13 @@ def test_compressed_tiff(tmp_path, compression, array):
     assert image.dtype == array.dtype and np.array_equal(image, expect(array))
 
 
+@pytest.mark.parametrize("array", [GREY, BITS], ids=["grey", "one bit"])
+def test_white_is_zero_reads_alike_with_and_without_compression(tmp_path, array):
+    for name, compression in (("plain", "raw"), ("lzw", "tiff_lzw")):
+        Image.fromarray(array).save(tmp_path / f"{name}.tif", compression=compression, tiffinfo={262: 0})
+    assert np.array_equal(read_mask(tmp_path / "plain.tif"), read_mask(tmp_path / "lzw.tif"))
+
+
 def test_big_endian_tiff_is_read_in_native_order(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", DEEP, byteorder=">")
     image = read_image(tmp_path / "a.tif")

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from minunet.augment import crop_patch
 from minunet.data import Batches, ClassMap, ImageSet, Sample
 from minunet.data.loader import AHEAD
 
@@ -54,6 +55,17 @@ def test_epochs_can_be_made_again_from_any_batch_on(augment, crop):
     assert list(batches.epoch(3, start=len(batches))) == []
     for images, labels in whole:
         assert images.dtype == np.float32 and labels.dtype == np.int64 and images.shape == (*labels.shape, 1)
+
+
+def test_every_patch_of_every_epoch_is_drawn_anew():
+    numbers = Numbers([(64, 64)])
+    batches = Batches(numbers, [0], 4, 16, augment=False, seed=9)
+    for epoch in (0, 1):
+        patches = [patch for _, y in batches.epoch(epoch) for patch in y]
+        for k, patch in enumerate(patches):
+            rng = np.random.default_rng([9, 2, epoch, k])
+            assert np.array_equal(patch, crop_patch(numbers[0].image, numbers[0].labels, rng, 16)[1])
+        assert len({patch.tobytes() for patch in patches}) > 12
 
 
 def test_patches_by_area_and_the_last_small_batch():

@@ -1,0 +1,238 @@
+"""Every op's backward, over awkward shapes: gradient checks in float64, adjoint identities in both precisions."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from minunet import ops
+from minunet.gradcheck import check, draw
+from minunet.gradcheck.cases import CASES
+
+sizes = st.integers(1, 7)
+channels = st.integers(1, 4)
+seeds = st.integers(0, 2**16)
+FEW = settings(max_examples=15)
+
+
+def drawn(shape, seed, xp):
+    return xp.asarray(draw(shape, np.random.default_rng(seed)))
+
+
+def linear_both_ways(pair, args, names, xp, **options):
+    """The adjoint identity in float64 (to 1e-12) and float32 (to 1e-5)."""
+    for dtype in (np.float64, np.float32):
+        check(pair, *[a.astype(dtype) if hasattr(a, "astype") else a for a in args], mode="adjoint", wrt=names, **options)
+
+
+@FEW
+@given(
+    N=st.integers(1, 2), H=sizes, W=sizes, C=channels, K=channels, KH=st.integers(1, 4), KW=st.integers(1, 3),
+    stride=st.integers(1, 3), dilation=st.integers(1, 2), groups=st.integers(1, 2), bias=st.booleans(), seed=seeds,
+    padding=st.sampled_from(["same", "valid", 1, (2, 0), ((0, 1), (2, 1))]),
+)  # fmt: skip
+@example(1, 5, 5, 1, 1, 3, 3, 2, 1, 1, True, 0, "same")
+@example(2, 1, 1, 3, 2, 3, 3, 1, 2, 1, True, 0, "same")
+@example(1, 6, 3, 2, 4, 3, 3, 1, 1, 2, False, 0, "same")
+def test_conv2d(xp, N, H, W, C, K, KH, KW, stride, dilation, groups, bias, seed, padding):
+    x = drawn((N, H, W, C * groups), seed, xp)
+    w = drawn((KH, KW, C, K * groups), seed + 1, xp)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    try:
+        ops.conv2d(x, w, **options)
+    except ValueError:
+        assume(False)  # the filter does not fit
+    pair = (ops.conv2d, ops.conv2d_backward)
+    check(pair, x, w, drawn(K * groups, seed + 2, xp) if bias else None, **options)
+    linear_both_ways(pair, (x, w), ("x", "w"), xp, **options)
+
+
+@FEW
+@given(st.integers(1, 2), sizes, sizes, channels, channels, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), seeds)
+@example(2, 3, 5, 4, 2, 2, 2, 0, 0)
+def test_conv_transpose2d(xp, N, H, W, C, K, size, stride, padding, seed):
+    assume((H - 1) * stride + size > 2 * padding and (W - 1) * stride + size > 2 * padding)
+    x, w = drawn((N, H, W, C), seed, xp), drawn((size, size, C, K), seed + 1, xp)
+    pair = (ops.conv_transpose2d, ops.conv_transpose2d_backward)
+    check(pair, x, w, drawn(K, seed + 2, xp), stride=stride, padding=padding)
+    linear_both_ways(pair, (x, w), ("x", "w"), xp, stride=stride, padding=padding)
+
+
+def test_transposed_convolution_is_the_transpose(xp, rng):
+    """<conv(x), y> = <x, conv_transpose(y)> for the same filters, with input and output channels exchanged."""
+    x, y = rng.standard_normal((2, 9, 7, 3)), rng.standard_normal((2, 5, 4, 2))
+    w = rng.standard_normal((3, 3, 3, 2))
+    left = (ops.conv2d(xp.asarray(x), xp.asarray(w), stride=2, padding=1)[0] * xp.asarray(y)).sum()
+    back, _ = ops.conv_transpose2d(xp.asarray(y), xp.asarray(w.transpose(0, 1, 3, 2)), stride=2, padding=1)
+    np.testing.assert_allclose(float(left), float((xp.asarray(x) * back).sum()), rtol=1e-12)
+
+
+@FEW
+@given(st.integers(1, 2), sizes, sizes, channels, st.integers(1, 3), st.integers(1, 3), seeds)
+def test_pools(xp, N, H, W, C, size, stride, seed):
+    assume(min(H, W) >= size)
+    x = drawn((N, H, W, C), seed, xp)
+    check((ops.max_pool2d, ops.max_pool2d_backward), x, size=size, stride=stride)
+    check((ops.avg_pool2d, ops.avg_pool2d_backward), x, size=size, stride=stride)
+    linear_both_ways((ops.avg_pool2d, ops.avg_pool2d_backward), (x,), ("x",), xp, size=size, stride=stride)
+
+
+def test_a_tie_goes_to_the_first(xp):
+    x = xp.ones((1, 2, 2, 1))
+    _, cache = ops.max_pool2d(x)
+    dx = ops.max_pool2d_backward(xp.full((1, 1, 1, 1), 3.0), cache)
+    assert dx[0, :, :, 0].tolist() == [[3, 0], [0, 0]]
+
+
+@FEW
+@given(st.integers(1, 2), sizes, sizes, channels, st.integers(1, 3), st.booleans(), seeds)
+def test_upsampling(xp, N, H, W, C, scale, corners, seed):
+    x = drawn((N, H, W, C), seed, xp)
+    nearest, bilinear = (getattr(ops, f"upsample_{k}") for k in ("nearest", "bilinear"))
+    check((nearest, ops.upsample_nearest_backward), x, scale=scale)
+    check((bilinear, ops.upsample_bilinear_backward), x, scale=scale, align_corners=corners)
+    linear_both_ways((nearest, ops.upsample_nearest_backward), (x,), ("x",), xp, scale=scale)
+    linear_both_ways((bilinear, ops.upsample_bilinear_backward), (x,), ("x",), xp, scale=scale, align_corners=corners)
+
+
+def test_bilinear_keeps_constants_and_ramps(xp):
+    """Weights sum to 1; with align_corners a straight line stays one."""
+    ramp = xp.arange(5.0)[None, :, None, None] * xp.ones((1, 1, 3, 1))
+    y, _ = ops.upsample_bilinear(ramp, 2, align_corners=True)
+    np.testing.assert_allclose(y[0, :, 0, 0].tolist(), np.linspace(0, 4, 10), atol=1e-14)
+    for corners in (True, False):
+        y, _ = ops.upsample_bilinear(xp.ones((1, 3, 4, 2)), 3, corners)
+        assert abs(y - 1).max() < 1e-14
+
+
+margins = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
+
+
+@FEW
+@given(st.integers(1, 2), st.integers(5, 7), st.integers(5, 7), channels, margins, seeds)
+def test_pad_and_crop_undo_each_other(xp, N, H, W, C, m, seed):
+    x = drawn((N, H, W, C), seed, xp)
+    linear_both_ways((ops.pad, ops.pad_backward), (x,), ("x",), xp, margins=m)
+    linear_both_ways((ops.crop, ops.crop_backward), (x,), ("x",), xp, margins=m)
+    assert (ops.crop(ops.pad(x, m)[0], m)[0] == x).all()
+
+
+def test_cropping_everything_is_an_error(xp):
+    with pytest.raises(ValueError, match="leave nothing"):
+        ops.crop(xp.ones((1, 3, 3, 1)), ((2, 1), (0, 0)))
+
+
+@FEW
+@given(sizes, sizes, st.lists(channels, min_size=1, max_size=4), seeds)
+def test_concat(xp, H, W, widths, seed):
+    arrays = [drawn((2, H, W, C), seed + i, xp) for i, C in enumerate(widths)]
+    y, cache = ops.concat(arrays)
+    for a, back in zip(arrays, ops.concat_backward(y, cache)):
+        assert (a == back).all()
+
+
+@FEW
+@given(st.integers(1, 3), sizes, sizes, channels, seeds)
+def test_batch_norm(xp, N, H, W, C, seed):
+    x, gamma, beta = drawn((N, H, W, C), seed, xp), drawn(C, seed + 1, xp), drawn(C, seed + 2, xp)
+    pair = (ops.batch_norm, ops.batch_norm_backward)
+    if N * H * W > 2:  # with two values a channel y is +-gamma whatever x is, and differences are all rounding
+        check(pair, x, gamma, beta)
+    check(pair, x, gamma, beta, mean=drawn(C, seed + 3, xp), var=abs(drawn(C, seed + 4, xp)) + 0.5)
+
+
+@FEW
+@given(st.integers(1, 2), st.integers(2, 6), st.integers(2, 6), st.integers(1, 3), st.integers(1, 3), seeds)
+def test_group_norm(xp, N, H, W, per_group, groups, seed):
+    C = per_group * groups
+    x, gamma, beta = drawn((N, H, W, C), seed, xp), drawn(C, seed + 1, xp), drawn(C, seed + 2, xp)
+    check((ops.group_norm, ops.group_norm_backward), x, gamma, beta, groups=groups)
+
+
+def test_statistics_do_not_cancel_in_float32(xp, rng):
+    """A mean of 10,000 and a spread of 1: E[x^2] - mean^2 would have no correct digit."""
+    x = xp.asarray((1e4 + rng.standard_normal((2, 40, 40, 2))).astype(np.float32))
+    y, _, (_, var) = ops.batch_norm(x, xp.ones(2, np.float32), xp.zeros(2, np.float32))
+    np.testing.assert_allclose(var.tolist(), x.astype(np.float64).var((0, 1, 2)).tolist(), rtol=1e-4)
+    assert abs(float(y.std()) - 1) < 1e-3
+
+
+@FEW
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), seeds)
+def test_activations(xp, shape, seed):
+    x = drawn(tuple(shape), seed, xp)
+    check((ops.relu, ops.relu_backward), x)
+    check((ops.leaky_relu, ops.leaky_relu_backward), x, slope=0.2)
+    check((ops.sigmoid, ops.sigmoid_backward), x)
+    check((ops.softmax, ops.softmax_backward), x)
+
+
+def test_large_logits_do_not_overflow(xp):
+    x = xp.asarray([[[[-1e4, 0.0, 1e4]]]])
+    assert ops.softmax(x)[0].tolist() == [[[[0, 0, 1]]]]
+    assert ops.sigmoid(x)[0].tolist() == [[[[0, 0.5, 1]]]]
+    loss, _ = ops.softmax_cross_entropy(x, xp.zeros((1, 1, 1), int))
+    assert float(loss) == 2e4
+    loss, _ = ops.bce_with_logits(xp.full((1, 1, 1, 1), -1e4), xp.ones((1, 1, 1), int))
+    assert float(loss) == 1e4
+
+
+def test_dropout(xp):
+    x = xp.ones((4, 50, 50, 2))
+    y, cache = ops.dropout(x, 0.3, np.random.default_rng(0))
+    assert sorted(set(y.ravel().tolist())) == [0, 1 / 0.7]
+    assert abs(float(y.mean()) - 1) < 0.02
+    assert (ops.dropout_backward(x, cache) == y).all()
+    with pytest.raises(ValueError, match="rate"):
+        ops.dropout(x, 1.0, np.random.default_rng(0))
+
+
+LOSSES = ["softmax_cross_entropy", "bce_with_logits", "soft_dice", "focal"]
+
+
+@FEW
+@given(
+    st.sampled_from(LOSSES), st.integers(1, 2), sizes, sizes, st.integers(1, 4), st.booleans(), st.booleans(),
+    st.booleans(), seeds,
+)  # fmt: skip
+def test_losses(xp, name, N, H, W, K, weighted, class_weighted, ignoring, seed):
+    K = {"softmax_cross_entropy": max(K, 2), "bce_with_logits": 1}.get(name, K)
+    rng = np.random.default_rng(seed)
+    labels = xp.asarray(rng.integers(-1 if ignoring else 0, max(K, 2), (N, H, W)))
+    weight = xp.asarray(rng.uniform(0.1, 2, (N, H, W))) if weighted else None
+    class_weight = xp.asarray(rng.uniform(0.1, 2, max(K, 2))) if class_weighted else None
+    pair = (getattr(ops, name), getattr(ops, f"{name}_backward"))
+    check(pair, drawn((N, H, W, K), seed, xp), labels, weight, class_weight, wrt=["logits"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_to_learn_from_gives_zero(xp, name):
+    K = 1 if name == "bce_with_logits" else 3
+    logits, labels = xp.ones((1, 2, 2, K)), xp.full((1, 2, 2), -1)
+    loss, cache = getattr(ops, name)(logits, labels)
+    assert float(loss) == 0
+    assert not getattr(ops, f"{name}_backward")(1.0, cache).any()
+
+
+def test_a_label_that_is_no_class_is_named(xp):
+    with pytest.raises(ValueError, match="label 255"):
+        ops.softmax_cross_entropy(xp.zeros((1, 1, 2, 2)), xp.asarray([[[0, 255]]]))
+
+
+def test_focal_without_discount_is_cross_entropy(xp, rng):
+    logits, labels = xp.asarray(rng.standard_normal((2, 3, 4, 3))), xp.asarray(rng.integers(0, 3, (2, 3, 4)))
+    a, ca = ops.focal(logits, labels, gamma=0.0)
+    b, cb = ops.softmax_cross_entropy(logits, labels)
+    np.testing.assert_allclose(float(a), float(b), rtol=1e-12)
+    d = ops.focal_backward(1.0, ca) - ops.softmax_cross_entropy_backward(1.0, cb)
+    assert float(abs(d).max()) < 1e-14
+
+
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_shipped_cases(case):
+    """What ``python -m minunet.gradcheck`` runs, whole networks with every parameter among it."""
+    report = case.run()
+    assert report.ok
+    linear = case.linear and not isinstance(case.options.get("mode"), str)
+    if linear:
+        assert case.run(mode="adjoint", wrt=case.linear).ok
