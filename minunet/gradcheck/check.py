@@ -141,9 +141,10 @@ def check(
     subject = (_ModuleSubject if isinstance(target, Module) else _PairSubject)(target, inputs, options, seed, mode)
     report = Report(name or subject.name, mode, seed, tolerance or TOLERANCE[mode])
     rng = np.random.default_rng(seed)
+    arrays_before = copy.deepcopy(subject.arrays)
     y, cache = subject.run()
     dy = get_array_module(y).asarray(rng.standard_normal(np.shape(y)), np.result_type(y))[()]
-    before = copy.deepcopy((subject.arrays, dy))
+    dy_before = copy.deepcopy(dy)
     try:
         grads = subject.gradients(dy, cache)
     except Exception as e:  # a student's backward may raise anything: that is a finding, not a crash
@@ -163,7 +164,7 @@ def check(
         else:
             probes = _elements(x) if mode == "full" else _directions(x, directions, rng)
             report.rows.append(_differences(subject, argument, dx, dy, probes, h, report.tolerance))
-    for changed in _changed(before, (subject.arrays, dy)):
+    for changed in _changed({**arrays_before, "dy": dy_before}, {**subject.arrays, "dy": dy}):
         report.rows.append(Row(changed, 0, 0, None, np.nan, np.nan, np.inf, False, "was modified in place"))
     if raises and not report.ok:
         raise GradientError(report)
@@ -321,10 +322,8 @@ def _misfit(x: Array, dx: Any) -> str:
     return ""
 
 
-def _changed(before: Any, after: Any) -> list[str]:
-    (arrays, dy), (arrays_now, dy_now) = before, after
-    changed = [name for name, a in arrays.items() if not bool((a == arrays_now[name]).all())]
-    return changed + ([] if np.all(dy == dy_now) else ["dy"])
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [name for name, a in before.items() if not bool(np.all(a == after[name]))]
 
 
 def _decisions(cache: Any) -> Iterator[Array]:

@@ -1,0 +1,237 @@
+"""PyTorch as an oracle: forward and backward of every op, and of whole networks, in float64."""
+
+import numpy as np
+import pytest
+
+from minunet import ops
+from minunet.models import UNet
+
+torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install torch")
+F = torch.nn.functional
+
+
+def nchw(a):
+    return torch.tensor(np.moveaxis(a, -1, 1).copy(), requires_grad=True)
+
+
+def nhwc(t):
+    return np.moveaxis(t.detach().numpy(), 1, -1)
+
+
+def hwio(t):
+    """A convolution's filters from PyTorch's (out, in, H, W)."""
+    return t.detach().numpy().transpose(2, 3, 1, 0)
+
+
+def close(a, b, tol=1e-12):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    assert abs(a - b).max() <= tol * max(abs(b).max(), 1e-300)
+
+
+@pytest.mark.parametrize("stride, padding, dilation, groups", [
+    (1, 1, 1, 1), (2, 0, 1, 1), (1, (2, 1), 2, 1), (3, 1, 1, 2), (1, "same", 2, 2), (1, "valid", 1, 1),
+])  # fmt: skip
+def test_conv2d(rng, stride, padding, dilation, groups):
+    x, w, b = rng.standard_normal((2, 9, 8, 4)), rng.standard_normal((3, 2, 4 // groups, 6)), rng.standard_normal(6)
+    tx, tb = nchw(x), torch.tensor(b, requires_grad=True)
+    tw = torch.tensor(w.transpose(3, 2, 0, 1).copy(), requires_grad=True)
+    ty = F.conv2d(tx, tw, tb, stride, padding, dilation, groups)
+    y, cache = ops.conv2d(x, w, b, stride, padding, dilation, groups)
+    close(y, nhwc(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    dx, dw, db = ops.conv2d_backward(dy, cache)
+    close(dx, nhwc(tx.grad))
+    close(dw, hwio(tw.grad))
+    close(db, tb.grad)
+
+
+@pytest.mark.parametrize("size, stride, padding", [(2, 2, 0), (3, 2, 1), (4, 3, 0), (3, 1, 1)])
+def test_conv_transpose2d(rng, size, stride, padding):
+    x, w, b = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((size, size, 3, 2)), rng.standard_normal(2)
+    tx, tb = nchw(x), torch.tensor(b, requires_grad=True)
+    tw = torch.tensor(w.transpose(2, 3, 0, 1).copy(), requires_grad=True)  # PyTorch: (in, out, H, W)
+    ty = F.conv_transpose2d(tx, tw, tb, stride, padding)
+    y, cache = ops.conv_transpose2d(x, w, b, stride, padding)
+    close(y, nhwc(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    dx, dw, db = ops.conv_transpose2d_backward(dy, cache)
+    close(dx, nhwc(tx.grad))
+    close(dw, tw.grad.numpy().transpose(2, 3, 0, 1))
+    close(db, tb.grad)
+
+
+def compare(rng, x, ours, backward, theirs, tol=1e-12):
+    """One op without parameters: forward and backward."""
+    tx = nchw(x)
+    ty = theirs(tx)
+    y, cache = ours(x)
+    close(y, nhwc(ty), tol)
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    close(backward(dy, cache), nhwc(tx.grad), tol)
+
+
+def test_pools_and_upsampling(rng):
+    x = rng.standard_normal((2, 7, 9, 3))
+    compare(rng, x, lambda a: ops.max_pool2d(a, 3, 2), ops.max_pool2d_backward, lambda t: F.max_pool2d(t, 3, 2))
+    compare(rng, x, ops.max_pool2d, ops.max_pool2d_backward, lambda t: F.max_pool2d(t, 2))
+    compare(rng, x, lambda a: ops.avg_pool2d(a, 3, 2), ops.avg_pool2d_backward, lambda t: F.avg_pool2d(t, 3, 2))
+    compare(rng, x, ops.upsample_nearest, ops.upsample_nearest_backward, lambda t: F.interpolate(t, scale_factor=2))
+    for corners in (True, False):
+        compare(
+            rng, x, lambda a, c=corners: ops.upsample_bilinear(a, 2, c), ops.upsample_bilinear_backward,
+            lambda t, c=corners: F.interpolate(t, scale_factor=2, mode="bilinear", align_corners=c),
+        )  # fmt: skip
+
+
+def test_activations(rng):
+    x = rng.standard_normal((2, 4, 5, 3))
+    compare(rng, x, ops.relu, ops.relu_backward, F.relu)
+    compare(rng, x, ops.leaky_relu, ops.leaky_relu_backward, F.leaky_relu)
+    compare(rng, x, ops.sigmoid, ops.sigmoid_backward, torch.sigmoid)
+    compare(rng, x, ops.softmax, ops.softmax_backward, lambda t: F.softmax(t, 1))
+
+
+def test_norms(rng):
+    x, gamma, beta = rng.standard_normal((3, 5, 4, 6)), rng.standard_normal(6), rng.standard_normal(6)
+    tg, tb = torch.tensor(gamma), torch.tensor(beta)
+    mean, var = rng.standard_normal(6), rng.uniform(0.5, 2, 6)
+    compare(rng, x, lambda a: ops.batch_norm(a, gamma, beta)[:2], lambda dy, c: ops.batch_norm_backward(dy, c)[0],
+            lambda t: F.batch_norm(t, None, None, tg, tb, training=True))  # fmt: skip
+    compare(rng, x, lambda a: ops.batch_norm(a, gamma, beta, mean, var)[:2], lambda dy, c: ops.batch_norm_backward(dy, c)[0],
+            lambda t: F.batch_norm(t, torch.tensor(mean), torch.tensor(var), tg, tb))  # fmt: skip
+    compare(rng, x, lambda a: ops.group_norm(a, gamma, beta, 3), lambda dy, c: ops.group_norm_backward(dy, c)[0],
+            lambda t: F.group_norm(t, 3, tg, tb))  # fmt: skip
+
+
+def test_losses(rng):
+    logits, labels = rng.standard_normal((2, 4, 5, 3)), rng.integers(-1, 3, (2, 4, 5))
+    class_weight = np.array([0.3, 1.0, 2.5])
+    t = nchw(logits)
+    loss = F.cross_entropy(t, torch.tensor(labels), torch.tensor(class_weight), ignore_index=-1)
+    loss.backward()
+    ours, cache = ops.softmax_cross_entropy(logits, labels, class_weight=class_weight)
+    close(ours, loss.detach())
+    close(ops.softmax_cross_entropy_backward(1.0, cache), nhwc(t.grad))
+
+    logits, labels, weight = rng.standard_normal((2, 4, 5, 1)), rng.integers(0, 2, (2, 4, 5)), rng.uniform(1, 2, (2, 4, 5))
+    t = nchw(logits)
+    loss = F.binary_cross_entropy_with_logits(t[:, 0], torch.tensor(labels * 1.0), torch.tensor(weight), reduction="sum")
+    loss = loss / weight.sum()
+    loss.backward()
+    ours, cache = ops.bce_with_logits(logits, labels, weight)
+    close(ours, loss.detach())
+    close(ops.bce_with_logits_backward(1.0, cache), nhwc(t.grad))
+
+
+# ---- whole networks --------------------------------------------------------------------------------------------------
+
+
+class Twin(torch.nn.Module):
+    """The same U-Net written with PyTorch's layers, with our weights copied in."""
+
+    def __init__(self, net, norm, padding, up):
+        super().__init__()
+        self.net, self.norm, self.padding, self.up = net, norm, padding, up
+        self.weights, self.back = {}, {}
+        kinds = {path: type(m).__name__ for path, m in net.modules()}
+        for path, p in net.named_params().items():
+            order = {"Conv2d": (3, 2, 0, 1), "ConvTranspose2d": (2, 3, 0, 1)}.get(kinds[path.rpartition(".")[0]])
+            order = order if path.endswith(".w") else tuple(range(p.ndim))
+            self.weights[path] = torch.tensor(p.transpose(order).copy(), requires_grad=True)
+            self.back[path] = np.argsort(order)
+
+    def p(self, path):
+        return self.weights.get(path)
+
+    def block(self, x, path):
+        for n in (1, 2):
+            pad = 1 if self.padding == "same" else 0
+            x = F.conv2d(x, self.p(f"{path}.conv{n}.w"), self.p(f"{path}.conv{n}.b"), padding=pad)
+            gamma, beta = self.p(f"{path}.norm{n}.gamma"), self.p(f"{path}.norm{n}.beta")
+            if self.norm == "batch":
+                x = F.batch_norm(x, None, None, gamma, beta, training=True)
+            elif self.norm == "group":
+                x = F.group_norm(x, dict(self.net.modules())[f"{path}.norm{n}"].groups, gamma, beta)
+            x = F.relu(x)
+        return x
+
+    def forward(self, x):
+        skips = []
+        for level in range(self.net.depth):
+            x = self.block(x, f"encoder.{level}")
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.block(x, "bottom")
+        for level in reversed(range(self.net.depth)):
+            if self.up == "transpose":
+                x = F.conv_transpose2d(x, self.p(f"up.{level}.w"), self.p(f"up.{level}.b"), 2)
+            elif self.up == "bilinear":
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            else:
+                x = F.interpolate(x, scale_factor=2)
+            skip = skips.pop()
+            dh, dw = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
+            if self.padding == "same":
+                x = F.pad(x, (dw // 2, dw - dw // 2, dh // 2, dh - dh // 2))
+            else:
+                skip = skip[:, :, dh // 2 : dh // 2 + x.shape[2], dw // 2 : dw // 2 + x.shape[3]]
+            x = self.block(torch.cat([skip, x], 1), f"decoder.{level}")
+        return F.conv2d(x, self.p("head.w"), self.p("head.b"))
+
+
+@pytest.mark.parametrize("norm, padding, up, size", [
+    (None, "valid", "transpose", (92, 92)), ("batch", "same", "transpose", (35, 46)),
+    ("group", "same", "bilinear", (33, 40)), (None, "same", "nearest", (32, 51)),
+])  # fmt: skip
+@pytest.mark.parametrize("kernels", ["reference", "fast"])
+def test_unet_equals_its_twin(rng, kernels, norm, padding, up, size):
+    """Outputs and every gradient, to 1e-9 of their scale, in float64."""
+    import minunet
+
+    net = UNet(2, 3, base_width=16, depth=3, norm=norm, padding=padding, up=up, seed=3)
+    net.convert(lambda a: a.astype(np.float64))
+    for path, p in net.named_params().items():  # nothing at its start of 0 or 1, where a mistake might hide
+        if not path.endswith(".w"):
+            p += rng.uniform(0.1, 0.5, p.shape)
+    x = rng.standard_normal((2, *size, 2))
+    twin, tx = Twin(net, norm, padding, up), nchw(x)
+    ty = twin(tx)
+    with minunet.use(kernels):
+        y, cache = net.forward(x)
+        dy = rng.standard_normal(y.shape)
+        dx = net.backward(dy, cache)
+    close(y, nhwc(ty), 1e-9)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    close(dx, nhwc(tx.grad), 1e-9)
+    grads = net.named_grads()
+    assert grads.keys() == twin.weights.keys()
+    for path, t in twin.weights.items():
+        close(grads[path], t.grad.numpy().transpose(twin.back[path]), 1e-9)
+
+
+@pytest.mark.parametrize("ours, theirs, options", [
+    ("sgd", "SGD", {"momentum": 0.9}), ("sgd", "SGD", {"momentum": 0.8, "nesterov": True}),
+    ("sgd", "SGD", {"momentum": 0.5, "weight_decay": 0.1}), ("adam", "Adam", {}), ("adam", "Adam", {"weight_decay": 0.1}),
+    ("adamw", "AdamW", {"weight_decay": 0.1}), ("rmsprop", "RMSprop", {"momentum": 0.9}),
+])  # fmt: skip
+def test_optimizers(rng, ours, theirs, options):
+    """Five steps, the same path to 1e-12."""
+    from minunet.nn import Conv2d
+    from minunet.optim import OPTIMIZERS
+
+    m = Conv2d(2, 3).convert(lambda a: a.astype(np.float64))
+    weights = [torch.tensor(p.copy(), requires_grad=True) for p in m.params.values()]
+    opt = OPTIMIZERS[ours](m, 0.05, **options)
+    oracle = getattr(torch.optim, theirs)(weights, lr=0.05, **options)
+    for _ in range(5):
+        for (name, p), t in zip(m.params.items(), weights):
+            g = rng.standard_normal(p.shape)
+            m.grads[name], t.grad = g, torch.tensor(g.copy())
+        opt.step()
+        oracle.step()
+    for p, t in zip(m.params.values(), weights):
+        close(p, t.detach(), 1e-12)
