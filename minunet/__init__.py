@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import gradcheck, models, nn, ops
+    from . import gradcheck, metrics, models, nn, ops
     from .checkpoint import load
     from .costs import summary
     from .device import gpu_status
@@ -35,10 +35,10 @@ _HOME = {
     "summary": "costs",
     "use": "kernels",
 }
-_MODULES = ("gradcheck", "models", "nn", "ops")
+_MODULES = ("gradcheck", "metrics", "models", "nn", "ops")
 
 __all__ = [
-    "UNet", "UserError", "gpu_status", "gradcheck", "load", "models", "nn", "ops", "segment", "summary", "use",
+    "UNet", "UserError", "gpu_status", "gradcheck", "load", "metrics", "models", "nn", "ops", "segment", "summary", "use",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Keys are the parameters' dotted paths ("encoder.0.conv1.w"); what the optimiser 
 metadata has one entry, "minunet", a JSON object:
 
     {"format": 1, "arch": "unet", "options": {...},             how to build the model
-     "data": {"channels", "normalise", "classes"},              what training did to images and masks
+     "data": {"channels", "normalise", "scale", "classes"},     what training did to images and masks
      "train": {...}}                                            the flags, the place in the run, its history
 
 A file is written beside its name and then moved over it: whoever looks finds the old one or the new one, never half of one.

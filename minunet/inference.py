@@ -10,7 +10,7 @@ from .nn import Module
 from .ops import class_probabilities
 
 
-def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: float = 1.0) -> np.ndarray:
+def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: float | None = None) -> np.ndarray:
     """Segment one image.
 
     Parameters
@@ -21,8 +21,9 @@ def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: flo
         As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training.
     threshold : float in (0, 1)
         With two classes: the foreground probability from which on a pixel is foreground.
-    scale : float
-        Factor for the image's size before the network sees it; the result has the image's own size again.
+    scale : float, optional
+        Factor for the image's size before the network sees it, that of the training if not given; the result has the
+        image's own size in any case.
 
     Returns
     -------
@@ -36,10 +37,11 @@ def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: flo
     return classify(probabilities(model, image, scale), threshold)
 
 
-def probabilities(model: Module, image: np.ndarray, scale: float = 1.0) -> np.ndarray:
+def probabilities(model: Module, image: np.ndarray, scale: float | None = None) -> np.ndarray:
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
     image = image if image.ndim == 3 else image[..., None]
-    x = prepare(image, model.data["channels"], model.data["normalise"], scale)
+    data = model.data  # what training did to its images
+    x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
     logits = to_numpy(predict_logits(model, x[None]))[0]
     if logits.shape[:2] != image.shape[:2]:
         logits = resize(logits, image.shape[:2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import glob
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ examples:
   python -m minunet.predict -m runs/cells/best.safetensors -i cell.png -o out
   python -m minunet.predict -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
 """
-OURS = ("_mask", "_overlay")  # endings of what predict writes; not read again from a folder
+OURS = re.compile(r".*_(mask|overlay)(_\d{3})?")  # what predict writes; not read again from a folder
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -46,7 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
     p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), default=0.5, metavar="P",
                    help="with two classes: probability from which on a pixel is foreground")  # fmt: skip
-    p.add_argument("-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size")
+    p.add_argument("-s", "--scale", type=number(float, 0, 16, above=True),
+                   help="factor for the images' size (default: that of the training)")  # fmt: skip
     p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True, help="write overlays beside the masks")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     return p
@@ -133,7 +135,7 @@ def find_images(inputs: list[str]) -> list[Path]:
         path = Path(text)
         if path.is_dir():
             inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-            inside = [p for p in inside if not any(f"{ours}." in p.name for ours in OURS)]
+            inside = [p for p in inside if not OURS.fullmatch(p.stem)]
             if not inside:
                 raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
             found += sorted(inside, key=lambda p: natural_key(p.name))

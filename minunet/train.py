@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    given = {a.dest for a in parser._actions if a.dest != "help" and getattr(args, a.dest) != a.default}
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
     return run(lambda: train(args, given))
 
 
@@ -170,7 +170,10 @@ def open_data(args: argparse.Namespace, classes: ClassMap | None) -> tuple[Image
     else:
         dataset = open_dataset(args.data, args.layout, args.channels, args.normalise, args.scale, classes)
     names = read_names(args.val_files) if args.val_files else None
-    return dataset, dataset.split(args.validation, args.seed, names)
+    try:
+        return dataset, dataset.split(args.validation, args.seed, names)
+    except UserError as e:
+        raise UserError(f"{args.val_files or args.data or 'generated cells'}: {e}") from e
 
 
 def print_split(dataset: ImageSet, train: list[int], validation: list[int]) -> None:
@@ -196,7 +199,10 @@ def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
             "dropout": args.dropout, "seed": args.seed,
         },
     )  # fmt: skip
-    model.data = {"channels": dataset.channels, "normalise": args.normalise, "classes": dataset.classes.to_json()}
+    model.data = {
+        "channels": dataset.channels, "normalise": args.normalise, "scale": args.scale,
+        "classes": dataset.classes.to_json(),
+    }  # fmt: skip
     return model
 
 
