@@ -48,11 +48,15 @@ def write_atomically(path: Path | str, content: bytes) -> None:
 
 
 def save_checkpoint(
-    path: Path | str, model: Module, data: dict[str, Any], train: dict[str, Any], optimizer: dict[str, Any] | None = None
+    path: Path | str,
+    model: Module,
+    data: dict[str, Any],
+    train: dict[str, Any],
+    optimizer: dict[str, Any] | None = None,
 ) -> None:
     """Write model (made by `build_model` or `load`), its data description, the run's state and the optimiser's arrays."""
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
-    meta = {"format": FORMAT, **model.origin, "data": data, "train": train}  # type: ignore[attr-defined]
+    meta = {"format": FORMAT, **model.origin, "data": data, "train": train}
     arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
     write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
 
@@ -75,11 +79,13 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
     except (SafetensorError, OSError, ValueError) as e:
         raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
     try:
-        meta = json.loads(meta)
+        meta = json.loads(meta or "")
         if meta["format"] > FORMAT:
             raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
     except (TypeError, ValueError, KeyError) as e:
-        raise UserError(f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata") from e
+        raise UserError(
+            f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata"
+        ) from e
     weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
     optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
     return meta, weights, optimizer
@@ -97,7 +103,7 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
     try:
         model.load_state(weights)
     except ValueError as e:
-        origin = model.origin  # type: ignore[attr-defined]
+        origin = model.origin
         raise UserError(
             f"{path} holds another network than {origin['arch']} with {origin['options']}: {e}. "
             "Use the --arch, --base-width, --depth and --classes that it was trained with"

@@ -31,9 +31,13 @@ def number(kind: type, least: float, most: float = float("inf"), above: bool = F
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole number' if kind is int else 'a number'}") from None
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {'a whole number' if kind is int else 'a number'}"
+            ) from None
         if not (least < value if above else least <= value) or not value <= most:
-            limits = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < 1e300 else "")
+            limits = f"{'above' if above else 'at least'} {least:g}" + (
+                f" and at most {most:g}" if most < 1e300 else ""
+            )
             raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {limits}")
         return value
 

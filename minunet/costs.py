@@ -112,9 +112,13 @@ class Summary:
         head = line.format("layer", "kind", "output", "parameters", "MFLOP", "kept MiB")
         body = [
             line.format(
-                r.name, r.kind, " x ".join(map(str, r.output)), f"{r.params:,}", f"{r.flops / 1e6:,.1f}",
+                r.name,
+                r.kind,
+                " x ".join(map(str, r.output)),
+                f"{r.params:,}",
+                f"{r.flops / 1e6:,.1f}",
                 f"{r.kept / 2**20:,.2f}",
-            )  # fmt: skip
+            )
             for r in self.rows
         ]
         totals = [
@@ -221,7 +225,7 @@ def _conv_transpose(m: ConvTranspose2d, item: int, x: Shape) -> Cost:
 
 def _pool(m: MaxPool2d | AvgPool2d, item: int, x: Shape) -> Cost:
     size = m.options["size"]
-    OH, OW = output_size(x[1:3], (size, size), ((0, 0), (0, 0)), m.options["stride"] or size)
+    OH, OW = output_size((x[1], x[2]), (size, size), ((0, 0), (0, 0)), m.options["stride"] or size)
     y = (x[0], OH, OW, x[3])
     return y, 0, prod(y) if isinstance(m, MaxPool2d) else 0  # the winners, a byte each
 

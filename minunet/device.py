@@ -37,7 +37,9 @@ def gpu_status() -> GpuStatus:
             return GpuStatus(False, "the driver sees no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES")
     except Exception as e:  # CUDARuntimeError, whose import would need what is being looked for
         missing = "no GPU" if "NoDevice" in str(e) else "no NVIDIA driver that this CuPy can use"
-        return GpuStatus(False, f"{missing} ({e}): check `nvidia-smi`, and that the extra fits the driver's CUDA version")
+        return GpuStatus(
+            False, f"{missing} ({e}): check `nvidia-smi`, and that the extra fits the driver's CUDA version"
+        )
     try:
         nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
         nvrtc.getVersion()

@@ -16,7 +16,16 @@ from .data import ClassMap
 FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 INK, FAINT = "#222222", "#999999"
 CLASS_COLOURS = np.array(
-    [(0, 0, 0), (0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178)],
+    [
+        (0, 0, 0),
+        (0, 158, 115),
+        (230, 159, 0),
+        (86, 180, 233),
+        (204, 121, 167),
+        (240, 228, 66),
+        (213, 94, 0),
+        (0, 114, 178),
+    ],
     np.float32,
 )
 
@@ -107,6 +116,7 @@ def curves(path: Path, history: list[dict[str, float]]) -> None:
                    ha="center", color=INK)  # fmt: skip
     right.set(xlabel="epoch", title="validation, foreground")
     right.legend(frameon=False, loc="lower right")
+    right.margins(x=0.08)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee")
@@ -148,6 +158,9 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
         axes[0].set_ylabel(f"{name}\nDice {case['score']:.3f}", fontsize=9, color=INK)
     for ax, title in zip(grid[0], ("image", "truth", "prediction", "errors")):
         ax.set_title(title, fontsize=11, color=INK)
-    marks = [Patch(color=np.array(c) / 255, label=n) for c, n in ((FOUND, "found"), (INVENTED, "invented"), (MISSED, "missed"))]
+    marks = [
+        Patch(color="#{:02x}{:02x}{:02x}".format(*c), label=n)
+        for c, n in ((FOUND, "found"), (INVENTED, "invented"), (MISSED, "missed"))
+    ]
     figure.legend(handles=marks, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     _save_figure(figure, path)

@@ -64,7 +64,7 @@ def predict_logits(model: Module, x: Array) -> Array:
     xp = get_array_module(x, *model.named_params().values())
     x = xp.asarray(x)
     H, W = x.shape[1:3]
-    padded_size = [_network_size(model, n) for n in (H, W)]
+    padded_size = [model.fit_size(n) for n in (H, W)]
     before = [(m - n) // 2 for m, n in zip(padded_size, (H, W))]
     margins = [(b, m - n - b) for b, m, n in zip(before, padded_size, (H, W))]
     if any(b + a for b, a in margins):
@@ -73,17 +73,6 @@ def predict_logits(model: Module, x: Array) -> Array:
     y = model(x)
     top, left = ((b - (m - o) // 2) for b, m, o in zip(before, padded_size, y.shape[1:3]))
     return y[:, top : top + H, left : left + W]
-
-
-def _network_size(model: Module, n: int) -> int:
-    """The smallest size, from n on, that the network takes and whose output covers n pixels."""
-    depth = getattr(model, "depth", 0)
-    if getattr(model, "padding", "same") == "same":
-        return max(n, 2**depth)
-    m = n
-    while (model.valid_output(m) or 0) < n:  # type: ignore[operator]
-        m += 1
-    return m
 
 
 def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -25,7 +25,13 @@ from .array import Array, get_array_module
 
 
 class Module:
-    """Base of all layers and networks: a tree of named children with parameters at its leaves."""
+    """Base of all layers and networks: a tree of named children with parameters at its leaves.
+
+    A network from a checkpoint also has `origin`, how to build it again, and `data`, how its images were prepared.
+    """
+
+    origin: dict[str, Any]
+    data: dict[str, Any]
 
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -52,6 +58,13 @@ class Module:
     def backward(self, dy: Array, cache: Any) -> Array:
         """Add the parameters' gradients to `grads` and return the input's."""
         raise NotImplementedError
+
+    def check_size(self, H: int, W: int) -> None:
+        """ValueError, saying what would do, if images of H x W pixels cannot pass; a layer takes any size."""
+
+    def fit_size(self, n: int) -> int:
+        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        return n
 
     def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Every module of the tree with its dotted path, this one ("") first."""
@@ -117,9 +130,7 @@ class Module:
 
     def _named(self, kind: str) -> dict[str, Array]:
         return {
-            f"{path}.{name}" if path else name: a
-            for path, m in self.modules()
-            for name, a in getattr(m, kind).items()
+            f"{path}.{name}" if path else name: a for path, m in self.modules() for name, a in getattr(m, kind).items()
         }
 
 
@@ -319,7 +330,9 @@ class Dropout(Module):
         if not train or not self.rate:
             return x, () if keep else None
         if rng is None:
-            raise ValueError("dropout needs a random generator in training: forward(x, rng=np.random.default_rng(seed))")
+            raise ValueError(
+                "dropout needs a random generator in training: forward(x, rng=np.random.default_rng(seed))"
+            )
         y, cache = ops.dropout(x, self.rate, rng)
         return y, cache if keep else None
 

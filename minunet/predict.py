@@ -41,7 +41,9 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m minunet.predict", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint, such as a run's best.safetensors")
-    p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE", help="images, folders of images, or patterns")
+    p.add_argument(
+        "-i", "--input", required=True, nargs="+", metavar="IMAGE", help="images, folders of images, or patterns"
+    )
     p.add_argument("-o", "--output", default="predicted", metavar="DIR", help="folder for masks and overlays")
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
@@ -49,7 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
                    help="with two classes: probability from which on a pixel is foreground")  # fmt: skip
     p.add_argument("-s", "--scale", type=number(float, 0, 16, above=True),
                    help="factor for the images' size (default: that of the training)")  # fmt: skip
-    p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True, help="write overlays beside the masks")
+    p.add_argument(
+        "--overlay", action=argparse.BooleanOptionalAction, default=True, help="write overlays beside the masks"
+    )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     return p
 
@@ -94,7 +98,7 @@ def predict_file(model: Module, path: Path, out: Path, args: argparse.Namespace)
         image = read_image(path, page if pages > 1 else None)
         labels = classify(probabilities(model, image, args.scale), args.mask_threshold)
         masks.append(classes.decode(labels))
-        picture = draw.overlay(normalise(image, model.data["normalise"]), labels)  # type: ignore[index]
+        picture = draw.overlay(normalise(image, model.data["normalise"]), labels)
         number = f"_{page:03}" if pages > 1 else ""
         if args.viz:
             show(picture, path.name + number)
@@ -150,7 +154,9 @@ def find_images(inputs: list[str]) -> list[Path]:
     stems: dict[str, Path] = {}
     for path in found:
         if path.stem in stems:
-            raise UserError(f"{stems[path.stem]} and {path} would both become {path.stem}_mask: predict them one by one")
+            raise UserError(
+                f"{stems[path.stem]} and {path} would both become {path.stem}_mask: predict them one by one"
+            )
         stems[path.stem] = path
     return found
 

@@ -56,10 +56,14 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
                    help="share of the images held out to validate")  # fmt: skip
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on, one a line")
-    g.add_argument("-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size")
+    g.add_argument(
+        "-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size"
+    )
     g.add_argument("-c", "--classes", type=number(int, 1, 64), metavar="N",
                    help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
-    g.add_argument("--channels", type=number(int, 1), metavar="N", help="image channels (default: 1 if all are grey, else 3)")
+    g.add_argument(
+        "--channels", type=number(int, 1), metavar="N", help="image channels (default: 1 if all are grey, else 3)"
+    )
     g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
     g.add_argument("--crop", type=number(int, 0), default=d.crop, metavar="PIXELS",
                    help="side of the training patches; 0 trains on whole images")  # fmt: skip
@@ -68,13 +72,27 @@ def make_parser() -> argparse.ArgumentParser:
 
     g = p.add_argument_group("network")
     g.add_argument("--arch", choices=sorted(ARCHITECTURES), default="unet", help="architecture")
-    g.add_argument("--base-width", type=number(int, 1), default=16, metavar="N", help="channels of the first level; the paper's is 64")
+    g.add_argument(
+        "--base-width",
+        type=number(int, 1),
+        default=16,
+        metavar="N",
+        help="channels of the first level; the paper's is 64",
+    )
     g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
-    g.add_argument("--up", choices=["transpose", "bilinear", "nearest"], default="transpose", help="how maps grow again")
+    g.add_argument(
+        "--up", choices=["transpose", "bilinear", "nearest"], default="transpose", help="how maps grow again"
+    )
     g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
-    g.add_argument("--norm", choices=["batch", "group", "none"], default="batch", help="normalisation after convolutions")
-    g.add_argument("--padding", choices=["same", "valid"], default="same", help="valid: the paper's unpadded convolutions")
-    g.add_argument("--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path")
+    g.add_argument(
+        "--norm", choices=["batch", "group", "none"], default="batch", help="normalisation after convolutions"
+    )
+    g.add_argument(
+        "--padding", choices=["same", "valid"], default="same", help="valid: the paper's unpadded convolutions"
+    )
+    g.add_argument(
+        "--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path"
+    )
     g.add_argument("-f", "--load", metavar="FILE", help="checkpoint to take the initial weights from")
 
     g = p.add_argument_group("training")
@@ -82,12 +100,18 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
     g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",
                    help="learning rate at the start")  # fmt: skip
-    g.add_argument("--loss", choices=["ce", "bce", "dice", "ce+dice", "focal"], default=d.loss, help="what is minimised")
+    g.add_argument(
+        "--loss", choices=["ce", "bce", "dice", "ce+dice", "focal"], default=d.loss, help="what is minimised"
+    )
     g.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default=d.optimizer, help="how weights are updated")
     g.add_argument("--momentum", type=number(float, 0, 1), default=d.momentum, help="of sgd and rmsprop")
-    g.add_argument("--weight-decay", type=number(float, 0), default=d.weight_decay, help="pull of the weights towards 0")
+    g.add_argument(
+        "--weight-decay", type=number(float, 0), default=d.weight_decay, help="pull of the weights towards 0"
+    )
     g.add_argument("--schedule", choices=Schedule.names, default=d.schedule, help="the learning rate over time")
-    g.add_argument("--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)")
+    g.add_argument(
+        "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
+    )
     g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
     g.add_argument("--amp", action="store_true", help="mixed precision on a GPU; on the CPU everything stays float32")
 
@@ -109,29 +133,33 @@ def main(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace, given: set[str]) -> int:
     """Train as the flags say; `given` names those that are not at their default."""
     resume = Path(args.resume) if args.resume else None
-    weights = None
+    classes, weights = None, None
     if resume:
         args, meta, weights = resume_flags(args, given, resume)
+        classes = ClassMap.from_json(meta["data"]["classes"])
     xp = select_device(args.device)
     if args.amp:
         print("note: --amp has no effect here, everything is computed in float32")
-    stored = ClassMap.from_json(meta["data"]["classes"]) if resume else None
-    dataset, split = open_data(args, stored)
+    dataset, split = open_data(args, classes)
     print(dataset.describe())
     print_split(dataset, *split)
 
     model = make_model(args, dataset)
+    if weights is None and args.load:
+        weights = read_checkpoint(args.load)[1]
     if weights is not None:
-        load_weights(model, weights, resume)
-    elif args.load:
-        load_weights(model, read_checkpoint(args.load)[1], args.load)
+        load_weights(model, weights, args.resume or args.load)
     config = make_config(args)
     check_crop(model, config, dataset)
     out = make_run_folder(args, resume)
-    trainer = Trainer(model, dataset, *split, config, out, xp, flags={k: v for k, v in vars(args).items() if k != "resume"})
+    trainer = Trainer(
+        model, dataset, *split, config, out, xp, flags={k: v for k, v in vars(args).items() if k != "resume"}
+    )
     if resume:
         trainer.resume(resume)
-    print(f"network     {args.arch}, {model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}")
+    print(
+        f"network     {args.arch}, {model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
+    )
     print(f"run folder  {out}\n")
 
     if not trainer.run():
@@ -152,14 +180,14 @@ def resume_flags(
     meta, weights, _ = read_checkpoint(path)
     other = sorted(given - set(RUN_FLAGS) - {"data"})
     if other:
-        flags = ", ".join("--" + name.replace("_", "-") for name in other)
-        raise UserError(f"--resume continues a run with its own flags; leave out {flags}, or start anew with -f {path}")
+        named = ", ".join("--" + name.replace("_", "-") for name in other)
+        raise UserError(f"--resume continues a run with its own flags; leave out {named}, or start anew with -f {path}")
     if "flags" not in meta.get("train", {}):
         raise UserError(f"{path} is not from a training run; start one from its weights with -f {path}")
-    flags = {**vars(args), **meta["train"]["flags"], "resume": str(path), "device": args.device}
+    kept = {**vars(args), **meta["train"]["flags"], "resume": str(path), "device": args.device}
     for name in given & {"data", "out", "epochs"}:
-        flags[name] = getattr(args, name)
-    return argparse.Namespace(**flags), meta, weights
+        kept[name] = getattr(args, name)
+    return argparse.Namespace(**kept), meta, weights
 
 
 def open_data(args: argparse.Namespace, classes: ClassMap | None) -> tuple[ImageSet, tuple[list[int], list[int]]]:
@@ -218,7 +246,7 @@ def check_crop(model: Module, config: Config, dataset: ImageSet) -> None:
     sizes = {(config.crop, config.crop)} if config.crop else set(dataset.sizes)
     for size in sizes:
         try:
-            model.check_size(*size)  # type: ignore[operator]
+            model.check_size(*size)
         except ValueError as e:
             raise UserError(f"--crop {config.crop}: {e}") from e
 
@@ -231,7 +259,9 @@ def make_run_folder(args: argparse.Namespace, resume: Path | None) -> Path:
         kind = Path(args.data).resolve().name if args.data else "cells"
         out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
     if not resume and (out / "history.csv").exists():
-        raise UserError(f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors")
+        raise UserError(
+            f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".probe"

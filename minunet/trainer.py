@@ -98,7 +98,7 @@ class Trainer:
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
-        channels = int(model.origin["options"]["num_classes"])  # type: ignore[attr-defined]
+        channels = int(model.origin["options"]["num_classes"])
         self.loss, self.loss_backward = named_loss(config.loss, channels)
         self.place = Place()
         self.interrupted = False
@@ -220,7 +220,7 @@ class Trainer:
             "optimizer_steps": self.optimizer.steps,
         }
         path = self.out / f"{name}.safetensors"
-        save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state())  # type: ignore[attr-defined]
+        save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state())
 
     def resume(self, path: Path) -> None:
         """Go to where a checkpoint of this run stands (its weights are loaded already)."""

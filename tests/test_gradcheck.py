@@ -29,7 +29,10 @@ def test_every_planted_bug_is_caught(bug):
 
 def test_ones_upstream_would_not_see_a_batch_norm_that_lacks_a_term():
     """Why dy is random: with dy = 1 the right and the wrong dx are both about 0."""
-    right, wrong = ops.batch_norm_backward, next(b for b in BUGS if b.name == "batch_norm_forgets_the_variance").backward
+    right, wrong = (
+        ops.batch_norm_backward,
+        next(b for b in BUGS if b.name == "batch_norm_forgets_the_variance").backward,
+    )
     x, gamma, beta = case("batch_norm").inputs(np.random.default_rng(0))
     y, cache, _ = ops.batch_norm(x, gamma, beta)
     ones = np.ones_like(y)

@@ -22,7 +22,9 @@ def drawn(shape, seed, xp):
 def linear_both_ways(pair, args, names, xp, **options):
     """The adjoint identity in float64 (to 1e-12) and float32 (to 1e-5)."""
     for dtype in (np.float64, np.float32):
-        check(pair, *[a.astype(dtype) if hasattr(a, "astype") else a for a in args], mode="adjoint", wrt=names, **options)
+        check(
+            pair, *[a.astype(dtype) if hasattr(a, "astype") else a for a in args], mode="adjoint", wrt=names, **options
+        )
 
 
 @FEW
@@ -48,7 +50,9 @@ def test_conv2d(xp, N, H, W, C, K, KH, KW, stride, dilation, groups, bias, seed,
 
 
 @FEW
-@given(st.integers(1, 2), sizes, sizes, channels, channels, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), seeds)
+@given(
+    st.integers(1, 2), sizes, sizes, channels, channels, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), seeds
+)
 @example(2, 3, 5, 4, 2, 2, 2, 0, 0)
 def test_conv_transpose2d(xp, N, H, W, C, K, size, stride, padding, seed):
     assume((H - 1) * stride + size > 2 * padding and (W - 1) * stride + size > 2 * padding)

@@ -117,9 +117,15 @@ def test_losses(rng):
     close(ours, loss.detach())
     close(ops.softmax_cross_entropy_backward(1.0, cache), nhwc(t.grad))
 
-    logits, labels, weight = rng.standard_normal((2, 4, 5, 1)), rng.integers(0, 2, (2, 4, 5)), rng.uniform(1, 2, (2, 4, 5))
+    logits, labels, weight = (
+        rng.standard_normal((2, 4, 5, 1)),
+        rng.integers(0, 2, (2, 4, 5)),
+        rng.uniform(1, 2, (2, 4, 5)),
+    )
     t = nchw(logits)
-    loss = F.binary_cross_entropy_with_logits(t[:, 0], torch.tensor(labels * 1.0), torch.tensor(weight), reduction="sum")
+    loss = F.binary_cross_entropy_with_logits(
+        t[:, 0], torch.tensor(labels * 1.0), torch.tensor(weight), reduction="sum"
+    )
     loss = loss / weight.sum()
     loss.backward()
     ours, cache = ops.bce_with_logits(logits, labels, weight)

@@ -65,7 +65,7 @@ def test_dice_and_iou_agree(truth, guess):
     seen = ~np.isnan(d)
     assert (seen == ~np.isnan(j)).all()
     np.testing.assert_allclose(d[seen], 2 * j[seen] / (1 + j[seen]))
-    assert ((0 <= d[seen]) & (d[seen] <= 1)).all()
+    assert ((d[seen] >= 0) & (d[seen] <= 1)).all()
 
 
 def test_schedules():
@@ -132,7 +132,8 @@ def distinct_bytes(cache, skip):
 
 
 @pytest.mark.parametrize("options, shape", [
-    ({}, (2, 33, 40, 3)), ({"up": "bilinear", "norm": "group"}, (1, 32, 32, 3)), ({"norm": None, "padding": "valid"}, (1, 92, 92, 3)),
+    ({}, (2, 33, 40, 3)), ({"up": "bilinear", "norm": "group"}, (1, 32, 32, 3)),
+    ({"norm": None, "padding": "valid"}, (1, 92, 92, 3)),
 ])  # fmt: skip
 def test_summary_states_what_runs(rng, options, shape):
     """Shapes, parameters and the bytes that caches keep are those of a real forward."""

@@ -29,7 +29,9 @@ def make_data(folder, n=8, size=(21, 26)):
     for i in range(n):
         cy, cx = rng.uniform(6, 15, 2)
         disc = (y - cy) ** 2 + (x - cx) ** 2 < 30
-        Image.fromarray((40 + 150 * disc + rng.integers(0, 30, size)).astype(np.uint8)).save(folder / "imgs" / f"{i}.png")
+        Image.fromarray((40 + 150 * disc + rng.integers(0, 30, size)).astype(np.uint8)).save(
+            folder / "imgs" / f"{i}.png"
+        )
         Image.fromarray((255 * disc).astype(np.uint8)).save(folder / "masks" / f"{i}_mask.png")
     return folder
 
@@ -145,7 +147,10 @@ def test_flags_train_and_predict(data, tmp_path, flags):
     """Every choice trains an epoch, and its checkpoint segments an image to the image's own size."""
     out = tmp_path / "run"
     assert go(data, out, "-e", "1", *flags) == 0
-    assert predict(["-m", str(out / "best.safetensors"), "-i", str(data / "imgs" / "0.png"), "-o", str(tmp_path / "p")]) == 0
+    assert (
+        predict(["-m", str(out / "best.safetensors"), "-i", str(data / "imgs" / "0.png"), "-o", str(tmp_path / "p")])
+        == 0
+    )
     mask = np.asarray(Image.open(tmp_path / "p" / "0_mask.png"))
     assert mask.shape == (21, 26) and set(np.unique(mask)) <= {0, 255}
 

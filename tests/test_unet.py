@@ -126,7 +126,10 @@ def test_running_statistics(rng):
 
 
 def test_train_and_keep_are_separate(rng):
-    net, x = Sequential(conv=Conv2d(1, 2), norm=BatchNorm2d(2), relu=ReLU(), drop=Dropout(0.5)), np.ones((1, 3, 3, 1), "f4")
+    net, x = (
+        Sequential(conv=Conv2d(1, 2), norm=BatchNorm2d(2), relu=ReLU(), drop=Dropout(0.5)),
+        np.ones((1, 3, 3, 1), "f4"),
+    )
     y, cache = net.forward(x, train=False, keep=True)
     assert net.backward(y, cache).shape == x.shape
     with pytest.raises(ValueError, match="random generator"):

@@ -118,6 +118,10 @@ class ImageSet:
         """Make sample number index; what a data set has to define."""
         raise NotImplementedError
 
+    def describe(self) -> str:
+        """A report of some lines: what was found."""
+        raise NotImplementedError
+
     def split(
         self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
     ) -> tuple[list[int], list[int]]:
@@ -217,7 +221,7 @@ def _progress(entries: Sequence[Entry], what: str) -> Iterable[Entry]:
     """The entries, with a progress bar once two seconds have passed."""
     from tqdm import tqdm
 
-    return tqdm(entries, desc=what, delay=2, leave=False)
+    return tqdm(entries, desc=what, delay=2, leave=False, disable=None)
 
 
 def _summary(things: Iterable[str], most: int = 4) -> str:

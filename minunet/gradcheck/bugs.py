@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..array import Array
 from ..models import UNet
 from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
@@ -55,7 +54,10 @@ def planted(case_name: str, story: str) -> Callable[[Any], Any]:
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
-@planted("conv2d", "dx is right but for the kernel, which must be seen from the other side: tap (i, j) gave, tap (i, j) takes")
+@planted(
+    "conv2d",
+    "dx is right but for the kernel, which must be seen from the other side: tap (i, j) gave, tap (i, j) takes",
+)
 def conv_kernel_not_flipped(dy, cache):
     x, w, *rest = cache
     dx, _, _ = ops.conv2d_backward(dy, (x, w[::-1, ::-1], *rest))
@@ -135,7 +137,9 @@ def max_pool_ties_counted_twice(dy, cache):
     return dx
 
 
-@planted("max_pool2d overlapping", "where windows overlap, the last one overwrites what the others gave: = instead of +=")
+@planted(
+    "max_pool2d overlapping", "where windows overlap, the last one overwrites what the others gave: = instead of +="
+)
 def max_pool_overwrites(dy, cache):
     winner, x_shape, size, stride = cache
     dx = np.zeros(x_shape)

@@ -36,7 +36,9 @@ class Case:
         """Check the case, or another `target` in its place (a student's pair, a planted bug)."""
         target = self.target if target is None else target
         inputs = self.inputs(np.random.default_rng(seed))
-        return check(target() if _is_factory(target) else target, *inputs, name=self.name, seed=seed, **self.options, **how)
+        return check(
+            target() if _is_factory(target) else target, *inputs, name=self.name, seed=seed, **self.options, **how
+        )
 
 
 def _is_factory(target: Any) -> bool:
@@ -89,7 +91,8 @@ CASES = [
     Case("conv2d stride", (ops.conv2d, ops.conv2d_backward), _conv((2, 7, 6, 2), (3, 3, 2, 3)), {"stride": 2}, LINEAR_CONV),
     Case("conv2d dilation", (ops.conv2d, ops.conv2d_backward), _conv((1, 6, 7, 2), (3, 2, 2, 2)), {"dilation": 2}, LINEAR_CONV),
     Case("conv2d groups", (ops.conv2d, ops.conv2d_backward), _conv((2, 4, 3, 4), (3, 3, 2, 6)), {"groups": 2}, LINEAR_CONV),
-    Case("conv2d valid", (ops.conv2d, ops.conv2d_backward), _conv((1, 5, 4, 1), (4, 2, 1, 2)), {"padding": "valid"}, LINEAR_CONV),
+    Case("conv2d valid", (ops.conv2d, ops.conv2d_backward), _conv((1, 5, 4, 1), (4, 2, 1, 2)), {"padding": "valid"},
+         LINEAR_CONV),
     Case("conv2d 1x1", (ops.conv2d, ops.conv2d_backward), _conv((2, 3, 3, 3), (1, 1, 3, 2)), {}, LINEAR_CONV),
     Case("conv_transpose2d", (ops.conv_transpose2d, ops.conv_transpose2d_backward), _conv((2, 3, 4, 3), (2, 2, 3, 3), True)),
     Case("conv_transpose2d overlapping", (ops.conv_transpose2d, ops.conv_transpose2d_backward),
@@ -116,7 +119,8 @@ CASES = [
     Case("softmax", (ops.softmax, ops.softmax_backward), _images(2, 3, 4, 3)),
     Case("dropout", (ops.dropout, ops.dropout_backward), _images(2, 3, 4, 3),
          {"rate": 0.4, "rng": np.random.default_rng(5)}, ("x",)),
-    Case("softmax_cross_entropy", (ops.softmax_cross_entropy, ops.softmax_cross_entropy_backward), _labelled(3), {"wrt": ["logits"]}),
+    Case("softmax_cross_entropy", (ops.softmax_cross_entropy, ops.softmax_cross_entropy_backward), _labelled(3),
+         {"wrt": ["logits"]}),
     Case("bce_with_logits", (ops.bce_with_logits, ops.bce_with_logits_backward), _labelled(1), {"wrt": ["logits"]}),
     Case("soft_dice", (ops.soft_dice, ops.soft_dice_backward), _labelled(3), {"wrt": ["logits"]}),
     Case("soft_dice one channel", (ops.soft_dice, ops.soft_dice_backward), _labelled(1), {"wrt": ["logits"]}),

@@ -138,7 +138,8 @@ def check(
     GradientError
         If a gradient is wrong, missing, of another shape, or if inputs or dy were modified.
     """
-    subject = (_ModuleSubject if isinstance(target, Module) else _PairSubject)(target, inputs, options, seed, mode)
+    kind: Any = _ModuleSubject if isinstance(target, Module) else _PairSubject
+    subject = kind(target, inputs, options, seed, mode)
     report = Report(name or subject.name, mode, seed, tolerance or TOLERANCE[mode])
     rng = np.random.default_rng(seed)
     arrays_before = copy.deepcopy(subject.arrays)
@@ -195,7 +196,9 @@ class _PairSubject:
         self.arrays = {n: a for n, a in zip(self.names, self.inputs) if _is_float(a)}
 
     def run(self) -> tuple[Any, Any]:
-        options = {k: np.random.default_rng(v.bit_generator.seed_seq) if _is_rng(v) else v for k, v in self.options.items()}
+        options = {
+            k: np.random.default_rng(v.bit_generator.seed_seq) if _is_rng(v) else v for k, v in self.options.items()
+        }
         y, cache, *_ = self.forward(*self.inputs, **options)
         return y, cache
 

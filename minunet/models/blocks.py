@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import gcd
+
 import numpy as np
 
 from .. import ops

@@ -75,10 +75,12 @@ class UNet(Module):
         rng = np.random.default_rng(seed)
         encoder, decoder = [[mid_out(w) for w in side] for side in (widths or default_widths(base_width, depth, up))]
         if len(encoder) != len(decoder) + 1:
-            raise ValueError(f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders, not {len(decoder)}")
+            raise ValueError(
+                f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders, not {len(decoder)}"
+            )
         self.depth, self.padding = len(decoder), padding
         conv_bias = norm is None if conv_bias is None else conv_bias
-        block = {"norm": norm, "bias": conv_bias, "padding": padding, "rng": rng}
+        block: dict[str, Any] = {"norm": norm, "bias": conv_bias, "padding": padding, "rng": rng}
 
         ins = [in_channels, *(out for _, out in encoder)]
         blocks = [
@@ -87,7 +89,8 @@ class UNet(Module):
         ]
         self.encoder, self.bottom = blocks[:-1], blocks[-1]
         below = encoder[-1][1]
-        ups, decoders = [], []
+        ups: list[Module] = []
+        decoders: list[Module] = []
         for level in reversed(range(self.depth)):
             step, channels = up_step(up, below, rng)
             ups.insert(0, step)
@@ -143,14 +146,27 @@ class UNet(Module):
         """ValueError, with the nearest sizes that would do, if images of H x W pixels cannot pass."""
         if self.padding == "same":
             if min(H, W) < 2**self.depth:
-                raise ValueError(f"{H} x {W} pixels are too small for {self.depth} poolings: {2**self.depth} is the least")
+                raise ValueError(
+                    f"{H} x {W} pixels are too small for {self.depth} poolings: {2**self.depth} is the least"
+                )
             return
         for n in (H, W):
             if self.valid_output(n) is None:
                 fits = [m for m in range(n - 2**self.depth, n + 2 ** (self.depth + 9)) if self.valid_output(m)]
                 below, above = [m for m in fits if m < n], [m for m in fits if m > n]
                 near = " and ".join(str(m) for m in below[-1:] + above[:1])
-                raise ValueError(f"with unpadded convolutions every pool needs even sides; {n} pixels do not fit, {near} do")
+                raise ValueError(
+                    f"with unpadded convolutions every pool needs even sides; {n} pixels do not fit, {near} do"
+                )
+
+    def fit_size(self, n: int) -> int:
+        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        if self.padding == "same":
+            return max(n, 2**self.depth)
+        fits = n
+        while (self.valid_output(fits) or 0) < n:
+            fits += 1
+        return fits
 
     def valid_output(self, n: int) -> int | None:
         """Output pixels along an axis of n with "valid" padding, or None if n does not fit."""

@@ -134,7 +134,7 @@ def conv_transpose2d(
     """
     xp = get_array_module(x)
     (N, H, W, C), (KH, KW, Cw, K) = x.shape, w.shape
-    if C != Cw:
+    if Cw != C:
         raise ValueError(f"x has {C} channels, w takes {Cw}")
     pads = resolve_padding(padding, (H, W), (KH, KW), stride, 1)
     (top, bottom), (left, right) = pads
@@ -214,7 +214,9 @@ def resolve_padding(
     try:
         rows, columns = ((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in padding)
     except (TypeError, ValueError, IndexError):
-        raise ValueError(f'padding must be "same", "valid", p, (rows, columns) or pairs of these, not {padding!r}') from None
+        raise ValueError(
+            f'padding must be "same", "valid", p, (rows, columns) or pairs of these, not {padding!r}'
+        ) from None
     return rows, columns
 
 

@@ -178,9 +178,7 @@ def check_labels(logits: Array, labels: Array, ignore: int) -> None:
         raise ValueError(f"label {int(wrong.flat[0])} is neither a class (0 to {K - 1}) nor ignore ({ignore})")
 
 
-def pixel_shares(
-    logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int
-) -> Array:
+def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int) -> Array:
     """Every pixel's weight divided by the sum of all: (N, H, W), of the dtype of logits."""
     xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
@@ -209,7 +207,7 @@ def class_probabilities(logits: Array) -> Array:
 
 # ---- by name ---------------------------------------------------------------------------------------------------------
 
-LOSSES = {
+LOSSES: dict[str, list[tuple[Any, Any]]] = {
     "ce": [(softmax_cross_entropy, softmax_cross_entropy_backward)],
     "bce": [(bce_with_logits, bce_with_logits_backward)],
     "dice": [(soft_dice, soft_dice_backward)],

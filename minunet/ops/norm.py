@@ -61,7 +61,7 @@ def batch_norm(
         The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
     """
     from_batch = mean is None
-    if from_batch:
+    if mean is None or var is None:
         mean, var = _moments(x, BATCH)
     rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
     y = (x - mean) * (gamma * rstd) + beta

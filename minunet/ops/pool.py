@@ -52,7 +52,8 @@ def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
     y = window(x, 0, 0, OH, OW, stride).copy()
     winner = xp.zeros(y.shape, xp.uint8)
     for n in range(1, size * size):
-        seen = window(x, *divmod(n, size), OH, OW, stride)
+        i, j = divmod(n, size)
+        seen = window(x, i, j, OH, OW, stride)
         winner[seen > y] = n  # > and not >=: of equals the first one stays
         xp.maximum(y, seen, out=y)
     return y, (winner, x.shape, size, stride)
@@ -65,7 +66,8 @@ def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
     OH, OW = dy.shape[1:3]
     dx = get_array_module(dy).zeros(x_shape, dy.dtype)
     for n in range(size * size):
-        window(dx, *divmod(n, size), OH, OW, stride)[...] += dy * (winner == n)
+        i, j = divmod(n, size)
+        window(dx, i, j, OH, OW, stride)[...] += dy * (winner == n)
     return dx
 
 

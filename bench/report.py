@@ -1,0 +1,42 @@
+"""What the benches share: the machine in words, and writing results into files and the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+
+
+def machine() -> str:
+    """Processor, cores that may be used, and vector instructions: "Intel Xeon, 2 cores, AVX-512"."""
+    name, flags = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        text = cpuinfo.read_text()
+        found = re.search(r"model name\s*: (.*)", text)
+        name = re.sub(r"\((R|TM)\)| Processor| CPU", "", found[1]).strip() if found else name
+        flags = next((v for f, v in (("avx512f", ", AVX-512"), ("avx2", ", AVX2")) if f in text), "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores{flags}"
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Write a result with the machine's description to bench/results/NAME.json."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+
+
+def write_into_readme(marker: str, text: str) -> None:
+    """Replace what stands in the README between <!-- MARKER --> and <!-- /MARKER -->."""
+    path = ROOT / "README.md"
+    before = path.read_text()
+    pattern = rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)"
+    if not re.search(pattern, before, re.S):
+        raise SystemExit(f"README.md has no <!-- {marker} --> ... <!-- /{marker} -->")
+    path.write_text(re.sub(pattern, lambda m: m[1] + text.rstrip() + "\n" + m[2], before, flags=re.S))
