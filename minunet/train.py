@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from . import draw
+from . import draw, kernels
 from .checkpoint import build_model, load_weights, read_checkpoint
 from .cli import HelpFormatter, number, run
 from .data import LAYOUTS, NORMALISATIONS, ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
@@ -48,7 +49,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The flags, in the order in which people need them."""
     d = Config()
     p = argparse.ArgumentParser(
-        prog="python -m minunet.train", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+        prog="python -m minunet.train",
+        usage="%(prog)s [--data PATH] [flags]",
+        formatter_class=HelpFormatter,
+        epilog=EXAMPLES,
+        description=__doc__,
     )
     g = p.add_argument_group("data")
     g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
@@ -96,7 +101,12 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("-f", "--load", metavar="FILE", help="checkpoint to take the initial weights from")
 
     g = p.add_argument_group("training")
-    g.add_argument("-e", "--epochs", type=number(int, 1), help=f"(default: {d.epochs}; 8 on generated cells)")
+    g.add_argument(
+        "-e",
+        "--epochs",
+        type=number(int, 1),
+        help=f"passes over the images (default: {d.epochs}; 8 on generated cells)",
+    )
     g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
     g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",
                    help="learning rate at the start")  # fmt: skip
@@ -161,6 +171,8 @@ def train(args: argparse.Namespace, given: set[str]) -> int:
         f"network     {args.arch}, {model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
     )
     print(f"run folder  {out}\n")
+    if xp is np:
+        compile_kernels()
 
     if not trainer.run():
         print(f"\nstopped in epoch {trainer.place.epoch + 1}; everything is saved. To go on:")
@@ -270,6 +282,20 @@ def make_run_folder(args: argparse.Namespace, resume: Path | None) -> Path:
     except OSError as e:
         raise UserError(f"cannot write to {out}: {e.strerror or e}; choose another --out") from e
     return out
+
+
+def compile_kernels() -> None:
+    """Compile the CPU kernels if this machine never has, and show how far it is."""
+    if kernels.is_compiled():
+        return
+    print("compiling the kernels; only the first run on a machine does this", flush=True)
+    with tqdm(bar_format="{desc:<32}{bar} {n}/{total}", disable=None, dynamic_ncols=True, leave=False) as bar:
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(name)
+
+        kernels.warm_up(progress=show)
 
 
 # ---- after -----------------------------------------------------------------------------------------------------------
