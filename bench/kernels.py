@@ -2,9 +2,9 @@
 
     python bench/kernels.py [--net 64|16|all] [--seconds 0.5] [--no-plain]
 
-The shapes are those of a 3x3 "same" U-Net with base width 64 on one 256 x 256 image, and with base width 16 on 8 patches of
-128 x 128. Contestants take turns and the median counts, since other programs disturb. GFLOP/s are those of direct
-convolution, 2*KH*KW*C*K operations an output pixel; the backward does twice the work (data and weight gradient).
+The shapes are those of a 3x3 "same" U-Net with base width 64 on one 256 x 256 image, and with base width 16 on 8
+patches of 128 x 128. Contestants take turns and the median counts, since other programs disturb. GFLOP/s are those of
+direct convolution, 2*KH*KW*C*K operations an output pixel; the backward does twice the work (data and weight gradient).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def layers(base: int, N: int, size: int) -> list[tuple[str, tuple[int, ...]]]:
     for level in range(3, -1, -1):
         H, K = size >> level, base << level
         found += [("up", (N, H // 2, H // 2, 2 * K, K)), ("conv", (N, H, H, 2 * K, K))]
-    return [*found, ("head", (N, size, size, base, 2)), ("norm", (N, size, size, base)), ("relu", (N, size, size, base))]
+    top = (N, size, size, base)
+    return [*found, ("head", (*top, 2)), ("norm", top), ("relu", top)]
 
 
 def contestants(kind: str, sizes: tuple[int, ...], plain: bool) -> tuple[dict[str, tuple[Callable, Callable]], float]:
@@ -77,7 +78,9 @@ def contestants(kind: str, sizes: tuple[int, ...], plain: bool) -> tuple[dict[st
     return found, flop
 
 
-def torch_pair(kind: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, dy: np.ndarray) -> tuple[Callable, Callable]:
+def torch_pair(
+    kind: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, dy: np.ndarray
+) -> tuple[Callable, Callable]:
     """PyTorch's forward and backward of a layer on the same numbers, channels last."""
     F = torch.nn.functional
     tx = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_(True)
@@ -133,7 +136,8 @@ def main() -> None:
                 for name, ms in zip(found, times):
                     total[name] = total.get(name, 0) + ms
                     cells.append(f"{name} {ms:8.2f} ({factor * flop / ms * 1e3 if flop else 0:4.0f})")
-                print(f"{kind:5s}{'x'.join(map(str, sizes)):22s}{('forward', 'backward')[way]:9s}", "  ".join(cells), flush=True)
+                layer = f"{kind:5s}{'x'.join(map(str, sizes)):22s}{('forward', 'backward')[way]:9s}"
+                print(layer, "  ".join(cells), flush=True)
         print("all of these:", "  ".join(f"{name} {ms:.0f} ms" for name, ms in total.items()))
 
 

@@ -133,7 +133,7 @@ def load(path: Path | str) -> Module:
         raise UserError(f"{path} holds a network of the kind {meta.get('arch')!r}; known are {sorted(ARCHITECTURES)}")
     try:
         model = build_model(meta["arch"], meta["options"])
-        model.data = meta["data"]
+        model.data = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path}: its description of the network does not hold together: {e!r}") from e
     load_weights(model, weights, path)

@@ -162,9 +162,7 @@ def train(args: argparse.Namespace, given: set[str]) -> int:
     config = make_config(args)
     check_crop(model, config, dataset)
     out = make_run_folder(args, resume)
-    trainer = Trainer(
-        model, dataset, *split, config, out, xp, flags={k: v for k, v in vars(args).items() if k != "resume"}
-    )
+    trainer = Trainer(model, dataset, *split, config, out, xp, flags_to_keep(args))
     if resume:
         trainer.resume(resume)
     print(
@@ -200,6 +198,14 @@ def resume_flags(
     for name in given & {"data", "out", "epochs"}:
         kept[name] = getattr(args, name)
     return argparse.Namespace(**kept), meta, weights
+
+
+def flags_to_keep(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags for the checkpoints, with whole paths, so that --resume works from any folder."""
+    flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device")}
+    for name in ("data", "val_files"):
+        flags[name] = flags[name] and str(Path(flags[name]).resolve())
+    return flags
 
 
 def open_data(args: argparse.Namespace, classes: ClassMap | None) -> tuple[ImageSet, tuple[list[int], list[int]]]:

@@ -9,6 +9,7 @@ op's own body runs. ``minunet.use("reference")`` makes it always say None. The p
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,16 +55,128 @@ def accelerated(plain: F) -> F:
 
     @functools.wraps(plain)
     def op(*args: Any, **kwargs: Any) -> Any:
-        twin = choose(plain.__name__, *args) if _mode == "fast" else None
+        twin = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
         return (twin or plain)(*args, **kwargs)
 
     op.plain = plain  # type: ignore[attr-defined]
     return op  # type: ignore[return-value]
 
 
-def choose(name: str, *args: Any) -> Callable[..., Any] | None:
+# ---- who runs what ---------------------------------------------------------------------------------------------------
+
+SMALLEST = 1 << 14
+"""Numbers from which on pools and activations are worth a kernel: to start one takes 20 microseconds, as long as NumPy
+takes to go over so many."""
+
+
+def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
-    x = args[0]
-    if type(x) is not np.ndarray or x.dtype not in (np.float32, np.float64):
+    if name not in CPU_KERNELS or not args or not _on_cpu(args[0]):
         return None
-    return None
+    module, fits = CPU_KERNELS[name]
+    return getattr(_load(module), name) if fits(*args, **options) else None
+
+
+def _on_cpu(x: Any, *others: Any) -> bool:
+    """Whether all these are NumPy arrays (or None) of one dtype, float32 or float64."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype in (np.float32, np.float64)
+        and all(o is None or (isinstance(o, np.ndarray) and o.dtype == x.dtype) for o in others)
+    )
+
+
+def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:
+    return _on_cpu(x, w, b) and w.size > 0 and w.shape[2] * groups == x.shape[3] and w.shape[3] % groups == 0
+
+
+def _conv2d_backward(dy, cache) -> bool:
+    x, w, _, stride, *_ = cache
+    return _on_cpu(dy, x, w) and w.size > 0 and stride == 1
+
+
+def _conv_transpose2d(x, w, b=None, stride=2, padding=0) -> bool:
+    apart = w.shape[:2] == (stride, stride) and padding == 0  # the stamps do not overlap
+    return _on_cpu(x, w, b) and w.size > 0 and x.shape[3] == w.shape[2] and apart
+
+
+def _conv_transpose2d_backward(dy, cache) -> bool:
+    x, w, *_ = cache
+    return _on_cpu(dy, x, w) and w.size > 0
+
+
+def _max_pool2d(x, size=2, stride=None) -> bool:
+    return size <= 16 and x.size >= SMALLEST
+
+
+def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
+    return _on_cpu(x, gamma, beta, mean, var) and x.size > 0
+
+
+def _batch_norm_backward(dy, cache) -> bool:
+    return _on_cpu(dy, *cache[:4]) and dy.size > 0
+
+
+def _large(x, *cache) -> bool:
+    return x.size >= SMALLEST
+
+
+CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
+    "conv2d": ("cpu_conv", _conv2d),
+    "conv2d_backward": ("cpu_conv", _conv2d_backward),
+    "conv_transpose2d": ("cpu_conv", _conv_transpose2d),
+    "conv_transpose2d_backward": ("cpu_conv", _conv_transpose2d_backward),
+    "max_pool2d": ("cpu_pointwise", _max_pool2d),
+    "max_pool2d_backward": ("cpu_pointwise", _large),
+    "batch_norm": ("cpu_pointwise", _batch_norm),
+    "batch_norm_backward": ("cpu_pointwise", _batch_norm_backward),
+    "relu": ("cpu_pointwise", _large),
+    "relu_backward": ("cpu_pointwise", _large),
+}
+"""For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""
+
+
+@functools.cache
+def _load(module: str) -> Any:
+    """Import a module of kernels at its first use: importing minunet does not load numba."""
+    return importlib.import_module(f".{module}", __name__)
+
+
+# ---- compiling ahead -------------------------------------------------------------------------------------------------
+
+
+def is_compiled(dtype: Any = np.float32) -> bool:
+    """Whether all CPU kernels for a dtype lie compiled in numba's cache on this machine."""
+    return bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
+
+
+def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] | None = None) -> None:
+    """Compile all CPU kernels for a dtype, or load them from numba's cache.
+
+    Without this each kernel compiles at its first call, once a machine.
+
+    Parameters
+    ----------
+    dtype : float32 or float64
+    progress : callable, optional
+        Called with (ops done, ops in all, next op's name) before each op, and once at the end.
+    """
+    x = np.zeros((1, 4, 4, 2), dtype)
+    steps: list[tuple[str, Callable[..., Any], tuple]] = [
+        ("conv2d", _load("cpu_conv").conv2d, (x, np.zeros((3, 3, 2, 2), dtype), x[0, 0, 0])),
+        ("conv_transpose2d", _load("cpu_conv").conv_transpose2d, (x, np.zeros((2, 2, 2, 2), dtype), x[0, 0, 0])),
+        ("max_pool2d", _load("cpu_pointwise").max_pool2d, (x,)),
+        ("batch_norm", _load("cpu_pointwise").batch_norm, (x, x[0, 0, 0], x[0, 0, 0])),
+        ("relu", _load("cpu_pointwise").relu, (x,)),
+    ]
+    for done, (name, forward, args) in enumerate(steps):
+        for half, what in enumerate((name, name + "_backward")):
+            if progress:
+                progress(2 * done + half, 2 * len(steps), what)
+            if half == 0:
+                y, cache, *_ = forward(*args)
+            else:
+                getattr(_load(CPU_KERNELS[name][0]), what)(y, cache)
+    if progress:
+        progress(2 * len(steps), 2 * len(steps), "")
+    _load("launch").mark_compiled(np.dtype(dtype))

@@ -2,10 +2,10 @@
 
 Why explicit vectors. A convolution spends its time in one inner loop, c += a * b. A core can start two such vector
 multiply-adds in each cycle, 16 float32 numbers wide with AVX-512, but only if all c stay in registers: a matrix product
-that reads and writes c in memory is bound by loads and stores and reaches a tenth of that. Compilers turn plain loops into
-vector code, yet do not keep a block of c in registers across a loop. So the innermost block is written here as vector
-instructions, in LLVM's own notation (numba hands its functions to LLVM, and an ``@intrinsic`` emits its instructions
-itself). Everything around the block is ordinary numba code.
+that reads and writes c in memory is bound by loads and stores and reaches a tenth of that. Compilers turn plain loops
+into vector code, yet do not keep a block of c in registers across a loop. So the innermost block is written here as
+vector instructions, in LLVM's own notation (numba hands its functions to LLVM, and an ``@intrinsic`` emits its
+instructions itself). Everything around the block is ordinary numba code.
 
 The block (:func:`_block`) computes, for ROWS rows and VECTORS vectors of columns,
 
@@ -14,10 +14,11 @@ The block (:func:`_block`) computes, for ROWS rows and VECTORS vectors of column
                                                                                        one broadcast a row of a
 and :func:`multiply` covers any number of rows with such blocks.
 
-Sizes: a register holds VECTOR_BYTES bytes; with 32 registers (AVX-512, Arm) a block is 6 rows x 4 vectors or 12 x 2, with
-16 registers (AVX2, SSE) 6 x 2: all of c, one row of b, and one broadcast a. At least 8 vectors of c are wanted: a
-multiply-add takes 4 cycles and two start in each. The width is that of the CPU that numba compiles for, which the
-environment variables NUMBA_CPU_NAME and NUMBA_CPU_FEATURES may change.
+Sizes: a register holds VECTOR_BYTES bytes; with 32 registers (AVX-512, Arm) a block is 6 rows x 4 vectors, 12 x 2 or
+24 x 1, with 16 registers (AVX2, SSE) 6 x 2 or 12 x 1: all of c, one row of b, and one broadcast a. At least 8 vectors
+of c are wanted: a multiply-add takes 4 cycles and two start in each. The width comes from the features of the CPU that
+numba compiles for. To try another one set both NUMBA_CPU_NAME=haswell and NUMBA_CPU_FEATURES=+avx2,+fma: the name alone
+leaves this machine's features on.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ REGISTERS = 32 if _avx512 or platform.machine().lower() in ("aarch64", "arm64") 
 PANEL = 4 if REGISTERS == 32 else 2
 """Most vectors in a row of a block; packed matrices come in panels of PANEL vectors, the last one narrower."""
 
-_ROWS = {1: 12, 2: 12, 3: 8, 4: 6} if REGISTERS == 32 else {1: 8, 2: 6}
-"""Most rows of a block, by its number of vectors."""
+_ROWS = {1: (24, 8), 2: (12, 4), 3: (8, 4), 4: (6, 4)} if REGISTERS == 32 else {1: (12, 4), 2: (6, 4)}
+"""Rows of the large and the middle block by number of vectors; what remains goes by two and one."""
 
 _INT = ir.IntType(64)
 _BYTE = ir.IntType(8)
@@ -48,6 +49,16 @@ _BYTE = ir.IntType(8)
 def lanes(dtype) -> int:
     """Numbers of this dtype in one vector register."""
     return VECTOR_BYTES // dtype.itemsize
+
+
+@intrinsic
+def lanes_of(typingctx, array):
+    """`lanes` of an array's dtype, inside a kernel."""
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(_INT, VECTOR_BYTES // (signature.args[0].dtype.bitwidth // 8))
+
+    return types.intp(array), codegen
 
 
 # ---- pointers: as in C, `offset(p, n)` is p + n elements -------------------------------------------------------------
@@ -98,6 +109,36 @@ def clear(typingctx, to, n):
     return types.void(to, types.intp), codegen
 
 
+@intrinsic
+def transpose(typingctx, to, to_row, source, source_row):
+    """Transpose a square block of lanes x lanes numbers; the steps from row to row are in elements.
+
+    In registers: rows n and n + 2^s swap a quarter of the square between them, for s = log2(lanes) - 1 down to 0.
+    """
+
+    def codegen(context, builder, signature, args):
+        to, to_row, source, source_row = args
+        simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+        size = simd.width
+        numbers = [ir.Constant(_INT, n) for n in range(size)]
+        rows = [simd.load(_at(builder, source, builder.mul(source_row, n))) for n in numbers]
+        half = size // 2
+        while half:
+            swapped = list(rows)
+            for n in range(size):
+                if not n & half:
+                    low = [lane if not lane & half else size + lane - half for lane in range(size)]
+                    high = [lane + half if not lane & half else size + lane for lane in range(size)]
+                    swapped[n] = simd.shuffle(rows[n], rows[n + half], low)
+                    swapped[n + half] = simd.shuffle(rows[n], rows[n + half], high)
+            rows, half = swapped, half // 2
+        for n, row in zip(numbers, rows):
+            simd.store(row, _at(builder, to, builder.mul(to_row, n)))
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp, source, types.intp), codegen
+
+
 def _at(builder, p, n):
     return builder.gep(p, [n])
 
@@ -143,11 +184,15 @@ class _Vectors:
         """A vector with the same number in every lane."""
         undefined = ir.Constant(ir.VectorType(scalar.type, self.width), ir.Undefined)
         one = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
-        return self.builder.shuffle_vector(one, undefined, zeros)
+        return self.shuffle(one, undefined, [0] * self.width)
+
+    def shuffle(self, a, b, lanes):
+        """Lanes of a (0 to width - 1) and b (from width on) in a new order."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.width), lanes))
 
     def multiply_add(self, a, b, c):
-        return self._call(f"llvm.fma.{self.suffix}", self.type, [a, b, c])
+        """a * b + c: one instruction where the CPU has it, two where not."""
+        return self._call(f"llvm.fmuladd.{self.suffix}", self.type, [a, b, c])
 
     def first(self, n):
         """The mask of the first n lanes."""
@@ -250,21 +295,21 @@ def _block(rows, vectors):
 
 def _rows_of_blocks(vectors):
     """A numba function that covers any number of rows with blocks of `vectors` vectors."""
-    most = _ROWS[vectors]
-    block_most, block4, block2, block1 = (_block(rows, vectors) for rows in (most, 4, 2, 1))
+    large, middle = _ROWS[vectors]
+    block_large, block_middle, block2, block1 = (_block(rows, vectors) for rows in (large, middle, 2, 1))
 
     @njit
     def product(m, last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row, init, init_row):
         r = 0
-        while r + most <= m:
-            block_most(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
-                       offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
-            r += most
-        while r + 4 <= m:
-            block4(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
-                   offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
-            r += 4
-        if r + 2 <= m:
+        while r + large <= m:
+            block_large(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
+                        offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
+            r += large
+        while r + middle <= m:
+            block_middle(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
+                         offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
+            r += middle
+        while r + 2 <= m:
             block2(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
                    offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
             r += 2

@@ -1,0 +1,76 @@
+"""Compiling and starting the CPU kernels: threads, numba's cache, and what `train` shows while it waits.
+
+A kernel is a numba function that runs its outermost loop on all threads. Compiling one takes seconds, so numba keeps
+the machine code in a cache on disk. It looks at the time stamp of the file that defines a function; these functions are
+built from several files, hence :func:`kernel` stamps them with a hash of all of them.
+
+The threading layer is numba's own work queue unless NUMBA_THREADING_LAYER says otherwise: it needs no other library
+and its idle threads sleep, so that they leave the cores to NumPy. It runs one kernel at a time, which the lock here
+ensures. The interpreter's lock is released meanwhile: a thread that reads data goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.registry import cpu_target
+
+if "NUMBA_THREADING_LAYER" not in os.environ:
+    numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
+
+_FILES = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.name != "__init__.py"]
+SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
+
+_one_at_a_time = threading.RLock()
+_kernels: list[Any] = []
+
+
+def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[..., None]:
+    """Compile a function for all threads, cached on disk under a hash of the kernels' sources."""
+    compiled: Any = numba.njit(parallel=parallel, nogil=True)(function)
+    with contextlib.suppress(RuntimeError):  # no place to keep a cache: compile in each process
+        compiled.enable_caching()
+        compiled._cache._cache_file._source_stamp = SOURCES
+    _kernels.append(compiled)
+
+    @functools.wraps(function)
+    def launch(*args: Any) -> None:
+        with _one_at_a_time:
+            compiled(*args)
+
+    return launch
+
+
+def ready(a: np.ndarray) -> np.ndarray:
+    """The array as kernels are compiled for: contiguous, aligned, writable; numba compiles anew for other kinds."""
+    a = np.ascontiguousarray(a)
+    return a if a.flags.writeable and a.flags.aligned else a.copy()
+
+
+def workers() -> int:
+    """Threads that a kernel runs on."""
+    return numba.get_num_threads()
+
+
+def stamp_path(dtype: np.dtype) -> Path:
+    """The file that says that all kernels of this dtype are in numba's cache; it lies beside the cached code."""
+    from . import cpu_conv, cpu_pointwise  # noqa: F401  (they fill the list of kernels)
+
+    key = repr((SOURCES, numba.__version__, cpu_target.target_context.codegen().magic_tuple(), str(dtype)))
+    folder = getattr(_kernels[0]._cache, "cache_path", None) or "no cache"
+    return Path(folder) / f"compiled-{hashlib.sha256(key.encode()).hexdigest()[:16]}.stamp"
+
+
+def mark_compiled(dtype: np.dtype) -> None:
+    """Leave that file, if the folder can be written."""
+    with contextlib.suppress(OSError):
+        stamp_path(dtype).touch()
