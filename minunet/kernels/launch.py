@@ -37,7 +37,7 @@ _kernels: list[Any] = []
 def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[..., None]:
     """Compile a function for all threads, cached on disk under a hash of the kernels' sources."""
     compiled: Any = numba.njit(parallel=parallel, nogil=True)(function)
-    with contextlib.suppress(RuntimeError):  # no place to keep a cache: compile in each process
+    with contextlib.suppress(RuntimeError, AttributeError):  # no place to keep a cache: compile in each process
         compiled.enable_caching()
         compiled._cache._cache_file._source_stamp = SOURCES
     _kernels.append(compiled)
