@@ -3,7 +3,7 @@
 One resampling does it all. For every pixel of the patch to be made, `patch_grid` says where in the image it comes from:
 the patch's own grid, turned, scaled, mirrored, bent and put somewhere in the image. The image is read there by linear
 interpolation and the labels by the nearest pixel, once each, so nothing blurs more than it must and only the patch is
-ever computed. Beyond its border an image goes on as its mirror image (without repeating the border), for image and
+ever computed. Half of the patches are left undistorted, but for the symmetries of the square. Beyond its border an image goes on as its mirror image (without repeating the border), for image and
 labels alike. Then the grey values change: gain, offset, gamma, noise, and at times blur.
 
 Source: Ronneberger, Fischer and Brox, "U-Net", arXiv:1505.04597, section 3.1: "smooth deformations using random
@@ -30,6 +30,7 @@ def augment(
     elastic: float = 4.0,
     scales: tuple[float, float] = (0.8, 1.25),
     greys: bool = True,
+    bent: float = 0.5,
 ) -> Pair:
     """A random distortion of an image and its labels.
 
@@ -47,15 +48,19 @@ def augment(
         Range of the magnification.
     greys : bool
         Whether grey values change, too.
+    bent : float
+        Share of the patches that is turned by any angle, scaled and deformed. The others are only mirrored and turned by
+        quarters: interpolation blurs, and what is a pixel or two wide must also be seen sharp.
 
     Returns
     -------
     image : (crop, crop, C) or (H, W, C) float32 array
     labels : (crop, crop) or (H, W) array of the labels' type
     """
-    if crop:
+    if crop and rng.random() < bent:
         image, labels = warp(image, labels, patch_grid(labels.shape, rng, crop, elastic, scales))
     else:
+        image, labels = crop_patch(image, labels, rng, crop) if crop else (image, labels)
         image, labels = flip_and_turn(image, labels, rng)
     return (change_greys(image, rng) if greys else image), labels
 

@@ -141,3 +141,16 @@ def test_grey_values_change_moderately_and_leave_the_input_alone(channels):
     assert min(correlation) > 0.95
     if channels == 3:
         assert (changed[..., 0] != changed[..., 1]).any()
+
+
+def test_a_share_of_the_patches_is_not_resampled():
+    """With bent=0 every pixel is one of the image's, and the patch turned back lies in it; with 1 pixels are mixed."""
+    image = np.arange(400, dtype=np.float32).reshape(20, 20, 1)
+    labels = np.arange(400).reshape(20, 20)
+    for seed in range(8):
+        plain, plain_labels = augment(image, labels, np.random.default_rng(seed), 9, greys=False, bent=0)
+        assert (plain[..., 0] == plain_labels).all()
+        steps = {abs(int(d)) for d in np.diff(plain_labels, axis=0).ravel()}
+        assert steps in ({1}, {20})
+        mixed, _ = augment(image, labels, np.random.default_rng(seed), 9, greys=False, bent=1)
+        assert (mixed != np.rint(mixed)).mean() > 0.5
