@@ -3,8 +3,9 @@
 One resampling does it all. For every pixel of the patch to be made, `patch_grid` says where in the image it comes from:
 the patch's own grid, turned, scaled, mirrored, bent and put somewhere in the image. The image is read there by linear
 interpolation and the labels by the nearest pixel, once each, so nothing blurs more than it must and only the patch is
-ever computed. Half of the patches are left undistorted, but for the symmetries of the square. Beyond its border an image goes on as its mirror image (without repeating the border), for image and
-labels alike. Then the grey values change: gain, offset, gamma, noise, and at times blur.
+ever computed. Half of the patches are spared it, and only get one of the symmetries of the square. Beyond its border an
+image goes on as its mirror image (without repeating the border), for image and labels alike. Then the grey values
+change: gain, offset, gamma, noise, and at times blur.
 
 Source: Ronneberger, Fischer and Brox, "U-Net", arXiv:1505.04597, section 3.1: "smooth deformations using random
 displacement vectors on a coarse 3 by 3 grid", per-pixel displacements "by bicubic interpolation"; they drew them with a

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .array import to_numpy
+from .data import ClassMap
 from .errors import UserError
 from .models import ARCHITECTURES, build
 from .nn import Module
@@ -42,7 +43,9 @@ def write_atomically(path: Path | str, content: bytes) -> None:
         os.replace(beside, path)
     except OSError as e:
         kept = f"; the earlier {path.name} is untouched" if path.exists() else ""
-        raise UserError(f"cannot write {path}: {e.strerror or e}{kept}. Free some space or choose another --out") from e
+        raise UserError(
+            f"cannot write {path}: {e.strerror or e}{kept}. Free some space or choose another folder"
+        ) from e
     finally:
         beside.unlink(missing_ok=True)
 
@@ -78,14 +81,17 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
             tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as e:
         raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
+    if meta is None:
+        raise UserError(f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata")
     try:
-        meta = json.loads(meta or "")
+        meta = json.loads(meta)
         if meta["format"] > FORMAT:
             raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
-    except (TypeError, ValueError, KeyError) as e:
-        raise UserError(
-            f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata"
-        ) from e
+        meta = {key: meta[key] for key in ("arch", "options", "data", "train")}
+        meta["data"] = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
+        ClassMap.from_json(meta["data"]["classes"])
+    except (TypeError, ValueError, KeyError, AttributeError) as e:
+        raise UserError(f"{path}: its description of the network is damaged ({e!r}); use another copy of it") from e
     weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
     optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
     return meta, weights, optimizer
@@ -98,6 +104,12 @@ def build_model(arch: str, options: dict[str, Any]) -> Module:
     return model
 
 
+def check_arch(path: Path | str, arch: str, *known: str) -> None:
+    """UserError if a checkpoint holds another architecture than those."""
+    if arch not in known:
+        raise UserError(f"{path} holds a network of the kind {arch!r}, not {' or '.join(known)}; see --arch")
+
+
 def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str) -> None:
     """Copy weights into a model; UserError, naming the first parameter that does not fit, if they are another network's."""
     try:
@@ -105,9 +117,13 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
     except ValueError as e:
         origin = model.origin
         raise UserError(
-            f"{path} holds another network than {origin['arch']} with {origin['options']}: {e}. "
-            "Use the --arch, --base-width, --depth and --classes that it was trained with"
+            f"{path} holds the weights of another network than {origin['arch']} with {origin['options']}: {e}. "
+            "To train on from it, give the --base-width, --depth and so on that it was trained with"
         ) from e
+    if not all(np.isfinite(a).all() for a in weights.values()):
+        raise UserError(
+            f"{path} holds weights that are not finite: that training went wrong; use an earlier checkpoint"
+        )
 
 
 def load(path: Path | str) -> Module:
@@ -129,12 +145,11 @@ def load(path: Path | str) -> Module:
         If the file is missing, cut short, or no checkpoint of minunet.
     """
     meta, weights, _ = read_checkpoint(path)
-    if meta.get("arch") not in ARCHITECTURES:
-        raise UserError(f"{path} holds a network of the kind {meta.get('arch')!r}; known are {sorted(ARCHITECTURES)}")
+    check_arch(path, meta["arch"], *ARCHITECTURES)
     try:
         model = build_model(meta["arch"], meta["options"])
-        model.data = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
-    except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{path}: its description of the network does not hold together: {e!r}") from e
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{path}: its description of the network is damaged ({e}); use another copy of it") from e
+    model.data = meta["data"]
     load_weights(model, weights, path)
     return model

@@ -151,6 +151,8 @@ def summary(model: Module, shape: Shape) -> Summary:
     >>> s.params, round(s.flops / 1e9, 1)
     (31037698, 96.3)
     """
+    if len(shape) != 4:
+        raise ValueError(f"shape must be (images, rows, columns, channels), not {shape}")
     dtype = next(iter(model.named_params().values())).dtype
     result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in model.named_params().values()))
     counted: set[str] = set()
@@ -208,6 +210,8 @@ Cost = tuple[Shape, int, int]
 def _conv(m: Conv2d, item: int, x: Shape) -> Cost:
     N, H, W, C = x
     KH, KW, Cg, K = m.params["w"].shape
+    if Cg * m.options["groups"] != C:
+        raise ValueError(f"a convolution takes {Cg * m.options['groups']} channels and would get {C}")
     stride, dilation = m.options["stride"], m.options["dilation"]
     pads = resolve_padding(m.options["padding"], (H, W), (KH, KW), stride, dilation)
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)

@@ -10,24 +10,13 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint import write_atomically
-from .data import ClassMap
+from .data import ClassMap, normalise
+from .data.sample import drop_alpha
 
 # colours that people with any colour vision can tell apart (Okabe and Ito)
 FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 INK, FAINT = "#222222", "#999999"
-CLASS_COLOURS = np.array(
-    [
-        (0, 0, 0),
-        (0, 158, 115),
-        (230, 159, 0),
-        (86, 180, 233),
-        (204, 121, 167),
-        (240, 228, 66),
-        (213, 94, 0),
-        (0, 114, 178),
-    ],
-    np.float32,
-)
+FOREGROUND = (0, 158, 115)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
@@ -38,38 +27,42 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """A normalised image (H, W, C), about 0..1, as (H, W, 3) uint8."""
-    image = (255 * np.clip(image[..., :3], 0, 1)).astype(np.uint8)
-    return image if image.shape[-1] == 3 else image[..., :1].repeat(3, -1)
+    """An image (H, W, C) of any type and range as (H, W, 3) uint8: without alpha, stretched to its percentiles."""
+    image = (255 * np.clip(normalise(drop_alpha(image)), 0, 1)).astype(np.uint8)
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
-    """Where a pixel's right or lower neighbour has another label: (H, W) bool."""
+    """Where one of a pixel's four neighbours has another label: (H, W) bool."""
     edge = np.zeros(labels.shape, bool)
-    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    edge[:-1] |= labels[:-1] != labels[1:]
+    across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    edge[:, :-1] |= across
+    edge[:, 1:] |= across
+    edge[:-1] |= down
+    edge[1:] |= down
     return edge
 
 
-def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image with its classes tinted and outlined.
+def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndarray:
+    """The image with its classes tinted and outlined in the colours of their mask; of two classes the second in green.
 
     Parameters
     ----------
-    image : (H, W, C) float array, about 0..1
+    image : (H, W, C) array
     labels : (H, W) integer array of class numbers; class 0 is left as it is
+    classes : ClassMap
 
     Returns
     -------
     (H, W, 3) uint8 array
     """
+    colours = classes.decode(np.arange(classes.num_classes)) if classes.num_classes > 2 else [(0, 0, 0), FOREGROUND]
+    tint = np.asarray(colours, np.float32)[labels]
     rgb = to_rgb(image).astype(np.float32)
-    colours = CLASS_COLOURS[(labels - 1) % (len(CLASS_COLOURS) - 1) + 1]
-    foreground = (labels > 0)[..., None]
-    rgb = np.where(foreground, 0.75 * rgb + 0.25 * colours, rgb)
-    edge = outline(labels)
-    rgb[edge] = np.where(foreground, colours, CLASS_COLOURS[1])[edge] if labels.max() > 1 else CLASS_COLOURS[1]
-    return rgb.astype(np.uint8)
+    foreground = labels > 0
+    edge = outline(labels) & foreground
+    strength = np.where(edge, 1.0, np.where(foreground, 0.25, 0.0))[..., None]
+    return ((1 - strength) * rgb + strength * tint).astype(np.uint8)
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -95,7 +88,7 @@ def _save_figure(figure: Any, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def curves(path: Path, history: list[dict[str, float]]) -> None:
+def curves(path: Path, history: list[dict[str, Any]]) -> None:
     """Loss and Dice by epoch, as PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -115,7 +108,7 @@ def curves(path: Path, history: list[dict[str, float]]) -> None:
     right.annotate(f"{best['val_dice']:.3f}", (best["epoch"], best["val_dice"]), (0, -16), textcoords="offset points",
                    ha="center", color=INK)  # fmt: skip
     right.set(xlabel="epoch", title="validation, foreground")
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="best")
     right.margins(x=0.08)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -39,6 +39,13 @@ def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: flo
 
 def probabilities(model: Module, image: np.ndarray, scale: float | None = None) -> np.ndarray:
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or not image.size:
+        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
+    if not np.isfinite(image).all():
+        raise ValueError("the image holds NaN or infinity: replace them by numbers")
+    if not hasattr(model, "data"):
+        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
     image = image if image.ndim == 3 else image[..., None]
     data = model.data  # what training did to its images
     x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])

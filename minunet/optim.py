@@ -57,8 +57,11 @@ class Optimizer:
         return {f"{slot}.{path}": a for path, slots in self.memory.items() for slot, a in slots.items()}
 
     def load_state(self, state: dict[str, Array], steps: int) -> None:
-        """Copy remembered arrays in, and the number of steps taken."""
-        for name, a in self.state().items():
+        """Copy remembered arrays in, and the number of steps taken; ValueError if they are another optimiser's."""
+        own = self.state()
+        if {k: a.shape for k, a in own.items()} != {k: a.shape for k, a in state.items()}:
+            raise ValueError("the optimiser's arrays are those of another model or optimiser")
+        for name, a in own.items():
             a[...] = get_array_module(a).asarray(state[name])
         self.steps = steps
 

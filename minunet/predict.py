@@ -11,6 +11,8 @@ import glob
 import io
 import re
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tqdm import tqdm
 from . import draw
 from .checkpoint import load, write_atomically
 from .cli import HelpFormatter, number, run
-from .data import count_pages, normalise, read_image
+from .data import ClassMap, count_pages, read_image
 from .data.files import SUFFIXES
 from .data.source import natural_key
 from .device import select_device
@@ -76,11 +78,16 @@ def predict(args: argparse.Namespace) -> int:
         except OSError as e:
             raise UserError(f"cannot make the folder {out}: {e.strerror or e}; choose another --output") from e
     failed: list[str] = []
-    for path in tqdm(images, unit="image", disable=None if len(images) > 1 else True):
+    for name, path in tqdm(images.items(), unit="image", disable=None if len(images) > 1 else True):
         try:
-            predict_file(model, path, out, args)
-        except UserError as e:
+            pages = list(segment_file(model, path, args))
+        except UserError as e:  # this one cannot be read; the others can
             failed.append(str(e))
+            continue
+        if not args.no_save:
+            save_pages(out, name, path, pages, class_map(model), args.overlay)
+        if args.viz:
+            show(pages, path.name, class_map(model))
     written = len(images) - len(failed)
     if written and not args.no_save:
         print(f"{written} image{'s' * (written != 1)} segmented into {out}")
@@ -89,51 +96,53 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def predict_file(model: Module, path: Path, out: Path, args: argparse.Namespace) -> None:
-    """Segment one file and write its mask and overlay."""
-    classes = class_map(model)
+def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every page of a file as (image, class numbers)."""
     pages = count_pages(path)
-    masks = []
     for page in range(pages):
         image = read_image(path, page if pages > 1 else None)
-        labels = classify(probabilities(model, image, args.scale), args.mask_threshold)
-        masks.append(classes.decode(labels))
-        picture = draw.overlay(normalise(image, model.data["normalise"]), labels)
-        number = f"_{page:03}" if pages > 1 else ""
-        if args.viz:
-            show(picture, path.name + number)
-        if args.overlay and not args.no_save:
-            draw.save_png(out / f"{path.stem}_overlay{number}.png", picture)
-    if not args.no_save:
-        save_mask(out / f"{path.stem}_mask", masks)
+        yield image, classify(probabilities(model, image, args.scale), args.mask_threshold)
 
 
-def save_mask(stem: Path, masks: list[np.ndarray]) -> None:
-    """Write one mask as PNG, several as a TIFF stack."""
+def save_pages(
+    out: Path, name: str, path: Path, pages: list[tuple[np.ndarray, np.ndarray]], classes: ClassMap, overlays: bool
+) -> None:
+    """Write a file's masks, one as PNG and several as a TIFF stack, and then its overlays."""
+    masks = [classes.decode(labels) for _, labels in pages]
+    target = out / f"{name}_mask.{'png' if len(masks) == 1 else 'tif'}"
+    if target.exists() and target.parent.resolve() == path.parent.resolve():
+        raise UserError(f"{target} exists beside {path} and may be its true mask: choose another --output")
     if len(masks) == 1:
-        draw.save_png(stem.with_name(stem.name + ".png"), masks[0])
-        return
-    import tifffile
+        draw.save_png(target, masks[0])
+    else:
+        import tifffile
 
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, np.stack(masks), photometric="rgb" if masks[0].ndim == 3 else "minisblack")
-    write_atomically(stem.with_name(stem.name + ".tif"), buffer.getvalue())
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, np.stack(masks), photometric="rgb" if masks[0].ndim == 3 else "minisblack")
+        write_atomically(target, buffer.getvalue())
+    for page, (image, labels) in enumerate(pages if overlays else []):
+        number = f"_{page:03}" if len(pages) > 1 else ""
+        draw.save_png(out / f"{name}_overlay{number}.png", draw.overlay(image, labels, classes))
 
 
-def show(picture: np.ndarray, title: str) -> None:
-    """Show a picture in a window and wait until it is closed."""
+def show(pages: list[tuple[np.ndarray, np.ndarray]], title: str, classes: ClassMap) -> None:
+    """Show overlays, each in a window, and wait until it is closed."""
     import matplotlib.pyplot as plt
 
     if plt.get_backend().lower() == "agg":
         raise UserError("-v/--viz: there is no display to show a window on; look at the overlays in --output instead")
-    plt.imshow(picture)
-    plt.title(title)
-    plt.axis("off")
-    plt.show()
+    for image, labels in pages:
+        plt.imshow(draw.overlay(image, labels, classes))
+        plt.title(title)
+        plt.axis("off")
+        plt.show()
 
 
-def find_images(inputs: list[str]) -> list[Path]:
-    """Files, the images in folders, and what patterns match; UserError for what does not exist or would collide."""
+def find_images(inputs: list[str]) -> dict[str, Path]:
+    """Files, the images in folders, and what patterns match, by the name of what will be written for them.
+
+    That is the file's name without its ending, or with it where two would be alike. UserError for what does not exist.
+    """
     found: list[Path] = []
     for text in inputs:
         path = Path(text)
@@ -150,15 +159,14 @@ def find_images(inputs: list[str]) -> list[Path]:
             if not matches:
                 raise UserError(f"{text}: no such image, folder, or pattern with a match")
             found += matches
-    found = list(dict.fromkeys(found))
-    stems: dict[str, Path] = {}
-    for path in found:
-        if path.stem in stems:
-            raise UserError(
-                f"{stems[path.stem]} and {path} would both become {path.stem}_mask: predict them one by one"
-            )
-        stems[path.stem] = path
-    return found
+    named: dict[str, Path] = {}
+    stems = Counter(path.stem for path in dict.fromkeys(found))
+    for path in dict.fromkeys(found):
+        name = path.stem if stems[path.stem] == 1 else path.name
+        if name in named:
+            raise UserError(f"{named[name]} and {path} would both become {name}_mask: predict them one by one")
+        named[name] = path
+    return named
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,137 +18,36 @@ import numpy as np
 from tqdm import tqdm
 
 from . import draw, kernels
-from .checkpoint import build_model, load_weights, read_checkpoint
-from .cli import HelpFormatter, number, run
-from .data import LAYOUTS, NORMALISATIONS, ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
+from .array import to_numpy
+from .checkpoint import build_model, check_arch, load_weights, read_checkpoint
+from .cli import run
+from .data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from .device import select_device
 from .errors import UserError
+from .flags import parse
 from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
-from .models import ARCHITECTURES
 from .nn import Module
 from .ops import class_probabilities
-from .optim import OPTIMIZERS, Schedule
 from .trainer import Config, Trainer
 
-EXAMPLES = """
-examples:
-  python -m minunet.train                                    generated cells, about a minute
-  python -m minunet.train --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
-  python -m minunet.train --resume runs/cells/last.safetensors
-  python -m minunet.train --data MINE -f runs/cells/best.safetensors   start from learned weights
-
-layouts of --data:
-  folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
-  dsb2018    stage1_train/<id>/images and <id>/masks, one nucleus a file
-  isbi2012   image/ and label/ PNG slices, or train-volume.tif and train-labels.tif
-"""
-
-RUN_FLAGS = ("resume", "out", "device", "epochs")  # what may be given again with --resume
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The flags, in the order in which people need them."""
-    d = Config()
-    p = argparse.ArgumentParser(
-        prog="python -m minunet.train",
-        usage="%(prog)s [--data PATH] [flags]",
-        formatter_class=HelpFormatter,
-        epilog=EXAMPLES,
-        description=__doc__,
-    )
-    g = p.add_argument_group("data")
-    g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
-    g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how --data is laid out")
-    g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
-                   help="share of the images held out to validate")  # fmt: skip
-    g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on, one a line")
-    g.add_argument(
-        "-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size"
-    )
-    g.add_argument("-c", "--classes", type=number(int, 1, 64), metavar="N",
-                   help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
-    g.add_argument(
-        "--channels", type=number(int, 1), metavar="N", help="image channels (default: 1 if all are grey, else 3)"
-    )
-    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
-    g.add_argument("--crop", type=number(int, 0), default=d.crop, metavar="PIXELS",
-                   help="side of the training patches; 0 trains on whole images")  # fmt: skip
-    g.add_argument("--augment", action=argparse.BooleanOptionalAction, default=d.augment,
-                   help="flip, rotate, deform and relight the patches")  # fmt: skip
-
-    g = p.add_argument_group("network")
-    g.add_argument("--arch", choices=sorted(ARCHITECTURES), default="unet", help="architecture")
-    g.add_argument(
-        "--base-width",
-        type=number(int, 1),
-        default=16,
-        metavar="N",
-        help="channels of the first level; the paper's is 64",
-    )
-    g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
-    g.add_argument(
-        "--up", choices=["transpose", "bilinear", "nearest"], default="transpose", help="how maps grow again"
-    )
-    g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
-    g.add_argument(
-        "--norm", choices=["batch", "group", "none"], default="batch", help="normalisation after convolutions"
-    )
-    g.add_argument(
-        "--padding", choices=["same", "valid"], default="same", help="valid: the paper's unpadded convolutions"
-    )
-    g.add_argument(
-        "--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path"
-    )
-    g.add_argument("-f", "--load", metavar="FILE", help="checkpoint to take the initial weights from")
-
-    g = p.add_argument_group("training")
-    g.add_argument(
-        "-e",
-        "--epochs",
-        type=number(int, 1),
-        help=f"passes over the images (default: {d.epochs}; 8 on generated cells)",
-    )
-    g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
-    g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",
-                   help="learning rate at the start")  # fmt: skip
-    g.add_argument(
-        "--loss", choices=["ce", "bce", "dice", "ce+dice", "focal"], default=d.loss, help="what is minimised"
-    )
-    g.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default=d.optimizer, help="how weights are updated")
-    g.add_argument("--momentum", type=number(float, 0, 1), default=d.momentum, help="of sgd and rmsprop")
-    g.add_argument(
-        "--weight-decay", type=number(float, 0), default=d.weight_decay, help="pull of the weights towards 0"
-    )
-    g.add_argument("--schedule", choices=Schedule.names, default=d.schedule, help="the learning rate over time")
-    g.add_argument(
-        "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
-    )
-    g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
-    g.add_argument("--amp", action="store_true", help="mixed precision on a GPU; on the CPU everything stays float32")
-
-    g = p.add_argument_group("run")
-    g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")
-    g.add_argument("--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
-    g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    return p
+RESUME_FLAGS = ("resume", "data", "device", "epochs")  # what may be given with --resume
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    args, given = parse(argv)
     return run(lambda: train(args, given))
 
 
-def train(args: argparse.Namespace, given: set[str]) -> int:
-    """Train as the flags say; `given` names those that are not at their default."""
-    resume = Path(args.resume) if args.resume else None
+def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
+    """Train as the flags say; `given` names those that were given and are not defaults. Returns the exit status."""
     classes, weights = None, None
-    if resume:
-        args, meta, weights = resume_flags(args, given, resume)
+    if args.resume:
+        args, meta, weights = resume_flags(args, given or set())
         classes = ClassMap.from_json(meta["data"]["classes"])
+    elif args.load:
+        meta, weights, _ = read_checkpoint(args.load)
     xp = select_device(args.device)
     if args.amp:
         print("note: --amp has no effect here, everything is computed in float32")
@@ -155,28 +56,27 @@ def train(args: argparse.Namespace, given: set[str]) -> int:
     print_split(dataset, *split)
 
     model = make_model(args, dataset)
-    if weights is None and args.load:
-        weights = read_checkpoint(args.load)[1]
     if weights is not None:
-        load_weights(model, weights, args.resume or args.load)
+        source = args.resume or args.load
+        check_arch(source, meta["arch"], args.arch)
+        load_weights(model, weights, source)
     config = make_config(args)
     check_crop(model, config, dataset)
-    out = make_run_folder(args, resume)
+    out = choose_run_folder(args)
     trainer = Trainer(model, dataset, *split, config, out, xp, flags_to_keep(args))
-    if resume:
-        trainer.resume(resume)
-    print(
-        f"network     {args.arch}, {model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
-    )
-    print(f"run folder  {out}\n")
+    if args.resume:
+        trainer.resume(Path(args.resume))
+    size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
+    print(f"network     {args.arch}, {size}\nrun folder  {out}\n")
     if xp is np:
         compile_kernels()
 
-    if not trainer.run():
-        print(f"\nstopped in epoch {trainer.place.epoch + 1}; everything is saved. To go on:")
-        print(f"  python -m minunet.train --resume {out / 'last.safetensors'}")
-        return 130
-    finish(trainer, args)
+    with run_folder(out):
+        if not trainer.run():
+            print(f"\nstopped in epoch {trainer.place.epoch + 1}; everything is saved. To go on:")
+            print(f"  python -m minunet.train --resume {out / 'last.safetensors'}")
+            return 130
+        finish(trainer, args)
     return 0
 
 
@@ -184,19 +84,21 @@ def train(args: argparse.Namespace, given: set[str]) -> int:
 
 
 def resume_flags(
-    args: argparse.Namespace, given: set[str], path: Path
+    args: argparse.Namespace, given: set[str]
 ) -> tuple[argparse.Namespace, dict[str, Any], dict[str, np.ndarray]]:
     """The interrupted run's flags, with those that may change; its metadata and weights."""
-    meta, weights, _ = read_checkpoint(path)
-    other = sorted(given - set(RUN_FLAGS) - {"data"})
+    meta, weights, _ = read_checkpoint(args.resume)
+    other = sorted(given - set(RESUME_FLAGS))
     if other:
         named = ", ".join("--" + name.replace("_", "-") for name in other)
-        raise UserError(f"--resume continues a run with its own flags; leave out {named}, or start anew with -f {path}")
-    if "flags" not in meta.get("train", {}):
-        raise UserError(f"{path} is not from a training run; start one from its weights with -f {path}")
-    kept = {**vars(args), **meta["train"]["flags"], "resume": str(path), "device": args.device}
-    for name in given & {"data", "out", "epochs"}:
-        kept[name] = getattr(args, name)
+        raise UserError(
+            f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
+            f"weights with -f {args.resume}"
+        )
+    if "flags" not in meta["train"]:
+        raise UserError(f"{args.resume} is not from a training run; start one from its weights with -f {args.resume}")
+    kept = {**vars(args), **meta["train"]["flags"]}
+    kept.update({name: getattr(args, name) for name in given})
     return argparse.Namespace(**kept), meta, weights
 
 
@@ -233,10 +135,10 @@ def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
     """The network for a data set, knowing how its images were prepared."""
     K = dataset.classes.num_classes
     outputs = args.classes or (1 if args.loss == "bce" else K)
+    if args.loss == "bce" and (K != 2 or outputs != 1):
+        raise UserError(f"--loss bce is for two classes and --classes 1; the masks hold {K} classes: use --loss ce")
     if outputs != K and not (outputs == 1 and K == 2):
         raise UserError(f"--classes {outputs}, but the masks hold {K} classes: {dataset.classes.describe()}")
-    if args.loss == "bce" and outputs != 1:
-        raise UserError(f"--loss bce is for two classes and one output channel, the masks hold {K}: use --loss ce")
     model = build_model(
         args.arch,
         {
@@ -269,17 +171,23 @@ def check_crop(model: Module, config: Config, dataset: ImageSet) -> None:
             raise UserError(f"--crop {config.crop}: {e}") from e
 
 
-def make_run_folder(args: argparse.Namespace, resume: Path | None) -> Path:
-    """Make the folder of the run, and see that it can be written to."""
-    if args.out is None and resume:
-        out = resume.parent
-    else:
-        kind = Path(args.data).resolve().name if args.data else "cells"
-        out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
-    if not resume and (out / "history.csv").exists():
-        raise UserError(
-            f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
-        )
+def choose_run_folder(args: argparse.Namespace) -> Path:
+    """That of the run to be resumed, --out, or a new one; UserError if --out holds a run already."""
+    if args.resume:
+        return Path(args.resume).parent
+    kind = Path(args.data).resolve().name if args.data else "cells"
+    out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
+    for name in ("history.csv", "last.safetensors"):
+        if (out / name).exists():
+            raise UserError(
+                f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
+            )
+    return out
+
+
+@contextmanager
+def run_folder(out: Path) -> Iterator[None]:
+    """Make the folder of the run, and see that it can be written to; if nothing gets into it, take it away again."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".probe"
@@ -287,7 +195,11 @@ def make_run_folder(args: argparse.Namespace, resume: Path | None) -> Path:
         probe.unlink()
     except OSError as e:
         raise UserError(f"cannot write to {out}: {e.strerror or e}; choose another --out") from e
-    return out
+    try:
+        yield
+    finally:
+        if not any(out.iterdir()):
+            out.rmdir()
 
 
 def compile_kernels() -> None:
@@ -316,8 +228,8 @@ def finish(trainer: Trainer, args: argparse.Namespace) -> None:
     best = max(history, key=lambda row: row["val_dice"])
     print(f"\nbest epoch {best['epoch']} on {len(trainer.validation)} validation images, pooled over all pixels:")
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
-    if dataset.classes.num_classes > 1:
-        print("  Dice by class: " + ", ".join(f"{n} {best[f'dice_{n}']:.4f}" for n in dataset.classes.names))
+    scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
+    print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
     print(f"\nin {out}: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors")
     images = "IMAGE..."
     if args.data is None:
@@ -335,7 +247,8 @@ def telling_cases(trainer: Trainer, most: int = 4) -> list[dict[str, Any]]:
     for i in trainer.validation:
         sample = trainer.dataset[i]
         truth = true_labels(sample)
-        prediction = classify(class_probabilities(predict_logits(trainer.model, sample.image[None]))[0])
+        p = class_probabilities(predict_logits(trainer.model, sample.image[None]))[0]
+        prediction = to_numpy(classify(p))
         confusion = Confusion(trainer.classes.num_classes)
         confusion.add(truth, prediction)
         scored.append((confusion.mean_dice(), i, truth, prediction))

@@ -64,7 +64,11 @@ class Place:
     loss_count: int = 0
     seconds: float = 0.0
     best: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed; the trainer's state is whole."""
 
 
 class Trainer:
@@ -100,6 +104,7 @@ class Trainer:
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
         channels = int(model.origin["options"]["num_classes"])
         self.loss, self.loss_backward = named_loss(config.loss, channels)
+        self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
         self.place = Place()
         self.interrupted = False
 
@@ -112,13 +117,14 @@ class Trainer:
             total=total, initial=self.place.step, unit="batch", disable=None, dynamic_ncols=True, smoothing=0.05
         ) as bar:  # fmt: skip
             print(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left", flush=True)
-            while self.place.epoch < self.config.epochs:
-                self._train_epoch(bar)
-                if self.interrupted:
-                    self.save("last")
-                    return False
-                row = self._finish_epoch()
-                bar.write(self._line(row))
+            try:
+                while self.place.epoch < self.config.epochs:
+                    self._train_epoch(bar)
+                    row = self._finish_epoch()
+                    bar.write(self._line(row))
+            except Interrupted:
+                self.save("last")
+                return False
         return True
 
     def _train_epoch(self, bar: tqdm) -> None:
@@ -134,8 +140,7 @@ class Trainer:
             dice = f"{p.history[-1]['val_dice']:.3f}" if p.history else "?"
             bar.set_postfix_str(f"loss {p.loss_sum / p.loss_count:.3f}, val Dice {dice}", refresh=False)
             bar.update()
-            if self.interrupted:
-                return
+            self._stop_if_interrupted()
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One step of training on a batch: forward, loss, backward, update. Returns the loss.
@@ -164,6 +169,7 @@ class Trainer:
         """Loss, averaged over pixels, and pixel counts of the validation images, each seen whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
         for i in self.validation:
+            self._stop_if_interrupted()
             sample = self.dataset[i]
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
@@ -172,13 +178,13 @@ class Trainer:
             confusion.add(truth, classify(class_probabilities(logits)[0]))
         return loss_sum / pixels, confusion
 
-    def _finish_epoch(self) -> dict[str, float]:
+    def _finish_epoch(self) -> dict[str, Any]:
         """Validate, note the scores, and save."""
         p, began = self.place, time.perf_counter()
         val_loss, confusion = self.validate()
         if not math.isfinite(val_loss):
             self._stop_on_nan(val_loss)
-        row = {
+        row: dict[str, Any] = {
             "epoch": p.epoch + 1,
             "train_loss": p.loss_sum / max(p.loss_count, 1),
             "val_loss": val_loss,
@@ -188,7 +194,8 @@ class Trainer:
             "val_accuracy": confusion.pixel_accuracy(),
             "learning_rate": self.optimizer.rate,
         }
-        row |= {f"dice_{name}": float(d) for name, d in zip(self.classes.names, confusion.dice())}
+        dice = zip(self.classes.names, confusion.dice())
+        row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
         self.schedule.report(row["val_dice"])
         p.history.append(row)
         p.epoch, p.batch, p.loss_sum, p.loss_count, p.seconds = p.epoch + 1, 0, 0.0, 0, 0.0
@@ -199,7 +206,7 @@ class Trainer:
         write_history(self.out / "history.csv", p.history)
         return row
 
-    def _line(self, row: dict[str, float]) -> str:
+    def _line(self, row: dict[str, Any]) -> str:
         times = [r["seconds"] for r in self.place.history]
         left = format_seconds((self.config.epochs - self.place.epoch) * float(np.median(times)))
         best = "  best" if row["val_dice"] == self.place.best else ""
@@ -211,8 +218,11 @@ class Trainer:
     # ---- what is kept ------------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> None:
-        """Write NAME.safetensors into the run folder."""
+        """Write NAME.safetensors into the run folder; never weights that are not finite."""
+        if not all(bool(self.xp.isfinite(p).all()) for p in self.model.state().values()):
+            self._stop_on_nan("infinite")
         train = {
+            "images": self.images,
             "flags": self.flags,
             "config": asdict(self.config),
             "place": asdict(self.place),
@@ -227,13 +237,24 @@ class Trainer:
         meta, _, optimizer = read_checkpoint(path)
         train = meta["train"]
         try:
+            if train["images"] != self.images:
+                raise UserError(
+                    f"{path} was trained on other images than those of {self.dataset.path or 'these cells'} now: some were "
+                    f"added, removed or renamed. Put them back, or start a new run from its weights with -f {path}"
+                )
             self.place = Place(**train["place"])
             self.schedule.state = train["schedule"]
             self.optimizer.load_state(optimizer, train["optimizer_steps"])
-        except (KeyError, TypeError) as e:
-            raise UserError(f"{path} cannot be resumed, it lacks {e}; use it with -f/--load to start a new run") from e
+        except (KeyError, TypeError, ValueError) as e:
+            raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
+        if not (self.out / "best.safetensors").exists():
+            self.place.best = -1.0  # it was left behind: the next epoch is the best that there is
 
-    def _stop_on_nan(self, loss: float) -> None:
+    def _stop_if_interrupted(self) -> None:
+        if self.interrupted:
+            raise Interrupted
+
+    def _stop_on_nan(self, loss: Any) -> None:
         last = self.out / "last.safetensors"
         kept = f"the last good state is {last}" if last.exists() else "no epoch was finished, nothing was saved"
         raise UserError(
@@ -261,15 +282,16 @@ class Trainer:
             signal.signal(signal.SIGINT, before)
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
     """Write the epochs' scores as CSV, a row an epoch."""
     columns = list(history[0])
     lines = [",".join(columns)] + [",".join(_cell(row[c]) for c in columns) for row in history]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+def _cell(value: Any) -> str:
+    """A number as text; nothing for a class without a score."""
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def centre(labels: Any, size: tuple[int, ...]) -> Any:

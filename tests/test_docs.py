@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import minunet
+from minunet.flags import make_parser as train_flags
 from minunet.predict import make_parser as predict_flags
-from minunet.train import make_parser as train_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = [m.name for m in pkgutil.walk_packages(minunet.__path__, "minunet.") if not m.name.endswith("__main__")]

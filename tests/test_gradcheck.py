@@ -105,6 +105,30 @@ def test_mistakes_of_form_are_findings_too(rng):
             check((ops.relu, backward), x)
 
 
+def test_what_cannot_be_checked_is_said(rng):
+    x = draw((2, 3), rng)
+    for call, words in (
+        (lambda: check((lambda x: x, ops.relu_backward), x), r"must return \(y, cache\)"),
+        (lambda: check(ops.relu, x), "a pair"),
+        (lambda: check(RELU, x, mode="half"), "mode must be one of"),
+        (lambda: check(RELU, x, wrt=["q"]), "'q'"),
+        (lambda: check(RELU, np.arange(3)), "no float argument"),
+        (lambda: check((lambda x: (x.astype("f4"), (x > 0,)), ops.relu_backward), x), "gave float32"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            call()
+    pair = (ops.conv2d, lambda dy, c: list(ops.conv2d_backward(dy, c)))  # a list will do
+    check(pair, draw((1, 3, 3, 1), rng), draw((3, 3, 1, 1), rng))
+
+
+def test_a_curved_function_is_not_a_wrong_one():
+    """exp(200 x) differs from its tangent by 2e-6 at h = 1e-5; with a smaller h it agrees."""
+    x = np.array([0.01, 0.02])
+    check((lambda x: (np.exp(200 * x), (x,)), lambda dy, c: dy * 200 * np.exp(200 * c[0])), x)
+    with pytest.raises(GradientError):
+        check((lambda x: (np.exp(200 * x), (x,)), lambda dy, c: dy * 200.0002 * np.exp(200 * c[0])), x)
+
+
 def test_modified_inputs_are_found(rng):
     def forward(x):
         y, cache = ops.relu(x)

@@ -223,6 +223,14 @@ def test_a_label_that_is_no_class_is_named(xp):
         ops.softmax_cross_entropy(xp.zeros((1, 1, 2, 2)), xp.asarray([[[0, 255]]]))
 
 
+def test_losses_name_the_channels_that_they_need(xp):
+    labels = xp.zeros((1, 2, 2), int)
+    with pytest.raises(ValueError, match="two channels"):
+        ops.softmax_cross_entropy(xp.zeros((1, 2, 2, 1)), labels)
+    with pytest.raises(ValueError, match="one channel"):
+        ops.bce_with_logits(xp.zeros((1, 2, 2, 2)), labels)
+
+
 def test_focal_without_discount_is_cross_entropy(xp, rng):
     logits, labels = xp.asarray(rng.standard_normal((2, 3, 4, 3))), xp.asarray(rng.integers(0, 3, (2, 3, 4)))
     a, ca = ops.focal(logits, labels, gamma=0.0)

@@ -149,6 +149,14 @@ def test_summary_states_what_runs(rng, options, shape):
     assert "decoder.0.conv1" in str(s) and "GFLOP" in str(s)
 
 
+def test_summary_of_what_cannot_be():
+    net = UNet(3, 2, base_width=2, depth=1)
+    with pytest.raises(ValueError, match="channels"):
+        minunet.summary(net, (1, 8, 8, 1))
+    with pytest.raises(ValueError, match="images, rows"):
+        minunet.summary(net, (8, 8, 3))
+
+
 def test_summary_leaves_the_model_alone():
     net = UNet(1, 2, base_width=2, depth=1)
     minunet.summary(net, (1, 8, 8, 1))

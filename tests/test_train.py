@@ -351,3 +351,132 @@ def test_import_is_light():
     code = "import sys, minunet; print([m for m in ('numpy', 'numba', 'scipy', 'matplotlib') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def damage(path, to, change):
+    """A copy of a checkpoint with its metadata changed."""
+    import json
+
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(path, framework="np") as f:
+        meta = json.loads(f.metadata()["minunet"])
+    change(meta)
+    save_file(load_file(path), to, {"minunet": json.dumps(meta)})
+    return to
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda m: m.update(data={}), "damaged"), (lambda m: m["data"]["classes"].update(values=[0]), "damaged"),
+    (lambda m: m.update(arch="resnet"), "resnet"), (lambda m: m["options"].update(depth="deep"), "depth"),
+    (lambda m: m.update(format=99), "update minunet"),
+])  # fmt: skip
+def test_damaged_metadata(trained, tmp_path, capsys, change, words):
+    data, path = trained
+    bad = damage(path, tmp_path / "bad.safetensors", change)
+    refused(capsys, predict(["-m", str(bad), "-i", str(data / "imgs"), "-n"]), bad, words)
+
+
+def test_another_architecture_is_not_trained_on(trained, tmp_path, capsys):
+    data, path = trained
+    bad = damage(path, tmp_path / "bad.safetensors", lambda m: m.update(arch="resnet"))
+    refused(capsys, go(data, tmp_path / "run", "-f", str(bad)), bad, "resnet")
+    refused(capsys, train(["--resume", str(bad)]), bad, "resnet")
+
+
+def test_weights_that_are_not_finite_are_refused(trained, tmp_path, capsys):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    data, path = trained
+    arrays = load_file(path)
+    arrays["head.b"][0] = np.nan
+    with safe_open(path, framework="np") as f:
+        save_file(arrays, tmp_path / "nan.safetensors", f.metadata())
+    refused(capsys, predict(["-m", str(tmp_path / "nan.safetensors"), "-i", str(data / "imgs")]), "not finite")
+
+
+def test_a_run_can_be_moved_and_resumed_from_anywhere(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert go("data", "first", "-e", "1") == 0
+    (tmp_path / "first").rename(tmp_path / "moved")
+    (tmp_path / "moved" / "best.safetensors").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert train(["--resume", "../moved/last.safetensors", "-e", "2"]) == 0
+    assert len(history(tmp_path / "moved")) == 2 and (tmp_path / "moved" / "best.safetensors").exists()
+    assert not any((tmp_path / "elsewhere").iterdir()) and not (tmp_path / "first").exists()
+
+
+def test_resuming_refuses_other_flags_and_other_images(data, tmp_path, capsys):
+    assert go(data, tmp_path / "run", "-e", "1") == 0
+    last = str(tmp_path / "run" / "last.safetensors")
+    capsys.readouterr()
+    refused(capsys, train(["--resume", last, "-b", "8"]), "--batch-size")  # though 8 is the default
+    refused(capsys, train(["--resume", last, "--out", str(tmp_path / "other")]), "--out")
+    (data / "imgs" / "7.png").unlink()
+    (data / "masks" / "7_mask.png").unlink()
+    refused(capsys, train(["--resume", last, "-e", "2"]), last, "other images")
+    assert len(history(tmp_path / "run")) == 1
+
+
+def test_a_damaged_image_is_found_before_anything_is_written(data, tmp_path, capsys):
+    Image.open(data / "imgs" / "0.png").convert("RGBA").save(data / "imgs" / "0.png")
+    path = data / "imgs" / "6.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(capsys, go(data, tmp_path / "run", "-e", "1"), "6.png")
+    assert not (tmp_path / "run").exists()
+
+
+def test_true_masks_are_not_overwritten(trained, tmp_path, capsys):
+    data, path = trained
+    for name, source in (("a.png", "imgs/0.png"), ("a_mask.png", "masks/0_mask.png")):
+        (tmp_path / name).write_bytes((data / source).read_bytes())
+    before = (tmp_path / "a_mask.png").read_bytes()
+    refused(capsys, predict(["-m", str(path), "-i", str(tmp_path), "-o", str(tmp_path)]), "a_mask.png", "true mask")
+    assert (tmp_path / "a_mask.png").read_bytes() == before
+
+
+def test_images_of_one_name_keep_their_endings(trained, tmp_path):
+    data, path = trained
+    (tmp_path / "in").mkdir()
+    for suffix in ("png", "tif"):
+        Image.open(data / "imgs" / "0.png").save(tmp_path / "in" / f"a.{suffix}")
+    assert predict(["-m", str(path), "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
+    masks = {p.name for p in (tmp_path / "out").iterdir()}
+    assert masks == {f"a.{s}_{what}.png" for s in ("png", "tif") for what in ("mask", "overlay")}
+
+
+def test_overlays_show_the_image(trained, tmp_path):
+    """Alpha is no grey value: an RGBA image's overlay is as bright as the grey one's."""
+    data, path = trained
+    grey = np.asarray(Image.open(data / "imgs" / "0.png"))
+    Image.fromarray((grey // 8).astype(np.uint8)).convert("RGBA").save(tmp_path / "rgba.png")
+    assert predict(["-m", str(path), "-i", str(tmp_path / "rgba.png"), "-o", str(tmp_path)]) == 0
+    overlay = np.asarray(Image.open(tmp_path / "rgba_overlay.png"))
+    assert overlay.max() > 200 and overlay.mean() > 40
+
+
+def test_three_classes_have_one_colour_everywhere(tmp_path):
+    from minunet.data import ClassMap
+    from minunet.draw import overlay
+
+    classes = ClassMap([[0, 0, 0], [255, 0, 0], [0, 0, 255]], ["a", "b", "c"])
+    labels = np.repeat(np.arange(3), 4)[None].repeat(6, 0)
+    picture = overlay(np.zeros((6, 12, 1)), labels, classes)
+    assert {tuple(c) for c in picture.reshape(-1, 3)} >= {(255, 0, 0), (0, 0, 255), (0, 0, 0)}
+
+
+def test_what_segment_cannot_take(trained):
+    model = minunet.load(trained[1])
+    for image, words in (
+        (np.zeros((2, 2, 2, 2)), "rows, columns"),
+        (np.full((20, 20), np.nan), "NaN"),
+        (np.zeros((0, 3)), "rows"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            minunet.segment(model, image)
+    with pytest.raises(ValueError, match="not trained"):
+        minunet.segment(minunet.UNet(1, 2, base_width=2), np.zeros((16, 16)))
+    assert minunet.segment(model, [[0, 1], [2, 3]]).shape == (2, 2)

@@ -26,6 +26,7 @@ from ..errors import UserError
 
 MAX_CLASSES = 64
 MAX_WIDE_CLASSES = 8  # of masks stored in more than 8 bits: those usually hold object numbers
+RARE = 1e-4  # share of all pixels below which a class is suspect
 RULES = ("exact", "threshold", "instances")
 
 
@@ -218,6 +219,12 @@ class MaskScan:
                 f"{len(values)} values in masks of over 8 bits are taken as classes; if they number objects, save the "
                 f"masks as 0 and 255 or with more than {MAX_WIDE_CLASSES} numbers"
             )
+        total = sum(self.greys.values())
+        notices += [
+            f"value {v} covers only {self.greys[v]} of {total} pixels: is it a class, or did a stray pixel slip in?"
+            for v in values
+            if len(values) > 2 and 0 < self.greys[v] < RARE * total
+        ]
         names = ["background", "foreground"] if len(values) == 2 else [f"class {i}" for i in range(len(values))]
         return ClassMap(values, names), notices
 

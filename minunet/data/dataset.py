@@ -32,7 +32,7 @@ def open_dataset(
 ) -> Dataset:
     """Open a folder of images and masks.
 
-    Every mask is read once, so whatever is wrong with one is found now and not an hour into training.
+    Every image and mask is read once, so whatever is wrong with one is found now and not an hour into training.
 
     Parameters
     ----------
@@ -150,7 +150,8 @@ class Dataset(ImageSet):
         self.sizes = [scaled_size((info.height, info.width), scale) for info in self.infos]
         self._masks: dict[int, Mask] = {}  # read while opening, until their samples are asked for
         self.classes, self.foreground = self._read_masks(classes or source.classes)
-        self.channels = channels or (1 if self._all_grey() else 3)
+        grey = self._read_images()
+        self.channels = channels or (1 if grey else 3)
 
     def _read(self, index: int) -> Sample:
         entry = self.entries[index]
@@ -166,9 +167,12 @@ class Dataset(ImageSet):
     def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float]:
         """The class map, and foreground's share of all pixels; a UserError if a mask does not fit the class map."""
         scan, foreground, area = MaskScan(), 0, 0
+        blank = []
         for i, entry in enumerate(_progress(self.entries, "reading masks")):
             mask, instances = entry.read_mask()
             area += mask.shape[0] * mask.shape[1]
+            if not mask.any():
+                blank.append(entry.name)
             if classes is None:
                 scan.add(mask, entry.mask, jpeg=entry.mask.suffix.lower() in (".jpg", ".jpeg"))
             else:
@@ -183,6 +187,8 @@ class Dataset(ImageSet):
         if foreground in (0, area):
             every = "no foreground at all" if foreground == 0 else f"nothing of class 0 ({classes.names[0]})"
             self.warnings.append(f"there is {every} in any mask; look at the masks before training on them")
+        elif blank:
+            self.warnings.append(f"{len(blank)} masks are all 0: {some(blank)}; right if these images show nothing")
         return classes, foreground / area
 
     def _check_channels(self, channels: int | None) -> None:
@@ -194,10 +200,12 @@ class Dataset(ImageSet):
             if bands <= 4 and channels not in (None, 1, 3):
                 raise UserError(f"{entry.image}: {entry.info.kind} cannot become {channels} channels")
 
-    def _all_grey(self) -> bool:
-        """Whether no image holds colour; images with one channel need not be read for that."""
-        entries = [entry for entry in self.entries if entry.info.bands > 2]
-        return all(is_grey(read_image(e.image, e.page)) for e in _progress(entries, "looking for colour"))
+    def _read_images(self) -> bool:
+        """Whether no image holds colour; a UserError if one cannot be read, now and not an hour into training."""
+        grey = True
+        for entry in _progress(self.entries, "reading images"):
+            grey &= is_grey(read_image(entry.image, entry.page))
+        return grey
 
     def describe(self) -> str:
         """A report of some lines: layout, images, channels, masks and warnings."""

@@ -66,6 +66,8 @@ def softmax_cross_entropy(
         If the shapes disagree or a label is no class.
     """
     xp = get_array_module(logits)
+    if logits.shape[-1] < 2:
+        raise ValueError("softmax_cross_entropy needs two channels or more; for one there is bce_with_logits")
     share = pixel_shares(logits, labels, weight, class_weight, ignore)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
@@ -86,6 +88,10 @@ def bce_with_logits(
 ) -> tuple[Any, tuple]:
     """Binary cross-entropy of one logit a pixel, (N, H, W, 1), against labels 0 and 1; else as `softmax_cross_entropy`."""
     xp = get_array_module(logits)
+    if logits.shape[-1] != 1:
+        raise ValueError(
+            f"bce_with_logits takes one channel, not {logits.shape[-1]}; for more use softmax_cross_entropy"
+        )
     share = pixel_shares(logits, labels, weight, class_weight, ignore)
     z = logits[..., 0]
     true = (labels == 1).astype(z.dtype)
@@ -144,8 +150,9 @@ def soft_dice(
     xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
     p = class_probabilities(logits)
-    seen = (labels != ignore).astype(p.dtype) if weight is None else weight * (labels != ignore)
-    seen = seen[..., None].astype(p.dtype)
+    seen = (labels != ignore).astype(p.dtype)[..., None]
+    if weight is not None:
+        seen = seen * xp.asarray(weight, p.dtype)[..., None]
     true = one_hot(labels, p)
     counts = xp.ones(p.shape[-1], p.dtype) if class_weight is None else xp.asarray(class_weight, p.dtype)
     if logits.shape[-1] == 1:
@@ -175,7 +182,7 @@ def check_labels(logits: Array, labels: Array, ignore: int) -> None:
     K = max(logits.shape[-1], 2)
     wrong = labels[(labels != ignore) & ((labels < 0) | (labels >= K))]
     if wrong.size:
-        raise ValueError(f"label {int(wrong.flat[0])} is neither a class (0 to {K - 1}) nor ignore ({ignore})")
+        raise ValueError(f"label {int(wrong.ravel()[0])} is neither a class (0 to {K - 1}) nor ignore ({ignore})")
 
 
 def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int) -> Array:

@@ -1,0 +1,125 @@
+"""The flags of ``python -m minunet.train``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .cli import HelpFormatter, number
+from .data import LAYOUTS, NORMALISATIONS
+from .models import ARCHITECTURES
+from .optim import OPTIMIZERS, Schedule
+from .trainer import Config
+
+DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
+
+Everything goes into a run folder: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors.
+"""
+
+EXAMPLES = """
+examples:
+  python -m minunet.train                                    generated cells, about a minute
+  python -m minunet.train --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
+  python -m minunet.train --resume runs/cells/last.safetensors
+  python -m minunet.train --data MINE -f runs/cells/best.safetensors   start from learned weights
+
+layouts of --data:
+  folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
+  dsb2018    stage1_train/<id>/images and <id>/masks, one nucleus a file
+  isbi2012   image/ and label/ PNG slices, or train-volume.tif and train-labels.tif
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags, in the order in which people need them."""
+    d = Config()
+    p = argparse.ArgumentParser(
+        prog="python -m minunet.train",
+        usage="%(prog)s [--data PATH] [flags]",
+        formatter_class=HelpFormatter,
+        epilog=EXAMPLES,
+        description=DESCRIPTION,
+    )
+    g = p.add_argument_group("data")
+    g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
+    g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how --data is laid out")
+    g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
+                   help="share of the images held out to validate")  # fmt: skip
+    g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on, one a line")
+    g.add_argument(
+        "-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size"
+    )
+    g.add_argument("-c", "--classes", type=number(int, 1, 64), metavar="N",
+                   help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
+    g.add_argument(
+        "--channels", type=number(int, 1), metavar="N", help="image channels (default: 1 if all are grey, else 3)"
+    )
+    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
+    g.add_argument("--crop", type=number(int, 0), default=d.crop, metavar="PIXELS",
+                   help="side of the training patches; 0 trains on whole images")  # fmt: skip
+    g.add_argument("--augment", action=argparse.BooleanOptionalAction, default=d.augment,
+                   help="flip, rotate, deform and relight the patches")  # fmt: skip
+
+    g = p.add_argument_group("network")
+    g.add_argument("--arch", choices=sorted(ARCHITECTURES), default="unet", help="architecture")
+    g.add_argument(
+        "--base-width",
+        type=number(int, 1),
+        default=16,
+        metavar="N",
+        help="channels of the first level; the paper's is 64",
+    )
+    g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
+    g.add_argument(
+        "--up", choices=["transpose", "bilinear", "nearest"], default="transpose", help="how maps grow again"
+    )
+    g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
+    g.add_argument(
+        "--norm", choices=["batch", "group", "none"], default="batch", help="normalisation after convolutions"
+    )
+    g.add_argument(
+        "--padding", choices=["same", "valid"], default="same", help="valid: the paper's unpadded convolutions"
+    )
+    g.add_argument(
+        "--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path"
+    )
+    g.add_argument("-f", "--load", metavar="FILE", help="checkpoint to take the initial weights from")
+
+    g = p.add_argument_group("training")
+    g.add_argument(
+        "-e",
+        "--epochs",
+        type=number(int, 1),
+        help=f"passes over the images (default: {d.epochs}; 8 on generated cells)",
+    )
+    g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
+    g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",
+                   help="learning rate at the start")  # fmt: skip
+    g.add_argument(
+        "--loss", choices=["ce", "bce", "dice", "ce+dice", "focal"], default=d.loss, help="what is minimised"
+    )
+    g.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default=d.optimizer, help="how weights are updated")
+    g.add_argument("--momentum", type=number(float, 0, 1), default=d.momentum, help="of sgd and rmsprop")
+    g.add_argument(
+        "--weight-decay", type=number(float, 0), default=d.weight_decay, help="pull of the weights towards 0"
+    )
+    g.add_argument("--schedule", choices=Schedule.names, default=d.schedule, help="the learning rate over time")
+    g.add_argument(
+        "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
+    )
+    g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
+    g.add_argument("--amp", action="store_true", help="mixed precision on a GPU; on the CPU everything stays float32")
+
+    g = p.add_argument_group("run")
+    g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")
+    g.add_argument("--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
+    g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    return p
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, set[str]]:
+    """The flags' values, and the names of those that were given."""
+    args = make_parser().parse_args(argv)
+    silent = make_parser()
+    for action in silent._actions:
+        action.default = argparse.SUPPRESS
+    return args, set(vars(silent.parse_args(argv)))
