@@ -369,7 +369,7 @@ def damage(path, to, change):
 
 @pytest.mark.parametrize("change, words", [
     (lambda m: m.update(data={}), "damaged"), (lambda m: m["data"]["classes"].update(values=[0]), "damaged"),
-    (lambda m: m.update(arch="resnet"), "resnet"), (lambda m: m["options"].update(depth="deep"), "depth"),
+    (lambda m: m.update(arch="resnet"), "resnet"), (lambda m: m["options"].update(depth="deep"), "damaged"),
     (lambda m: m.update(format=99), "update minunet"),
 ])  # fmt: skip
 def test_damaged_metadata(trained, tmp_path, capsys, change, words):
