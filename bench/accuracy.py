@@ -30,7 +30,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "isbi2012": {
         "title": "membranes (ISBI 2012)",
         "path": "isbi2012",
-        "flags": ["-e", "30"],
+        "flags": ["-e", "40"],
         "columns": ["dice_membrane", "dice_cell"],
     },
 }

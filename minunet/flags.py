@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-e",
         "--epochs",
         type=number(int, 1),
-        help=f"passes over the images (default: {d.epochs}; 8 on generated cells)",
+        help=f"passes over the images (default: {d.epochs}; 5 on generated cells)",
     )
     g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
     g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",

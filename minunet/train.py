@@ -157,7 +157,7 @@ def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
 def make_config(args: argparse.Namespace) -> Config:
     """What shapes the training, out of all flags."""
     if args.epochs is None:
-        args.epochs = Config.epochs if args.data else 8
+        args.epochs = Config.epochs if args.data else 5
     return Config(**{f.name: getattr(args, f.name) for f in fields(Config)})
 
 
