@@ -1,0 +1,41 @@
+"""The README's first page: run command one's training, keep what it prints, and draw two images that it has not seen.
+
+    python bench/first_run.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from report import ROOT, machine, write_into_readme
+
+import minunet
+from minunet import draw
+from minunet.data import SyntheticCells
+from minunet.inference import classify, predict_logits
+from minunet.metrics import dice
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "minunet.train"]
+        said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+        model = minunet.load(next(Path(folder).glob("runs/*/best.safetensors")))
+    print(said)
+    write_into_readme("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)")
+
+    cells = SyntheticCells(2, size=192, seed=77)  # the run's own cells are those of seed 0
+    cases = []
+    for sample in cells:
+        truth, prediction = sample.labels.astype(int), classify(predict_logits(model, sample.image[None])[0])
+        case = {"name": sample.name, "image": sample.image, "truth": truth, "prediction": prediction}
+        cases.append({**case, "score": dice(truth, prediction)})
+    (ROOT / "docs").mkdir(exist_ok=True)
+    draw.predictions(ROOT / "docs" / "segmentation.png", cases, cells.classes)
+
+
+if __name__ == "__main__":
+    main()
