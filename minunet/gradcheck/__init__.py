@@ -10,6 +10,7 @@
 ``python -m minunet.gradcheck`` checks every op and model of the package and prints the table.
 """
 
-from .check import GradientError, Report, Row, check, draw
+from .check import check, draw
+from .report import GradientError, Report, Row
 
 __all__ = ["GradientError", "Report", "Row", "check", "draw"]

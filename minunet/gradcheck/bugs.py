@@ -20,7 +20,7 @@ from ..models import UNet
 from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
 from .cases import case
-from .check import Report
+from .report import Report
 
 
 @dataclass

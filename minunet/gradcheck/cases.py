@@ -16,7 +16,8 @@ import numpy as np
 from .. import ops
 from ..models import UNet
 from ..nn import BatchNorm2d, Conv2d, Module, ReLU, Sequential
-from .check import Report, check, draw
+from .check import check, draw
+from .report import Report
 
 
 @dataclass
