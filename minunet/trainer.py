@@ -116,7 +116,7 @@ class Trainer:
         with self._catch_interrupt(), tqdm(
             total=total, initial=self.place.step, unit="batch", disable=None, dynamic_ncols=True, smoothing=0.05
         ) as bar:  # fmt: skip
-            print(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left", flush=True)
+            bar.write(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left")
             try:
                 while self.place.epoch < self.config.epochs:
                     self._train_epoch(bar)
