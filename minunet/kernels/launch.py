@@ -32,6 +32,7 @@ SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
 
 _one_at_a_time = threading.RLock()
 _kernels: list[Any] = []
+_scratch: dict[tuple[str, np.dtype], np.ndarray] = {}
 
 
 def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[..., None]:
@@ -54,6 +55,27 @@ def ready(a: np.ndarray) -> np.ndarray:
     """The array as kernels are compiled for: contiguous, aligned, writable; numba compiles anew for other kinds."""
     a = np.ascontiguousarray(a)
     return a if a.flags.writeable and a.flags.aligned else a.copy()
+
+
+def alone() -> contextlib.AbstractContextManager[Any]:
+    """A block in which no other thread starts a kernel: for kernels that share `scratch`."""
+    return _one_at_a_time
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory to work in, for one use inside one `alone` block; its contents are whatever was there before.
+
+    A fresh large array costs more than the arithmetic done in it, because the system clears every page of it at the first
+    touch. So each name (and dtype) keeps its memory from call to call; it grows to the largest that was asked for. Arrays
+    that are returned to a caller must never come from here.
+    """
+    size, key = int(np.prod(shape)), (name, np.dtype(dtype))
+    held = _scratch.get(key)
+    if held is None or held.size < size:
+        _scratch.pop(key, None)  # the old one can be freed before the new one is made
+        del held
+        held = _scratch[key] = np.zeros(size, dtype)
+    return held[:size].reshape(shape)
 
 
 def workers() -> int:
