@@ -83,7 +83,7 @@ from .simd import PANEL, lanes, lanes_of, multiply, offset, pointer, transpose
 from .simd_transform import sandwich
 
 TILES = 64
-GRADIENT_TILES = 48
+GRADIENT_TILES = 32
 SLICE = 64
 CHANNELS = 64
 ITEMS = 16
