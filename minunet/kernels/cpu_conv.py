@@ -105,7 +105,7 @@ def conv2d(
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
     s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
     y = empty((N, OH, OW, K), x.dtype)
-    if winograd_pays(s):
+    if winograd_pays(s, x.dtype):
         cpu_winograd.convolution(x, w, b, y, s.top, s.left)
     else:
         _convolve(x, w, lambda w: _by_group(w, groups), b, y, s)
@@ -121,11 +121,11 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None
     around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
     back = Shape(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
     dx = empty(x.shape, x.dtype)
-    if winograd_pays(back):
+    if winograd_pays(back, x.dtype):
         cpu_winograd.convolution(dy, w, None, dx, back.top, back.left, turned=True)
     else:
         _convolve(dy, w, lambda w: _by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
-    dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left) if winograd_pays(s) else _correlate(x, dy, s)
+    dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left) if winograd_pays(s, x.dtype) else _correlate(x, dy, s)
     return dx, dw, channel_sums(dy) if has_bias else None
 
 
@@ -155,17 +155,20 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     return dx, _correlate(dy, x, s).swapaxes(2, 3).copy(), db
 
 
-def winograd_pays(s: Shape) -> bool:
+def winograd_pays(s: Shape, dtype: Any) -> bool:
     """Whether Winograd's algorithm (cpu_winograd.py) is the faster one, for each of a convolution's three passes by itself.
 
     It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
     channels, where there is little to save. Its matrix products have a row a tile; with less than about eight they are
     bound by reading the filters. Tiles that lie mostly outside of the image are wasted work, but so is a direct
     convolution's padding: a quarter of a tile is enough. All measured, on two AVX-512 cores.
+
+    float64 stays direct: who asks for it wants the last digits, and Winograd's sums lose one.
     """
     tiles = s.N * _ceil(s.OH, 4) * _ceil(s.OW, 4)
-    fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1)
-    return fits and s.C >= 8 and tiles >= 8 and s.N * s.OH * s.OW >= 4 * tiles
+    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # the part of the tiles
+    fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1) and dtype == np.float32
+    return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
 
 
 # ---- the plans: how much work an item is -----------------------------------------------------------------------------
