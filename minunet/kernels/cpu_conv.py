@@ -117,6 +117,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None
     x, w, has_bias, stride, pads, dilation, groups = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     (top, _), (left, _) = pads
+    dy = ready(dy)  # once for all that follows
     s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
     around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
     back = Shape(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
@@ -148,6 +149,7 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     """Twin of `ops.conv_transpose2d_backward`: the convolution whose transpose this is takes dy to dx."""
     x, w, has_bias, stride, pads = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
+    dy = ready(dy)  # once for all that follows
     s = Shape(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
     dx = empty(x.shape, x.dtype)
     _convolve(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)

@@ -69,7 +69,7 @@ largest value is about 3.5e-6 in float32, where a direct sum has 3e-7; tests hol
 usual +-1, +-2 give 9e-6.
 
 Sources: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional
-Neural Networks, arXiv:1509.09308 (2015). Measure: python bench/kernels.py --only conv
+Neural Networks, arXiv:1509.09308 (2015). Measure: python bench/kernels.py
 """
 
 from __future__ import annotations
