@@ -59,8 +59,8 @@ Constants
     SLICE     input channels between two visits of M: SLICE x 256 bytes of U stay in the L1 cache
     CHANNELS  input channels of an item of the weight gradient: S, 36*64*256 bytes, stays in the L2 cache
     ITEMS     least items of a weight gradient, if there are so many blocks: work for that many threads
-    AHEAD     tiles from which on filters are transformed ahead, once for all blocks; with fewer, the transformed filters,
-              four times the filters' size, would have to come from memory for little work
+    AHEAD     most bytes of a U that is made ahead, a part of a 32 MB L3 cache: it has four times the filters' size, and from
+              memory it would come more slowly than it can be made again
 
 Shapes: any images, paddings and channels, float32 and float64; 3x3, stride 1, no dilation, one group. `cpu_conv` chooses.
 
@@ -87,7 +87,7 @@ GRADIENT_TILES = 32
 SLICE = 64
 CHANNELS = 64
 ITEMS = 16
-AHEAD = 128
+AHEAD = 10 << 20
 
 BT = (
     (1, -3 / 2, -2, 3 / 2, 1, 0),
@@ -144,7 +144,7 @@ def convolution(x: Array, w: Array, b: Array | None, y: Array, top: int, left: i
     blocks = _ceil(tiles, TILES)
     count = _ceil(tiles, blocks)
     shares = min(panels, _ceil(2 * workers(), blocks))  # if there are too few blocks, they share the panels
-    ahead = tiles >= AHEAD
+    ahead = blocks > 1 and 36 * C * panels * panel * dtype.itemsize <= AHEAD
     bias = np.zeros((2, panels * panel), dtype)  # zeros, and b filled up
     if b is not None:
         bias[1, :K] = b
