@@ -17,12 +17,12 @@ i + j. The convolution wants its transpose, which gathers d[i + j] g[j] into y[i
 
     y = A^T (B^T d * G g)
 
-    B^T =  1 -3/2  -2  3/2   1   0     G =      1      0      0      A^T =  1  1  1  1/2^0  1  0     i.e. for a^0
-           0  -1  1/2  5/2   1   0            1/3    1/3    1/3             0  1 -1  1/2   -2  0          a^1
-           0   1 -5/2  1/2   1   0           -1/3    1/3   -1/3             0  1  1  1/4    4  0          a^2
-           0  -2   -1   2    1   0         -16/15  -8/15  -4/15             0  1 -1  1/8   -8  1          a^3
-           0  1/2  -1 -1/2   1   0           1/15  -2/15   4/15
-           0   1  -3/2 -2   3/2  1              0      0      1
+    B^T =   1  -3/2   -2   3/2    1     0      G =      1      0      0      A^T =   1   1   1    1    1   0
+            0   -1   1/2   5/2    1     0             1/3    1/3    1/3              0   1  -1  1/2   -2   0
+            0    1  -5/2   1/2    1     0            -1/3    1/3   -1/3              0   1   1  1/4    4   0
+            0   -2    -1     2    1     0          -16/15  -8/15  -4/15              0   1  -1  1/8   -8   1
+            0   1/2   -1  -1/2    1     0            1/15  -2/15   4/15
+            0    1  -3/2    -2   3/2    1               0      0      1
 
 In two dimensions rows and columns are treated alike: Y = A^T [ (B^T X B) * (G g G^T) ] A. A tile of 4x4 outputs reads 6x6
 inputs and takes 36 multiplications in place of 144. Sums over input channels come before the outer transform, so at each of
