@@ -161,9 +161,10 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
     progress : callable, optional
         Called with (ops done, ops in all, next op's name) before each op, and once at the end.
     """
-    x = np.zeros((1, 4, 4, 2), dtype)
+    x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
     steps: list[tuple[str, Callable[..., Any], tuple]] = [
         ("conv2d", _load("cpu_conv").conv2d, (x, np.zeros((3, 3, 2, 2), dtype), x[0, 0, 0])),
+        ("conv2d", _load("cpu_conv").conv2d, (wide, np.zeros((3, 3, 8, 8), dtype), wide[0, 0, 0])),
         ("conv_transpose2d", _load("cpu_conv").conv_transpose2d, (x, np.zeros((2, 2, 2, 2), dtype), x[0, 0, 0])),
         ("max_pool2d", _load("cpu_pointwise").max_pool2d, (x,)),
         ("batch_norm", _load("cpu_pointwise").batch_norm, (x, x[0, 0, 0], x[0, 0, 0])),

@@ -1,5 +1,7 @@
 """Convolution and its gradients on the CPU: direct, with explicit vectors, in any shape.
 
+Most 3x3 convolutions go to `cpu_winograd` from here; `winograd_pays` chooses.
+
 In NHWC the KW taps of a filter's row meet KW*C numbers that lie one after the other, and the next output pixel's start
 stride*C numbers further. So a row of the output is a sum of KH matrix products, with overlapping rows and no im2col:
 
@@ -58,8 +60,9 @@ from numba import njit, prange
 
 from ..array import Array
 from ..ops.conv import output_size, resolve_padding
+from . import cpu_winograd
 from .cpu_pointwise import channel_sums
-from .launch import kernel, ready, workers
+from .launch import empty, kernel, ready, workers
 from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
 
 DEPTH = 128
@@ -101,8 +104,11 @@ def conv2d(
     pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
     s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
-    y = np.empty((N, OH, OW, K), x.dtype)
-    _convolve(x, w, lambda w: _by_group(w, groups), b, y, s)
+    y = empty((N, OH, OW, K), x.dtype)
+    if winograd_pays(s, x.dtype):
+        cpu_winograd.convolution(x, w, b, y, s.top, s.left)
+    else:
+        _convolve(x, w, lambda w: _by_group(w, groups), b, y, s)
     return y, (x, w, b is not None, stride, pads, dilation, groups)
 
 
@@ -111,13 +117,17 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None
     x, w, has_bias, stride, pads, dilation, groups = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     (top, _), (left, _) = pads
+    dy = ready(dy)  # once for all that follows
     s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
     around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
     back = Shape(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
-    dx = np.empty(x.shape, x.dtype)
-    _convolve(dy, w, lambda w: _by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
-    db = channel_sums(dy) if has_bias else None
-    return dx, _correlate(x, dy, s), db
+    dx = empty(x.shape, x.dtype)
+    if winograd_pays(back, x.dtype):
+        cpu_winograd.convolution(dy, w, None, dx, back.top, back.left, turned=True)
+    else:
+        _convolve(dy, w, lambda w: _by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
+    dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left) if winograd_pays(s, x.dtype) else _correlate(x, dy, s)
+    return dx, dw, channel_sums(dy) if has_bias else None
 
 
 def conv_transpose2d(
@@ -126,7 +136,7 @@ def conv_transpose2d(
     """Twin of `ops.conv_transpose2d`, for stride = KH = KW and no padding."""
     (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
     s = Shape(N, H, W, C, H, W, KW * K, 1, 1, 1, 1, 0, 0, 1)
-    y = np.empty((N, H, KH, W, KW * K), x.dtype)
+    y = empty((N, H, KH, W, KW * K), x.dtype)
     bias = None if b is None else np.tile(b, KW)
     for i in range(KH):  # row i of every stamp
         row = w[i].swapaxes(0, 1).reshape(1, 1, C, KW * K)
@@ -139,11 +149,28 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     """Twin of `ops.conv_transpose2d_backward`: the convolution whose transpose this is takes dy to dx."""
     x, w, has_bias, stride, pads = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
+    dy = ready(dy)  # once for all that follows
     s = Shape(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     _convolve(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)
     db = channel_sums(dy) if has_bias else None
     return dx, _correlate(dy, x, s).swapaxes(2, 3).copy(), db
+
+
+def winograd_pays(s: Shape, dtype: Any) -> bool:
+    """Whether Winograd's algorithm (cpu_winograd.py) is the faster one, for each of a convolution's three passes by itself.
+
+    It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
+    channels, where there is little to save. Its matrix products have a row a tile; with less than about eight they are
+    bound by reading the filters. Tiles that lie mostly outside of the image are wasted work, but so is a direct
+    convolution's padding: a quarter of a tile is enough. All measured, on two AVX-512 cores.
+
+    float64 stays direct: who asks for it wants the last digits, and Winograd's sums lose one.
+    """
+    tiles = s.N * _ceil(s.OH, 4) * _ceil(s.OW, 4)
+    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # the part of the tiles
+    fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1) and dtype == np.float32
+    return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
 
 
 # ---- the plans: how much work an item is -----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def lanes(dtype) -> int:
 
 @intrinsic
 def lanes_of(typingctx, array):
-    """`lanes` of an array's dtype, inside a kernel."""
+    """`lanes` of an array's or pointer's dtype, inside a kernel."""
 
     def codegen(context, builder, signature, args):
         return ir.Constant(_INT, VECTOR_BYTES // (signature.args[0].dtype.bitwidth // 8))
@@ -193,6 +193,20 @@ class _Vectors:
     def multiply_add(self, a, b, c):
         """a * b + c: one instruction where the CPU has it, two where not."""
         return self._call(f"llvm.fmuladd.{self.suffix}", self.type, [a, b, c])
+
+    def combine(self, numbers, vectors):
+        """The sum of number * vector for constant numbers; zeros are left out, ones are only added."""
+        terms = sorted(((n, v) for n, v in zip(numbers, vectors) if n), key=lambda term: term[0] != 1)
+        total = None
+        for n, vector in terms:
+            factor = ir.Constant(self.type, [float(n)] * self.width)
+            if total is None:
+                total = vector if n == 1 else self.builder.fmul(factor, vector)
+            elif n in (1, -1):
+                total = (self.builder.fadd if n == 1 else self.builder.fsub)(total, vector)
+            else:
+                total = self.multiply_add(factor, vector, total)
+        return total
 
     def first(self, n):
         """The mask of the first n lanes."""
