@@ -1,6 +1,6 @@
 """The README's first page: run command one's training, keep what it prints, and draw two images that it has not seen.
 
-    python bench/first_run.py
+python bench/first_run.py
 """
 
 from __future__ import annotations
