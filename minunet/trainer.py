@@ -81,7 +81,7 @@ class Trainer:
     dataset, train, validation : ImageSet and two lists of indices
     config : Config
     out : Path
-        The run folder; it exists.
+        The run folder; it exists when `run` is called.
     xp : module
         numpy or cupy: where to compute.
     flags : dict
@@ -92,9 +92,8 @@ class Trainer:
         self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: Config, out: Path,
         xp: ModuleType = np, flags: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.dataset, self.validation, self.config, self.out, self.xp = (
-            model, dataset, validation, config, out, xp,
-        )  # fmt: skip
+        self.model, self.config, self.out, self.xp = model, config, out, xp
+        self.dataset, self.validation = dataset, validation
         self.flags = flags or {}
         self.classes = dataset.classes
         model.convert(xp.asarray)
@@ -192,7 +191,7 @@ class Trainer:
             "val_iou": confusion.mean_iou(),
             "seconds": p.seconds + time.perf_counter() - began,
             "val_accuracy": confusion.pixel_accuracy(),
-            "learning_rate": self.optimizer.rate,
+            "learning_rate": self.schedule(p.step - 1),
         }
         dice = zip(self.classes.names, confusion.dice())
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
