@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
-    """Train as the flags say; `given` names those that were given and are not defaults. Returns the exit status."""
+    """Train as the flags say; `given` names those that were typed. Returns the exit status."""
     classes, weights = None, None
     if args.resume:
         args, meta, weights = resume_flags(args, given or set())

@@ -315,14 +315,27 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
 
-def test_a_loss_that_explodes_stops_with_advice(data, tmp_path, capsys):
+def test_a_loss_that_explodes_keeps_the_last_good_state(data, tmp_path, capsys):
+    """Weights that turn NaN in the second epoch: what the first one left is still there, and finite."""
+    from minunet.trainer import Trainer
+
+    def step(self, images, labels, plain=Trainer.step):
+        if self.place.epoch == 1:
+            self.model.head.params["b"][0] = np.nan
+        return plain(self, images, labels)
+
     out = tmp_path / "run"
-    assert go(data, out, "-e", "1") == 0
-    good = weights(out / "last.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        refused(capsys, go(data, out, "-e", "3"), "the loss became nan in epoch 2", out / "last.safetensors")
+    assert len(history(out)) == 1
+    assert all(np.isfinite(v).all() for v in weights(out / "last.safetensors").values())
+
+
+def test_a_loss_that_explodes_stops_with_advice(data, tmp_path, capsys):
     status = train(["--data", str(data), *SMALL, "--out", str(tmp_path / "nan"), "-e", "9", "-l", "1e30", "--norm", "none",
                     "--optimizer", "sgd"])  # fmt: skip
     refused(capsys, status, "the loss became", "-l 1e+29", "--clip")
-    assert all(np.isfinite(v).all() for v in good.values())
     assert not (tmp_path / "nan" / "best.safetensors").exists()
 
 

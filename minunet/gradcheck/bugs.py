@@ -64,24 +64,24 @@ def conv_kernel_not_flipped(dy, cache):
     return dx, *ops.conv2d_backward(dy, cache)[1:]
 
 
-@planted("conv2d stride", "dw ignores the stride: the windows that the taps saw are s pixels apart")
-def conv_dw_ignores_stride(dy, cache):
-    x, w, _, stride, pads, dilation, groups = cache
+def _conv_with_other_windows(dy, cache, stride, dilation):
+    """The convolution's gradients, but dw from windows with another stride or dilation."""
+    x, w, _, _, pads, _, _ = cache
     dx, _, db = ops.conv2d_backward(dy, cache)
     padded, dw = pad_spatial(x, pads), np.empty_like(w)
     for i, j, _, _ in taps(w.shape):
-        dw[i, j] = as_rows(window(padded, i, j, *dy.shape[1:3], 1, dilation)).T @ as_rows(dy)
+        dw[i, j] = as_rows(window(padded, i, j, *dy.shape[1:3], stride, dilation)).T @ as_rows(dy)
     return dx, dw, db
+
+
+@planted("conv2d stride", "dw ignores the stride: the windows that the taps saw are s pixels apart")
+def conv_dw_ignores_stride(dy, cache):
+    return _conv_with_other_windows(dy, cache, stride=1, dilation=cache[5])
 
 
 @planted("conv2d dilation", "dw ignores the dilation: neighbouring taps see pixels d apart")
 def conv_dw_ignores_dilation(dy, cache):
-    x, w, _, stride, pads, _, _ = cache
-    dx, _, db = ops.conv2d_backward(dy, cache)
-    padded, dw = pad_spatial(x, pads), np.empty_like(w)
-    for i, j, _, _ in taps(w.shape):
-        dw[i, j] = as_rows(window(padded, i, j, *dy.shape[1:3], stride, 1)).T @ as_rows(dy)
-    return dx, dw, db
+    return _conv_with_other_windows(dy, cache, stride=cache[3], dilation=1)
 
 
 @planted("conv2d", "db is summed over rows and columns but not over the images")
