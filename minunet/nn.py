@@ -22,6 +22,7 @@ import numpy as np
 
 from . import ops
 from .array import Array, get_array_module
+from .kernels import fused
 
 
 class Module:
@@ -150,6 +151,7 @@ class Sequential(Module):
         super().__init__()
         self.children.update(layers)
 
+    @fused
     def forward(self, x, train=True, rng=None, keep=True):
         caches = []
         for m in self.children.values():
@@ -157,6 +159,7 @@ class Sequential(Module):
             caches.append(cache)
         return x, caches if keep else None
 
+    @fused
     def backward(self, dy, cache):
         for m in reversed(self.children.values()):
             dy = m.backward(dy, take(cache))

@@ -15,6 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .deferred import Pair, Unfinished, all_finished, fused, fusing
+
+__all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "use", "warm_up"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 MODES = ("fast", "reference")
@@ -56,7 +60,7 @@ def accelerated(plain: F) -> F:
     @functools.wraps(plain)
     def op(*args: Any, **kwargs: Any) -> Any:
         twin = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
-        return (twin or plain)(*args, **kwargs)
+        return twin(*args, **kwargs) if twin else plain(*all_finished(args), **kwargs)
 
     op.plain = plain  # type: ignore[attr-defined]
     return op  # type: ignore[return-value]
@@ -71,18 +75,18 @@ takes to go over so many."""
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
-    if name not in CPU_KERNELS or not args or not _on_cpu(args[0]):
+    if name not in CPU_KERNELS or not args:
         return None
     module, fits = CPU_KERNELS[name]
     return getattr(_load(module), name) if fits(*args, **options) else None
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
-    """Whether all these are NumPy arrays (or None) of one dtype, float32 or float64."""
+    """Whether all these are NumPy arrays, or unfinished maps, or None, of one dtype, float32 or float64."""
     return (
-        type(x) is np.ndarray
+        (type(x) is np.ndarray or isinstance(x, Unfinished))
         and x.dtype in (np.float32, np.float64)
-        and all(o is None or (isinstance(o, np.ndarray) and o.dtype == x.dtype) for o in others)
+        and all(o is None or (isinstance(o, (np.ndarray, Unfinished)) and o.dtype == x.dtype) for o in others)
     )
 
 
@@ -106,7 +110,7 @@ def _conv_transpose2d_backward(dy, cache) -> bool:
 
 
 def _max_pool2d(x, size=2, stride=None) -> bool:
-    return size <= 16 and x.size >= SMALLEST
+    return size <= 16 and _large(x)
 
 
 def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
@@ -118,7 +122,19 @@ def _batch_norm_backward(dy, cache) -> bool:
 
 
 def _large(x, *cache) -> bool:
-    return x.size >= SMALLEST
+    return _on_cpu(x) and (isinstance(x, Unfinished) or x.size >= SMALLEST)
+
+
+def _relu_backward(dy, cache) -> bool:
+    return _large(dy) or (_on_cpu(dy) and isinstance(cache[0], Unfinished))
+
+
+def _concat(arrays) -> bool:
+    return fusing() and len(arrays) == 2 and _on_cpu(*arrays)
+
+
+def _concat_backward(dy, cache) -> bool:
+    return isinstance(dy, Pair) and dy.a.shape[-1] == cache[0]
 
 
 CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
@@ -131,7 +147,9 @@ CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
     "batch_norm": ("cpu_pointwise", _batch_norm),
     "batch_norm_backward": ("cpu_pointwise", _batch_norm_backward),
     "relu": ("cpu_pointwise", _large),
-    "relu_backward": ("cpu_pointwise", _large),
+    "relu_backward": ("cpu_pointwise", _relu_backward),
+    "concat": ("deferred", _concat),
+    "concat_backward": ("deferred", _concat_backward),
 }
 """For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""
 

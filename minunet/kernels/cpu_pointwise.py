@@ -29,12 +29,17 @@ Measure: python bench/kernels.py
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from ..array import Array
 from ..ops.conv import output_size
-from .launch import kernel, ready
+from .cpu_maps import coefficients, read, shape_of, source
+from .deferred import Deferred, Gradient, Mask, NormGradient, Unpooled, finished, fusing
+from .launch import empty, kernel, ready
+from .simd import pointer
 
 CHUNK = 64
 BLOCKS = 64
@@ -43,68 +48,109 @@ BLOCKS = 64
 # ---- twins of the ops ------------------------------------------------------------------------------------------------
 
 
-def relu(x: Array) -> tuple[Array, tuple]:
+def relu(x: Any) -> tuple[Any, tuple]:
     """Twin of `ops.relu`."""
-    y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
+    if fusing() and isinstance(x, Deferred) and not x.relu:
+        y = Deferred(x.raw, x.scale, x.shift, True, mean=x.mean)
+        return y, (Mask(y),)
+    x = finished(x)
+    y, mask = empty(x.shape, x.dtype), empty(x.shape, bool)
     relu_forward(ready(x).reshape(-1), y.reshape(-1), mask.reshape(-1))
     return y, (mask,)
 
 
-def relu_backward(dy: Array, cache: tuple) -> Array:
+def relu_backward(dy: Any, cache: tuple) -> Any:
     """Twin of `ops.relu_backward`."""
-    (mask,) = cache
-    dx = np.empty(dy.shape, dy.dtype)
-    relu_back(ready(dy).reshape(-1), ready(mask).reshape(-1), dx.reshape(-1))
+    (where,) = cache
+    if isinstance(where, Mask) and fusing():
+        done = isinstance(dy, Gradient) and dy.masked_by is where.x
+        return dy if done else mask(dy, where.x)
+    dy, where = ready(finished(dy)), ready(finished(where))
+    dx = empty(dy.shape, dy.dtype)
+    relu_back(dy.reshape(-1), where.reshape(-1), dx.reshape(-1))
     return dx
 
 
-def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+def mask(dy: Any, x: Deferred) -> Gradient:
+    """dy where the ReLU that gave x let it pass, with its sums; dy may still be before a max-pool's backward."""
+    N, H, W, C = x.shape
+    dx, sums = empty(x.shape, x.dtype), np.zeros((N * H, 2, C), x.dtype)
+    if isinstance(dy, Unpooled):
+        pooled, (winner, _, size, stride) = ready(finished(dy.dy)), dy.cache
+        plus = pooled if dy.plus is None else ready(finished(dy.plus))
+        unpool_mask(pooled, ready(winner), plus, ready(x.raw), coefficients(x), dx, sums, size, stride, dy.plus is not None)
+    else:
+        mask_rows(ready(finished(dy)), ready(x.raw), coefficients(x), dx, sums)
+    return Gradient(dx, sums.sum(0, dtype=np.float64), x)
+
+
+def max_pool2d(x: Any, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
     """Twin of `ops.max_pool2d`."""
     stride = stride or size
     N, _, _, C = x.shape
     OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
-    y, winner = np.empty((N, OH, OW, C), x.dtype), np.empty((N, OH, OW, C), np.uint8)
-    pool_forward(ready(x), y, winner, size, stride)
+    y, winner = empty((N, OH, OW, C), x.dtype), empty((N, OH, OW, C), np.uint8)
+    pool_forward(source(x), y, winner, np.empty((N * OH, C), x.dtype), size, stride)
     return y, (winner, x.shape, size, stride)
 
 
-def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
+def max_pool2d_backward(dy: Any, cache: tuple) -> Any:
     """Twin of `ops.max_pool2d_backward`."""
+    return Unpooled(dy, cache) if fusing() else unpool(finished(dy), cache)
+
+
+def unpool(dy: Array, cache: tuple, plus: Array | None = None) -> Array:
+    """The gradient before a max-pool, and what is to be added to it."""
     winner, x_shape, size, stride = cache
-    dx = np.empty(x_shape, dy.dtype)
+    dx = empty(x_shape, dy.dtype)
     pool_back(ready(dy), ready(winner), dx, size, stride)
+    if plus is not None:
+        dx += plus
     return dx
 
 
 def batch_norm(
-    x: Array, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
-) -> tuple[Array, tuple, tuple[Array, Array]]:
+    x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[Any, tuple, tuple[Array, Array]]:
     """Twin of `ops.batch_norm`."""
+    known = x.moments if isinstance(x, Deferred) else None
+    x = finished(x)
     C, from_batch = x.shape[-1], mean is None
     pixels = ready(x).reshape(-1, C)
     if mean is None or var is None:
-        mean, var = _moments(pixels)
+        mean, var = (m.astype(x.dtype) for m in known or _moments(pixels))
     rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
-    y = np.empty(x.shape, x.dtype)
-    norm_forward(pixels, ready(mean), gamma * rstd, ready(beta), y.reshape(-1, C))
-    return y, (x, gamma, mean, rstd, from_batch), (mean, var)
+    cache, scale = (x, gamma, mean, rstd, from_batch), gamma * rstd
+    if fusing():
+        shift = (beta - mean.astype(np.float64) * scale).astype(x.dtype)
+        return Deferred(x, scale, shift, mean=mean), cache, (mean, var)
+    y = empty(x.shape, x.dtype)
+    norm_forward(pixels, ready(mean), scale, ready(beta), y.reshape(-1, C))
+    return y, cache, (mean, var)
 
 
-def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
+def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array]:
     """Twin of `ops.batch_norm_backward`."""
     x, gamma, mean, rstd, from_batch = cache
     C = x.shape[-1]
-    pixels, dpixels = ready(x).reshape(-1, C), ready(dy).reshape(-1, C)
-    mean = ready(mean)
-    sums = np.zeros((_blocks(pixels), 2, C))
-    norm_sums(pixels, dpixels, mean, sums)
-    dbeta, dgamma = sums.sum(0)
+    pixels, mean = ready(x).reshape(-1, C), ready(mean)
+    if isinstance(dy, Gradient) and dy.masked_by is not None and dy.masked_by.raw is x:
+        dbeta, dgamma = dy.sums
+    else:
+        sums = np.zeros((_blocks(pixels), 2, C))
+        norm_sums(pixels, ready(finished(dy)).reshape(-1, C), mean, sums)
+        dbeta, dgamma = sums.sum(0)
     dgamma = dgamma * rstd
-    dx = np.empty(x.shape, x.dtype)
-    share = from_batch / max(1, len(pixels))
-    a, b = (dbeta * share).astype(x.dtype), (dgamma * rstd * share).astype(x.dtype)
-    norm_back(pixels, dpixels, mean, gamma * rstd, a, b, dx.reshape(-1, C))
-    return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
+    share, scale, dy = from_batch / max(1, len(pixels)), gamma * rstd, finished(dy)
+    a, b = dbeta * share, dgamma * rstd * share  # dx = (dy - a - (x - mean) * b) * scale
+    dgamma, dbeta = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
+    if fusing():
+        terms = (-b * scale).astype(x.dtype), ((mean * b - a) * scale).astype(x.dtype)
+        return NormGradient(dy, x, scale, *terms), dgamma, dbeta
+    dx = empty(x.shape, x.dtype)
+    a, b = a.astype(x.dtype), b.astype(x.dtype)
+    norm_back(pixels, ready(dy).reshape(-1, C), mean, scale, a, b, dx.reshape(-1, C))
+    return dx, dgamma, dbeta
 
 
 def channel_sums(dy: Array) -> Array:
@@ -161,19 +207,21 @@ def relu_back(dy, mask, dx):
 
 
 @kernel
-def pool_forward(x, y, winner, size, stride):
-    """x (N, H, W, C) to y and winner (N, OH, OW, C)."""
+def pool_forward(x, y, winner, work, size, stride):
+    """The Source x (N, H, W, ...) to y and winner (N, OH, OW, C); work (N * OH, C)."""
     N, OH, OW, C = y.shape
+    _, H, W, _ = shape_of(x)
     for item in prange(N * OH):
         n, row = item // OH, item % OH
+        seen = work[item]
         for column in range(OW):
             best, number = y[n, row, column], winner[n, row, column]
-            seen = x[n, row * stride, column * stride]
+            corner = (n * H + row * stride) * W + column * stride
+            read(pointer(best), x, corner, 0, C)
             for c in range(C):
-                best[c] = seen[c]
                 number[c] = 0
             for tap in range(1, size * size):
-                seen = x[n, row * stride + tap // size, column * stride + tap % size]
+                read(pointer(seen), x, corner + tap // size * W + tap % size, 0, C)
                 for c in range(C):
                     larger = seen[c] > best[c]
                     best[c] = seen[c] if larger else best[c]
@@ -181,10 +229,63 @@ def pool_forward(x, y, winner, size, stride):
 
 
 @kernel
+def mask_rows(dy, raw, table, dx, sums):
+    """dy, raw, dx (N, H, W, C); table (3, C): scale, shift, mean; sums (N * H, 2, C)."""
+    N, H, W, C = dx.shape
+    for item in prange(N * H):
+        n, row = item // H, item % H
+        for column in range(W):
+            mask_pixel(dx[n, row, column], dy[n, row, column], raw[n, row, column], table, sums[item])
+
+
+@kernel
+def unpool_mask(dy, winner, plus, raw, table, dx, sums, size, stride, has_plus):
+    """The same for dy (N, OH, OW, C) before a max-pool's backward, with plus (N, H, W, C) added to it."""
+    N, H, W, C = dx.shape
+    zero = dx.dtype.type(0)
+    for item in prange(N * H):
+        n, row = item // H, item % H
+        for column in range(W):
+            to = dx[n, row, column]
+            if has_plus:
+                more = plus[n, row, column]
+                for c in range(C):
+                    to[c] = more[c]
+            else:
+                for c in range(C):
+                    to[c] = zero
+            gather_windows(to, dy, winner, n, row, column, size, stride)
+            mask_pixel(to, to, raw[n, row, column], table, sums[item])
+
+
+@njit
+def mask_pixel(dx, dy, raw, table, sums):
+    """dx = dy where the ReLU let raw pass, for one pixel's channels, and its part of the sums (2, C)."""
+    zero = dx.dtype.type(0)
+    for c in range(dx.size):
+        value = dy[c] if raw[c] * table[0, c] + table[1, c] > zero else zero
+        dx[c] = value
+        sums[0, c] += value
+        sums[1, c] += value * (raw[c] - table[2, c])
+
+
+@njit
+def gather_windows(to, dy, winner, n, row, column, size, stride):
+    """Add to a pixel's channels what comes from the windows that it lies in and won."""
+    _, OH, OW, C = dy.shape
+    zero = to.dtype.type(0)
+    for window_row in range(max(0, (row - size) // stride + 1), min(OH, row // stride + 1)):
+        for window_column in range(max(0, (column - size) // stride + 1), min(OW, column // stride + 1)):
+            tap = (row - window_row * stride) * size + column - window_column * stride
+            number, source = winner[n, window_row, window_column], dy[n, window_row, window_column]
+            for c in range(C):
+                to[c] += source[c] if number[c] == tap else zero
+
+
+@kernel
 def pool_back(dy, winner, dx, size, stride):
     """dy and winner (N, OH, OW, C) to dx (N, H, W, C): every pixel gathers from the windows that it lies in."""
     N, H, W, C = dx.shape
-    _, OH, OW, _ = dy.shape
     zero = dy.dtype.type(0)
     for item in prange(N * H):
         n, row = item // H, item % H
@@ -192,12 +293,7 @@ def pool_back(dy, winner, dx, size, stride):
             to = dx[n, row, column]
             for c in range(C):
                 to[c] = zero
-            for window_row in range(max(0, (row - size) // stride + 1), min(OH, row // stride + 1)):
-                for window_column in range(max(0, (column - size) // stride + 1), min(OW, column // stride + 1)):
-                    tap = (row - window_row * stride) * size + column - window_column * stride
-                    number, source = winner[n, window_row, window_column], dy[n, window_row, window_column]
-                    for c in range(C):
-                        to[c] += source[c] if number[c] == tap else zero
+            gather_windows(to, dy, winner, n, row, column, size, stride)
 
 
 @kernel

@@ -31,13 +31,14 @@ the 36 points there is a matrix product over channels, for many tiles at once, a
 Forward (`convolve`): V = B^T X B of every tile and channel, U = G g G^T of every filter, M = V @ U at every point.
 
     for each item = (block of tiles, some panels of output channels):   in parallel
-        V[36, tiles, C] = B^T X B
+        V[36, tiles, C] = B^T X B, with norm and ReLU on the way
         for each panel, for each slice of input channels:
             U[36, slice, panel] = G w G^T, unless they were made ahead for all items
             for each of the 36 points:   M[point] += V[point, :, slice] @ U[point]          simd.multiply
-        y = A^T M A
+        y = A^T M A, with its sums for the next norm
 
 The bias is the map whose values are b everywhere, and only the point (1, 1) sees such a thing: M starts from b there.
+The input may come from two maps (a concatenation), and the output go to two: slices and panels belong to one of them.
 
 Data gradient: the same with the filters turned by 180 degrees and their channel axes swapped, inside their transform.
 
@@ -74,13 +75,16 @@ Neural Networks, arXiv:1509.09308 (2015). Measure: python bench/kernels.py
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
 from ..array import Array
-from .launch import alone, kernel, ready, scratch, workers
-from .simd import PANEL, lanes, lanes_of, multiply, offset, pointer, transpose
-from .simd_transform import sandwich
+from .cpu_maps import MOMENTS, PLAIN, RELU, STORE, Target, read_square, shape_of, sources, write_square
+from .launch import alone, empty, kernel, ready, scratch, workers
+from .simd import PANEL, copy, lanes, lanes_of, multiply, offset, pointer, transpose
+from .simd_transform import sandwich, sandwich_into
 
 TILES = 64
 GRADIENT_TILES = 32
@@ -112,74 +116,85 @@ AT = (
     (0, 1, -1, 1 / 8, -8, 1),
 )
 
-_input_tile = sandwich(BT, cut="read")
-_filter = sandwich(G, cut="read")
-_output_tile = sandwich(AT, cut="write")
-_gradient_tile = sandwich(tuple(zip(*AT)), cut="read")
-_filter_gradient = sandwich(tuple(zip(*G)), cut="write")
-
 
 # ---- the plans -------------------------------------------------------------------------------------------------------
 
 
-def convolution(x: Array, w: Array, b: Array | None, y: Array, top: int, left: int, turned: bool = False) -> None:
+def convolution(x: Any, w: Array, b: Array | None, to: list[Target], top: int, left: int, turned: bool = False) -> None:
     """y = b + x * w, with so many zeros above and to the left of x, and as many below and to the right as y needs.
 
     Parameters
     ----------
-    x : (N, H, W, C) array
+    x : (N, H, W, C) array or unfinished map
     w : (3, 3, C, K) array; (3, 3, K, C) if turned
     b : (K,) array or None
-    y : (N, OH, OW, K) array, written to
+    to : one or two Targets with K channels together
+        Written to, and their sums filled in.
     top, left : int
     turned : bool
         Turn the filters by 180 degrees and swap their channel axes: the data gradient.
     """
-    (N, OH, OW, K), C, dtype = y.shape, x.shape[3], x.dtype
-    if y.size == 0:
+    first, second = sources(x)
+    (N, OH, OW, _), dtype = to[0].y.shape, first.x.dtype
+    if to[0].y.size == 0:
         return
+    inputs, outputs = [first.x.shape[3], second.x.shape[3]], [t.y.shape[3] for t in to]
     width = lanes(dtype)
-    panel, part = min(PANEL * width, _up(K, width)), _up(min(C, SLICE), width)
-    tiles, panels, slices = N * _ceil(OH, 4) * _ceil(OW, 4), _ceil(K, panel), _ceil(C, SLICE)
+    depth = min(max(inputs), SLICE)
+    panel, part = min(PANEL * width, _up(max(outputs), width)), _up(depth, width)
+    tiles, panels = N * _ceil(OH, 4) * _ceil(OW, 4), sum(_ceil(K, panel) for K in outputs)
+    slices = sum(_ceil(C, SLICE) for C in inputs)
     blocks = _ceil(tiles, TILES)
     count = _ceil(tiles, blocks)
+    blocks = _ceil(tiles, count)
     shares = min(panels, _ceil(2 * workers(), blocks))  # if there are too few blocks, they share the panels
-    ahead = blocks > 1 and 36 * C * panels * panel * dtype.itemsize <= AHEAD
-    bias = np.zeros((2, panels * panel), dtype)  # zeros, and b filled up
+    ahead = blocks > 1 and 36 * sum(inputs) * panels * panel * dtype.itemsize <= AHEAD
+    bias = np.zeros((2, panels, panel), dtype)  # zeros, and b filled up
     if b is not None:
-        bias[1, :K] = b
+        bias.reshape(2, -1)[1, : len(b)] = b  # with a bias there is one output
+    intos = [t.into((blocks, 2, _up(K, panel))) for t, K in zip(to, outputs)]
+    if len(intos) == 1:
+        intos.append(Target(np.empty((N, OH, OW, 0), dtype)).into((1, 1, 1)))
     with alone():
         parts = panels * slices if ahead else workers()
-        U = scratch("filters", (parts, 36 * (min(C, SLICE) * panel + width)), dtype)
+        U = scratch("filters", (parts, 36 * (depth * panel + width)), dtype)
         V = scratch("inputs", (workers(), slices * 36 * (count * part + width)), dtype)
         M = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
-        squares = scratch("squares", (parts, 9 * width * width), dtype)
-        x, w = ready(x), ready(w)
+        squares = scratch("squares", (max(parts, workers()), max(36 * width, 9 * width * width)), dtype)
+        w, pixels = ready(w), np.zeros(blocks)
         if ahead:
-            transform_filters(w, U, squares, C, K, panel, turned)
-        convolve(x, w, bias, y, (top, left, count, shares, panel, ahead, turned), U, V, M, squares)
+            transform_filters(w, U, squares, inputs[0], outputs[0], panel, turned)
+        plan = top, left, count, shares, panel, ahead, turned
+        convolve(first, second, w, bias, *intos, pixels, plan, U, V, M, squares)
+    for t, i in zip(to, intos):
+        t.gather(i, pixels)
 
 
-def weight_gradient(x: Array, dy: Array, top: int, left: int) -> Array:
-    """The gradient (3, 3, C, K) of the filters of `convolution`, from x (N, H, W, C) and dy (N, OH, OW, K)."""
+def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
+    """The gradient (3, 3, C, K) of the filters of `convolution`, from maps x (N, H, W, C) and dy (N, OH, OW, K)."""
     C, (N, OH, OW, K), dtype = x.shape[3], dy.shape, x.dtype
     if x.size == 0 or dy.size == 0:
         return np.zeros((3, 3, C, K), dtype)
+    first, second = sources(x)
     width = lanes(dtype)
     panel = min(PANEL * width, _up(K, width))
-    tiles, channels = N * _ceil(OH, 4) * _ceil(OW, 4), _ceil(C, _ceil(C, CHANNELS))
-    splits = min(_ceil(tiles, GRADIENT_TILES), _ceil(ITEMS, _ceil(K, panel) * _ceil(C, channels)))
+    largest = max(first.x.shape[3], second.x.shape[3])
+    tiles, channels = N * _ceil(OH, 4) * _ceil(OW, 4), _ceil(largest, _ceil(largest, CHANNELS))
+    parts = sum(_ceil(s.x.shape[3], channels) for s in (first, second))
+    splits = min(_ceil(tiles, GRADIENT_TILES), _ceil(ITEMS, _ceil(K, panel) * parts))
     count = min(GRADIENT_TILES, _ceil(tiles, splits))
-    dw = np.empty((3, 3, C, K), dtype)
+    dw = empty((3, 3, C, K), dtype)
     with alone():
-        parts = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
+        split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
         V = scratch("inputs", (workers(), 36 * (count * _up(channels, width) + width)), dtype)
         D = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
         S = scratch("filters", (workers(), 36 * (channels * panel + width)), dtype)
+        squares = scratch("squares", (workers(), 36 * width), dtype)
         plan = top, left, count, channels, panel
-        correlate(ready(x), ready(dy), parts, np.zeros(panel, dtype), plan, V, D, S)
+        gradient, _ = sources(dy)
+        correlate(first, second, gradient, split, np.zeros(panel, dtype), plan, V, D, S, squares)
         if splits > 1:
-            parts.sum(0, out=dw)
+            split.sum(0, out=dw)
     return dw
 
 
@@ -192,7 +207,26 @@ def _up(n: int, width: int) -> int:
     return _ceil(n, width) * width
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+# ---- filters ---------------------------------------------------------------------------------------------------------
+
+_filter = sandwich(G)
+_filter_gradient = sandwich(tuple(zip(*G)))
+
+
+
+@njit
+def part_count(first, second, size):
+    """Parts of at most `size` channels, none of which belongs to two maps of `first` and `second` channels."""
+    return (first + size - 1) // size + (second + size - 1) // size
+
+
+@njit
+def part_of(n, first, second, size):
+    """Part number n: which map (0 or 1), its first channel there, and how many."""
+    parts = (first + size - 1) // size
+    if n < parts:
+        return 0, n * size, min(size, first - n * size)
+    return 1, (n - parts) * size, min(size, second - (n - parts) * size)
 
 
 @njit
@@ -200,140 +234,213 @@ def make_filters(U, u_point, wide, w, square, c0, depth, k0, real, turned):
     """U[36, depth, wide] = G w G^T, for input channels from c0 and `real` output channels from k0."""
     width = lanes_of(w)
     inputs, outputs = w.shape[2], w.shape[3]
-    if not turned:
+    if not turned and real == wide:
         for c in range(depth):
-            for k in range(0, real, width):
+            for k in range(0, wide, width):
                 source = offset(pointer(w), (c0 + c) * outputs + k0 + k)
-                _filter(source, 3 * inputs * outputs, inputs * outputs, offset(U, c * wide + k), 6 * u_point, u_point,
-                        0, 3, 0, 3, real - k)  # fmt: skip
+                _filter(source, 3 * inputs * outputs, inputs * outputs, offset(U, c * wide + k), 6 * u_point, u_point)
         return
     tap = width * width
     for k in range(0, real, width):
         columns = min(width, real - k)
         for c in range(0, depth, width):
             rows = min(width, depth - c)
-            for n in range(9):  # square[tap, c, k] = w[tap, k, c]
-                source = offset(pointer(w), (n * inputs + k0 + k) * outputs + c0 + c)
+            for n in range(9):  # square[tap, c, k]; turned: the last tap first, and the axes swapped
+                to = offset(square, n * tap)
+                if not turned:
+                    for r in range(rows):
+                        source = offset(pointer(w), (n * inputs + c0 + c + r) * outputs + k0 + k)
+                        copy(offset(to, r * width), source, columns)
+                    continue
+                source = offset(pointer(w), ((8 - n) * inputs + k0 + k) * outputs + c0 + c)
                 if rows == width and columns == width:
-                    transpose(offset(square, n * tap), width, source, outputs)
+                    transpose(to, width, source, outputs)
                     continue
                 for r in range(rows):
                     for q in range(columns):
-                        square[n * tap + r * width + q] = source[q * outputs + r]
-            for r in range(rows):  # from the last tap to the first: turned
-                _filter(offset(square, 8 * tap + r * width), -3 * tap, -tap, offset(U, (c + r) * wide + k),
-                        6 * u_point, u_point, 0, 3, 0, 3, columns)  # fmt: skip
+                        to[r * width + q] = source[q * outputs + r]
+            for r in range(rows):
+                to = offset(U, (c + r) * wide + k)
+                _filter(offset(square, r * width), 3 * tap, tap, to, 6 * u_point, u_point)
 
 
 @kernel
-def transform_filters(w, U, squares, C, K, panel, turned):
+def transform_filters(w, U, squares, c_first, k_first, panel, turned):
     """U (panels * slices, numbers): `make_filters` of every slice of every panel."""
-    slices = (C + SLICE - 1) // SLICE
+    C, K = (w.shape[3], w.shape[2]) if turned else (w.shape[2], w.shape[3])
+    slices = part_count(c_first, C - c_first, SLICE)
     width = lanes_of(w)
-    u_point = min(C, SLICE) * panel + width
+    u_point = min(max(c_first, C - c_first), SLICE) * panel + width
     for part in prange(U.shape[0]):
-        k0, c0 = part // slices * panel, part % slices * SLICE
-        real = min(panel, K - k0)
+        c_map, c0, depth = part_of(part % slices, c_first, C - c_first, SLICE)
+        k_map, k0, real = part_of(part // slices, k_first, K - k_first, panel)
         wide = (real + width - 1) // width * width
         make_filters(offset(pointer(U), part * U.shape[1]), u_point, wide, w,
-                     offset(pointer(squares), part * squares.shape[1]), c0, min(SLICE, C - c0), k0, real,
-                     turned)  # fmt: skip
+                     offset(pointer(squares), part * squares.shape[1]), c0 + c_map * c_first, depth,
+                     k0 + k_map * k_first, real, turned)  # fmt: skip
+
+
+# ---- tiles -----------------------------------------------------------------------------------------------------------
+
+
+def tile_reader(matrix: Any) -> Any:
+    """A numba function that reads, finishes and transforms tiles: V[point, tile, channels] = T X T^T."""
+    size, plain = len(matrix[0]), sandwich(matrix)
+    relu, blend = sandwich(matrix, load="relu"), sandwich(matrix, load="blend")
+
+    @njit
+    def read_tiles(V, v_point, v_tile, source, first, count, down, across, top, left, channel, channels, square):
+        """For tiles from `first`; tile (0, 0) of an image starts at (-top, -left)."""
+        _, H, W, C = source.x.shape
+        width = lanes_of(source.x)
+        for t in range(count):
+            n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
+            row, column = 4 * row - top, 4 * column - left
+            inside = row >= 0 and column >= 0 and row + size <= H and column + size <= W
+            at = ((n * H + row) * W + column) * C + channel
+            for c in range(0, channels, width):
+                to = offset(V, t * v_tile + c)
+                if not inside or c + width > channels:
+                    read_square(square, source, n, row, column, size, channel + c, min(width, channels - c))
+                    plain(square, size * width, width, to, 6 * v_point, v_point)
+                    continue
+                x = offset(pointer(source.x), at + c)
+                if source.mode == PLAIN:
+                    plain(x, W * C, C, to, 6 * v_point, v_point)
+                    continue
+                table = offset(pointer(source.coefficients), channel + c)
+                if source.mode == RELU:
+                    relu(x, W * C, C, to, 6 * v_point, v_point, x, table, C)
+                else:
+                    other = offset(pointer(source.other), at + c)
+                    blend(x, W * C, C, to, 6 * v_point, v_point, other, table, C)
+
+    return read_tiles
+
+
+read_tiles = tile_reader(BT)
+read_gradient_tiles = tile_reader(tuple(zip(*AT)))
+
+_output = sandwich(AT)
+_output_moments = sandwich_into(AT, "moments")
+_output_mask = sandwich_into(AT, "mask")
 
 
 @njit
-def read_tiles(V, v_point, v_tile, x, first, count, down, across, row0, column0, channel, channels):
-    """V[36, count, channels] = B^T X B for tiles from `first`; tile (0, 0) of an image starts at (row0, column0)."""
-    _, H, W, C = x.shape
+def write_tiles(M, m_point, wide, into, block, first, count, down, across, k0, real, square):
+    """y = A^T M A for tiles from `first` and `real` channels from k0, finished; returns the number of pixels."""
+    _, OH, OW, K = into.y.shape
+    width, sums_row, pixels = lanes_of(into.y), into.sums.shape[2], 0
     for t in range(count):
         n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
-        row, column = row0 + 4 * row, column0 + 4 * column
-        source = offset(pointer(x), ((n * H + row) * W + column) * C + channel)
-        for c in range(0, channels, lanes_of(x)):
-            _input_tile(offset(source, c), W * C, C, offset(V, t * v_tile + c), 6 * v_point, v_point,
-                        -row, H - row, -column, W - column, channels - c)  # fmt: skip
+        rows, columns = min(4, OH - 4 * row), min(4, OW - 4 * column)
+        here = rows * columns
+        share = here / (pixels + here)
+        weight = pixels * share
+        at = ((n * OH + 4 * row) * OW + 4 * column) * K + k0
+        for k in range(0, real, width):
+            m, y = offset(M, t * wide + k), offset(pointer(into.y), at + k)
+            sums = offset(pointer(into.sums), block * 2 * sums_row + k0 + k)
+            if here < 16 or real - k < width:
+                _output(m, 6 * m_point, m_point, square, 4 * width, width)
+                write_square(square, rows, columns, min(width, real - k), into, at + k, k0 + k, sums, share, weight)
+            elif into.mode == STORE:
+                _output(m, 6 * m_point, m_point, y, OW * K, K)
+            else:
+                raw, table = offset(pointer(into.raw), at + k), offset(pointer(into.coefficients), k0 + k)
+                s, v = into.y.dtype.type(share), into.y.dtype.type(weight)
+                if into.mode == MOMENTS:
+                    _output_moments(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)
+                else:
+                    _output_mask(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)
+        pixels += here
+    return pixels
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
 
 
 @kernel
-def convolve(x, w, bias, y, plan, U, V, M, squares):
+def convolve(a, b, w, bias, to_a, to_b, pixels, plan, U, V, M, squares):
     """The forward loop of this file's head.
 
-    x (N, H, W, C); y (N, OH, OW, K); w as for `convolution`; bias (2, K filled up): zeros and b; U (panels * slices, numbers)
-    if made ahead, else (threads, numbers) to work in, like V, M and squares.
+    Sources a and b (N, H, W, ...); Intos to_a and to_b (N, OH, OW, ...); w as for `convolution`; bias (2, panels, panel):
+    zeros and b; pixels (blocks,), written to; U (panels * slices, numbers) if made ahead, else (threads, numbers) to work
+    in, like V, M and squares.
     """
     top, left, tiles, shares, panel, ahead, turned = plan
-    (_, _, _, C), (N, OH, OW, K) = x.shape, y.shape
-    width = lanes_of(x)
+    (N, OH, OW, Ka), Kb, Ca, Cb = shape_of(to_a), shape_of(to_b)[3], shape_of(a)[3], shape_of(b)[3]
+    width = lanes_of(w)
     down, across = (OH + 3) // 4, (OW + 3) // 4
-    blocks = (N * down * across + tiles - 1) // tiles
-    panels, slices = (K + panel - 1) // panel, (C + SLICE - 1) // SLICE
-    v_tile = (min(C, SLICE) + width - 1) // width * width
+    blocks, panels, slices = pixels.size, part_count(Ka, Kb, panel), part_count(Ca, Cb, SLICE)
+    deepest = min(max(Ca, Cb), SLICE)
+    v_tile = (deepest + width - 1) // width * width
     # Steps from point to point are never a power of two: such addresses share one place in the L1 cache.
-    u_point, v_point, m_point = min(C, SLICE) * panel + width, tiles * v_tile + width, tiles * panel + width
+    u_point, v_point, m_point = deepest * panel + width, tiles * v_tile + width, tiles * panel + width
     for worker in prange(V.shape[0]):
         v, m = offset(pointer(V), worker * V.shape[1]), offset(pointer(M), worker * M.shape[1])
         square = offset(pointer(squares), worker * squares.shape[1])
-        for item in range(worker, blocks * shares, V.shape[0]):
-            first, share = item // shares * tiles, item % shares
+        # Each worker takes its items in one piece: the rows that two blocks share are still in its cache.
+        for item in range(worker * blocks * shares // V.shape[0], (worker + 1) * blocks * shares // V.shape[0]):
+            block, share = item // shares, item % shares
+            first = block * tiles
             count = min(tiles, N * down * across - first)
             for s in range(slices):
-                read_tiles(offset(v, s * 36 * v_point), v_point, v_tile, x, first, count, down, across, -top, -left,
-                           s * SLICE, min(SLICE, C - s * SLICE))  # fmt: skip
+                c_map, c0, depth = part_of(s, Ca, Cb, SLICE)
+                read_tiles(offset(v, s * 36 * v_point), v_point, v_tile, b if c_map else a, first, count, down, across,
+                           top, left, c0, depth, square)  # fmt: skip
             for p in range(share * panels // shares, (share + 1) * panels // shares):
-                k0 = p * panel
-                real = min(panel, K - k0)
+                k_map, k0, real = part_of(p, Ka, Kb, panel)
                 wide = (real + width - 1) // width * width
                 for s in range(slices):
-                    depth = min(SLICE, C - s * SLICE)
+                    c_map, c0, depth = part_of(s, Ca, Cb, SLICE)
                     if ahead:
                         u = offset(pointer(U), (p * slices + s) * U.shape[1])
                     else:
                         u = offset(pointer(U), worker * U.shape[1])
-                        make_filters(u, u_point, wide, w, square, s * SLICE, depth, k0, real, turned)
+                        make_filters(u, u_point, wide, w, square, c0 + c_map * Ca, depth, k0 + k_map * Ka, real, turned)
                     for point in range(36):
                         to = offset(m, point * m_point)
                         init, init_row = to, wide
                         if s == 0:
-                            init, init_row = offset(pointer(bias), k0 + (point == 7) * bias.shape[1]), 0
+                            init, init_row = offset(pointer(bias), ((point == 7) * panels + p) * panel), 0
                         multiply(wide // width, count, width, offset(v, (s * 36 + point) * v_point), v_tile, 1, 0,
                                  1, depth, offset(u, point * u_point), to, wide, init, init_row)  # fmt: skip
-                for t in range(count):
-                    n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
-                    to = offset(pointer(y), ((n * OH + 4 * row) * OW + 4 * column) * K + k0)
-                    for k in range(0, real, width):
-                        _output_tile(offset(m, t * wide + k), 6 * m_point, m_point, offset(to, k), OW * K, K,
-                                     0, OH - 4 * row, 0, OW - 4 * column, real - k)  # fmt: skip
+                written = write_tiles(m, m_point, wide, to_b if k_map else to_a, block, first, count, down, across,
+                                      k0, real, square)  # fmt: skip
+                if p == 0:
+                    pixels[block] = written
 
 
 @kernel
-def correlate(x, dy, dw, zeros, plan, V, D, S):
+def correlate(a, b, dy, dw, zeros, plan, V, D, S, squares):
     """The weight gradient's loop of this file's head.
 
-    x (N, H, W, C); dy (N, OH, OW, K); dw (splits, 3, 3, C, K); zeros (panel,); V, D, S (threads, numbers) to work in.
+    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, 3, 3, C, K); zeros (panel,); V, D, S and squares
+    (threads, numbers) to work in.
     """
     top, left, tiles, channels, panel = plan
-    C, (N, OH, OW, K) = x.shape[3], dy.shape
-    width = lanes_of(x)
+    (N, OH, OW, K), Ca, Cb = shape_of(dy), shape_of(a)[3], shape_of(b)[3]
+    width, C = lanes_of(zeros), Ca + Cb
     down, across = (OH + 3) // 4, (OW + 3) // 4
-    panels, parts, splits = (K + panel - 1) // panel, (C + channels - 1) // channels, dw.shape[0]
+    panels, parts, splits = part_count(K, 0, panel), part_count(Ca, Cb, channels), dw.shape[0]
     v_tile = (channels + width - 1) // width * width
     v_point, d_point, s_point = tiles * v_tile + width, tiles * panel + width, channels * panel + width
     for worker in prange(V.shape[0]):
         v, d = offset(pointer(V), worker * V.shape[1]), offset(pointer(D), worker * D.shape[1])
         sums = offset(pointer(S), worker * S.shape[1])
+        square = offset(pointer(squares), worker * squares.shape[1])
         for item in range(worker, splits * panels * parts, V.shape[0]):
-            split, k0, c0 = item // (panels * parts), item // parts % panels * panel, item % parts * channels
-            part, real = min(channels, C - c0), min(panel, K - k0)
+            split = item // (panels * parts)
+            _, k0, real = part_of(item // parts % panels, K, 0, panel)
+            c_map, c0, part = part_of(item % parts, Ca, Cb, channels)
             wide = (real + width - 1) // width * width
             start, end = split * N * down * across // splits, (split + 1) * N * down * across // splits
             for first in range(start, end, tiles):
                 count = min(tiles, end - first)
-                read_tiles(v, v_point, v_tile, x, first, count, down, across, -top, -left, c0, part)
-                for t in range(count):
-                    n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
-                    source = offset(pointer(dy), ((n * OH + 4 * row) * OW + 4 * column) * K + k0)
-                    for k in range(0, real, width):
-                        _gradient_tile(offset(source, k), OW * K, K, offset(d, t * wide + k), 6 * d_point, d_point,
-                                       0, OH - 4 * row, 0, OW - 4 * column, real - k)  # fmt: skip
+                read_tiles(v, v_point, v_tile, b if c_map else a, first, count, down, across, top, left, c0, part,
+                           square)  # fmt: skip
+                read_gradient_tiles(d, d_point, wide, dy, first, count, down, across, 0, 0, k0, real, square)
                 for point in range(36):
                     to = offset(sums, point * s_point)
                     init, init_row = to, wide
@@ -342,7 +449,12 @@ def correlate(x, dy, dw, zeros, plan, V, D, S):
                     multiply(wide // width, part, width, offset(v, point * v_point), 1, v_tile, 0, 1, count,
                              offset(d, point * d_point), to, wide, init, init_row)  # fmt: skip
             for c in range(part):
-                to = offset(pointer(dw), (split * 9 * C + c0 + c) * K + k0)
+                row = offset(pointer(dw), (split * 9 * C + c_map * Ca + c0 + c) * K + k0)
                 for k in range(0, real, width):
-                    _filter_gradient(offset(sums, c * wide + k), 6 * s_point, s_point, offset(to, k), 3 * C * K, C * K,
-                                     0, 3, 0, 3, real - k)  # fmt: skip
+                    source = offset(sums, c * wide + k)
+                    if real - k >= width:
+                        _filter_gradient(source, 6 * s_point, s_point, offset(row, k), 3 * C * K, C * K)
+                        continue
+                    _filter_gradient(source, 6 * s_point, s_point, square, 3 * width, width)
+                    for tap in range(9):
+                        copy(offset(row, tap * C * K + k), offset(square, tap * width), real - k)

@@ -208,6 +208,23 @@ class _Vectors:
                 total = self.multiply_add(factor, vector, total)
         return total
 
+    def clip(self, vector):
+        """max(vector, 0); a NaN stays one."""
+        zero = ir.Constant(self.type, None)
+        return self.builder.select(self.builder.fcmp_ordered(">", zero, vector), zero, vector)
+
+    def where_positive(self, condition, vector):
+        """The vector's numbers where the condition's are positive, zeros elsewhere."""
+        zero = ir.Constant(self.type, None)
+        return self.builder.select(self.builder.fcmp_ordered(">", condition, zero), vector, zero)
+
+    def total(self, vectors):
+        """The sum of vectors, added in pairs: more of them at a time, and smaller errors."""
+        while len(vectors) > 1:
+            pairs = [self.builder.fadd(a, b) for a, b in zip(vectors[::2], vectors[1::2])]
+            vectors = pairs + vectors[len(pairs) * 2 :]
+        return vectors[0]
+
     def first(self, n):
         """The mask of the first n lanes."""
         count = ir.Constant(ir.VectorType(ir.IntType(64), self.width), list(range(self.width)))

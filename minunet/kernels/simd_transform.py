@@ -1,104 +1,172 @@
-"""Explicit vector code for small constant matrices: Y = T X T^T for a square X of vectors, in registers.
+"""Small matrices applied from both sides to a square of vectors, Y = T X T^T: the transforms of Winograd's algorithm.
 
-Each entry of the squares is a vector of channels, so that the same few additions serve 16 channels at once:
+X is a square of n x n pixels and each entry a vector of channels; T is a constant (m, n) matrix that is known when the
+kernel is compiled. The sums are written out term by term, so that zeros cost nothing, ones only an addition, and
+everything stays in vector registers:
 
-    for each column j of X:     S[:, j] = T @ X[:, j]
-    for each row i of S:        Y[i, :] = T @ S[i, :]
+    for each column j of X:   column j of Z = T x (column j of X)        n * m sums, Z is (m, n)
+    for each row i of Z:      row i of Y = T x (row i of Z)              m * m sums
 
-T is known when the code is made: a 0 costs nothing, a 1 an addition, other numbers a multiply-add. Entries that lie outside
-of an image, or channels beyond a pixel's last one, are read as zeros, or not written, by masks.
+What is read may want finishing, and what is written may be summed up on the way; while the values are in registers that
+costs next to nothing:
+
+    load="relu"        X = max(x * scale + shift, 0)
+    load="blend"       X = a * x + b * other + c
+    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in cpu_pointwise.py
+    finish="mask"      Y = 0 where raw * scale + shift <= 0; Y and Y * (raw - mean) are added to sums
+
+Coefficients lie one row after the other (`table`, rows `table_row` apart), sums likewise. Squares at the edge of an image go
+through a copy that is filled up with zeros (cpu_maps.read_square), so that nothing here has to look at bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from .simd import _at, _Vectors, lanes_of
+from .simd import _at, _Vectors
 
 Matrix = Sequence[Sequence[float]]
 
 
-def sandwich(matrix: Matrix, cut: str) -> Callable[..., None]:
+def sandwich(matrix: Matrix, load: str = "plain") -> Any:
     """Make the numba function that computes Y = T X T^T for a constant matrix T.
 
     Parameters
     ----------
     matrix : (m, n) numbers
         T, which takes a square of n x n vectors to one of m x m.
-    cut : {"read", "write"}
-        Whether X or Y is the square of which parts may not exist.
+    load : {"plain", "relu", "blend"}
+        What is done to the numbers read.
 
     Returns
     -------
-    function of (source, row, column, to, to_row, to_column, top, bottom, left, right, numbers)
-        X[i, j] lies at source + i*row + j*column and Y[i, j] at to + i*to_row + j*to_column, in elements. Of the square
-        that may be cut there exist the rows from `top` up to `bottom`, the columns from `left` up to `right` (which may lie
-        beyond the square), and of each vector the first `numbers`; the rest of memory is not touched.
+    function of (source, row, column, to, to_row, to_column), and with a load also (other, table, table_row)
+        X[i, j] lies at source + i*row + j*column (and beside it, at the same distance from `other`, the second map) and
+        Y[i, j] at to + i*to_row + j*to_column, in elements.
     """
-    size = len(matrix[0]) if cut == "read" else len(matrix)
-    whole, part = _sandwich(matrix, ""), _sandwich(matrix, cut)
+    size = len(matrix[0])
+    if load == "plain":
 
-    @njit
-    def transform(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers):
-        if top <= 0 and left <= 0 and bottom >= size and right >= size and numbers >= lanes_of(source):
-            whole(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers)
-        else:
-            part(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers)
+        @intrinsic
+        def plain(typingctx, source, row, column, to, to_row, to_column):
+            def codegen(context, builder, signature, args):
+                source, row, column, *target = args
+                simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+                columns = zip(*_cells(builder, source, row, column, size))
+                _store(simd, _apply(simd, matrix, ([simd.load(p) for p in at] for at in columns)), *target)
+                return context.get_dummy_value()
 
-    return transform
+            i = types.intp
+            return types.void(source, i, i, to, i, i), codegen
 
-
-def _sandwich(matrix: Matrix, cut: str) -> Any:
-    """The intrinsic behind :func:`sandwich`, without masks if cut is empty."""
-    m, n = len(matrix), len(matrix[0])
+        return plain
 
     @intrinsic
-    def transform(typingctx, source, row, column, to, to_row, to_column, top, bottom, left, right, numbers):
+    def loading(typingctx, source, row, column, to, to_row, to_column, other, table, table_row):
         def codegen(context, builder, signature, args):
-            source, row, column, to, to_row, to_column, *bounds = args
+            source, row, column, to, to_row, to_column, other, table, table_row = args
             simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
-            masks = _masks(builder, simd, bounds, {"read": n, "write": m}.get(cut, 0))
+            a, b, c = _rows(simd, table, table_row)
 
-            def cell(p, i, j, row, column):
-                steps = builder.add(builder.mul(row, row.type(i)), builder.mul(column, column.type(j)))
-                return _at(builder, p, steps)
+            def value(p, beside):
+                if load == "relu":
+                    return simd.clip(simd.multiply_add(simd.load(p), a, b))
+                return simd.multiply_add(simd.load(p), a, simd.multiply_add(simd.load(beside), b, c))
 
-            columns = []
-            for j in range(n):
-                places = [cell(source, i, j, row, column) for i in range(n)]
-                if cut == "read":
-                    seen = [simd.load_first(p, masks[i][j]) for i, p in enumerate(places)]
-                else:
-                    seen = [simd.load(p) for p in places]
-                columns.append([simd.combine(terms, seen) for terms in matrix])
-            for i in range(m):
-                for j, terms in enumerate(matrix):
-                    y, place = simd.combine(terms, [c[i] for c in columns]), cell(to, i, j, to_row, to_column)
-                    if cut == "write":
-                        simd.store_first(y, place, masks[i][j])
-                    else:
-                        simd.store(y, place)
+            cells = (zip(*_cells(builder, first, row, column, size)) for first in (source, other))
+            columns = ([value(*places) for places in zip(*pair)] for pair in zip(*cells))
+            _store(simd, _apply(simd, matrix, columns), to, to_row, to_column)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(source, i, i, to, i, i, i, i, i, i, i), codegen
+        return types.void(source, i, i, to, i, i, other, table, i), codegen
 
-    return transform
+    return loading
 
 
-def _masks(builder, simd, bounds, size):
-    """The mask of each entry of a square: the first `numbers` lanes inside of the bounds, none outside."""
-    top, bottom, left, right, numbers = bounds
+def sandwich_into(matrix: Matrix, finish: str) -> Any:
+    """The same, but for what is done to Y before it is stored.
 
-    def inside(i, first, end):
-        i = ir.Constant(first.type, i)
-        return builder.and_(builder.icmp_signed("<=", first, i), builder.icmp_signed("<", i, end))
+    Parameters
+    ----------
+    matrix : (m, n) numbers
+    finish : {"moments", "mask"}
 
-    rows, columns = ([inside(i, *ends) for i in range(size)] for ends in ((top, bottom), (left, right)))
-    none = numbers.type(0)
-    return [[simd.first(builder.select(builder.and_(r, c), numbers, none)) for c in columns] for r in rows]
+    Returns
+    -------
+    function of (source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight)
+        raw lies as Y does. For "moments" share and weight are n / (n + old) and old * n / (n + old), where n = m*m and `old`
+        is the number of values that the sums hold already.
+    """
+
+    @intrinsic
+    def finishing(
+        typingctx, source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight
+    ):
+        def codegen(context, builder, signature, args):
+            source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight = args
+            simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+            columns = zip(*_cells(builder, source, row, column, len(matrix[0])))
+            square = _apply(simd, matrix, ([simd.load(p) for p in at] for at in columns))
+            places = [sums, _at(builder, sums, sums_row)]
+            first, second = (simd.load(p) for p in places)
+            if finish == "moments":
+                first, second = _merge(simd, square, first, second, share, weight)
+            else:
+                scale, shift, mean = _rows(simd, table, table_row)
+                seen = _cells(builder, raw, to_row, to_column, len(matrix))
+                for line, at in zip(square, seen):
+                    for j, p in enumerate(at):
+                        r = simd.load(p)
+                        line[j] = simd.where_positive(simd.multiply_add(r, scale, shift), line[j])
+                        first = builder.fadd(first, line[j])
+                        second = simd.multiply_add(line[j], builder.fsub(r, mean), second)
+            _store(simd, square, to, to_row, to_column)
+            for vector, p in zip((first, second), places):
+                simd.store(vector, p)
+            return context.get_dummy_value()
+
+        i, number = types.intp, source.dtype
+        return types.void(source, i, i, to, i, i, raw, table, i, sums, i, number, number), codegen
+
+    return finishing
+
+
+def _apply(simd, matrix, columns):
+    """T X T^T, given X's columns one after the other: what is loaded is used at once, registers are few."""
+    half = [[simd.combine(terms, seen) for terms in matrix] for seen in columns]
+    return [[simd.combine(terms, line) for terms in matrix] for line in zip(*half)]
+
+
+def _merge(simd, square, mean, squares, share, weight):
+    """Merge the mean and the squared deviations of a square's entries into those so far."""
+    builder, values = simd.builder, [v for line in square for v in line]
+    part = ir.Constant(simd.type, [1 / len(values)] * simd.width)
+    here = builder.fmul(simd.total(values), part)
+    spread = simd.total([builder.fmul(d, d) for d in (builder.fsub(v, here) for v in values)])
+    step = builder.fsub(here, mean)
+    mean = simd.multiply_add(step, simd.spread(share), mean)
+    spread = simd.multiply_add(builder.fmul(step, step), simd.spread(weight), spread)
+    return mean, builder.fadd(squares, spread)
+
+
+def _cells(builder, p, row, column, size):
+    """Addresses of a square's entries."""
+    rows = [_at(builder, p, builder.mul(row, row.type(i))) for i in range(size)]
+    return [[_at(builder, r, builder.mul(column, column.type(j))) for j in range(size)] for r in rows]
+
+
+def _rows(simd, table, table_row):
+    """The three coefficients of a vector of channels."""
+    return [simd.load(_at(simd.builder, table, simd.builder.mul(table_row, table_row.type(n)))) for n in range(3)]
+
+
+def _store(simd, square, to, to_row, to_column):
+    for line, at in zip(square, _cells(simd.builder, to, to_row, to_column, len(square))):
+        for vector, p in zip(line, at):
+            simd.store(vector, p)

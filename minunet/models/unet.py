@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import fused
 from ..nn import Conv2d, MaxPool2d, Module, take
 from .blocks import Join, double_conv, up_step
 
@@ -100,6 +101,7 @@ class UNet(Module):
         self.up, self.decoder = ups, decoders
         self.head = Conv2d(below, num_classes, size=1, rng=rng)
 
+    @fused
     def forward(self, x, train=True, rng=None, keep=True):
         """Images (N, H, W, in_channels) to logits (N, H, W, num_classes); with "valid" padding smaller ones."""
         self.check_size(*x.shape[1:3])
@@ -122,6 +124,7 @@ class UNet(Module):
         y = run(self.head, x)
         return y, caches if keep else None
 
+    @fused
     def backward(self, dy, cache):
         """Gradients of the logits (N, H, W, num_classes) to those of the images; parameters' gradients are added up."""
         dskips = []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..array import Array, get_array_module
+from ..kernels import accelerated
 from .conv import pad_spatial
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
@@ -46,11 +47,13 @@ def crop_backward(dy: Array, cache: tuple) -> Array:
     return pad_spatial(dy, margins)
 
 
+@accelerated
 def concat(arrays: Sequence[Array]) -> tuple[Array, tuple]:
     """Stack (N, H, W, C1), (N, H, W, C2), ... along the channels, in this order."""
     return get_array_module(*arrays).concatenate(arrays, axis=-1), tuple(a.shape[-1] for a in arrays)
 
 
+@accelerated
 def concat_backward(dy: Array, cache: tuple) -> tuple[Array, ...]:
     """Gradient of `concat`: dy split again by channels; views."""
     ends = np.cumsum(cache)

@@ -1,0 +1,407 @@
+"""Direct convolution and its gradients on the CPU, with explicit vectors, in any shape.
+
+In NHWC the KW taps of a filter's row meet KW*C numbers that lie one after the other, and the next output pixel's start
+stride*C numbers further. So a row of the output is a sum of KH matrix products, with overlapping rows and no im2col:
+
+    y[row, :, :] = b + sum over i of  rows(x[row*stride + i*dilation]) @ w[i]       (OW, KW*C) @ (KW*C, K)
+
+Forward (`convolve`):
+
+    for each item = (some images, group, block of rows, some panels of w):   in parallel
+        copy the input rows of the block into a band, finished, with zeros around (no padded copy of the whole image)
+        for each panel of w (PANEL vectors of output channels):
+            for each tap row i, for each slice of its KW*C numbers:
+                copy the slice of the panel in one piece               it stays in the L1 cache
+                for each row of the block:
+                    y[row, :, panel] += band rows @ slice              simd.multiply
+
+Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
+
+Weight gradient (`correlate`), dw[i] = sum over pixels of x^T dy, a matrix product that sums over pixels:
+
+    for each item = (split of the pixels, group, panel of dy, block of input channels):   in parallel
+        for each tile of about TILE pixels:
+            copy x's part of the tile (and what the taps see around it) and dy's panel, each in one piece
+            for each tap row i:  sums[i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
+    add the splits, in their order
+
+The order in which numbers are added depends on the shape alone: results depend neither on timing nor on the number of
+threads.
+
+The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
+of a stamp, all from one band. Its data gradient is a strided convolution, and its weight gradient a `correlate` of dy with
+x, transposed as it is stored.
+
+Constants
+    DEPTH     terms of a sum between two visits of y: a slice of a panel has DEPTH x 256 bytes, of a 32-48 KB L1 cache
+              (a whole panel may have twice that, and then y is visited once)
+    TILE      pixels of a weight gradient's tile, likewise
+    CHANNELS  most input channels of an item of the weight gradient: its sums, KH*KW*64*256 bytes, stay in the L2 cache
+    BAND      most bytes of a band: half of a 2 MB L2 cache
+    PIXELS    of the output that an item wants, to be worth copying a slice
+    ITEMS     least items of a weight gradient, if there are so many tiles: work for that many threads
+
+Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
+
+Measure: python bench/kernels.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from ..array import Array
+from .cpu_maps import PLAIN, read, shape_of, sources, start_of
+from .launch import alone, empty, kernel, ready, scratch, workers
+from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
+
+DEPTH = 128
+TILE = 128
+BAND = 1 << 20
+PIXELS = 256
+CHANNELS = 64
+ITEMS = 32
+
+
+class Shape(NamedTuple):
+    """The sizes of a convolution from x (N, H, W, C) to y (N, OH, OW, K), as one argument of a kernel."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    OH: int
+    OW: int
+    K: int
+    KH: int
+    KW: int
+    stride: int
+    dilation: int
+    top: int  # zeros around x, may be negative: rows and columns cut off
+    left: int
+    groups: int
+
+
+# ---- the plans: how much work an item is -----------------------------------------------------------------------------
+
+
+def by_group(w: Array, groups: int) -> Array:
+    """(KH, KW, C/groups, K) as a view (groups, KH, KW, C/groups, K/groups)."""
+    return w.reshape(*w.shape[:3], groups, -1).transpose(3, 0, 1, 2, 4)
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def convolution(
+    x: Any, w: Array, arrange: Callable[[Array], Array], b: Array | None, y: Array, s: Shape, stamp: int = 1
+) -> None:
+    """y = b + x * w, where arrange(w) is a view of w as (groups, KH, KW, C/groups, K/groups).
+
+    x may be an unfinished map. With `stamp` there are stamp*stamp filters, the view is (stamp*stamp, KH, KW, C, K), and each
+    of them writes one pixel of every square of stamp x stamp pixels of y (N, OH*stamp, OW*stamp, K).
+    """
+    if y.size == 0:
+        return
+    first, second = sources(x)
+    w, dtype = ready(w), y.dtype
+    C, item = s.C // s.groups, dtype.itemsize
+    panels = _ceil(_ceil(s.K // s.groups, lanes(dtype)), PANEL)
+    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1  # that a row of the output sees
+
+    def band(rows: int) -> int:
+        """Numbers of the band of so many rows of the output."""
+        return ((rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1) * columns * C
+
+    # As many rows to an item as fit into BAND, then images, as long as all threads get two items.
+    wanted = 2 * workers()
+    blocks = 1
+    while blocks < s.OH and (
+        band(_ceil(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < wanted and s.OH // blocks >= 16)
+    ):
+        blocks += 1
+    rows, images = _ceil(s.OH, blocks), 1
+    if blocks == 1:
+        images = max(1, min(BAND // (band(rows) * item), s.N * s.groups * panels // wanted, _ceil(PIXELS, s.OH * s.OW)))
+        images = _ceil(s.N, _ceil(s.N, min(images, s.N)))
+    items = _ceil(s.N, images) * s.groups * _ceil(s.OH, rows)
+    shares = min(panels, _ceil(wanted, items))  # if there are too few items, they share the panels
+
+    inside = s.top == s.left == 0 and columns <= s.W and (s.OH - 1) * s.stride + (s.KH - 1) * s.dilation < s.H
+    in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
+    bias = np.zeros(s.K, dtype) if b is None else ready(b)
+    view = arrange(w)
+    w_steps = (_distance(view, w), *(step // item for step in view.strides))
+    plan = rows, images, shares, in_place, stamp
+    with alone():
+        bands = scratch("bands", (workers(), 16 if in_place else images * band(rows)), dtype)
+        slices = scratch("slices", (workers(), 2 * DEPTH * PANEL * lanes(dtype)), dtype)
+        convolve(first, second, w.reshape(-1), w_steps, bias, y, s, plan, bands, slices)
+
+
+def _distance(view: Array, whole: Array) -> int:
+    """Elements from the start of an array to that of its view."""
+    a, b = (array.__array_interface__["data"][0] for array in (view, whole))
+    return (a - b) // whole.itemsize
+
+
+def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
+    """The weight gradient (KH, KW, C/groups, K) from maps x and dy; (KH, KW, K, C/groups) with swap."""
+    dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
+    shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
+    if dy.size == 0 or x.size == 0:
+        return np.zeros(shape, dtype)
+    (first, second), (gradient, _) = sources(x), sources(dy)
+    columns = min(s.OW, TILE)
+    rows = min(s.OH, max(1, TILE // columns))
+    tiles = s.N * _ceil(s.OH, rows) * _ceil(s.OW, columns)
+    channels = _ceil(C, _ceil(C, CHANNELS))
+    tasks = s.groups * _ceil(K, PANEL * lanes(dtype)) * _ceil(C, channels)
+    splits = min(tiles, _ceil(ITEMS, tasks))
+    width = min(PANEL, _ceil(K, lanes(dtype))) * lanes(dtype)
+    seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+    seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+    dw = empty(shape, dtype)
+    with alone():
+        split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
+        tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
+        tiles_dy = scratch("outputs", (workers(), rows * columns * width), dtype)
+        sums = scratch("filters", (workers(), s.KH * s.KW * channels * width), dtype)
+        plan = rows, columns, channels, swap
+        correlate(first, second, gradient, split, s, plan, tiles_x, tiles_dy, sums, np.zeros(width, dtype))
+        if splits > 1:
+            split.sum(0, out=dw)
+    return dw
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@njit
+def fill_from(to, to_pixel, source, image, channel, channels, row, rows, column, columns):
+    """Copy a window of an image's finished pixels, `to_pixel` numbers apart, with zeros where it reaches outside."""
+    _, H, W, C = source.x.shape
+    first, end = min(max(0, -column), columns), max(0, min(columns, W - column))
+    whole = source.mode == PLAIN and channels == C == to_pixel
+    for r in range(row, row + rows):
+        here, pixel = to, (image * H + r) * W + column
+        to = offset(to, columns * to_pixel)
+        if r < 0 or r >= H or first >= end:
+            for n in range(columns):
+                clear(offset(here, n * to_pixel), channels)
+            continue
+        for n in range(first):
+            clear(offset(here, n * to_pixel), channels)
+        if whole:
+            copy(offset(here, first * C), offset(pointer(source.x), (pixel + first) * C), (end - first) * C)
+        else:
+            for n in range(first, end):
+                read(offset(here, n * to_pixel), source, pixel + n, channel, channels)
+        for n in range(end, columns):
+            clear(offset(here, n * to_pixel), channels)
+
+
+@njit
+def fill(to, a, b, image, channel, channels, row, rows, column, columns):
+    """The same from two maps side by side, whose channels are counted through, in one piece."""
+    Ca = a.x.shape[3]
+    here = min(max(Ca - channel, 0), channels)
+    if here > 0:
+        fill_from(to, channels, a, image, channel, here, row, rows, column, columns)
+    if here < channels:
+        rest = max(channel - Ca, 0)
+        fill_from(offset(to, here), channels, b, image, rest, channels - here, row, rows, column, columns)
+
+
+@njit
+def pack(to, panel, w, start, w_steps, C, first, rows, real):
+    """Copy some of a tap row's KW*C rows and `real` columns of w into a slice, `panel` numbers a row."""
+    _, _, _, J, R, O = w_steps
+    size = lanes_of(w)
+    end = first + rows
+    while first < end:
+        j, c = first // C, first % C
+        run = min(C - c, end - first)
+        at = start + j * J + c * R
+        source = offset(pointer(w), at)
+        if O == 1:
+            for n in range(run):
+                copy(offset(to, n * panel), offset(source, n * R), real)
+        else:  # the channel axes are swapped: squares in registers, the rest number by number
+            squares = run // size * size if R == 1 else 0
+            whole = real // size * size
+            for k in range(0, whole, size):
+                for n in range(0, squares, size):
+                    transpose(offset(to, n * panel + k), panel, offset(source, n + k * O), O)
+            for n in range(run):
+                for k in range(whole if n < squares else 0, real):
+                    copy(offset(to, n * panel + k), offset(source, n * R + k * O), 1)
+        to = offset(to, run * panel)
+        first += run
+
+
+@kernel
+def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
+    """The forward loop of this file's head.
+
+    Sources a and b (N, H, W, ...); bias (K,); w flat, with where it starts and its steps along (group or
+    stamp, i, j, C, K); y as for `convolution`; the plan: `rows` of the output and `images` an item, the panels in `shares`
+    parts, in_place, if nothing around x is seen, so that no band is needed, and the side of a stamp; bands and slices
+    (threads, numbers) to work in.
+    """
+    rows, images, shares, in_place, stamp = plan
+    w_start, w_group, w_i, _, _, w_k = w_steps
+    y_pixel = stamp * s.K
+    y_row, y_stamp_row = stamp * s.OW * y_pixel, s.OW * y_pixel
+    y_image = s.OH * y_row
+    C, K = s.C // s.groups, s.K // s.groups
+    width = lanes_of(y)
+    vectors_all = (K + width - 1) // width
+    panels = (vectors_all + PANEL - 1) // PANEL
+    batches, blocks = (s.N + images - 1) // images, (s.OH + rows - 1) // rows
+    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+    a_row = s.W * C if in_place else columns * C
+    segment = s.KW * C if s.dilation == 1 else C  # numbers that lie in one piece, of each tap row or of each tap
+    segments = s.KW * C // segment
+    for worker in prange(bands.shape[0]):
+        slice_ = offset(pointer(slices), worker * slices.shape[1])
+        clear(slice_, slices.shape[1])  # the last vector's unused lanes
+        for item in range(worker, batches * s.groups * blocks * shares, bands.shape[0]):
+            share, block = item % shares, item // shares % blocks
+            g, n0 = item // (shares * blocks) % s.groups, item // (shares * blocks * s.groups) * images
+            row0 = block * rows
+            height, count = min(rows, s.OH - row0), min(images, s.N - n0)
+            if in_place:
+                band = offset(start_of(a), (n0 * s.H + row0 * s.stride) * a_row)
+                a_image = s.H * a_row
+            else:
+                band = offset(pointer(bands), worker * bands.shape[1])
+                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+                a_image = seen * a_row
+                for n in range(count):
+                    fill(offset(band, n * a_image), a, b, n0 + n, g * C, C,
+                         row0 * s.stride - s.top, seen, -s.left, columns)  # fmt: skip
+            for work in range(share * panels // shares * stamp * stamp, (share + 1) * panels // shares * stamp * stamp):
+                p, pixel = work // (stamp * stamp), work % (stamp * stamp)
+                k0 = p * PANEL * width
+                vectors = min(PANEL, vectors_all - p * PANEL)
+                panel = vectors * width
+                real = min(panel, K - k0)
+                last = real - panel + width
+                here_w = w_start + (g + pixel) * w_group + k0 * w_k
+                here_y = offset(pointer(y), n0 * y_image + row0 * y_row + pixel // stamp * y_stamp_row
+                                + pixel % stamp * s.K + g * K + k0)  # fmt: skip
+                start = offset(pointer(bias), g * K + k0)
+                if s.dilation == 1 and s.KH * segment * panel <= slices.shape[1]:  # the whole sum in registers
+                    for i in range(s.KH):
+                        to = offset(slice_, i * segment * panel)
+                        pack(to, panel, w, here_w + i * w_i, w_steps, C, 0, segment, real)
+                    for n in range(count):
+                        for r in range(height):
+                            rows_of_x = offset(band, n * a_image + r * s.stride * a_row)
+                            c = offset(here_y, n * y_image + r * y_row)
+                            multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, a_row, s.KH, segment, slice_,
+                                     c, y_pixel, start, 0)  # fmt: skip
+                    continue
+                most = DEPTH * PANEL // vectors
+                cuts = (segment + most - 1) // most
+                depth = (segment + cuts - 1) // cuts
+                for i in range(s.KH):
+                    for j in range(segments):
+                        for d in range(0, segment, depth):
+                            terms = min(depth, segment - d)
+                            pack(slice_, panel, w, here_w + i * w_i, w_steps, C, j * C + d, terms, real)
+                            seen_from = offset(band, i * s.dilation * a_row + j * s.dilation * C + d)
+                            for n in range(count):
+                                for r in range(height):
+                                    rows_of_x = offset(seen_from, n * a_image + r * s.stride * a_row)
+                                    c = offset(here_y, n * y_image + r * y_row)
+                                    init, init_row = c, y_pixel
+                                    if i + j + d == 0:
+                                        init, init_row = start, 0
+                                    multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, 0, 1, terms, slice_,
+                                             c, y_pixel, init, init_row)  # fmt: skip
+
+
+@kernel
+def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
+    """The weight gradient's loop of this file's head.
+
+    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, KH, KW, C/groups, K), or with swap
+    (splits, KH, KW, K, C); tiles of rows x columns pixels, `channels` of x an item; tiles_x, tiles_dy, all_sums
+    (threads, ...) to work in; zeros (a panel's width,).
+    """
+    rows, columns, channels, swap = plan
+    C, K = s.C // s.groups, s.K // s.groups
+    width = lanes_of(zeros)
+    vectors_all = (K + width - 1) // width
+    panels, parts = (vectors_all + PANEL - 1) // PANEL, (C + channels - 1) // channels
+    down, across = (s.OH + rows - 1) // rows, (s.OW + columns - 1) // columns
+    tiles, splits = s.N * down * across, dw.shape[0]
+    in_place = s.top == s.left == 0 and s.groups == 1 and a.mode == PLAIN and shape_of(b)[3] == 0 and s.stride >= s.KW
+    in_place = in_place and s.OH * s.stride <= s.H and s.OW * s.stride <= s.W and s.stride >= s.KH and s.dilation == 1
+    for worker in prange(tiles_x.shape[0]):
+        for item in range(worker, splits * s.groups * panels * parts, tiles_x.shape[0]):
+            split, g = item // (s.groups * panels * parts), item // (panels * parts) % s.groups
+            p, c0 = item // parts % panels, item % parts * channels
+            part = min(channels, C - c0)
+            k0 = p * PANEL * width
+            vectors = min(PANEL, vectors_all - p * PANEL)
+            panel = vectors * width
+            real = min(panel, K - k0)
+            tile_dy = offset(pointer(tiles_dy), worker * tiles_dy.shape[1])
+            sums = offset(pointer(all_sums), worker * all_sums.shape[1])
+            clear(tile_dy, tiles_dy.shape[1])  # the last vector's unused lanes
+            first = split * tiles // splits
+            for tile in range(first, (split + 1) * tiles // splits):
+                n, row0, column0 = tile // (down * across), tile // across % down * rows, tile % across * columns
+                height, length = min(rows, s.OH - row0), min(columns, s.OW - column0)
+                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+                seen_columns = (length - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+                if in_place:
+                    x_row, x_pixel = s.W * C, C
+                    tile_x = offset(start_of(a), ((n * s.H + row0 * s.stride) * s.W + column0 * s.stride) * C + c0)
+                else:
+                    x_row, x_pixel = seen_columns * part, part
+                    tile_x = offset(pointer(tiles_x), worker * tiles_x.shape[1])
+                    fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen,
+                         column0 * s.stride - s.left, seen_columns)  # fmt: skip
+                fill_from(tile_dy, panel, dy, n, g * K + k0, real, row0, height, column0, length)
+                run = s.KW if s.dilation == 1 and x_pixel == part else 1  # taps that lie in one piece
+                for i in range(s.KH):
+                    for j in range(0, s.KW, run):
+                        c = offset(sums, (i * s.KW + j) * part * panel)
+                        init, init_row = c, panel
+                        if tile == first:
+                            init, init_row = pointer(zeros), 0
+                        seen_from = offset(tile_x, i * s.dilation * x_row + j * s.dilation * x_pixel)
+                        multiply(vectors, run * part, width, seen_from, 1, s.stride * x_pixel, s.stride * x_row, height, length,
+                                 tile_dy, c, panel, init, init_row)  # fmt: skip
+            for tap in range(s.KH * s.KW):
+                here = offset(sums, tap * part * panel)
+                if swap:
+                    to = offset(pointer(dw), ((split * s.KH * s.KW + tap) * K + k0) * C + c0)
+                    turn(to, C, here, panel, part, real)
+                    continue
+                to = offset(pointer(dw), ((split * s.KH * s.KW + tap) * C + c0) * s.K + g * K + k0)
+                for c in range(part):
+                    copy(offset(to, c * s.K), offset(here, c * panel), real)
+
+
+@njit
+def turn(to, to_row, source, source_row, rows, columns):
+    """to[column, row] = source[row, column]: squares in registers, the rest number by number."""
+    width = lanes_of(to)
+    for r in range(0, rows, width):
+        for q in range(0, columns, width):
+            if r + width <= rows and q + width <= columns:
+                transpose(offset(to, q * to_row + r), to_row, offset(source, r * source_row + q), source_row)
+                continue
+            for i in range(r, min(rows, r + width)):
+                for j in range(q, min(columns, q + width)):
+                    to[j * to_row + i] = source[i * source_row + j]
