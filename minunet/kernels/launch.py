@@ -11,12 +11,15 @@ ensures. The interpreter's lock is released meanwhile: a thread that reads data 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,9 @@ SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
 
 LINE = 64
 """Bytes of a cache line, and of the largest vector."""
+
+RECYCLED = 1 << 18
+"""Bytes from which on memory is recycled; less than that the system hands out without clearing pages."""
 
 _one_at_a_time = threading.RLock()
 _kernels: list[Any] = []
@@ -76,16 +82,77 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size, key = math.prod(shape), (name, np.dtype(dtype))
     held = _scratch.get(key)
     if held is None or held.size < size:
-        held = _scratch[key] = empty((size,), dtype)
+        held = _scratch[key] = _aligned(size * np.dtype(dtype).itemsize).view(dtype)
     return held[:size].reshape(shape)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """np.empty, starting on a cache line: a vector that lies across two lines takes twice as long to read or write."""
-    size, item = math.prod(shape), np.dtype(dtype).itemsize
-    room = np.empty(size + LINE // item, dtype)
-    start = -room.__array_interface__["data"][0] % LINE // item
-    return room[start : start + size].reshape(shape)
+    """np.empty from recycled memory, starting on a cache line: a vector across two lines takes twice as long to read."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = _recycler.take(size) if size >= RECYCLED else _aligned(size)
+    return memory.view(dtype).reshape(shape)
+
+
+def release_memory() -> None:
+    """Give all memory that is kept for the next arrays back to the system."""
+    _recycler.take(0)
+    _recycler.idle.clear()
+    _scratch.clear()
+
+
+def _aligned(size: int) -> np.ndarray:
+    """So many bytes that start on a cache line."""
+    room = np.empty(size + LINE, np.uint8)
+    start = -room.__array_interface__["data"][0] % LINE
+    return room[start : start + size]
+
+
+class Recycler:
+    """Keeps the memory of large arrays that are not needed any more, for the next ones.
+
+    The system clears every page of fresh memory, which costs as much as a pass over it. The arrays of one training step
+    are as large as those of the last one, so after the first step memory is recycled, and none is fresh.
+
+    A request gets the smallest block that is large enough. If there is none, idle blocks are given back, the largest first,
+    until as many bytes are gone as will be taken: what is held in all does not grow because sizes change.
+    """
+
+    def __init__(self) -> None:
+        self.idle: list[tuple[int, int, np.ndarray]] = []  # (bytes, serial number, memory), by size
+        self.returned: deque[tuple[int, int, np.ndarray]] = deque()  # the same, not sorted in yet
+        self.serial = itertools.count()
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> np.ndarray:
+        """So many bytes; they come back when the last array on them is gone."""
+        with self.lock:
+            while self.returned:
+                bisect.insort(self.idle, self.returned.popleft())
+            n = bisect.bisect_left(self.idle, (size,))
+            if n < len(self.idle):
+                return np.asarray(_Block(self.idle.pop(n)[2], self))[:size]
+            given = 0
+            while self.idle and given < size:
+                given += self.idle.pop()[0]
+        return np.asarray(_Block(_aligned(size), self))
+
+    def put(self, memory: np.ndarray) -> None:
+        """Take memory back; may be called at any moment, by the garbage collector too, hence without the lock."""
+        self.returned.append((memory.size, next(self.serial), memory))
+
+
+class _Block:
+    """Memory on loan. It is the base of the arrays on it: NumPy keeps it as long as there is any view of them."""
+
+    def __init__(self, memory: np.ndarray, home: Recycler) -> None:
+        self.memory, self.home = memory, home
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self) -> None:
+        self.home.put(self.memory)
+
+
+_recycler = Recycler()
 
 
 def workers() -> int:
