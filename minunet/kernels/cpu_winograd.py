@@ -87,7 +87,7 @@ from .simd import PANEL, copy, lanes, lanes_of, multiply, offset, pointer, trans
 from .simd_transform import sandwich, sandwich_into
 
 TILES = 64
-GRADIENT_TILES = 32
+GRADIENT_TILES = 64
 SLICE = 64
 CHANNELS = 64
 ITEMS = 16
@@ -380,15 +380,17 @@ def convolve(a, b, w, bias, to_a, to_b, pixels, plan, U, V, M, squares):
     for worker in prange(V.shape[0]):
         v, m = offset(pointer(V), worker * V.shape[1]), offset(pointer(M), worker * M.shape[1])
         square = offset(pointer(squares), worker * squares.shape[1])
-        # Each worker takes its items in one piece: the rows that two blocks share are still in its cache.
+        # Each worker takes its items in one piece: what is in its cache serves the next item too.
+        read = -1
         for item in range(worker * blocks * shares // V.shape[0], (worker + 1) * blocks * shares // V.shape[0]):
             block, share = item // shares, item % shares
             first = block * tiles
             count = min(tiles, N * down * across - first)
-            for s in range(slices):
+            for s in range(0 if block == read else slices):
                 c_map, c0, depth = part_of(s, Ca, Cb, SLICE)
                 read_tiles(offset(v, s * 36 * v_point), v_point, v_tile, b if c_map else a, first, count, down, across,
                            top, left, c0, depth, square)  # fmt: skip
+            read = block
             for p in range(share * panels // shares, (share + 1) * panels // shares):
                 k_map, k0, real = part_of(p, Ka, Kb, panel)
                 wide = (real + width - 1) // width * width
