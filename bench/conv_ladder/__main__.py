@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent
-sys.path += [str(FOLDER.parents[1]), str(FOLDER.parent)]  # for minunet in a clone, and for the benches' report
+sys.path.append(str(FOLDER.parent))  # where the benches' report is
 
 from picture import draw  # noqa: E402
 from report import RESULTS, ROOT, machine, save, write_into_readme  # noqa: E402

@@ -47,7 +47,7 @@ forward without overlap only (`kernels.choose` leaves the rest to the plain ops)
 
 Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
 
-Measure: python bench/kernels.py
+Measure: python bench/layers.py
 """
 
 from __future__ import annotations
