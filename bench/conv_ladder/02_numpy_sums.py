@@ -10,7 +10,7 @@ A call of NumPy takes a microsecond or more before it does anything, and it does
 of NumPy: the work of a call must outweigh the call. Also, the product of patch and filter is written to memory before it is
 summed, and the filter's numbers lie K apart in w, so each comes with 60 bytes of a cache line that nobody asked for.
 
-Expect a hundred times the speed of seven loops: the overhead is now paid once for 9*C terms, not once for each.
+Expect 50 to 100 times the speed of seven loops: the overhead is now paid once for 9*C terms, not once for each.
 """
 
 import numpy as np

@@ -5,12 +5,12 @@ before the loop starts, an index is an addition, and a term of the sum is four i
 
     load x    load w    multiply    add to the sum, which stays in a register
 
-Why this is still slow. Each addition needs the sum that the one before it gave, and an addition takes four cycles: a chain,
-in which the core, able to start two additions of 16 numbers each in *every* cycle, completes one number in four. The
-compiler may not break the chain by adding in another order, since floating-point sums then come out differently. And again
+Why this is still slow. Each addition needs the sum that the one before it gave, and an addition takes two to four cycles: a
+chain, in which the core, able to start two additions of 16 numbers each in *every* cycle, completes one number in two to four.
+The compiler may not break the chain by adding in another order, since floating-point sums then come out differently. And again
 w is read in steps of K numbers, a new cache line for each.
 
-Expect about 2 operations in 4 cycles, 1 to 1.5 GFLOP/s: several times NumPy's sums, and a percent of what the machine can do.
+Expect 2 operations in 2 to 4 cycles, 1 to 3 GFLOP/s: some seven times NumPy's, and a percent of what the machine can do.
 """
 
 import numpy as np

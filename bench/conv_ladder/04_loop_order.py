@@ -15,7 +15,7 @@ operation was saved; they only come in an order that the hardware likes.
 
 What limits it now: each vector of y is loaded and stored again for every term, 12 bytes (load y, load w, store y) for two
 operations. All of it lies in the L1 cache, yet a core can load two vectors a cycle and store one, so at most half of the
-multiply-adds that it could do get their numbers. Expect 10 to 20 times the last rung.
+multiply-adds that it could do get their numbers. Expect ten times the last rung.
 """
 
 import numpy as np

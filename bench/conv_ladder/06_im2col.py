@@ -12,7 +12,7 @@ faster than compiled loops: the loops that matter are inside of BLAS.
 
 The price: every number of x is copied nine times. A 64 x 64 map with 64 channels has 1 MB, its rows 9.4 MB, which fall out
 of the nearer caches, written by one core before the product may start and read again. The product runs at the machine's
-full speed; to copy takes as long, or longer. Expect two or three times the last rung.
+full speed; to copy takes as long, or longer. Expect twice the last rung.
 """
 
 import numpy as np

@@ -22,7 +22,7 @@ multiply-add takes 4 cycles and two start in each, so 8 must be under way. Compi
 minunet/kernels/simd.py writes it in vector instructions (with blocks of other sizes for 16 registers and for what remains).
 
 The block reads w from one end to the other, 4 vectors a step. So w is packed once: panels of 4 vectors of output channels,
-each in one piece. Expect two or three times the last rung.
+each in one piece. Expect twice the last rung, or more.
 """
 
 import numpy as np

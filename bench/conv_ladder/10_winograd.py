@@ -26,9 +26,10 @@ is a matrix product again, one for each of the 16 points of a tile:
 `sandwich` in minunet/kernels/simd_transform.py makes vector code out of a transform's matrix; it takes care of the borders,
 where parts of a tile do not exist.
 
-The price: V, M and the transforms' own loads and stores, so it does not reach 2.25 times the last rung; expect 1.3 to 1.8. And
-the sums are of other numbers, a little larger than the result: the last decimal suffers, by a factor of two or so.
-GFLOP/s are counted as if it multiplied as often as the others; so they may exceed what the machine can do.
+The price: V, M and the transforms' own loads and stores, so it does not reach 2.25 times the last rung; expect 1.3 to 1.6. The
+accuracy does not suffer yet: the transforms add errors of their own, but the sums have C terms instead of 9*C, and the largest
+error is about half of the last rung's. GFLOP/s are counted as if it multiplied as often as the others, so they may exceed what
+the machine can do.
 
 Source: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, arXiv:1509.09308 (2015).
 """
