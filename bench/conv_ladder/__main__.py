@@ -6,8 +6,8 @@ Each file NN_idea.py of this folder is a rung: one idea more than the file befor
 convolution of an NHWC map, "same" padding, stride 1, float32. Read them in order: each opens with what was slow before, what
 changes, and what speed to expect; then look here whether it came so.
 
-GFLOP/s are those of direct convolution, 2*9*C*K operations an output pixel, also for those who need fewer. The machine's
-peak is what BLAS reaches with a product of 2048 x 2048 matrices. Contestants take turns and medians count, since other
+GFLOP/s are those of direct convolution, 2*9*C*K operations an output pixel, also for those who need fewer. The measure of the
+machine is what BLAS reaches with a product of 2048 x 2048 matrices. Contestants take turns and medians count, since other
 programs disturb; a rung that is too slow for the whole map is timed on a smaller one, and its time is extrapolated ("~").
 """
 
@@ -38,8 +38,8 @@ import minunet.kernels.launch  # noqa: E402, F401  (chooses numba's threads as m
 SLOW = 0.3
 """Seconds that one call may take; beyond, the map is made smaller."""
 
-TURN = 0.04
-"""Seconds of a turn."""
+PAUSE, TURN = 0.15, 0.05
+"""Seconds before a turn, and of a turn."""
 
 
 def load_rungs() -> dict[str, ModuleType]:
@@ -99,8 +99,8 @@ def sgemm() -> tuple[Callable[[], Any], float]:
 def take_turns(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Median seconds of each call, in turns until the time is up, at least three each; slow ones have no more than that.
 
-    A turn is one call that does not count, since caches are full of another's numbers and another's threads may still be
-    waiting for work at full speed, and then calls for TURN seconds.
+    A turn is a pause, a call that does not count, and then calls for TURN seconds: caches are full of another's numbers, and
+    threads of BLAS wait for more work at full speed for a tenth of a second before they sleep.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     began, turns, past = time.perf_counter(), 0, 0.0
@@ -109,6 +109,7 @@ def take_turns(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str,
             for name, call in calls.items():
                 if turns >= 3 and statistics.median(times[name]) > TURN:
                     continue
+                time.sleep(PAUSE)
                 call()
                 start = before = time.perf_counter()
                 while before - start < TURN:
@@ -134,33 +135,33 @@ def measure(rungs: dict[str, ModuleType], size: int, channels: int, seconds: flo
         run()
         calls["torch"] = run
     t = take_turns(calls, seconds)
-    peak = product_gflop / t["sgemm"]
+    blas = product_gflop / t["sgemm"]
     rows: list[dict[str, Any]] = []
     for number, rung in rungs.items():
         s = t[number] / shares[number]
         before, first = (rows[-1]["ms"], rows[0]["ms"]) if rows else (1e3 * s, 1e3 * s)
         name, idea = title(rung)
         rows.append({
-            "rung": number, "name": name, "idea": idea, "ms": 1e3 * s, "gflops": gflop / s, "of_peak": gflop / s / peak,
+            "rung": number, "name": name, "idea": idea, "ms": 1e3 * s, "gflops": gflop / s, "of_blas": gflop / s / blas,
             "over_previous": before / (1e3 * s), "over_first": first / (1e3 * s), "extrapolated": shares[number] < 1,
         })  # fmt: skip
     setting = f"{size}x{size} map, {channels} to {channels} channels, 3x3, float32"
     torch_ms = 1e3 * t["torch"] if "torch" in t else None
-    return {"setting": setting, "gflop": gflop, "peak_gflops": peak, "torch_ms": torch_ms, "rungs": rows}
+    return {"setting": setting, "gflop": gflop, "blas_gflops": blas, "torch_ms": torch_ms, "rungs": rows}
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table that also reads well in a terminal."""
-    head = ("rung", "ms", "GFLOP/s", "of peak", "gain", "in all")
+    head = ("rung", "ms", "GFLOP/s", "of BLAS", "gain", "in all")
     lines = []
     for r in result["rungs"]:
         ms = ("~" if r["extrapolated"] else "") + figure(r["ms"])
         gains = f"{r['over_previous']:.1f}x", f"{r['over_first']:,.0f}x"
-        lines.append((f"{r['rung']} {r['name']}", ms, figure(r["gflops"]), f"{100 * r['of_peak']:.3g} %", *gains))
+        lines.append((f"{r['rung']} {r['name']}", ms, figure(r["gflops"]), f"{100 * r['of_blas']:.3g} %", *gains))
     lines[0] = (*lines[0][:4], "", "")
     if result["torch_ms"]:
         speed = 1e3 * result["gflop"] / result["torch_ms"]
-        share = f"{100 * speed / result['peak_gflops']:.3g} %"
+        share = f"{100 * speed / result['blas_gflops']:.3g} %"
         over = f"{result['rungs'][0]['ms'] / result['torch_ms']:,.0f}x"
         lines.append(("PyTorch, for comparison", figure(result["torch_ms"]), figure(speed), share, "", over))
     widths = [max(map(len, column)) for column in zip(head, *lines)]
@@ -168,7 +169,8 @@ def table(result: dict[str, Any]) -> str:
     text = "\n".join(
         "| " + " | ".join(f"{c:{'<' if i == 0 else '>'}{widths[i]}}" for i, c in enumerate(r)) + " |" for r in rows
     )
-    return f"{text}\n\n{result['setting']}; peak {result['peak_gflops']:.0f} GFLOP/s (BLAS); medians in turns; {machine()}."
+    blas = f"BLAS, on a large matrix product: {result['blas_gflops']:.0f} GFLOP/s"
+    return f"{text}\n\n{result['setting']}; {blas}; medians in turns; {machine()}."
 
 
 def figure(n: float) -> str:
