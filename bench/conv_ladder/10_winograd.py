@@ -26,7 +26,7 @@ is a matrix product again, one for each of the 16 points of a tile:
 `sandwich` in minunet/kernels/simd_transform.py makes vector code out of a transform's matrix; it takes care of the borders,
 where parts of a tile do not exist.
 
-The price: V, M and the transforms' own loads and stores, so it does not reach 2.25 times the last rung; expect 1.3 to 1.6. The
+The price: V, M and the transforms' own loads and stores, so it does not reach 2.25 times the last rung; expect 1.2 to 1.6. The
 accuracy does not suffer yet: the transforms add errors of their own, but the sums have C terms instead of 9*C, and the largest
 error is about half of the last rung's. GFLOP/s are counted as if it multiplied as often as the others, so they may exceed what
 the machine can do.
