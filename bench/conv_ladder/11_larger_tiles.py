@@ -19,7 +19,8 @@ The price: larger tiles have matrices with larger numbers, and subtract what is 
 decimals here, where a direct sum keeps 6 to 7; training does not notice. Tiles of 6 x 6 would save still more multiplications,
 and their transforms and errors would eat it up.
 
-Expect 1.1 to 1.8 times the last rung, the more the larger the map, and more operations a second than the machine has, as it does not do them all.
+Expect 1.1 to 1.8 times the last rung, the more the larger the map, and more operations a second than the machine has, as it
+does not do them all.
 (On maps or with channels so few that tiles do not pay, minunet takes the direct way of rung 9.)
 """
 
