@@ -26,10 +26,10 @@ def machine() -> str:
     return f"{name}, {cores} cores{flags}"
 
 
-def save(name: str, result: dict[str, Any]) -> None:
-    """Write a result with the machine's description to bench/results/NAME.json."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Write a result with the machine's description to bench/results/NAME.json, or into another folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
 
 
 def write_into_readme(marker: str, text: str) -> None:

@@ -4,7 +4,7 @@ There are two algorithms, direct (`cpu_direct`) and Winograd's (`cpu_winograd`);
 convolution's three passes by itself. Both read and write unfinished maps (`deferred`), so that norms, ReLUs and
 concatenations between convolutions need no passes over memory of their own.
 
-Measure: python bench/kernels.py
+Measure: python bench/layers.py
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Constants: CHUNK pixels; BLOCKS blocks at most, whatever the number of threads, 
 Shapes: any, contiguous or not, float32 and float64. Differences from the plain ops: a NaN wins a pool's window only as
 its first pixel, and `relu_backward` gives 0 where the mask is False, even if dy is infinite there.
 
-Measure: python bench/kernels.py
+Measure: python bench/layers.py
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ error over the largest value is 3e-6 to 4.6e-6 in float32, by input (3.2e-6 for 
 a direct sum has 3e-7. The points matter: the usual 0, +-1, +-2 give 9e-6.
 
 Sources: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional
-Neural Networks, arXiv:1509.09308 (2015). Measure: python bench/kernels.py
+Neural Networks, arXiv:1509.09308 (2015). Measure: python bench/layers.py
 """
 
 from __future__ import annotations
