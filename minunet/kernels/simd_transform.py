@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .simd import _at, _Vectors, lanes_of
+from .simd import _at, _Vectors, lanes_of, named
 
 Matrix = Sequence[Sequence[float]]
 
@@ -43,14 +43,13 @@ def sandwich(matrix: Matrix, cut: str) -> Callable[..., None]:
     size = len(matrix[0]) if cut == "read" else len(matrix)
     whole, part = _sandwich(matrix, ""), _sandwich(matrix, cut)
 
-    @njit
     def transform(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers):
         if top <= 0 and left <= 0 and bottom >= size and right >= size and numbers >= lanes_of(source):
             whole(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers)
         else:
             part(source, row, column, to, to_row, to_column, top, bottom, left, right, numbers)
 
-    return transform
+    return njit(named(transform, matrix, cut))
 
 
 def _sandwich(matrix: Matrix, cut: str) -> Any:
