@@ -83,7 +83,7 @@ from numba import njit, prange
 from ..array import Array
 from .cpu_maps import MOMENTS, PLAIN, RELU, STORE, Target, read_square, shape_of, sources, write_square
 from .launch import alone, empty, kernel, ready, scratch, workers
-from .simd import PANEL, copy, lanes, lanes_of, multiply, offset, pointer, transpose
+from .simd import PANEL, copy, lanes, lanes_of, multiply, named, offset, pointer, transpose
 from .simd_transform import sandwich, sandwich_into
 
 TILES = 64
@@ -288,7 +288,6 @@ def tile_reader(matrix: Any) -> Any:
     size, plain = len(matrix[0]), sandwich(matrix)
     relu, blend = sandwich(matrix, load="relu"), sandwich(matrix, load="blend")
 
-    @njit
     def read_tiles(V, v_point, v_tile, source, first, count, down, across, top, left, channel, channels, square):
         """For tiles from `first`; tile (0, 0) of an image starts at (-top, -left)."""
         _, H, W, C = source.x.shape
@@ -315,7 +314,7 @@ def tile_reader(matrix: Any) -> Any:
                     other = offset(pointer(source.other), at + c)
                     blend(x, W * C, C, to, 6 * v_point, v_point, other, table, C)
 
-    return read_tiles
+    return njit(named(read_tiles, matrix))
 
 
 read_tiles = tile_reader(BT)

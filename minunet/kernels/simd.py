@@ -23,6 +23,7 @@ leaves this machine's features on.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 
 from llvmlite import ir
@@ -49,6 +50,18 @@ _BYTE = ir.IntType(8)
 def lanes(dtype) -> int:
     """Numbers of this dtype in one vector register."""
     return VECTOR_BYTES // dtype.itemsize
+
+
+def named(function, *what):
+    """Give a function that was made in another one, from the numbers `what`, a name of its own, before numba compiles it.
+
+    numba makes linker symbols from a function's name and a number that counts the functions of this process. Code from
+    numba's cache brings the numbers of the process that compiled it, so two such functions of one name can come to share a
+    symbol, and then the wrong one is called.
+    """
+    digest = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+    function.__qualname__ = function.__name__ = f"{function.__name__}_{digest}"
+    return function
 
 
 @intrinsic
@@ -329,7 +342,6 @@ def _rows_of_blocks(vectors):
     large, middle = _ROWS[vectors]
     block_large, block_middle, block2, block1 = (_block(rows, vectors) for rows in (large, middle, 2, 1))
 
-    @njit
     def product(m, last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row, init, init_row):
         r = 0
         while r + large <= m:
@@ -348,7 +360,7 @@ def _rows_of_blocks(vectors):
             block1(last, offset(a, r * a_row), a_row, a_k, a_tap, taps, depth, b,
                    offset(c, r * c_row), c_row, offset(init, r * init_row), init_row)  # fmt: skip
 
-    return product
+    return njit(named(product, vectors))
 
 
 _product1, _product2 = _rows_of_blocks(1), _rows_of_blocks(2)
