@@ -71,10 +71,15 @@ takes to go over so many."""
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
-    if name not in CPU_KERNELS or not args or not _on_cpu(args[0]):
+    if name not in CPU_KERNELS or not args or not _on_cpu(_subject(*args)):
         return None
     module, fits = CPU_KERNELS[name]
     return getattr(_load(module), name) if fits(*args, **options) else None
+
+
+def _subject(x: Any, *others: Any) -> Any:
+    """The array that an op works on: its first argument, or where that is a loss's number, the first in the cache."""
+    return others[0][0] if np.isscalar(x) and others and isinstance(others[0], tuple) else x
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
@@ -121,6 +126,25 @@ def _large(x, *cache) -> bool:
     return x.size >= SMALLEST
 
 
+def _pixel_loss(logits, labels, weight=None, class_weight=None, ignore=-1, smooth=1.0) -> bool:
+    fits = type(labels) is np.ndarray and labels.dtype.kind in "iu" and labels.shape == logits.shape[:-1]
+    fits = fits and (weight is None or np.shape(weight) == labels.shape)
+    fits = fits and (class_weight is None or np.shape(class_weight) == logits.shape[-1:])
+    return fits and logits.shape[-1] >= 2 and logits.size >= SMALLEST
+
+
+def _pixel_loss_backward(dloss, cache) -> bool:
+    p, labels, share, *_ = cache
+    same = np.result_type(dloss, p) == p.dtype  # float32 times a float64 scalar of NumPy's is float64
+    return same and type(labels) is np.ndarray and _on_cpu(p, share) and p.size >= SMALLEST
+
+
+def _step(p, g, *rest, **options) -> bool:
+    arrays = [a for a in rest if isinstance(a, np.ndarray)]
+    whole = all(a.flags.c_contiguous and a.flags.writeable and a.shape == p.shape for a in (p, *arrays))
+    return whole and _on_cpu(p, g, *arrays) and g.shape == p.shape and p.size >= SMALLEST
+
+
 CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
     "conv2d": ("cpu_conv", _conv2d),
     "conv2d_backward": ("cpu_conv", _conv2d_backward),
@@ -132,6 +156,13 @@ CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
     "batch_norm_backward": ("cpu_pointwise", _batch_norm_backward),
     "relu": ("cpu_pointwise", _large),
     "relu_backward": ("cpu_pointwise", _large),
+    "softmax_cross_entropy": ("cpu_loss", _pixel_loss),
+    "softmax_cross_entropy_backward": ("cpu_loss", _pixel_loss_backward),
+    "soft_dice": ("cpu_loss", _pixel_loss),
+    "soft_dice_backward": ("cpu_loss", _pixel_loss_backward),
+    "sgd_step": ("cpu_optim", _step),
+    "adam_step": ("cpu_optim", _step),
+    "rmsprop_step": ("cpu_optim", _step),
 }
 """For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""
 
