@@ -122,8 +122,36 @@ def _batch_norm_backward(dy, cache) -> bool:
     return _on_cpu(dy, *cache[:4]) and dy.size > 0
 
 
-def _large(x, *cache) -> bool:
+def _large(x, *cache, **options) -> bool:
     return x.size >= SMALLEST
+
+
+def _leaky_relu(x, slope=0.01) -> bool:
+    return np.result_type(slope, x) == x.dtype and x.size >= SMALLEST
+
+
+def _leaky_relu_backward(dy, cache) -> bool:
+    return _leaky_relu(dy, cache[1])
+
+
+def _softmax(x) -> bool:
+    return x.ndim > 1 and x.size >= SMALLEST
+
+
+def _softmax_backward(dy, cache) -> bool:
+    return _on_cpu(dy, *cache) and _softmax(dy)
+
+
+def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
+    return _on_cpu(x, gamma, beta) and x.shape[3] % groups == 0 and x.size >= SMALLEST
+
+
+def _group_norm_backward(dy, cache) -> bool:
+    return _on_cpu(dy, *cache) and dy.size >= SMALLEST
+
+
+def _upsample_nearest_backward(dy, cache) -> bool:
+    return dy.shape[1] % cache[0] == dy.shape[2] % cache[0] == 0 and dy.size >= SMALLEST
 
 
 def _pixel_loss(logits, labels, weight=None, class_weight=None, ignore=-1, smooth=1.0) -> bool:
@@ -156,6 +184,18 @@ CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
     "batch_norm_backward": ("cpu_pointwise", _batch_norm_backward),
     "relu": ("cpu_pointwise", _large),
     "relu_backward": ("cpu_pointwise", _large),
+    "leaky_relu": ("cpu_activation", _leaky_relu),
+    "leaky_relu_backward": ("cpu_activation", _leaky_relu_backward),
+    "softmax": ("cpu_activation", _softmax),
+    "softmax_backward": ("cpu_activation", _softmax_backward),
+    "group_norm": ("cpu_norm", _group_norm),
+    "group_norm_backward": ("cpu_norm", _group_norm_backward),
+    "upsample_nearest": ("cpu_resample", _large),
+    "upsample_nearest_backward": ("cpu_resample", _upsample_nearest_backward),
+    "upsample_bilinear": ("cpu_resample", _large),
+    "upsample_bilinear_backward": ("cpu_resample", _large),
+    "avg_pool2d": ("cpu_resample", _large),
+    "avg_pool2d_backward": ("cpu_resample", _large),
     "softmax_cross_entropy": ("cpu_loss", _pixel_loss),
     "softmax_cross_entropy_backward": ("cpu_loss", _pixel_loss_backward),
     "soft_dice": ("cpu_loss", _pixel_loss),

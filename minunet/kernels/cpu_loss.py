@@ -21,14 +21,14 @@ Measure: python bench/pointwise.py
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ..array import Array
 from ..ops.loss import check_labels, mean_dice
+from .cpu_activation import softmax_pixel
 from .launch import kernel, ready
 
 BLOCKS = 64
@@ -109,22 +109,6 @@ def _map(weight: Array | None, dtype: np.dtype) -> Array:
 # ---- the kernels -----------------------------------------------------------------------------------------------------
 
 
-@njit
-def _softmax(z, p, n):
-    """p[n] = softmax(z[n]) for z, p (M, K); returns the largest of z[n], and log sum exp(z[n] - largest)."""
-    top, total = z[n, 0], z.dtype.type(0)
-    for k in range(1, z.shape[1]):
-        top = max(top, z[n, k])
-    for k in range(z.shape[1]):
-        e = math.exp(z[n, k] - top)
-        p[n, k] = e
-        total += e
-    part = z.dtype.type(1) / total
-    for k in range(z.shape[1]):
-        p[n, k] *= part
-    return top, math.log(total)
-
-
 @kernel
 def cross_entropy(z, labels, weight, class_weight, ignore, p, share, sums):
     """z, p (M, K); labels, share (M,); weight (M,) or empty; sums (blocks, 3) float64: loss, weights, wrong labels."""
@@ -139,7 +123,7 @@ def cross_entropy(z, labels, weight, class_weight, ignore, p, share, sums):
             here = class_weight[t] if counts else z.dtype.type(0)
             if len(weight):
                 here *= weight[n]
-            top, log_total = _softmax(z, p, n)
+            top, log_total = softmax_pixel(z, p, n)
             share[n] = here
             loss += here * (log_total - (z[n, t] - top))
             total += here
@@ -170,7 +154,7 @@ def dice_sums(z, labels, weight, ignore, p, seen, sums):
             here = z.dtype.type(t != ignore)
             if len(weight):
                 here *= weight[n]
-            _softmax(z, p, n)
+            softmax_pixel(z, p, n)
             seen[n] = here
             for k in range(K):
                 found[K + k] += here * p[n, k]
