@@ -71,15 +71,10 @@ takes to go over so many."""
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
-    if name not in CPU_KERNELS or not args or not _on_cpu(_subject(*args)):
+    if name not in CPU_KERNELS or not args:
         return None
     module, fits = CPU_KERNELS[name]
     return getattr(_load(module), name) if fits(*args, **options) else None
-
-
-def _subject(x: Any, *others: Any) -> Any:
-    """The array that an op works on: its first argument, or where that is a loss's number, the first in the cache."""
-    return others[0][0] if np.isscalar(x) and others and isinstance(others[0], tuple) else x
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
@@ -111,7 +106,7 @@ def _conv_transpose2d_backward(dy, cache) -> bool:
 
 
 def _max_pool2d(x, size=2, stride=None) -> bool:
-    return size <= 16 and x.size >= SMALLEST
+    return size <= 16 and _large(x)
 
 
 def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
@@ -122,12 +117,17 @@ def _batch_norm_backward(dy, cache) -> bool:
     return _on_cpu(dy, *cache[:4]) and dy.size > 0
 
 
-def _large(x, *cache, **options) -> bool:
-    return x.size >= SMALLEST
+def _large(x, *cache) -> bool:
+    return _on_cpu(x) and x.size >= SMALLEST
+
+
+def _large_arrays(x, *others) -> bool:
+    """Whether all these are NumPy arrays of one dtype, float32 or float64, and the first one is large."""
+    return all(type(a) is np.ndarray for a in (x, *others)) and _on_cpu(x, *others) and x.size >= SMALLEST
 
 
 def _leaky_relu(x, slope=0.01) -> bool:
-    return np.result_type(slope, x) == x.dtype and x.size >= SMALLEST
+    return _large_arrays(x) and np.result_type(slope, x) == x.dtype
 
 
 def _leaky_relu_backward(dy, cache) -> bool:
@@ -135,42 +135,50 @@ def _leaky_relu_backward(dy, cache) -> bool:
 
 
 def _softmax(x) -> bool:
-    return x.ndim > 1 and x.size >= SMALLEST
+    return _large_arrays(x) and x.ndim > 1
 
 
 def _softmax_backward(dy, cache) -> bool:
-    return _on_cpu(dy, *cache) and _softmax(dy)
+    return _large_arrays(dy, *cache) and dy.ndim > 1
 
 
 def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
-    return _on_cpu(x, gamma, beta) and x.shape[3] % groups == 0 and x.size >= SMALLEST
+    return _large_arrays(x, gamma, beta) and x.shape[3] % groups == 0
 
 
 def _group_norm_backward(dy, cache) -> bool:
-    return _on_cpu(dy, *cache) and dy.size >= SMALLEST
+    return _large_arrays(dy, *cache)
+
+
+def _window(x, *options, **more) -> bool:
+    return _large_arrays(x)
+
+
+def _window_backward(dy, cache) -> bool:
+    return _large_arrays(dy)
 
 
 def _upsample_nearest_backward(dy, cache) -> bool:
-    return dy.shape[1] % cache[0] == dy.shape[2] % cache[0] == 0 and dy.size >= SMALLEST
+    return _large_arrays(dy) and dy.shape[1] % cache[0] == dy.shape[2] % cache[0] == 0
 
 
 def _pixel_loss(logits, labels, weight=None, class_weight=None, ignore=-1, smooth=1.0) -> bool:
-    fits = type(labels) is np.ndarray and labels.dtype.kind in "iu" and labels.shape == logits.shape[:-1]
+    fits = _large_arrays(logits) and type(labels) is np.ndarray and labels.dtype.kind in "iu"
+    fits = fits and labels.shape == logits.shape[:-1] and logits.shape[-1] >= 2
     fits = fits and (weight is None or np.shape(weight) == labels.shape)
-    fits = fits and (class_weight is None or np.shape(class_weight) == logits.shape[-1:])
-    return fits and logits.shape[-1] >= 2 and logits.size >= SMALLEST
+    return fits and (class_weight is None or np.shape(class_weight) == logits.shape[-1:])
 
 
 def _pixel_loss_backward(dloss, cache) -> bool:
     p, labels, share, *_ = cache
-    same = np.result_type(dloss, p) == p.dtype  # float32 times a float64 scalar of NumPy's is float64
-    return same and type(labels) is np.ndarray and _on_cpu(p, share) and p.size >= SMALLEST
+    same = _large_arrays(p, share) and np.result_type(dloss, p) == p.dtype  # a float64 scalar of NumPy's widens float32
+    return same and type(labels) is np.ndarray
 
 
 def _step(p, g, *rest, **options) -> bool:
-    arrays = [a for a in rest if isinstance(a, np.ndarray)]
-    whole = all(a.flags.c_contiguous and a.flags.writeable and a.shape == p.shape for a in (p, *arrays))
-    return whole and _on_cpu(p, g, *arrays) and g.shape == p.shape and p.size >= SMALLEST
+    memory = [a for a in rest if isinstance(a, np.ndarray)]
+    whole = _large_arrays(p, g, *memory) and g.shape == p.shape
+    return whole and all(a.flags.c_contiguous and a.flags.writeable and a.shape == p.shape for a in (p, *memory))
 
 
 CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
@@ -190,12 +198,12 @@ CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
     "softmax_backward": ("cpu_activation", _softmax_backward),
     "group_norm": ("cpu_norm", _group_norm),
     "group_norm_backward": ("cpu_norm", _group_norm_backward),
-    "upsample_nearest": ("cpu_resample", _large),
+    "upsample_nearest": ("cpu_resample", _window),
     "upsample_nearest_backward": ("cpu_resample", _upsample_nearest_backward),
-    "upsample_bilinear": ("cpu_resample", _large),
-    "upsample_bilinear_backward": ("cpu_resample", _large),
-    "avg_pool2d": ("cpu_resample", _large),
-    "avg_pool2d_backward": ("cpu_resample", _large),
+    "upsample_bilinear": ("cpu_resample", _window),
+    "upsample_bilinear_backward": ("cpu_resample", _window_backward),
+    "avg_pool2d": ("cpu_resample", _window),
+    "avg_pool2d_backward": ("cpu_resample", _window_backward),
     "softmax_cross_entropy": ("cpu_loss", _pixel_loss),
     "softmax_cross_entropy_backward": ("cpu_loss", _pixel_loss_backward),
     "soft_dice": ("cpu_loss", _pixel_loss),
@@ -217,14 +225,14 @@ def _load(module: str) -> Any:
 
 
 def is_compiled(dtype: Any = np.float32) -> bool:
-    """Whether all CPU kernels for a dtype lie compiled in numba's cache on this machine."""
+    """Whether the CPU kernels of a usual training run lie compiled, for a dtype, in numba's cache on this machine."""
     return bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
 
 
 def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Compile all CPU kernels for a dtype, or load them from numba's cache.
+    """Compile the CPU kernels of a usual training run for a dtype, or load them from numba's cache.
 
-    Without this each kernel compiles at its first call, once a machine.
+    Without this, and all others in any case, each kernel compiles at its first call, once a machine.
 
     Parameters
     ----------
@@ -240,15 +248,22 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
         ("max_pool2d", _load("cpu_pointwise").max_pool2d, (x,)),
         ("batch_norm", _load("cpu_pointwise").batch_norm, (x, x[0, 0, 0], x[0, 0, 0])),
         ("relu", _load("cpu_pointwise").relu, (x,)),
+        ("softmax_cross_entropy", _load("cpu_loss").softmax_cross_entropy, (x, np.zeros((1, 4, 4), int))),
+        ("soft_dice", _load("cpu_loss").soft_dice, (x, np.zeros((1, 4, 4), int))),
     ]
+    total = 2 * len(steps) + 2
     for done, (name, forward, args) in enumerate(steps):
         for half, what in enumerate((name, name + "_backward")):
             if progress:
-                progress(2 * done + half, 2 * len(steps), what)
+                progress(2 * done + half, total, what)
             if half == 0:
                 y, cache, *_ = forward(*args)
             else:
                 getattr(_load(CPU_KERNELS[name][0]), what)(y, cache)
+    for done, (name, memory) in enumerate((("sgd_step", (x,)), ("adam_step", (x, x, 1)))):
+        if progress:
+            progress(total - 2 + done, total, name)
+        getattr(_load("cpu_optim"), name)(x, x, *memory, rate=0.1)
     if progress:
-        progress(2 * len(steps), 2 * len(steps), "")
+        progress(total, total, "")
     _load("launch").mark_compiled(np.dtype(dtype))
