@@ -5,6 +5,7 @@ The bound on a sum of n terms is eps * sqrt(n) of the largest value, times a fac
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -392,6 +393,26 @@ def test_errors_are_the_plain_ones():
 def test_import_does_not_load_numba():
     code = "import sys, minunet.ops; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_a_compiler_the_plain_ops_run(tmp_path):
+    code = """
+import sys
+import numpy as np
+from minunet import kernels, ops
+kernels.warm_up()
+assert kernels.is_compiled() and kernels.set_threads(1) == 1
+x = np.ones((1, 64, 64, 16), np.float32)
+assert kernels.choose("conv2d", x, np.ones((3, 3, 16, 4), np.float32)) is kernels.choose("relu", x) is None
+assert ops.conv2d(x, np.ones((3, 3, 16, 4), np.float32))[0][0, 5, 5, 0] == 144
+from minunet.train import main
+assert main("-e 1 --base-width 1 --depth 1 --crop 16 --out".split() + sys.argv[1:]) == 0
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+                         capture_output=True, text=True, check=False)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "compiling" not in run.stdout
+    assert (tmp_path / "best.safetensors").exists()
 
 
 def test_warm_up_compiles_what_training_needs():

@@ -74,7 +74,7 @@ def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     if name not in CPU_KERNELS or not args:
         return None
     module, fits = CPU_KERNELS[name]
-    return getattr(_load(module), name) if fits(*args, **options) else None
+    return getattr(_load(module), name) if fits(*args, **options) and _numba_compiles() else None
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
@@ -216,6 +216,12 @@ CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
 
 
 @functools.cache
+def _numba_compiles() -> bool:
+    """False if NUMBA_DISABLE_JIT is set: explicit vectors cannot be interpreted, so the plain ops do all the work."""
+    return not importlib.import_module("numba").config.DISABLE_JIT
+
+
+@functools.cache
 def _load(module: str) -> Any:
     """Import a module of kernels at its first use: importing minunet does not load numba."""
     return importlib.import_module(f".{module}", __name__)
@@ -257,7 +263,7 @@ def set_threads(n: int) -> int:
 
 def is_compiled(dtype: Any = np.float32) -> bool:
     """Whether the CPU kernels of a usual training run lie compiled, for a dtype, in numba's cache on this machine."""
-    return bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
+    return not _numba_compiles() or bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
 
 
 def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] | None = None) -> None:
@@ -271,6 +277,8 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
     progress : callable, optional
         Called with (ops done, ops in all, next op's name) before each op, and once at the end.
     """
+    if not _numba_compiles():
+        return
     x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
     steps: list[tuple[str, Callable[..., Any], tuple]] = [
         ("conv2d", _load("cpu_conv").conv2d, (x, np.zeros((3, 3, 2, 2), dtype), x[0, 0, 0])),
