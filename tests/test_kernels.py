@@ -20,7 +20,9 @@ from minunet import kernels, ops, optim
 
 DTYPES = [np.float32, np.float64]
 dtypes = st.sampled_from(DTYPES)
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(
+    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
 
 
