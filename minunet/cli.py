@@ -1,4 +1,4 @@
-"""What the command lines share: errors as one line, and checked numbers."""
+"""What the command lines share: errors as one line, checked numbers, and the number of threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from . import kernels
 from .errors import UserError
 
 
@@ -42,6 +43,19 @@ def number(kind: type, least: float, most: float = float("inf"), above: bool = F
         return value
 
     return parse
+
+
+def add_threads(parser: argparse._ActionsContainer) -> None:
+    """Add the flag --threads."""
+    text = "threads to compute on (default: all cores, or as NUMBA_NUM_THREADS and OMP_NUM_THREADS say)"
+    parser.add_argument("--threads", type=number(int, 1), metavar="N", help=text)
+
+
+def use_threads(n: int | None) -> None:
+    """Do as --threads says; a note if there are not so many."""
+    used = n and kernels.set_threads(n)
+    if used != n:
+        print(f"note: --threads {n}: computing on {used}, as there are no more cores, or NUMBA_NUM_THREADS says so")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

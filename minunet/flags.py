@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .cli import HelpFormatter, number
+from .cli import HelpFormatter, add_threads, number
 from .data import LAYOUTS, NORMALISATIONS
 from .models import ARCHITECTURES
 from .optim import OPTIMIZERS, Schedule
@@ -113,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")
     g.add_argument("--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
     g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add_threads(g)
     return p
 
 

@@ -1,7 +1,8 @@
 """Optimisers, learning-rate schedules, and clipping.
 
-Every optimiser is one update rule on one array p with gradient g. The learning rate is `rate`; weight decay adds
-weight_decay * p to g (L2), but for AdamW, where it shrinks p directly (arXiv:1711.05101).
+Every optimiser is one update rule: a function that changes an array p, and what it remembers for it, in place, given the
+gradient g. The learning rate is `rate`; weight decay adds weight_decay * p to g (L2), but for AdamW, where it shrinks p
+directly (arXiv:1711.05101).
 """
 
 from __future__ import annotations
@@ -12,7 +13,59 @@ from typing import Any
 import numpy as np
 
 from .array import Array, get_array_module
+from .kernels import accelerated
 from .nn import Module
+
+# ---- the rules -------------------------------------------------------------------------------------------------------
+
+
+@accelerated
+def sgd_step(
+    p: Array, g: Array, velocity: Array, rate: float, momentum: float = 0.9, nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None:  # fmt: skip
+    """v = momentum v + g;  p -= rate v.  With Nesterov: p -= rate (g + momentum v)."""
+    if weight_decay:
+        g = g + weight_decay * p
+    velocity *= momentum
+    velocity += g
+    p -= rate * (g + momentum * velocity if nesterov else velocity)
+
+
+@accelerated
+def adam_step(
+    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float = 0.9, beta2: float = 0.999,
+    eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
+) -> None:  # fmt: skip
+    """m and s are running means of g and g^2, started at 0 and corrected for that;  p -= rate m / sqrt(s).
+
+    This is step number `steps`, counted from 1. With `decoupled` it is AdamW: p -= rate * weight_decay * p.
+    """
+    if weight_decay and decoupled:
+        p *= 1 - rate * weight_decay
+    elif weight_decay:
+        g = g + weight_decay * p
+    m += (1 - beta1) * (g - m)
+    s += (1 - beta2) * (g * g - s)
+    mean, mean_square = m / (1 - beta1**steps), s / (1 - beta2**steps)
+    p -= rate * mean / (mean_square**0.5 + eps)
+
+
+@accelerated
+def rmsprop_step(
+    p: Array, g: Array, s: Array, velocity: Array, rate: float, momentum: float = 0.9, decay: float = 0.99,
+    eps: float = 1e-8, weight_decay: float = 0.0,
+) -> None:  # fmt: skip
+    """s = decay s + (1 - decay) g^2;  v = momentum v + g / sqrt(s);  p -= rate v."""
+    if weight_decay:
+        g = g + weight_decay * p
+    s += (1 - decay) * (g * g - s)
+    velocity *= momentum
+    velocity += g / (s**0.5 + eps)
+    p -= rate * velocity
+
+
+# ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
 class Optimizer:
@@ -43,10 +96,7 @@ class Optimizer:
         self.steps += 1
         params, grads = self.model.named_params(), self.model.named_grads()
         for path, g in grads.items():
-            p = params[path]
-            if self.weight_decay and not isinstance(self, AdamW):
-                g = g + self.weight_decay * p
-            self.update(p, g, **self.memory[path])
+            self.update(params[path], g, **self.memory[path])
 
     def update(self, p: Array, g: Array, **memory: Array) -> None:
         """Change p, and the remembered arrays, in place."""
@@ -67,7 +117,7 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """v = momentum v + g;  p -= rate v.  With Nesterov: p -= rate (g + momentum v)."""
+    """Stochastic gradient descent with momentum, see `sgd_step`."""
 
     slots = ("velocity",)
 
@@ -78,18 +128,14 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = momentum, nesterov
 
     def update(self, p: Array, g: Array, velocity: Array) -> None:  # type: ignore[override]
-        velocity *= self.momentum
-        velocity += g
-        p -= self.rate * (g + self.momentum * velocity if self.nesterov else velocity)
+        sgd_step(p, g, velocity, self.rate, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
-    """Kingma and Ba, arXiv:1412.6980: steps of about `rate`, whatever the gradient's scale.
-
-    m and s are running means of g and g^2; dividing by 1 - beta^t corrects for their start at 0.
-    """
+    """Kingma and Ba, arXiv:1412.6980: steps of about `rate`, whatever the gradient's scale, see `adam_step`."""
 
     slots = ("m", "s")
+    decoupled = False
 
     def __init__(
         self, model: Module, rate: float, weight_decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999,
@@ -99,22 +145,19 @@ class Adam(Optimizer):
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def update(self, p: Array, g: Array, m: Array, s: Array) -> None:  # type: ignore[override]
-        m += (1 - self.beta1) * (g - m)
-        s += (1 - self.beta2) * (g * g - s)
-        mean, mean_square = m / (1 - self.beta1**self.steps), s / (1 - self.beta2**self.steps)
-        p -= self.rate * mean / (mean_square**0.5 + self.eps)
+        adam_step(
+            p, g, m, s, self.steps, self.rate, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled
+        )
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, arXiv:1711.05101: p -= rate * weight_decay * p."""
+    """Adam with decoupled weight decay, arXiv:1711.05101."""
 
-    def update(self, p: Array, g: Array, m: Array, s: Array) -> None:  # type: ignore[override]
-        p *= 1 - self.rate * self.weight_decay
-        super().update(p, g, m, s)
+    decoupled = True
 
 
 class RMSprop(Optimizer):
-    """Tieleman and Hinton (2012): s = decay s + (1 - decay) g^2;  v = momentum v + g / sqrt(s);  p -= rate v."""
+    """Tieleman and Hinton (2012), see `rmsprop_step`."""
 
     slots = ("s", "velocity")
 
@@ -126,10 +169,7 @@ class RMSprop(Optimizer):
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
     def update(self, p: Array, g: Array, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        s += (1 - self.decay) * (g * g - s)
-        velocity *= self.momentum
-        velocity += g / (s**0.5 + self.eps)
-        p -= self.rate * velocity
+        rmsprop_step(p, g, s, velocity, self.rate, self.momentum, self.decay, self.eps, self.weight_decay)
 
 
 def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from . import draw
 from .checkpoint import load, write_atomically
-from .cli import HelpFormatter, number, run
+from .cli import HelpFormatter, add_threads, number, run, use_threads
 from .data import ClassMap, count_pages, read_image
 from .data.files import SUFFIXES
 from .data.source import natural_key
@@ -57,6 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--overlay", action=argparse.BooleanOptionalAction, default=True, help="write overlays beside the masks"
     )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add_threads(p)
     return p
 
 
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Segment every image; those that cannot be read are named at the end, and the status is 2."""
+    use_threads(args.threads)
     xp = select_device(args.device)
     model = load(args.model).convert(xp.asarray)
     images = find_images(args.input)

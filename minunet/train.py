@@ -20,7 +20,7 @@ from tqdm import tqdm
 from . import draw, kernels
 from .array import to_numpy
 from .checkpoint import build_model, check_arch, load_weights, read_checkpoint
-from .cli import run
+from .cli import run, use_threads
 from .data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from .device import select_device
 from .errors import UserError
@@ -31,7 +31,7 @@ from .nn import Module
 from .ops import class_probabilities
 from .trainer import Config, Trainer
 
-RESUME_FLAGS = ("resume", "data", "device", "epochs")  # what may be given with --resume
+RESUME_FLAGS = ("resume", "data", "device", "epochs", "threads")  # what may be given with --resume
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,6 +48,7 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
         classes = ClassMap.from_json(meta["data"]["classes"])
     elif args.load:
         meta, weights, _ = read_checkpoint(args.load)
+    use_threads(args.threads)
     xp = select_device(args.device)
     if args.amp:
         print("note: --amp has no effect here, everything is computed in float32")
@@ -104,7 +105,7 @@ def resume_flags(
 
 def flags_to_keep(args: argparse.Namespace) -> dict[str, Any]:
     """The flags for the checkpoints, with whole paths, so that --resume works from any folder."""
-    flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device")}
+    flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device", "threads")}
     for name in ("data", "val_files"):
         flags[name] = flags[name] and str(Path(flags[name]).resolve())
     return flags

@@ -5,6 +5,7 @@ The bound on a sum of n terms is eps * sqrt(n) of the largest value, times a fac
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,20 +16,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minunet
-from minunet import kernels, ops
+from minunet import kernels, ops, optim
 
 DTYPES = [np.float32, np.float64]
 dtypes = st.sampled_from(DTYPES)
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(
+    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_arrays_too():
     """Here even the smallest array is worth a kernel."""
-    before, kernels.SMALLEST = kernels.SMALLEST, 0
+    before, kernels.rules.SMALLEST = kernels.rules.SMALLEST, 0
     yield
-    kernels.SMALLEST = before
+    kernels.rules.SMALLEST = before
 
 
 def numbers(rng, shape, dtype):
@@ -59,7 +62,7 @@ def fast(name, *args, **options):
 
 
 def plain(name, *args, **options):
-    return getattr(ops, name).plain(*args, **options)
+    return getattr(optim if name.endswith("_step") else ops, name).plain(*args, **options)
 
 
 def check_untouched(call, *arrays):
@@ -264,18 +267,26 @@ def test_relu(shape, dtype):
 # ---- any array, any time ---------------------------------------------------------------------------------------------
 
 
+IN_PLACE = {"sgd_step", "adam_step", "rmsprop_step"}  # the optimisers' steps: see test_kernels_pointwise.py
+
+
 def every_op(rng, change=lambda a: a):
     """(name, arguments) of every op with a kernel, each array changed; caches come from the plain forwards."""
     x, w, b = (numbers(rng, s, np.float32) for s in [(2, 40, 37, 20), (3, 3, 20, 18), (18,)])
     up, gamma = numbers(rng, (2, 2, 20, 5), np.float32), numbers(rng, 20, np.float32)
     calls = {"conv2d": (x, w, b), "conv_transpose2d": (x, up, b[:5]), "max_pool2d": (x,), "relu": (x,)}
     calls["batch_norm"] = (x, gamma, gamma)
+    calls |= dict.fromkeys(("leaky_relu", "softmax", "avg_pool2d", "upsample_nearest", "upsample_bilinear"), (x,))
+    calls["group_norm"] = (x, gamma, gamma, 4)
+    labels, weight = rng.integers(-1, 20, x.shape[:3]), numbers(rng, x.shape[:3], np.float32) ** 2
+    calls["softmax_cross_entropy"] = calls["soft_dice"] = (x, labels, weight, gamma**2)
     for name, args in list(calls.items()):
         y, cache, *_ = plain(name, *args)
+        calls[name] = tuple(change(a) if isinstance(a, np.ndarray) else a for a in args)
         cache = tuple(change(c) if isinstance(c, np.ndarray) else c for c in cache)
-        calls[name] = tuple(change(a) for a in args)
-        calls[name + "_backward"] = (change(numbers(rng, y.shape, np.float32)), cache)
-    assert set(calls) == set(kernels.CPU_KERNELS)
+        dy = change(numbers(rng, y.shape, np.float32)) if y.shape else 0.7
+        calls[name + "_backward"] = (dy, cache)
+    assert set(calls) == set(kernels.CPU_KERNELS) - IN_PLACE
     return calls
 
 
@@ -367,7 +378,7 @@ def test_leaves_the_rest_to_the_plain_op(name, args, options):
 
 
 def test_small_arrays_are_not_worth_a_kernel(monkeypatch):
-    monkeypatch.setattr(kernels, "SMALLEST", 100)
+    monkeypatch.setattr(kernels.rules, "SMALLEST", 100)
     for n, chosen in ((99, False), (100, True)):
         x = np.ones((1, 1, n, 1), np.float32)
         assert (kernels.choose("relu", x) is not None) is chosen
@@ -386,11 +397,33 @@ def test_import_does_not_load_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_warm_up_compiles_everything():
+def test_without_a_compiler_the_plain_ops_run(tmp_path):
+    code = """
+import sys
+import numpy as np
+from minunet import kernels, ops
+kernels.warm_up()
+assert kernels.is_compiled() and kernels.set_threads(1) == 1
+x = np.ones((1, 64, 64, 16), np.float32)
+assert kernels.choose("conv2d", x, np.ones((3, 3, 16, 4), np.float32)) is kernels.choose("relu", x) is None
+assert ops.conv2d(x, np.ones((3, 3, 16, 4), np.float32))[0][0, 5, 5, 0] == 144
+from minunet.train import main
+assert main("-e 1 --base-width 1 --depth 1 --crop 16 --out".split() + sys.argv[1:]) == 0
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+                         capture_output=True, text=True, check=False)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "compiling" not in run.stdout
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_warm_up_compiles_what_training_needs():
+    """By default; what only other flags use compiles at its first call."""
+    pairs = ["conv2d", "conv_transpose2d", "max_pool2d", "batch_norm", "relu", "softmax_cross_entropy", "soft_dice"]
     seen = []
     kernels.warm_up(np.float32, lambda done, total, name: seen.append((done, total, name)))
     assert seen[-1][0] == seen[-1][1] == len(seen) - 1
-    assert {name for _, _, name in seen[:-1]} == set(kernels.CPU_KERNELS)
+    assert {n for _, _, n in seen[:-1]} == {*pairs, *(n + "_backward" for n in pairs), "adam_step", "sgd_step"}
     assert kernels.is_compiled(np.float32)
 
 

@@ -6,6 +6,8 @@ the largest value, whatever the number of channels (with random signs the error 
 
 from __future__ import annotations
 
+import os
+
 import numba
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from minunet import ops
 from minunet.kernels import cpu_winograd, launch, simd
 
 FACTOR = 40
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(
+    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
 
 

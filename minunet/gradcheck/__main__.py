@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .. import kernels
+from ..cli import add_threads, use_threads
 from .bugs import BUGS
 from .cases import CASES
 
@@ -18,7 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reference", action="store_true", help="check the plain ops, without the fast kernels")
     parser.add_argument("--seed", type=int, default=0, help="for inputs and upstream gradients (default: 0)")
     parser.add_argument("-v", "--verbose", action="store_true", help="show every argument of every check")
+    add_threads(parser)
     args = parser.parse_args(argv)
+    use_threads(args.threads)
 
     bad = 0
     with kernels.use("reference" if args.reference else "fast"):

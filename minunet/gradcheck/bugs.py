@@ -19,6 +19,7 @@ from .. import ops
 from ..models import UNet
 from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
+from ..ops.loss import one_hot
 from .cases import case
 from .report import Report
 
@@ -256,8 +257,8 @@ def cross_entropy_without_dloss(dloss, cache):
 
 @planted("soft_dice", "the quotient rule's second term is missing: p stands in the denominator too")
 def dice_without_quotient_rule(dloss, cache):
-    p, true, seen, counts, dice, union, _ = cache
-    dp = -dloss * seen * 2 * true * (counts / union)
+    p, labels, seen, counts, dice, union, _ = cache
+    dp = -dloss * seen[..., None] * 2 * one_hot(labels, p) * (counts / union)
     return ops.softmax_backward(dp, (p,))
 
 

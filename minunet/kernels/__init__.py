@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .deferred import Pair, Unfinished, all_finished, fused, fusing
+from . import rules
+from .deferred import all_finished, fused
+from .rules import CPU_KERNELS
 
-__all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "use", "warm_up"]
+__all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "rules", "set_threads", "use", "warm_up"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,18 +61,14 @@ def accelerated(plain: F) -> F:
 
     @functools.wraps(plain)
     def op(*args: Any, **kwargs: Any) -> Any:
+        if _mode == "fast" and (twin := choose(plain.__name__, *args, **kwargs)):
+            return twin(*args, **kwargs)
+        args = all_finished(args)
         twin = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
-        return twin(*args, **kwargs) if twin else plain(*all_finished(args), **kwargs)
+        return (twin or plain)(*args, **kwargs)
 
     op.plain = plain  # type: ignore[attr-defined]
     return op  # type: ignore[return-value]
-
-
-# ---- who runs what ---------------------------------------------------------------------------------------------------
-
-SMALLEST = 1 << 14
-"""Numbers from which on pools and activations are worth a kernel: to start one takes 20 microseconds, as long as NumPy
-takes to go over so many."""
 
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
@@ -78,80 +76,13 @@ def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     if name not in CPU_KERNELS or not args:
         return None
     module, fits = CPU_KERNELS[name]
-    return getattr(_load(module), name) if fits(*args, **options) else None
+    return getattr(_load(module), name) if fits(*args, **options) and _numba_compiles() else None
 
 
-def _on_cpu(x: Any, *others: Any) -> bool:
-    """Whether all these are NumPy arrays, or unfinished maps, or None, of one dtype, float32 or float64."""
-    return (
-        (type(x) is np.ndarray or isinstance(x, Unfinished))
-        and x.dtype in (np.float32, np.float64)
-        and all(o is None or (isinstance(o, (np.ndarray, Unfinished)) and o.dtype == x.dtype) for o in others)
-    )
-
-
-def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:
-    return _on_cpu(x, w, b) and w.size > 0 and w.shape[2] * groups == x.shape[3] and w.shape[3] % groups == 0
-
-
-def _conv2d_backward(dy, cache) -> bool:
-    x, w, _, stride, *_ = cache
-    return _on_cpu(dy, x, w) and w.size > 0 and stride == 1
-
-
-def _conv_transpose2d(x, w, b=None, stride=2, padding=0) -> bool:
-    apart = w.shape[:2] == (stride, stride) and padding == 0  # the stamps do not overlap
-    return _on_cpu(x, w, b) and w.size > 0 and x.shape[3] == w.shape[2] and apart
-
-
-def _conv_transpose2d_backward(dy, cache) -> bool:
-    x, w, *_ = cache
-    return _on_cpu(dy, x, w) and w.size > 0
-
-
-def _max_pool2d(x, size=2, stride=None) -> bool:
-    return size <= 16 and _large(x)
-
-
-def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
-    return _on_cpu(x, gamma, beta, mean, var) and x.size > 0
-
-
-def _batch_norm_backward(dy, cache) -> bool:
-    return _on_cpu(dy, *cache[:4]) and dy.size > 0
-
-
-def _large(x, *cache) -> bool:
-    return _on_cpu(x) and (isinstance(x, Unfinished) or x.size >= SMALLEST)
-
-
-def _relu_backward(dy, cache) -> bool:
-    return _large(dy) or (_on_cpu(dy) and isinstance(cache[0], Unfinished))
-
-
-def _concat(arrays) -> bool:
-    return fusing() and len(arrays) == 2 and _on_cpu(*arrays)
-
-
-def _concat_backward(dy, cache) -> bool:
-    return isinstance(dy, Pair) and dy.a.shape[-1] == cache[0]
-
-
-CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
-    "conv2d": ("cpu_conv", _conv2d),
-    "conv2d_backward": ("cpu_conv", _conv2d_backward),
-    "conv_transpose2d": ("cpu_conv", _conv_transpose2d),
-    "conv_transpose2d_backward": ("cpu_conv", _conv_transpose2d_backward),
-    "max_pool2d": ("cpu_pointwise", _max_pool2d),
-    "max_pool2d_backward": ("cpu_pointwise", _large),
-    "batch_norm": ("cpu_pointwise", _batch_norm),
-    "batch_norm_backward": ("cpu_pointwise", _batch_norm_backward),
-    "relu": ("cpu_pointwise", _large),
-    "relu_backward": ("cpu_pointwise", _relu_backward),
-    "concat": ("deferred", _concat),
-    "concat_backward": ("deferred", _concat_backward),
-}
-"""For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""
+@functools.cache
+def _numba_compiles() -> bool:
+    """False if NUMBA_DISABLE_JIT is set: explicit vectors cannot be interpreted, so the plain ops do all the work."""
+    return not importlib.import_module("numba").config.DISABLE_JIT
 
 
 @functools.cache
@@ -160,18 +91,49 @@ def _load(module: str) -> Any:
     return importlib.import_module(f".{module}", __name__)
 
 
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+def set_threads(n: int) -> int:
+    """Compute on n threads from now on, whichever Python thread calls: the kernels, and NumPy's matrix products.
+
+    Without this, the usual variables of the environment hold: NUMBA_NUM_THREADS for the kernels, OPENBLAS_NUM_THREADS or
+    OMP_NUM_THREADS for NumPy; and if they are not set, all cores are used.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        How many they are: n, but at most as many as there are cores, or as NUMBA_NUM_THREADS says.
+
+    Raises
+    ------
+    ValueError
+        If n is less than 1.
+    """
+    if n < 1:
+        raise ValueError(f"the number of threads must be at least 1, not {n}")
+    used: int = _load("launch").set_threads(n)
+    importlib.import_module("threadpoolctl").threadpool_limits(used)
+    return used
+
+
 # ---- compiling ahead -------------------------------------------------------------------------------------------------
 
 
 def is_compiled(dtype: Any = np.float32) -> bool:
-    """Whether all CPU kernels for a dtype lie compiled in numba's cache on this machine."""
-    return bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
+    """Whether the CPU kernels of a usual training run lie compiled, for a dtype, in numba's cache on this machine."""
+    return not _numba_compiles() or bool(_load("launch").stamp_path(np.dtype(dtype)).exists())
 
 
 def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Compile all CPU kernels for a dtype, or load them from numba's cache.
+    """Compile the CPU kernels of a usual training run for a dtype, or load them from numba's cache.
 
-    Without this each kernel compiles at its first call, once a machine.
+    Without this, and all others in any case, each kernel compiles at its first call, once a machine.
 
     Parameters
     ----------
@@ -179,6 +141,8 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
     progress : callable, optional
         Called with (ops done, ops in all, next op's name) before each op, and once at the end.
     """
+    if not _numba_compiles():
+        return
     x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
     steps: list[tuple[str, Callable[..., Any], tuple]] = [
         ("conv2d", _load("cpu_conv").conv2d, (x, np.zeros((3, 3, 2, 2), dtype), x[0, 0, 0])),
@@ -187,15 +151,22 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
         ("max_pool2d", _load("cpu_pointwise").max_pool2d, (x,)),
         ("batch_norm", _load("cpu_pointwise").batch_norm, (x, x[0, 0, 0], x[0, 0, 0])),
         ("relu", _load("cpu_pointwise").relu, (x,)),
+        ("softmax_cross_entropy", _load("cpu_loss").softmax_cross_entropy, (x, np.zeros((1, 4, 4), int))),
+        ("soft_dice", _load("cpu_loss").soft_dice, (x, np.zeros((1, 4, 4), int))),
     ]
+    total = 2 * len(steps) + 2
     for done, (name, forward, args) in enumerate(steps):
         for half, what in enumerate((name, name + "_backward")):
             if progress:
-                progress(2 * done + half, 2 * len(steps), what)
+                progress(2 * done + half, total, what)
             if half == 0:
                 y, cache, *_ = forward(*args)
             else:
                 getattr(_load(CPU_KERNELS[name][0]), what)(y, cache)
+    for done, (name, memory) in enumerate((("sgd_step", (x,)), ("adam_step", (x, x, 1)))):
+        if progress:
+            progress(total - 2 + done, total, name)
+        getattr(_load("cpu_optim"), name)(x, x, *memory, rate=0.1)
     if progress:
-        progress(2 * len(steps), 2 * len(steps), "")
+        progress(total, total, "")
     _load("launch").mark_compiled(np.dtype(dtype))

@@ -41,6 +41,7 @@ RECYCLED = 1 << 18
 """Bytes from which on memory is recycled; less than that the system hands out without clearing pages."""
 
 _one_at_a_time = threading.RLock()
+_threads = 0  # as numba's settings say
 _kernels: list[Any] = []
 _scratch: dict[tuple[str, np.dtype], np.ndarray] = {}
 
@@ -56,6 +57,8 @@ def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[...
     @functools.wraps(function)
     def launch(*args: Any) -> None:
         with _one_at_a_time:
+            if _threads:
+                numba.set_num_threads(_threads)  # numba keeps this number for each Python thread
             compiled(*args)
 
     return launch
@@ -157,7 +160,24 @@ _recycler = Recycler()
 
 def workers() -> int:
     """Threads that a kernel runs on."""
-    return numba.get_num_threads()
+    return _threads or numba.get_num_threads()
+
+
+def set_threads(n: int) -> int:
+    """Run kernels on n threads, or on as many as numba can have; returns their number."""
+    global _threads
+    _threads = min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return _threads
+
+
+def _after_fork() -> None:
+    """In a new process no kernel runs, though the lock may say so."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def stamp_path(dtype: np.dtype) -> Path:

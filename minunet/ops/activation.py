@@ -28,12 +28,14 @@ def relu_backward(dy: Array, cache: tuple) -> Array:
     return dy * mask
 
 
+@accelerated
 def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
     """x where positive, slope * x elsewhere; the cache is the mask x > 0 and the slope."""
     mask = x > 0
     return get_array_module(x).where(mask, x, slope * x), (mask, slope)
 
 
+@accelerated
 def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `leaky_relu`: dy where x was positive, slope * dy elsewhere."""
     mask, slope = cache
@@ -54,6 +56,7 @@ def sigmoid_backward(dy: Array, cache: tuple) -> Array:
     return dy * y * (1 - y)
 
 
+@accelerated
 def softmax(x: Array) -> tuple[Array, tuple]:
     """Softmax over the last axis (channels), shifted by the maximum; the cache is the output."""
     xp = get_array_module(x)
@@ -62,6 +65,7 @@ def softmax(x: Array) -> tuple[Array, tuple]:
     return y, (y,)
 
 
+@accelerated
 def softmax_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `softmax`: y * (dy - sum over channels of dy * y)."""
     (y,) = cache

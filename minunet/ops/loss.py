@@ -135,6 +135,7 @@ def focal_backward(dloss: float, cache: tuple) -> Array:
     return dz if K > 1 else dz[..., 1:]
 
 
+@accelerated
 def soft_dice(
     logits: Array,
     labels: Array,
@@ -150,24 +151,21 @@ def soft_dice(
     xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
     p = class_probabilities(logits)
-    seen = (labels != ignore).astype(p.dtype)[..., None]
+    seen = (labels != ignore).astype(p.dtype)
     if weight is not None:
-        seen = seen * xp.asarray(weight, p.dtype)[..., None]
+        seen = seen * xp.asarray(weight, p.dtype)
     true = one_hot(labels, p)
-    counts = xp.ones(p.shape[-1], p.dtype) if class_weight is None else xp.asarray(class_weight, p.dtype)
-    if logits.shape[-1] == 1:
-        counts = counts * xp.asarray([0, 1], p.dtype)
-    counts = counts / counts.sum()
     pixels = (0, 1, 2)
-    union = (seen * (p + true)).sum(pixels) + smooth
-    dice = (2 * (seen * p * true).sum(pixels) + smooth) / union
-    return 1 - (counts * dice).sum(), (p, true, seen, counts, dice, union, logits.shape[-1])
+    both, either = (seen[..., None] * p * true).sum(pixels), (seen[..., None] * (p + true)).sum(pixels)
+    loss, shares, dice, union = mean_dice(both, either, logits.shape[-1], class_weight, smooth)
+    return loss, (p, labels, seen, shares, dice, union, logits.shape[-1])
 
 
+@accelerated
 def soft_dice_backward(dloss: float, cache: tuple) -> Array:
     """Gradient of `soft_dice`: -dD/dp for every class, through the softmax, times the scalar dloss."""
-    p, true, seen, counts, dice, union, K = cache
-    dp = -dloss * seen * (2 * true - dice) * (counts / union)
+    p, labels, seen, shares, dice, union, K = cache
+    dp = -dloss * seen[..., None] * (2 * one_hot(labels, p) - dice) * (shares / union)
     dz = softmax_backward(dp, (p,))
     return dz if K > 1 else dz[..., 1:]
 
@@ -202,6 +200,18 @@ def one_hot(labels: Array, p: Array) -> Array:
     """(N, H, W) labels as (N, H, W, K) zeros and ones of the dtype of p (N, H, W, K); no one where ignored."""
     xp = get_array_module(p)
     return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
+
+
+def mean_dice(both: Array, either: Array, K: int, class_weight: Any, smooth: float) -> tuple[Any, Array, Array, Array]:
+    """From I and U of every class (without s) to the loss, the classes' shares in the mean, D, and U with s."""
+    xp = get_array_module(both)
+    shares = xp.ones_like(both) if class_weight is None else xp.asarray(class_weight, both.dtype)
+    if K == 1:
+        shares = shares * xp.asarray([0, 1], both.dtype)
+    shares = shares / shares.sum()
+    union = either + smooth
+    dice = (2 * both + smooth) / union
+    return 1 - (shares * dice).sum(), shares, dice, union
 
 
 def class_probabilities(logits: Array) -> Array:

@@ -81,6 +81,7 @@ def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     return dx * (gamma * rstd), dgamma, dbeta
 
 
+@accelerated
 def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
     """Standardise every group of channels of every image.
 
@@ -113,6 +114,7 @@ def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e
     return xhat * gamma + beta, (x, gamma, mean, rstd)
 
 
+@accelerated
 def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `group_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd = cache

@@ -71,6 +71,7 @@ def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
     return dx
 
 
+@accelerated
 def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
     """Mean of every window; parameters and shapes as in `max_pool2d`, any size."""
     stride = stride or size
@@ -79,6 +80,7 @@ def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
     return y, (x.shape, size, stride)
 
 
+@accelerated
 def avg_pool2d_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `avg_pool2d`: every pixel of a window gets its share of dy (N, OH, OW, C)."""
     x_shape, size, stride = cache

@@ -19,13 +19,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..array import Array, get_array_module
+from ..kernels import accelerated
 
 
+@accelerated
 def upsample_nearest(x: Array, scale: int = 2) -> tuple[Array, tuple]:
     """Repeat every pixel as a scale x scale block: (N, H, W, C) to (N, scale*H, scale*W, C)."""
     return x.repeat(scale, axis=1).repeat(scale, axis=2), (scale,)
 
 
+@accelerated
 def upsample_nearest_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `upsample_nearest`: the sum over each block of dy (N, scale*H, scale*W, C)."""
     (scale,) = cache
@@ -33,6 +36,7 @@ def upsample_nearest_backward(dy: Array, cache: tuple) -> Array:
     return dy.reshape(N, OH // scale, scale, OW // scale, scale, C).sum((2, 4))
 
 
+@accelerated
 def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
     """Interpolate linearly along rows and columns.
 
@@ -55,6 +59,7 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
     ), (H, W, align_corners)
 
 
+@accelerated
 def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `upsample_bilinear`: the same two matrices, transposed, applied to dy (N, scale*H, scale*W, C)."""
     H, W, align_corners = cache
@@ -65,16 +70,22 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
 def interpolation_matrix(n: int, m: int, align_corners: bool) -> np.ndarray:
     """The (m, n) float64 matrix that interpolates n values linearly at m places."""
     r = np.arange(m)
+    below, nearness = places(n, m, align_corners)
+    matrix = np.zeros((m, n))
+    matrix[r, below] = 1 - nearness
+    matrix[r, np.minimum(below + 1, n - 1)] += nearness
+    return matrix
+
+
+def places(n: int, m: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Where m output rows lie among n input rows: the (m,) numbers of the rows before, and how near the next ones are."""
+    r = np.arange(m)
     if align_corners:
         place = r * (n - 1) / max(m - 1, 1)
     else:
         place = np.clip((r + 0.5) * n / m - 0.5, 0, n - 1)
     below = np.minimum(place.astype(int), n - 1)
-    nearness = place - below
-    matrix = np.zeros((m, n))
-    matrix[r, below] = 1 - nearness
-    matrix[r, np.minimum(below + 1, n - 1)] += nearness
-    return matrix
+    return below, place - below
 
 
 def _apply(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
