@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,12 +46,12 @@ def seconds_of(run: Runner) -> float:
 
 
 def slower_layout(tried: dict[str, list[float]], warm: bool) -> str | None:
-    """The one of PyTorch's two layouts that is clearly slower, once that can be told."""
+    """The one of PyTorch's two layouts that is clearly slower, its best against the other's median, once that can be told."""
     best = {who: min(tried[who]) for who in LAYOUTS if tried.get(who)}
     if len(best) < 2 or not (warm or min(best.values()) > LONG):
         return None
     slow, fast = sorted(best, key=best.__getitem__, reverse=True)
-    return slow if best[slow] > CLEARLY * best[fast] else None
+    return slow if best[slow] > CLEARLY * statistics.median(tried[fast]) else None
 
 
 def take_turns(runners: dict[str, Runner], repeats: int, seconds: float, say: Say) -> None:

@@ -54,6 +54,7 @@ class Bench:
         self.repeats, self.seconds = repeats, seconds
         self.base: dict[str, int] = {}  # bytes of a process without arrays, or of the GPU's context
         self.free: int | None = None
+        self.later = 0.0  # work of the cases to come
 
     def run(self, sizes: list[int]) -> None:
         """Measure all sizes, the small ones first."""
@@ -89,12 +90,13 @@ class Bench:
         whos = [who for who in self.whos if can(who, self.setting, what)]
         tried: dict[str, list[float]] = {who: [] for who in whos}
         counted: dict[str, list[float]] = {who: [] for who in whos}
+        dropped: list[str] = []
 
         def hear(m: dict[str, Any]) -> None:
             if "lost" in m:
                 self.tell(f"{size}x{size} {what}: {m['lost']} left out: {m['reason']}")
-            elif "dropped" in m:  # the slower layout; what it took in the warm-up is kept
-                self.record.put(size, what, m["dropped"], seconds=min(tried[m["dropped"]]), turns=0)
+            elif "dropped" in m:
+                dropped.append(m["dropped"])
             else:
                 tried[m["who"]].append(m["seconds"])
                 if m["counts"]:
@@ -108,16 +110,20 @@ class Bench:
             if why:
                 self.tell(f"{size}x{size} {what} not timed to the end: {why}")
         finally:
-            for who, times in counted.items():
-                if times:
-                    self.record.put(size, what, who, seconds=statistics.median(times), turns=len(times))
-        said = [f"{who} {in_seconds(statistics.median(times))}" for who, times in counted.items() if times]
-        self.tell(f"{size}x{size} {what}: {', '.join(said)}")
+            timed = {who: times for who, times in counted.items() if times}
+            for who, times in timed.items():
+                self.record.put(size, what, who, seconds=statistics.median(times), turns=len(times))
+            for who in dropped if timed else []:  # the slower layout: what it took in the warm-up
+                if who not in timed:
+                    self.record.put(size, what, who, seconds=min(tried[who]), turns=0)
+        said = [f"{who} {in_seconds(statistics.median(times))}" for who, times in timed.items()]
+        self.tell(f"{size}x{size} {what}: {', '.join(said) or 'nothing timed'}")
 
     def memory(self, size: int, what: str) -> None:
         """The peak of each contestant that was timed, of PyTorch's layouts the faster one."""
         rows = [row for row in self.record.measured if (row["size"], row["what"]) == (size, what)]
-        timed = {family(row["who"]): row["who"] for row in sorted(rows, key=lambda row: -row["seconds"])}
+        rows.sort(key=lambda row: (row["turns"] > 0, -row["seconds"]))  # of a family's rows the last counts
+        timed = {family(row["who"]): row["who"] for row in rows}
         for i, (name, who) in enumerate(timed.items()):
             after = MEMORY_STEPS * (len(timed) - 1 - i)
 

@@ -34,7 +34,8 @@ COLUMNS = (
     "size", "what", "who", "seconds", "turns", "gflop_per_s", "times_ours",
     "peak_mib", "base_mib", "context_mib", "predicted_mib", "error_percent", "date",
 )  # fmt: skip
-"""`turns` is 0 for a layout of PyTorch that was tried and left out as the slower one, None for what others published;
+"""`turns` is 0 for a layout of PyTorch that was left out as the slower one (`seconds` is then its best of the warm-up), None for
+what others published;
 `times_ours` is `seconds` by minunet's; `base_mib` the process before anything is built (0 on a GPU, where the peak is that of
 the arrays, and `context_mib` what the GPU's context takes beside); `predicted_mib` the arrays as `minunet.summary` has them,
 and `error_percent` how far predicted and base together are above the measured peak."""
@@ -47,13 +48,10 @@ def merge(earlier: list[Row], later: list[Row]) -> list[Row]:
 
 
 def better(rows: list[Row], size: int, what: str, name: str, key: str) -> float | None:
-    """A contestant's value at a size: of PyTorch's layouts the lesser one; None if there is none."""
-    found = [
-        row[key]
-        for row in rows
-        if (row["size"], row["what"], family(row["who"])) == (size, what, name) and row.get(key) is not None
-    ]
-    return min(found, default=None)
+    """A contestant's value at a size: of PyTorch's layouts the lesser, unless it was left out; None if there is none."""
+    found = [row for row in rows if (row["size"], row["what"], family(row["who"])) == (size, what, name)]
+    found = [row for row in found if row.get("turns") != 0] or found
+    return min((row[key] for row in found if row.get(key) is not None), default=None)
 
 
 class Record:

@@ -171,10 +171,13 @@ def test_results_of_another_setting_are_kept_beside(tmp_path):
 def test_the_faster_layout_counts_and_published_times_stand_beside(tmp_path):
     record = Record(tmp_path, Setting())
     record.put(576, "training", "minunet", seconds=2.0, turns=3)
-    record.put(576, "training", LAYOUTS[0], seconds=5.0, turns=0)
+    record.put(576, "training", LAYOUTS[0], seconds=5.0, turns=3)
     record.put(576, "training", LAYOUTS[1], seconds=4.0, turns=3)
     rows = record.rows()
     assert better(rows, 576, "training", "PyTorch", "seconds") == 4
+    left_out = {"size": 576, "what": "training", "who": LAYOUTS[0], "seconds": 3.0, "turns": 0}
+    assert better([left_out], 576, "training", "PyTorch", "seconds") == 3
+    assert better([left_out, *rows], 576, "training", "PyTorch", "seconds") == 4
     ours = next(row for row in rows if row["who"] == "minunet")
     assert ours["gflop_per_s"] == pytest.approx(1463 / 2, rel=1e-3)
     assert "| 576x576 | 12.2 s (6.10) | 4.00 s (2.00) | 2.00 s | 732 |" in time_table(rows, "training")
