@@ -34,11 +34,10 @@ COLUMNS = (
     "size", "what", "who", "seconds", "turns", "gflop_per_s", "times_ours",
     "peak_mib", "base_mib", "context_mib", "predicted_mib", "error_percent", "date",
 )  # fmt: skip
-"""`turns` is 0 for a layout of PyTorch that was left out as the slower one (`seconds` is then its best of the warm-up), None for
-what others published;
-`times_ours` is `seconds` by minunet's; `base_mib` the process before anything is built (0 on a GPU, where the peak is that of
-the arrays, and `context_mib` what the GPU's context takes beside); `predicted_mib` the arrays as `minunet.summary` has them,
-and `error_percent` how far predicted and base together are above the measured peak."""
+"""`turns` is 0 for a layout of PyTorch that was left out as the slower one (`seconds` is then its best in the warm-up) and None
+for what others published; `times_ours` is `seconds` by minunet's; `base_mib` the process before anything is built (0 on a GPU,
+where the peak is that of the arrays, and `context_mib` what the GPU's context takes beside); `predicted_mib` the arrays as
+`minunet.summary` has them, and `error_percent` how far predicted and base together are above the measured peak."""
 
 
 def merge(earlier: list[Row], later: list[Row]) -> list[Row]:
