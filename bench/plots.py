@@ -57,9 +57,10 @@ def panel(axes: Any, rows: list[Row], key: str, what: str, device: str) -> None:
     """Points, the lines through them, their names at their ends, and what grows how."""
     drawn = {name: points_of(rows, key, what, name) for name in FAMILIES}
     drawn = {name: points for name, points in drawn.items() if points}
-    for name in sorted(
+    from_above = sorted(
         drawn, key=lambda name: -drawn[name][max(drawn[name])]
-    ):  # the legend from above, as the lines lie
+    )  # the legend's order is that of the lines
+    for name in from_above:
         points, ours = drawn[name], name == "minunet"
         style = {"color": COLOURS[name], "lw": 2.4 if ours else 1.4, "zorder": 3 if ours else 2}
         axes.plot(*zip(*points.items()), "o", ms=6 if ours else 4.5, **style)
