@@ -64,7 +64,9 @@ def conv2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
     return dx, dw, bias_gradient(dy) if has_bias else None
 
 
-def conv_transpose2d(x: Any, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0) -> tuple[Array, tuple]:
+def conv_transpose2d(
+    x: Any, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0
+) -> tuple[Array, tuple]:
     """Twin of `ops.conv_transpose2d`, for stride = KH = KW and no padding."""
     (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
     s = Shape(N, H, W, C, H, W, K, 1, 1, 1, 1, 0, 0, 1)

@@ -39,7 +39,8 @@ from ..ops.conv import output_size
 from .cpu_maps import coefficients, read, shape_of, source
 from .deferred import Deferred, Gradient, Mask, NormGradient, Unpooled, finished, fusing
 from .launch import empty, kernel, ready
-from .simd import pointer
+from .simd import add_where_equal, clear, copy, lanes_of, offset, pointer
+from .simd_transform import sandwich_into
 
 CHUNK = 64
 BLOCKS = 64
@@ -54,9 +55,9 @@ def relu(x: Any) -> tuple[Any, tuple]:
         y = Deferred(x.raw, x.scale, x.shift, True, mean=x.mean)
         return y, (Mask(y),)
     x = finished(x)
-    y, mask = empty(x.shape, x.dtype), empty(x.shape, bool)
-    relu_forward(ready(x).reshape(-1), y.reshape(-1), mask.reshape(-1))
-    return y, (mask,)
+    y, positive = empty(x.shape, x.dtype), empty(x.shape, bool)
+    relu_forward(ready(x).reshape(-1), y.reshape(-1), positive.reshape(-1))
+    return y, (positive,)
 
 
 def relu_backward(dy: Any, cache: tuple) -> Any:
@@ -78,7 +79,9 @@ def mask(dy: Any, x: Deferred) -> Gradient:
     if isinstance(dy, Unpooled):
         pooled, (winner, _, size, stride) = ready(finished(dy.dy)), dy.cache
         plus = pooled if dy.plus is None else ready(finished(dy.plus))
-        unpool_mask(pooled, ready(winner), plus, ready(x.raw), coefficients(x), dx, sums, size, stride, dy.plus is not None)
+        unpool_mask(
+            pooled, ready(winner), plus, ready(x.raw), coefficients(x), dx, sums, size, stride, dy.plus is not None
+        )
     else:
         mask_rows(ready(finished(dy)), ready(x.raw), coefficients(x), dx, sums)
     return Gradient(dx, sums.sum(0, dtype=np.float64), x)
@@ -228,72 +231,81 @@ def pool_forward(x, y, winner, work, size, stride):
                     number[c] = tap if larger else number[c]
 
 
+_mask_vector = sandwich_into([((1,),)], "mask")
+
+
 @kernel
 def mask_rows(dy, raw, table, dx, sums):
     """dy, raw, dx (N, H, W, C); table (3, C): scale, shift, mean; sums (N * H, 2, C)."""
     N, H, W, C = dx.shape
     for item in prange(N * H):
-        n, row = item // H, item % H
         for column in range(W):
-            mask_pixel(dx[n, row, column], dy[n, row, column], raw[n, row, column], table, sums[item])
+            at = (item * W + column) * C
+            mask_pixel(offset(pointer(dx), at), offset(pointer(dy), at), offset(pointer(raw), at), table,
+                       offset(pointer(sums), item * 2 * C))  # fmt: skip
 
 
 @kernel
 def unpool_mask(dy, winner, plus, raw, table, dx, sums, size, stride, has_plus):
     """The same for dy (N, OH, OW, C) before a max-pool's backward, with plus (N, H, W, C) added to it."""
     N, H, W, C = dx.shape
-    zero = dx.dtype.type(0)
     for item in prange(N * H):
-        n, row = item // H, item % H
         for column in range(W):
-            to = dx[n, row, column]
+            at = (item * W + column) * C
+            to = offset(pointer(dx), at)
             if has_plus:
-                more = plus[n, row, column]
-                for c in range(C):
-                    to[c] = more[c]
+                copy(to, offset(pointer(plus), at), C)
             else:
-                for c in range(C):
-                    to[c] = zero
-            gather_windows(to, dy, winner, n, row, column, size, stride)
-            mask_pixel(to, to, raw[n, row, column], table, sums[item])
+                clear(to, C)
+            gather_windows(to, dy, winner, item // H, item % H, column, size, stride)
+            mask_pixel(to, to, offset(pointer(raw), at), table, offset(pointer(sums), item * 2 * C))
 
 
 @njit
 def mask_pixel(dx, dy, raw, table, sums):
     """dx = dy where the ReLU let raw pass, for one pixel's channels, and its part of the sums (2, C)."""
-    zero = dx.dtype.type(0)
-    for c in range(dx.size):
-        value = dy[c] if raw[c] * table[0, c] + table[1, c] > zero else zero
-        dx[c] = value
-        sums[0, c] += value
-        sums[1, c] += value * (raw[c] - table[2, c])
+    C, width, n = table.shape[1], lanes_of(table), 0
+    one = table.dtype.type(1)
+    while n + width <= C:
+        _mask_vector(offset(dy, n), 0, 0, offset(dx, n), 0, 0, offset(raw, n), offset(pointer(table), n), C,
+                     offset(sums, n), C, one, one)  # fmt: skip
+        n += width
+    while n < C:
+        value = dy[n] if raw[n] * table[0, n] + table[1, n] > 0 else 0 * one
+        dx[n] = value
+        sums[n] += value
+        sums[C + n] += value * (raw[n] - table[2, n])
+        n += 1
 
 
 @njit
 def gather_windows(to, dy, winner, n, row, column, size, stride):
     """Add to a pixel's channels what comes from the windows that it lies in and won."""
     _, OH, OW, C = dy.shape
-    zero = to.dtype.type(0)
+    width = lanes_of(dy)
     for window_row in range(max(0, (row - size) // stride + 1), min(OH, row // stride + 1)):
         for window_column in range(max(0, (column - size) // stride + 1), min(OW, column // stride + 1)):
             tap = (row - window_row * stride) * size + column - window_column * stride
-            number, source = winner[n, window_row, window_column], dy[n, window_row, window_column]
-            for c in range(C):
-                to[c] += source[c] if number[c] == tap else zero
+            at, c = ((n * OH + window_row) * OW + window_column) * C, 0
+            source, numbers = offset(pointer(dy), at), offset(pointer(winner), at)
+            while c + width <= C:
+                add_where_equal(offset(to, c), offset(source, c), offset(numbers, c), tap)
+                c += width
+            while c < C:
+                if numbers[c] == tap:
+                    to[c] += source[c]
+                c += 1
 
 
 @kernel
 def pool_back(dy, winner, dx, size, stride):
     """dy and winner (N, OH, OW, C) to dx (N, H, W, C): every pixel gathers from the windows that it lies in."""
     N, H, W, C = dx.shape
-    zero = dy.dtype.type(0)
     for item in prange(N * H):
-        n, row = item // H, item % H
         for column in range(W):
-            to = dx[n, row, column]
-            for c in range(C):
-                to[c] = zero
-            gather_windows(to, dy, winner, n, row, column, size, stride)
+            to = offset(pointer(dx), (item * W + column) * C)
+            clear(to, C)
+            gather_windows(to, dy, winner, item // H, item % H, column, size, stride)
 
 
 @kernel

@@ -74,7 +74,6 @@ def _concat_backward(dy, cache) -> bool:
     return isinstance(dy, Pair) and dy.a.shape[-1] == cache[0]
 
 
-
 def _large_arrays(x, *others) -> bool:
     """Whether all these are NumPy arrays of one dtype, float32 or float64, and the first one is large."""
     return all(type(a) is np.ndarray for a in (x, *others)) and _on_cpu(x, *others) and x.size >= SMALLEST

@@ -123,6 +123,37 @@ def clear(typingctx, to, n):
 
 
 @intrinsic
+def settle(typingctx):
+    """Wait until streamed vectors are where others see them."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def add_where_equal(typingctx, to, source, numbers, number):
+    """Add to a vector the elements of the other one whose number, a byte each, is this one."""
+
+    def codegen(context, builder, signature, args):
+        to, source, numbers, number = args
+        simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+        bytes_ = ir.VectorType(_BYTE, simd.width)
+        seen = builder.load(builder.bitcast(numbers, bytes_.as_pointer()))
+        seen.align = 1
+        wanted = simd.spread(builder.trunc(number, _BYTE))
+        chosen = builder.select(
+            builder.icmp_signed("==", seen, wanted), simd.load(source), ir.Constant(simd.type, None)
+        )
+        simd.store(builder.fadd(simd.load(to), chosen), to)
+        return context.get_dummy_value()
+
+    return types.void(to, source, numbers, types.intp), codegen
+
+
+@intrinsic
 def transpose(typingctx, to, to_row, source, source_row):
     """Transpose a square block of lanes x lanes numbers; the steps from row to row are in elements.
 
@@ -183,6 +214,13 @@ class _Vectors:
 
     def store(self, vector, p):
         self.builder.store(vector, self._cast(p)).align = self.size
+
+    def stream(self, vector, p):
+        """Store past the caches, without reading the line first; p must be aligned to whole vectors."""
+        instruction = self.builder.store(vector, self._cast(p))
+        instruction.align = VECTOR_BYTES
+        one = self.builder.module.add_metadata([ir.IntType(32)(1)])
+        instruction.set_metadata("nontemporal", one)
 
     def load_first(self, p, mask):
         """Load the lanes of the mask, zeros elsewhere; memory outside of the mask is not touched."""

@@ -7,6 +7,9 @@ everything stays in vector registers:
     for each column j of X:   column j of Z = T x (column j of X)        n * m sums, Z is (m, n)
     for each row i of Z:      row i of Y = T x (row i of Z)              m * m sums
 
+T may be given as a product of sparser matrices, `steps`, which are applied one after the other, the last one first: what
+several rows have in common is then computed once.
+
 What is read may want finishing, and what is written may be summed up on the way; while the values are in registers that
 costs next to nothing:
 
@@ -30,16 +33,16 @@ from numba.extending import intrinsic
 
 from .simd import _at, _Vectors
 
-Matrix = Sequence[Sequence[float]]
+Steps = Sequence[Sequence[Sequence[float]]]
 
 
-def sandwich(matrix: Matrix, load: str = "plain") -> Any:
+def sandwich(steps: Steps, load: str = "plain") -> Any:
     """Make the numba function that computes Y = T X T^T for a constant matrix T.
 
     Parameters
     ----------
-    matrix : (m, n) numbers
-        T, which takes a square of n x n vectors to one of m x m.
+    steps : matrices
+        Their product is T (m, n), which takes a square of n x n vectors to one of m x m.
     load : {"plain", "relu", "blend"}
         What is done to the numbers read.
 
@@ -49,7 +52,7 @@ def sandwich(matrix: Matrix, load: str = "plain") -> Any:
         X[i, j] lies at source + i*row + j*column (and beside it, at the same distance from `other`, the second map) and
         Y[i, j] at to + i*to_row + j*to_column, in elements.
     """
-    size = len(matrix[0])
+    size = len(steps[-1][0])
     if load == "plain":
 
         @intrinsic
@@ -58,7 +61,7 @@ def sandwich(matrix: Matrix, load: str = "plain") -> Any:
                 source, row, column, *target = args
                 simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
                 columns = zip(*_cells(builder, source, row, column, size))
-                _store(simd, _apply(simd, matrix, ([simd.load(p) for p in at] for at in columns)), *target)
+                _store(simd, _apply(simd, steps, ([simd.load(p) for p in at] for at in columns)), *target)
                 return context.get_dummy_value()
 
             i = types.intp
@@ -80,7 +83,7 @@ def sandwich(matrix: Matrix, load: str = "plain") -> Any:
 
             cells = (zip(*_cells(builder, first, row, column, size)) for first in (source, other))
             columns = ([value(*places) for places in zip(*pair)] for pair in zip(*cells))
-            _store(simd, _apply(simd, matrix, columns), to, to_row, to_column)
+            _store(simd, _apply(simd, steps, columns), to, to_row, to_column)
             return context.get_dummy_value()
 
         i = types.intp
@@ -89,13 +92,15 @@ def sandwich(matrix: Matrix, load: str = "plain") -> Any:
     return loading
 
 
-def sandwich_into(matrix: Matrix, finish: str) -> Any:
+def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
     """The same, but for what is done to Y before it is stored.
 
     Parameters
     ----------
-    matrix : (m, n) numbers
+    steps : matrices
     finish : {"moments", "mask"}
+    stream : bool
+        Write past the caches, for results that are larger than they are; every vector of Y must be aligned.
 
     Returns
     -------
@@ -111,22 +116,22 @@ def sandwich_into(matrix: Matrix, finish: str) -> Any:
         def codegen(context, builder, signature, args):
             source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight = args
             simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
-            columns = zip(*_cells(builder, source, row, column, len(matrix[0])))
-            square = _apply(simd, matrix, ([simd.load(p) for p in at] for at in columns))
+            columns = zip(*_cells(builder, source, row, column, len(steps[-1][0])))
+            square = _apply(simd, steps, ([simd.load(p) for p in at] for at in columns))
             places = [sums, _at(builder, sums, sums_row)]
             first, second = (simd.load(p) for p in places)
             if finish == "moments":
                 first, second = _merge(simd, square, first, second, share, weight)
             else:
                 scale, shift, mean = _rows(simd, table, table_row)
-                seen = _cells(builder, raw, to_row, to_column, len(matrix))
+                seen = _cells(builder, raw, to_row, to_column, len(steps[0]))
                 for line, at in zip(square, seen):
                     for j, p in enumerate(at):
                         r = simd.load(p)
                         line[j] = simd.where_positive(simd.multiply_add(r, scale, shift), line[j])
                         first = builder.fadd(first, line[j])
                         second = simd.multiply_add(line[j], builder.fsub(r, mean), second)
-            _store(simd, square, to, to_row, to_column)
+            _store(simd, square, to, to_row, to_column, stream)
             for vector, p in zip((first, second), places):
                 simd.store(vector, p)
             return context.get_dummy_value()
@@ -137,10 +142,17 @@ def sandwich_into(matrix: Matrix, finish: str) -> Any:
     return finishing
 
 
-def _apply(simd, matrix, columns):
+def _apply(simd, steps, columns):
     """T X T^T, given X's columns one after the other: what is loaded is used at once, registers are few."""
-    half = [[simd.combine(terms, seen) for terms in matrix] for seen in columns]
-    return [[simd.combine(terms, line) for terms in matrix] for line in zip(*half)]
+    half = [_multiply(simd, steps, seen) for seen in columns]
+    return [_multiply(simd, steps, line) for line in zip(*half)]
+
+
+def _multiply(simd, steps, vectors):
+    """T times a column of vectors."""
+    for matrix in reversed(steps):
+        vectors = [simd.combine(terms, vectors) for terms in matrix]
+    return vectors
 
 
 def _merge(simd, square, mean, squares, share, weight):
@@ -166,7 +178,7 @@ def _rows(simd, table, table_row):
     return [simd.load(_at(simd.builder, table, simd.builder.mul(table_row, table_row.type(n)))) for n in range(3)]
 
 
-def _store(simd, square, to, to_row, to_column):
+def _store(simd, square, to, to_row, to_column, stream=False):
     for line, at in zip(square, _cells(simd.builder, to, to_row, to_column, len(square))):
         for vector, p in zip(line, at):
-            simd.store(vector, p)
+            (simd.stream if stream else simd.store)(vector, p)
