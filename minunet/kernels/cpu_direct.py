@@ -343,8 +343,6 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
     panels, parts = (vectors_all + PANEL - 1) // PANEL, (C + channels - 1) // channels
     down, across = (s.OH + rows - 1) // rows, (s.OW + columns - 1) // columns
     tiles, splits = s.N * down * across, dw.shape[0]
-    in_place = s.top == s.left == 0 and s.groups == 1 and a.mode == PLAIN and shape_of(b)[3] == 0 and s.stride >= s.KW
-    in_place = in_place and s.OH * s.stride <= s.H and s.OW * s.stride <= s.W and s.stride >= s.KH and s.dilation == 1
     for worker in prange(tiles_x.shape[0]):
         for item in range(worker, splits * s.groups * panels * parts, tiles_x.shape[0]):
             split, g = item // (s.groups * panels * parts), item // (panels * parts) % s.groups
@@ -363,25 +361,21 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
                 height, length = min(rows, s.OH - row0), min(columns, s.OW - column0)
                 seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
                 seen_columns = (length - 1) * s.stride + (s.KW - 1) * s.dilation + 1
-                if in_place:
-                    x_row, x_pixel = s.W * C, C
-                    tile_x = offset(start_of(a), ((n * s.H + row0 * s.stride) * s.W + column0 * s.stride) * C + c0)
-                else:
-                    x_row, x_pixel = seen_columns * part, part
-                    tile_x = offset(pointer(tiles_x), worker * tiles_x.shape[1])
-                    fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen,
-                         column0 * s.stride - s.left, seen_columns)  # fmt: skip
+                tile_x = offset(pointer(tiles_x), worker * tiles_x.shape[1])
+                fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen, column0 * s.stride - s.left,
+                     seen_columns)  # fmt: skip
                 fill_from(tile_dy, panel, dy, n, g * K + k0, real, row0, height, column0, length)
-                run = s.KW if s.dilation == 1 and x_pixel == part else 1  # taps that lie in one piece
+                run = s.KW if s.dilation == 1 else 1  # taps that lie in one piece
                 for i in range(s.KH):
                     for j in range(0, s.KW, run):
                         c = offset(sums, (i * s.KW + j) * part * panel)
                         init, init_row = c, panel
                         if tile == first:
                             init, init_row = pointer(zeros), 0
-                        seen_from = offset(tile_x, i * s.dilation * x_row + j * s.dilation * x_pixel)
-                        multiply(vectors, run * part, width, seen_from, 1, s.stride * x_pixel, s.stride * x_row, height, length,
-                                 tile_dy, c, panel, init, init_row)  # fmt: skip
+                        seen_from = offset(tile_x, (i * seen_columns + j) * s.dilation * part)
+                        multiply(vectors, run * part, width, seen_from, 1, s.stride * part,
+                                 s.stride * seen_columns * part, height, length, tile_dy, c, panel,
+                                 init, init_row)  # fmt: skip
             for tap in range(s.KH * s.KW):
                 here = offset(sums, tap * part * panel)
                 if swap:
