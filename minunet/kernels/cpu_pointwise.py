@@ -52,8 +52,8 @@ BLOCKS = 64
 def relu(x: Any) -> tuple[Any, tuple]:
     """Twin of `ops.relu`."""
     if fusing() and isinstance(x, Deferred) and not x.relu:
-        y = Deferred(x.raw, x.scale, x.shift, True, mean=x.mean)
-        return y, (Mask(y),)
+        clipped = Deferred(x.raw, x.scale, x.shift, True, mean=x.mean)
+        return clipped, (Mask(clipped),)
     x = finished(x)
     y, positive = empty(x.shape, x.dtype), empty(x.shape, bool)
     relu_forward(ready(x).reshape(-1), y.reshape(-1), positive.reshape(-1))
