@@ -98,8 +98,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def release_memory() -> None:
     """Give all memory that is kept for the next arrays back to the system."""
-    _recycler.take(0)
-    _recycler.idle.clear()
+    _recycler.clear()
     _scratch.clear()
 
 
@@ -139,6 +138,12 @@ class Recycler:
                 given += self.idle.pop()[0]
         return np.asarray(_Block(_aligned(size), self))
 
+    def clear(self) -> None:
+        """Give back what is idle."""
+        with self.lock:
+            self.idle.clear()
+            self.returned.clear()
+
     def put(self, memory: np.ndarray) -> None:
         """Take memory back; may be called at any moment, by the garbage collector too, hence without the lock."""
         self.returned.append((memory.size, next(self.serial), memory))
@@ -171,9 +176,9 @@ def set_threads(n: int) -> int:
 
 
 def _after_fork() -> None:
-    """In a new process no kernel runs, though the lock may say so."""
+    """In a new process no kernel runs and no memory is taken, though the locks may say so."""
     global _one_at_a_time
-    _one_at_a_time = threading.RLock()
+    _one_at_a_time, _recycler.lock = threading.RLock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
