@@ -199,11 +199,11 @@ def choices(cache):
     return [cache] if isinstance(cache, np.ndarray) and cache.dtype in (bool, np.uint8) else []
 
 
-def assert_same(found, expected, tolerance, ties=0.0):
+def assert_same(found, expected, tolerance, ties=0.0, least=0.01):
     """Two results of `run`: plain arrays, apart by at most that share of the scale.
 
-    The scale is the largest value, but for gradients at least a hundredth of the largest of all: some cancel by design,
-    as that of a bias before a norm. What a ReLU or a pool chose may differ for a share `ties` of the values; gradients are
+    The scale is the largest value, but at least that share of the largest of all: some gradients cancel by design, as that
+    of a bias before a norm. What a ReLU or a pool chose may differ for a share `ties` of the values; gradients are
     not compared then, since they jump there. What the network gives does not.
     """
     (found, chosen), (expected, its) = found, expected
@@ -211,7 +211,7 @@ def assert_same(found, expected, tolerance, ties=0.0):
     assert [a.shape for a in chosen] == [a.shape for a in its]
     differ = sum(np.count_nonzero(a != b) for a, b in zip(chosen, its))
     assert differ <= ties * sum(a.size for a in its), differ
-    floor = max(np.abs(a).max(initial=0) for a in expected.values()) / 100
+    floor = least * max(np.abs(a).max(initial=0) for a in expected.values())
     for name, exact in expected.items():
         a = found[name]
         assert type(a) is np.ndarray, name

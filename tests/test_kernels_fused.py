@@ -21,7 +21,10 @@ from minunet.models import UNet
 relaxed = settings(
     max_examples=int(os.environ.get("MINUNET_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
 )
-ways = st.sampled_from(["as chosen", "Winograd's", "Winograd's, streamed"])
+TIES = {"as chosen": 0.0, "Winograd's": 1e-3, "Winograd's, streamed": 1e-3}
+"""Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
+chooses another of them."""
+ways = st.sampled_from(sorted(TIES))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,7 +63,7 @@ def choose(patch, way):
 def test_any_network(patch, network, train, way):
     m, x = network
     choose(patch, way)
-    assert_same(run(m, x, train), run(m, x, train, "reference"), 1e-10)
+    assert_same(run(m, x, train), run(m, x, train, "reference"), 1e-10, TIES[way])
 
 
 @relaxed
@@ -74,7 +77,7 @@ def test_any_network_in_float32(patch, network, train, way):
     x = x.astype(np.float32)
     found = run(m, x, train)
     assert {a.dtype for a in found[0].values()} == {np.dtype(np.float32)}
-    assert_same(found, run(exact, x.astype(np.float64), train, "reference"), 2e-3, ties=1e-3)
+    assert_same(found, run(exact, x.astype(np.float64), train, "reference"), 2e-3, ties=1e-3, least=0.1)
 
 
 @relaxed
@@ -83,8 +86,8 @@ def test_one_mode_forward_and_the_other_backward(patch, network, train, way):
     m, x = network
     choose(patch, way)
     expected = run(m, x, train, "reference")
-    assert_same(run(m, x, train, "fast", "reference"), expected, 1e-10)
-    assert_same(run(m, x, train, "reference", "fast"), expected, 1e-10)
+    assert_same(run(m, x, train, "fast", "reference"), expected, 1e-10, TIES[way])
+    assert_same(run(m, x, train, "reference", "fast"), expected, 1e-10, TIES[way])
 
 
 @relaxed
