@@ -79,7 +79,9 @@ def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     if name not in CPU_KERNELS or not args:
         return None
     module, fits = CPU_KERNELS[name]
-    return getattr(_load(module), name) if fits(*args, **options) and _numba_compiles() else None
+    if not fits(*args, **options) or not _numba_compiles() or not _load("launch").usable:
+        return None
+    return getattr(_load(module), name)  # type: ignore[no-any-return]
 
 
 @functools.cache

@@ -55,7 +55,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..array import Array
-from .cpu_maps import PLAIN, read, sources, start_of
+from .cpu_maps import PLAIN, read, source, sources, start_of
 from .launch import alone, empty, kernel, ready, scratch, workers
 from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
 
@@ -156,7 +156,7 @@ def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
     shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
     if dy.size == 0 or x.size == 0:
         return np.zeros(shape, dtype)
-    (first, second), (gradient, _) = sources(x), sources(dy)
+    (first, second), gradient = sources(x), source(dy)
     columns = min(s.OW, TILE)
     rows = min(s.OH, max(1, TILE // columns))
     tiles = s.N * _ceil(s.OH, rows) * _ceil(s.OW, columns)

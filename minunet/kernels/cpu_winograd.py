@@ -81,7 +81,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..array import Array
-from .cpu_maps import MASK, PLAIN, RELU, Target, read_square, shape_of, sources, write_square
+from .cpu_maps import MASK, PLAIN, RELU, Target, read_square, shape_of, source, sources, write_square
 from .launch import alone, empty, kernel, ready, scratch, workers
 from .simd import PANEL, copy, lanes, lanes_of, multiply, named, offset, pointer, settle, transpose
 from .simd_transform import sandwich, sandwich_into
@@ -237,7 +237,7 @@ def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
         S = scratch("filters", (workers(), 36 * (channels * panel + width)), dtype)
         squares = scratch("squares", (workers(), 36 * width), dtype)
         plan = top, left, count, channels, panel
-        gradient, _ = sources(dy)
+        gradient = source(dy)
         correlate(first, second, gradient, split, np.zeros(panel, dtype), plan, V, D, S, squares)
         if splits > 1:
             split.sum(0, out=dw)

@@ -75,6 +75,10 @@ def all_finished(values: Any) -> Any:
     return finished(values)
 
 
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: all_finished(value) for name, value in options.items()}
+
+
 class Unfinished(NDArrayOperatorsMixin):
     """Base: something with a shape and a dtype that turns into an array when NumPy or anybody else looks into it."""
 
@@ -99,10 +103,10 @@ class Unfinished(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(o, Unfinished) for o in options.get("out", ())):
             del options["out"]  # x += y makes a new array here
-        return getattr(ufunc, method)(*all_finished(inputs), **options)
+        return getattr(ufunc, method)(*all_finished(inputs), **_named(options))
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        return function(*all_finished(args), **options)
+        return function(*all_finished(args), **_named(options))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -67,7 +67,7 @@ def _relu_backward(dy, cache) -> bool:
 
 
 def _concat(arrays) -> bool:
-    return fusing() and len(arrays) == 2 and _on_cpu(*arrays)
+    return fusing() and len(arrays) == 2 and _on_cpu(*arrays) and arrays[0].shape[:-1] == arrays[1].shape[:-1]
 
 
 def _concat_backward(dy, cache) -> bool:

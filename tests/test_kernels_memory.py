@@ -1,0 +1,199 @@
+"""The memory of large arrays, used again and again: never while anybody can still see it, and always after."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minunet import ops, optim
+from minunet.kernels import launch
+from minunet.models import UNet
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch):
+    """A recycler of its own, for arrays of any size; the list of how many bytes it has taken from the system, each time."""
+    taken, real = [], launch._aligned
+    monkeypatch.setattr(launch, "_aligned", lambda size: taken.append(size) or real(size))
+    monkeypatch.setattr(launch, "_recycler", launch.Recycler())
+    monkeypatch.setattr(launch, "RECYCLED", 0)
+    return taken
+
+
+def place(a):
+    return a.__array_interface__["data"][0]
+
+
+VIEWS = {
+    "itself": lambda a: a,
+    "a slice": lambda a: a[3:, ::2],
+    "one number": lambda a: a[:1, :1],
+    "of another dtype": lambda a: a.view(np.int32),
+    "of another shape": lambda a: a.T.reshape(5, -1, order="F"),
+    "of a view": lambda a: a[1:][1:][1:].swapaxes(0, 1),
+    "without numbers": lambda a: a.reshape(-1)[7:7],
+    "a memoryview": lambda a: memoryview(a),
+    "by its interface": lambda a: np.asarray(
+        type("Holder", (), {"a": a, "__array_interface__": a.__array_interface__})()
+    ),
+    "broadcast": lambda a: np.broadcast_to(a, (3, *a.shape)),
+    "made ready": lambda a: launch.ready(a[2:]),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_not_while_there_is_a_view(view, memory):
+    a = launch.empty((20, 10), np.float32)
+    a[...] = 7
+    seen, where = VIEWS[view](a), place(a)
+    before = np.array(seen)
+    del a
+    others = [launch.empty((20, 10), np.float32) for _ in range(3)]
+    for b in others:
+        b[...] = 8
+        assert place(b) != where
+    np.testing.assert_array_equal(np.array(seen), before)
+    del seen
+    gc.collect()
+    assert place(launch.empty((20, 10), np.float32)) == where
+    assert len(memory) == 4
+
+
+def test_alignment_and_what_comes_out(memory):
+    for shape, dtype in [
+        ((3, 5), np.float32),
+        ((1,), np.uint8),
+        ((0, 4), np.float64),
+        ((2, 2), bool),
+        ((), np.float64),
+    ]:
+        for _ in range(2):
+            a = launch.empty(shape, dtype)
+            assert (a.shape, a.dtype, place(a) % launch.LINE) == (shape, dtype, 0)
+            assert a.flags.writeable and a.flags.c_contiguous and a.flags.aligned
+            assert type(a) is np.ndarray
+
+
+def test_small_arrays_are_not_kept(memory, monkeypatch):
+    monkeypatch.setattr(launch, "RECYCLED", 1000)
+    launch.empty((999,), np.uint8)
+    assert not launch._recycler.returned
+    launch.empty((1000,), np.uint8)
+    assert len(launch._recycler.returned) == 1
+
+
+@given(st.lists(st.one_of(st.integers(1, 5000), st.integers(-20, -1)), min_size=1, max_size=80))
+@settings(max_examples=100)
+def test_any_order_of_sizes(steps):
+    """A number is a size to take, a negative one which of the arrays so far is dropped: none ever sees another one's numbers,
+    and idle memory never makes the whole larger than all that was in use at a time would be in blocks of the largest."""
+    launch._recycler = launch.Recycler()
+    live, most, largest = [], 0, 0
+    for n, step in enumerate(steps):
+        if step < 0:
+            live[step : (step + 1) or None] = []
+        else:
+            a = launch.empty((step,), np.uint8)
+            a[...] = n % 251
+            live.append((a, n % 251))
+        largest, most = max(largest, step), max(most, len(live))
+        for a, value in live:
+            assert (a == value).all()
+        held = [b[0] for b in (*launch._recycler.idle, *launch._recycler.returned)]
+        assert sum(held) <= (most + 1) * largest
+
+
+def test_sizes_that_grow_and_shrink_do_not_pile_up(memory):
+    for _ in range(3):
+        for size in (*range(1000, 50_000, 3000), *range(50_000, 1000, -2999)):
+            launch.empty((size,), np.uint8)
+            assert sum(b[0] for b in (*launch._recycler.idle, *launch._recycler.returned)) <= 50_000
+    assert len(memory) <= 18  # the first way up
+
+
+def test_many_threads():
+    """Each writes its number into arrays of all sizes and finds it there again."""
+    wrong = []
+
+    def work(number):
+        rng = np.random.default_rng(number)
+        held = []
+        for _ in range(300):
+            a = launch.empty((int(rng.integers(1, 20_000)),), np.uint8)
+            a[...] = number
+            held.append(a)
+            if len(held) > 5:
+                held.pop(int(rng.integers(len(held))))
+            wrong.extend(a for a in held if not (a == number).all())
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_release_memory(memory):
+    arrays = [launch.empty((size,), np.uint8) for size in (10, 1000, 100_000)]
+    launch.scratch("test", (100,), np.float32)
+    del arrays[1:]
+    launch.release_memory()
+    assert not launch._recycler.idle and not launch._recycler.returned and not launch._scratch
+    arrays[0][...] = 3
+    assert launch.empty((1000,), np.uint8).size == 1000
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": None, "up": "bilinear"}, {"norm": "group", "dropout": 0.3}])
+def test_a_further_step_takes_no_new_memory(options, memory, monkeypatch):
+    """After three steps of training everything is there; with sizes that alternate, after three rounds."""
+    monkeypatch.setattr(launch, "RECYCLED", 1 << 12)
+    model, rng, asked = UNet(1, 2, base_width=8, depth=2, **options), np.random.default_rng(0), []
+    adam, real = optim.Adam(model, 1e-3), launch.Recycler.take
+    monkeypatch.setattr(launch.Recycler, "take", lambda self, size: asked.append(size) or real(self, size))
+
+    def step(size):
+        x, labels = rng.standard_normal((1, size, size, 1), np.float32), rng.integers(0, 2, (1, size, size))
+        y, cache = model.forward(x, rng=rng)
+        _, its = ops.softmax_cross_entropy(y, labels)
+        model.backward(ops.softmax_cross_entropy_backward(1.0, its), cache)
+        adam.step()
+        model.zero_grad()
+
+    for sizes in ([128], [128, 96]):
+        for _ in range(3):
+            for size in sizes:
+                step(size)
+        memory.clear(), asked.clear()
+        for size in sizes:
+            step(size)
+        large = [n for n in memory if n >= launch.RECYCLED]
+        assert sum(asked) > 5e6
+        assert sum(large) < 0.01 * sum(asked), (sum(large), sum(asked))
+
+
+FORK = """
+import os, sys, numpy as np
+from minunet.kernels import launch
+with launch._recycler.lock, launch._one_at_a_time:  # as if another thread were taking memory
+    child = os.fork()
+    if child == 0:
+        launch.empty((1 << 20,), np.float32)
+        with launch.alone():
+            os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_is_not_locked_out():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "7\n", done.stderr
