@@ -44,10 +44,12 @@ Data gradient: the same with the filters turned by 180 degrees and their channel
 
 Weight gradient (`correlate`): y is linear in g, so dg = G^T [ sum over tiles of (B^T X B) * (A dY A^T) ] G.
 
-    for each item = (split of the tiles, block of input channels, panel of output channels):   in parallel
+    for each item = (split of the tiles, block of input channels, some panels of output channels):   in parallel
         for each block of tiles:
-            V[36, tiles, channels] = B^T X B,   D[36, tiles, panel] = A dY A^T
-            for each of the 36 points:   S[point] += V[point]^T @ D[point]                  simd.multiply
+            V[36, tiles, channels] = B^T X B
+            for each panel:
+                D[36, tiles, panel] = A dY A^T
+                for each of the 36 points:   S[panel, point] += V[point]^T @ D[point]       simd.multiply
         dw = G^T S G
     add the splits, in their order
 
@@ -58,7 +60,9 @@ Constants
     TILES     most tiles of a block, and GRADIENT_TILES for the weight gradient: V of a slice, U and M take 36*64*256 bytes
               each, which together stay in a 2 MB L2 cache
     SLICE     input channels between two visits of M: SLICE x 256 bytes of U stay in the L1 cache
-    CHANNELS  input channels of an item of the weight gradient: S, 36*64*256 bytes, stays in the L2 cache
+    CHANNELS  input channels of an item of the weight gradient
+    TOGETHER  most panels of an item of the weight gradient, or half of it where that would leave too few items: V is made
+              once for all of them, which outweighs that their S, 36*64*256 bytes each, does not stay in the L2 cache
     ITEMS     least items of a weight gradient, if there are so many blocks: work for that many threads
     AHEAD     most bytes of a U that is made ahead, a part of a 32 MB L3 cache: it has four times the filters' size, and from
               memory it would come more slowly than it can be made again
@@ -87,10 +91,11 @@ from .simd import PANEL, copy, lanes, lanes_of, multiply, named, offset, pointer
 from .simd_transform import sandwich, sandwich_into
 
 TILES = 64
-GRADIENT_TILES = 64
+GRADIENT_TILES = 32
 SLICE = 64
 CHANNELS = 64
 ITEMS = 16
+TOGETHER = 8
 AHEAD = 10 << 20
 
 BT = (
@@ -227,16 +232,17 @@ def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
     largest = max(first.x.shape[3], second.x.shape[3])
     tiles, channels = N * _ceil(OH, 4) * _ceil(OW, 4), _ceil(largest, _ceil(largest, CHANNELS))
     parts = sum(_ceil(s.x.shape[3], channels) for s in (first, second))
-    splits = min(_ceil(tiles, GRADIENT_TILES), _ceil(ITEMS, _ceil(K, panel) * parts))
+    together = TOGETHER if parts >= ITEMS else TOGETHER // 2
+    splits = min(_ceil(tiles, GRADIENT_TILES), _ceil(ITEMS, _ceil(_ceil(K, panel), together) * parts))
     count = min(GRADIENT_TILES, _ceil(tiles, splits))
     dw = empty((3, 3, C, K), dtype, lasting=True)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
         V = scratch("inputs", (workers(), 36 * (count * _up(channels, width) + width)), dtype)
         D = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
-        S = scratch("filters", (workers(), 36 * (channels * panel + width)), dtype)
+        S = scratch("filters", (workers(), min(together, _ceil(K, panel)) * 36 * (channels * panel + width)), dtype)
         squares = scratch("squares", (workers(), 36 * width), dtype)
-        plan = top, left, count, channels, panel
+        plan = top, left, count, channels, panel, together
         gradient = source(dy)
         correlate(first, second, gradient, split, np.zeros(panel, dtype), plan, V, D, S, squares)
         if splits > 1:
@@ -468,42 +474,49 @@ def correlate(a, b, dy, dw, zeros, plan, V, D, S, squares):
     Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, 3, 3, C, K); zeros (panel,); V, D, S and squares
     (threads, numbers) to work in.
     """
-    top, left, tiles, channels, panel = plan
+    top, left, tiles, channels, panel, together = plan
     (N, OH, OW, K), Ca, Cb = shape_of(dy), shape_of(a)[3], shape_of(b)[3]
     width, C = lanes_of(zeros), Ca + Cb
     down, across = (OH + 3) // 4, (OW + 3) // 4
     panels, parts, splits = part_count(K, 0, panel), part_count(Ca, Cb, channels), dw.shape[0]
+    groups = (panels + together - 1) // together
     v_tile = (channels + width - 1) // width * width
     v_point, d_point, s_point = tiles * v_tile + width, tiles * panel + width, channels * panel + width
     for worker in prange(V.shape[0]):
         v, d = offset(pointer(V), worker * V.shape[1]), offset(pointer(D), worker * D.shape[1])
         sums = offset(pointer(S), worker * S.shape[1])
         square = offset(pointer(squares), worker * squares.shape[1])
-        for item in range(worker, splits * panels * parts, V.shape[0]):
-            split = item // (panels * parts)
-            _, k0, real = part_of(item // parts % panels, K, 0, panel)
+        for item in range(worker, splits * groups * parts, V.shape[0]):
+            split, p0 = item // (groups * parts), item // parts % groups * together
+            p_end = min(p0 + together, panels)
             c_map, c0, part = part_of(item % parts, Ca, Cb, channels)
-            wide = (real + width - 1) // width * width
             start, end = split * N * down * across // splits, (split + 1) * N * down * across // splits
             for first in range(start, end, tiles):
                 count = min(tiles, end - first)
-                read_tiles(v, v_point, v_tile, b if c_map else a, first, count, down, across, top, left, c0, part,
-                           square)  # fmt: skip
-                read_gradient_tiles(d, d_point, wide, dy, first, count, down, across, 0, 0, k0, real, square)
-                for point in range(36):
-                    to = offset(sums, point * s_point)
-                    init, init_row = to, wide
-                    if first == start:
-                        init, init_row = pointer(zeros), 0
-                    multiply(wide // width, part, width, offset(v, point * v_point), 1, v_tile, 0, 1, count,
-                             offset(d, point * d_point), to, wide, init, init_row)  # fmt: skip
-            for c in range(part):
-                row = offset(pointer(dw), (split * 9 * C + c_map * Ca + c0 + c) * K + k0)
-                for k in range(0, real, width):
-                    source = offset(sums, c * wide + k)
-                    if real - k >= width:
-                        _filter_gradient(source, 6 * s_point, s_point, offset(row, k), 3 * C * K, C * K)
-                        continue
-                    _filter_gradient(source, 6 * s_point, s_point, square, 3 * width, width)
-                    for tap in range(9):
-                        copy(offset(row, tap * C * K + k), offset(square, tap * width), real - k)
+                read_tiles(
+                    v, v_point, v_tile, b if c_map else a, first, count, down, across, top, left, c0, part, square
+                )
+                for p in range(p0, p_end):
+                    _, k0, real = part_of(p, K, 0, panel)
+                    wide = (real + width - 1) // width * width
+                    read_gradient_tiles(d, d_point, wide, dy, first, count, down, across, 0, 0, k0, real, square)
+                    for point in range(36):
+                        to = offset(sums, ((p - p0) * 36 + point) * s_point)
+                        init, init_row = to, wide
+                        if first == start:
+                            init, init_row = pointer(zeros), 0
+                        multiply(wide // width, part, width, offset(v, point * v_point), 1, v_tile, 0, 1, count,
+                                 offset(d, point * d_point), to, wide, init, init_row)  # fmt: skip
+            for p in range(p0, p_end):
+                _, k0, real = part_of(p, K, 0, panel)
+                wide = (real + width - 1) // width * width
+                for c in range(part):
+                    row = offset(pointer(dw), (split * 9 * C + c_map * Ca + c0 + c) * K + k0)
+                    for k in range(0, real, width):
+                        source = offset(sums, (p - p0) * 36 * s_point + c * wide + k)
+                        if real - k >= width:
+                            _filter_gradient(source, 6 * s_point, s_point, offset(row, k), 3 * C * K, C * K)
+                            continue
+                        _filter_gradient(source, 6 * s_point, s_point, square, 3 * width, width)
+                        for tap in range(9):
+                            copy(offset(row, tap * C * K + k), offset(square, tap * width), real - k)
