@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import rules
-from .deferred import all_finished, fused
+from .deferred import Deferred, Unpooled, all_finished, fused
 from .rules import CPU_KERNELS
 
 __all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "rules", "set_threads", "use", "warm_up"]
@@ -63,7 +63,7 @@ def accelerated(plain: F) -> F:
     def op(*args: Any, **kwargs: Any) -> Any:
         if _mode == "fast" and (twin := choose(plain.__name__, *args, **kwargs)):
             return twin(*args, **kwargs)
-        args = all_finished(args)
+        args, kwargs = all_finished(args), {name: all_finished(value) for name, value in kwargs.items()}
         twin = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
         return (twin or plain)(*args, **kwargs)
 
@@ -163,6 +163,9 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
                 y, cache, *_ = forward(*args)
             else:
                 getattr(_load(CPU_KERNELS[name][0]), what)(y, cache)
+    pointwise, clipped = _load("cpu_pointwise"), Deferred(x, relu=True)
+    for dy in (x, Unpooled(*pointwise.max_pool2d(x))):  # what ReLUs do with gradients inside a network
+        pointwise.mask(dy, clipped)
     for done, (name, memory) in enumerate((("sgd_step", (x,)), ("adam_step", (x, x, 1)))):
         if progress:
             progress(total - 2 + done, total, name)
