@@ -21,7 +21,7 @@ from minunet.models import UNet
 relaxed = settings(
     max_examples=int(os.environ.get("MINUNET_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
 )
-TIES = {"as chosen": 0, "Winograd's": 2, "Winograd's, streamed": 2}
+TIES = {"as chosen": 0, "Winograd's": 5, "Winograd's, streamed": 5}
 """Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
 chooses another of them."""
 ways = st.sampled_from(sorted(TIES))

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
 from . import rules
-from .deferred import Deferred, Unpooled, all_finished, fused
+from .deferred import all_finished, fused
 from .rules import CPU_KERNELS
 
 __all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "rules", "set_threads", "use", "warm_up"]
@@ -143,33 +146,71 @@ def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] |
     """
     if not _numba_compiles():
         return
-    x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
-    steps: list[tuple[str, Callable[..., Any], tuple]] = [
-        ("conv2d", _load("cpu_conv").conv2d, (x, np.zeros((3, 3, 2, 2), dtype), x[0, 0, 0])),
-        ("conv2d", _load("cpu_conv").conv2d, (wide, np.zeros((3, 3, 8, 8), dtype), wide[0, 0, 0])),
-        ("conv_transpose2d", _load("cpu_conv").conv_transpose2d, (x, np.zeros((2, 2, 2, 2), dtype), x[0, 0, 0])),
-        ("max_pool2d", _load("cpu_pointwise").max_pool2d, (x,)),
-        ("batch_norm", _load("cpu_pointwise").batch_norm, (x, x[0, 0, 0], x[0, 0, 0])),
-        ("relu", _load("cpu_pointwise").relu, (x,)),
-        ("softmax_cross_entropy", _load("cpu_loss").softmax_cross_entropy, (x, np.zeros((1, 4, 4), int))),
-        ("soft_dice", _load("cpu_loss").soft_dice, (x, np.zeros((1, 4, 4), int))),
-    ]
-    total = 2 * len(steps) + 2
-    for done, (name, forward, args) in enumerate(steps):
-        for half, what in enumerate((name, name + "_backward")):
-            if progress:
-                progress(2 * done + half, total, what)
-            if half == 0:
-                y, cache, *_ = forward(*args)
-            else:
-                getattr(_load(CPU_KERNELS[name][0]), what)(y, cache)
-    pointwise, clipped = _load("cpu_pointwise"), Deferred(x, relu=True)
-    for dy in (x, Unpooled(*pointwise.max_pool2d(x))):  # what ReLUs do with gradients inside a network
-        pointwise.mask(dy, clipped)
-    for done, (name, memory) in enumerate((("sgd_step", (x,)), ("adam_step", (x, x, 1)))):
+    steps, elsewhere = _steps(dtype), None
+    if not is_compiled(dtype) and (os.cpu_count() or 1) > 1:  # numba compiles on one core: another process takes a part
+        elsewhere = _compile_elsewhere(dtype)
+        steps.sort(key=lambda step: step[2])
+    for done, (name, run, apart) in enumerate(steps):
         if progress:
-            progress(total - 2 + done, total, name)
-        getattr(_load("cpu_optim"), name)(x, x, *memory, rate=0.1)
+            progress(done, len(steps), name)
+        if apart and elsewhere:
+            elsewhere.wait()  # what it has compiled is loaded now; if it failed, it is compiled here
+        run()
     if progress:
-        progress(total, total, "")
+        progress(len(steps), len(steps), "")
     _load("launch").mark_compiled(np.dtype(dtype))
+
+
+def _compile_elsewhere(dtype: Any) -> subprocess.Popen[bytes]:
+    """Start a process that compiles what is marked for it into numba's cache."""
+    code = f"from minunet import kernels; [run() for _, run, apart in kernels._steps({np.dtype(dtype).name!r}) if apart == 1]"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _steps(dtype: Any) -> list[tuple[str, Callable[[], Any], int]]:
+    """What `warm_up` does: names, functions, and 0 for here, 1 for the other process, 2 for at the end."""
+    x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
+    labels, filters = np.zeros((1, 4, 4), int), [np.zeros((n, n, 2, 2), dtype) for n in (3, 2)]
+    pairs: list[tuple[str, tuple, int]] = [
+        ("conv2d", (wide, np.zeros((3, 3, 8, 8), dtype), wide[0, 0, 0]), 0),
+        ("softmax_cross_entropy", (x, labels), 0),
+        ("soft_dice", (x, labels), 0),
+        ("conv2d", (x, filters[0], x[0, 0, 0]), 1),
+        ("conv_transpose2d", (x, filters[1], x[0, 0, 0]), 1),
+        ("max_pool2d", (x,), 1),
+        ("batch_norm", (x, x[0, 0, 0], x[0, 0, 0]), 1),
+        ("relu", (x,), 1),
+    ]
+    steps: list[tuple[str, Callable[[], Any], int]] = [
+        (name, functools.partial(_pair, name, *args), apart) for name, args, apart in pairs
+    ]
+    for name, memory in (("sgd_step", (x,)), ("adam_step", (x, x, 1))):
+        steps.append((name, functools.partial(_twin(name), x, x, *memory, rate=0.1), 0))
+    return [*steps, ("fused ops", functools.partial(_fused_pairs, x, filters[0]), 2)]
+
+
+def _twin(name: str) -> Callable[..., Any]:
+    return getattr(_load(CPU_KERNELS[name][0]), name)  # type: ignore[no-any-return]
+
+
+def _pair(name: str, *args: Any) -> None:
+    """Run an op's kernel, and that of its backward."""
+    y, cache, *_ = _twin(name)(*args)
+    _twin(name + "_backward")(y, cache)
+
+
+@fused
+def _fused_pairs(x: Any, w: Any) -> None:
+    """Run what only happens between ops inside a network."""
+    y, _ = _twin("conv2d")(x, w)
+    y, _, _ = _twin("batch_norm")(y, x[0, 0, 0], x[0, 0, 0])
+    y, relu_cache = _twin("relu")(y)
+    pooled, pool_cache = _twin("max_pool2d")(y)
+    dy = _twin("max_pool2d_backward")(pooled, pool_cache) + y.array()
+    dy = _twin("relu_backward")(dy, relu_cache)
+    _, conv_cache = _twin("conv2d")(y, w)
+    _twin("conv2d_backward")(dy, conv_cache)

@@ -129,11 +129,11 @@ def with_sums(t: Target) -> Gradient:
 
 
 def masked(dx: Array, x: Any) -> Any:
-    """The same in a pass of its own, where the kernel does not do it on the way."""
+    """The same in a pass of its own over dx, where the kernel does not do it on the way."""
     if not fusing():
         return dx
     if isinstance(x, Deferred) and x.relu:
-        return mask(dx, x)
+        return mask(dx, x, out=dx)
     if isinstance(x, Pair):
         C = x.a.shape[3]
         return Pair(dx[..., :C], dx[..., C:])

@@ -166,7 +166,7 @@ def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
     width = min(PANEL, _ceil(K, lanes(dtype))) * lanes(dtype)
     seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
     seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
-    dw = empty(shape, dtype)
+    dw = empty(shape, dtype, lasting=True)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
         tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)

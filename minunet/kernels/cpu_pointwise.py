@@ -64,7 +64,7 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
     """Twin of `ops.relu_backward`."""
     (where,) = cache
     if isinstance(where, Mask) and fusing():
-        done = isinstance(dy, Gradient) and dy.masked_by is where.x
+        done = isinstance(dy, Gradient) and dy.is_masked_by(where.x)
         return dy if done else mask(dy, where.x)
     dy, where = ready(finished(dy)), ready(finished(where))
     dx = empty(dy.shape, dy.dtype)
@@ -72,18 +72,17 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
     return dx
 
 
-def mask(dy: Any, x: Deferred) -> Gradient:
-    """dy where the ReLU that gave x let it pass, with its sums; dy may still be before a max-pool's backward."""
+def mask(dy: Any, x: Deferred, out: Array | None = None) -> Gradient:
+    """dy where the ReLU that gave x let it pass, with its sums, in `out` or a new array; dy may be Unpooled."""
     N, H, W, C = x.shape
-    dx, sums = empty(x.shape, x.dtype), np.zeros((N * H, 2, C), x.dtype)
+    dx, sums = empty(x.shape, x.dtype) if out is None else out, np.zeros((N * H, 2, C), x.dtype)
+    raw, table = ready(x.raw), coefficients(x)
     if isinstance(dy, Unpooled):
         pooled, (winner, _, size, stride) = ready(finished(dy.dy)), dy.cache
         plus = pooled if dy.plus is None else ready(finished(dy.plus))
-        unpool_mask(
-            pooled, ready(winner), plus, ready(x.raw), coefficients(x), dx, sums, size, stride, dy.plus is not None
-        )
+        unpool_mask(pooled, ready(winner), plus, raw, table, dx, sums, size, stride, dy.plus is not None)
     else:
-        mask_rows(ready(finished(dy)), ready(x.raw), coefficients(x), dx, sums)
+        mask_rows(ready(finished(dy)), raw, table, dx, sums)
     return Gradient(dx, sums.sum(0, dtype=np.float64), x)
 
 
@@ -137,7 +136,7 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array]:
     x, gamma, mean, rstd, from_batch = cache
     C = x.shape[-1]
     pixels, mean = ready(x).reshape(-1, C), ready(mean)
-    if isinstance(dy, Gradient) and dy.masked_by is not None and dy.masked_by.raw is x:
+    if isinstance(dy, Gradient) and dy.has_sums_for(x):
         dbeta, dgamma = dy.sums
     else:
         sums = np.zeros((_blocks(pixels), 2, C))

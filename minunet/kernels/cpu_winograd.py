@@ -229,7 +229,7 @@ def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
     parts = sum(_ceil(s.x.shape[3], channels) for s in (first, second))
     splits = min(_ceil(tiles, GRADIENT_TILES), _ceil(ITEMS, _ceil(K, panel) * parts))
     count = min(GRADIENT_TILES, _ceil(tiles, splits))
-    dw = empty((3, 3, C, K), dtype)
+    dw = empty((3, 3, C, K), dtype, lasting=True)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
         V = scratch("inputs", (workers(), 36 * (count * _up(channels, width) + width)), dtype)

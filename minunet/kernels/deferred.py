@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -173,17 +174,28 @@ class Gradient(Unfinished):
     ----------
     dy : (N, H, W, C) array
     sums : ((C,), (C,)) float64 arrays
-        Of dy, and of dy * (raw - mean) for the map it was masked by (else zeros).
+        Of dy, and of dy * (raw - mean) for the map it was masked by (else None).
     masked_by : Deferred, optional
-        The map, given by a ReLU, whose gradient this is, if it has been masked already.
+        The map, given by a ReLU, whose gradient this is, if it has been masked already. It is not kept alive: the caches
+        that need it do that.
     """
 
     def __init__(self, dy: np.ndarray, sums: Any, masked_by: Deferred | None = None) -> None:
-        self.dy, self.sums, self.masked_by = dy, sums, masked_by
+        self.dy, self.sums = dy, sums
+        self._masked_by = None if masked_by is None else weakref.ref(masked_by)
+        self._raw = None if masked_by is None else weakref.ref(masked_by.raw)
         self.shape, self.dtype = dy.shape, dy.dtype
 
     def array(self) -> np.ndarray:
         return self.dy
+
+    def is_masked_by(self, x: Deferred) -> bool:
+        """Whether the ReLU that gave x has done its part."""
+        return self._masked_by is not None and self._masked_by() is x
+
+    def has_sums_for(self, raw: np.ndarray) -> bool:
+        """Whether the sums are those that the backward of the norm of raw needs."""
+        return self._raw is not None and self._raw() is raw
 
 
 class NormGradient(Unfinished):

@@ -37,6 +37,9 @@ SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
 LINE = 64
 """Bytes of a cache line, and of the largest vector."""
 
+PAGE, CHUNK = 1 << 12, 1 << 30
+"""Bytes: what recycled memory is cut into multiples of, and the least that is asked of the system at once."""
+
 RECYCLED = 1 << 18
 """Bytes from which on memory is recycled; less than that the system hands out without clearing pages."""
 
@@ -89,16 +92,21 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return held[:size].reshape(shape)
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """np.empty from recycled memory, starting on a cache line: a vector across two lines takes twice as long to read."""
+def empty(shape: tuple[int, ...], dtype: Any, lasting: bool = False) -> np.ndarray:
+    """np.empty from recycled memory, starting on a cache line: a vector across two lines takes twice as long to read.
+
+    What outlives a backward pass, as the parameters' gradients do, is `lasting` and lies apart, so that it does not stand in
+    the way of the next pass's maps.
+    """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = _recycler.take(size) if size >= RECYCLED else _aligned(size)
+    memory = _recyclers[lasting].take(size) if size >= RECYCLED else _aligned(size)
     return memory.view(dtype).reshape(shape)
 
 
 def release_memory() -> None:
     """Give all memory that is kept for the next arrays back to the system."""
-    _recycler.clear()
+    for recycler in _recyclers:
+        recycler.release()
     _scratch.clear()
 
 
@@ -110,57 +118,74 @@ def _aligned(size: int) -> np.ndarray:
 
 
 class Recycler:
-    """Keeps the memory of large arrays that are not needed any more, for the next ones.
+    """Hands out memory for large arrays, and takes it back for the next ones when the last array on it is gone.
 
     The system clears every page of fresh memory, which costs as much as a pass over it. The arrays of one training step
-    are as large as those of the last one, so after the first step memory is recycled, and none is fresh.
+    are as large as those of the last one, so after the first step all memory is recycled.
 
-    A request gets the smallest block that is large enough. If there is none, idle blocks are given back, the largest first,
-    until as many bytes are gone as will be taken: what is held in all does not grow because sizes change.
+    Memory comes in chunks of at least CHUNK bytes, of which only what was once used takes up physical memory. A request is
+    cut from the first gap that is large enough; neighbouring gaps are merged. So the low addresses are used again and again
+    and what is held stays close to what was in use at the worst moment.
     """
 
     def __init__(self) -> None:
-        self.idle: list[tuple[int, int, np.ndarray]] = []  # (bytes, serial number, memory), by size
-        self.returned: deque[tuple[int, int, np.ndarray]] = deque()  # the same, not sorted in yet
+        self.chunks: dict[int, np.ndarray] = {}
+        self.gaps: list[tuple[int, int, int]] = []  # (chunk, start, end), in order
+        self.returned: deque[tuple[int, int, int]] = deque()  # the same, not sorted in yet
         self.serial = itertools.count()
         self.lock = threading.Lock()
 
     def take(self, size: int) -> np.ndarray:
-        """So many bytes; they come back when the last array on them is gone."""
+        """So many bytes."""
         with self.lock:
-            while self.returned:
-                bisect.insort(self.idle, self.returned.popleft())
-            n = bisect.bisect_left(self.idle, (size,))
-            if n < len(self.idle):
-                return np.asarray(_Block(self.idle.pop(n)[2], self))[:size]
-            given = 0
-            while self.idle and given < size:
-                given += self.idle.pop()[0]
-        return np.asarray(_Block(_aligned(size), self))
+            self._sort_in()
+            room = -(-size // PAGE) * PAGE
+            found = next((n for n, (_, start, end) in enumerate(self.gaps) if end - start >= room), None)
+            if found is None:
+                self._drop_empty()
+                chunk = next(self.serial)
+                self.chunks[chunk] = _aligned(max(room, CHUNK))
+                found = len(self.gaps)
+                self.gaps.append((chunk, 0, self.chunks[chunk].size))
+            chunk, start, end = self.gaps[found]
+            self.gaps[found : found + 1] = [(chunk, start + room, end)] if start + room < end else []
+            return np.asarray(_Block(self, self.chunks[chunk][start : start + size], (chunk, start, start + room)))
 
-    def clear(self) -> None:
-        """Give back what is idle."""
+    def release(self) -> None:
+        """Give chunks that are not in use back to the system."""
         with self.lock:
-            self.idle.clear()
-            self.returned.clear()
+            self._sort_in()
+            self._drop_empty()
 
-    def put(self, memory: np.ndarray) -> None:
-        """Take memory back; may be called at any moment, by the garbage collector too, hence without the lock."""
-        self.returned.append((memory.size, next(self.serial), memory))
+    def _sort_in(self) -> None:
+        while self.returned:
+            chunk, start, end = self.returned.popleft()
+            n = bisect.bisect_left(self.gaps, (chunk, start, end))
+            if n < len(self.gaps) and self.gaps[n][:2] == (chunk, end):
+                end = self.gaps.pop(n)[2]
+            if n and self.gaps[n - 1][::2] == (chunk, start):
+                n, start = n - 1, self.gaps.pop(n - 1)[1]
+            self.gaps.insert(n, (chunk, start, end))
+
+    def _drop_empty(self) -> None:
+        empty = {chunk for chunk, start, end in self.gaps if end - start == self.chunks[chunk].size}
+        self.gaps = [gap for gap in self.gaps if gap[0] not in empty]
+        for chunk in empty:
+            del self.chunks[chunk]
 
 
 class _Block:
     """Memory on loan. It is the base of the arrays on it: NumPy keeps it as long as there is any view of them."""
 
-    def __init__(self, memory: np.ndarray, home: Recycler) -> None:
-        self.memory, self.home = memory, home
+    def __init__(self, home: Recycler, memory: np.ndarray, place: tuple[int, int, int]) -> None:
+        self.home, self.memory, self.place = home, memory, place
         self.__array_interface__ = memory.__array_interface__
 
-    def __del__(self) -> None:
-        self.home.put(self.memory)
+    def __del__(self) -> None:  # at any moment, by the garbage collector too, hence without the lock
+        self.home.returned.append(self.place)
 
 
-_recycler = Recycler()
+_recyclers = Recycler(), Recycler()
 
 
 def workers() -> int:
@@ -178,7 +203,9 @@ def set_threads(n: int) -> int:
 def _after_fork() -> None:
     """In a new process no kernel runs and no memory is taken, though the locks may say so."""
     global _one_at_a_time
-    _one_at_a_time, _recycler.lock = threading.RLock(), threading.Lock()
+    _one_at_a_time = threading.RLock()
+    for recycler in _recyclers:
+        recycler.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
