@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ import minunet
 from minunet import nn, ops
 from minunet.kernels.deferred import finished
 from minunet.models import UNet
+
+SEED = functools.partial(np.random.default_rng, 3)
 
 
 class Beside(nn.Module):
@@ -72,7 +75,7 @@ class Twice(nn.Module):
 
     def __init__(self, channels):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, bias=True)
+        self.conv = nn.Conv2d(channels, channels, bias=True, rng=SEED())
 
     def forward(self, x, train=True, rng=None, keep=True):
         a, first = self.conv.forward(x, train, rng, keep)
@@ -85,7 +88,7 @@ class Twice(nn.Module):
 
 def block(draw, C, K, depth=1):
     """Layers from C to K channels that keep the size."""
-    layers = {"conv": nn.Conv2d(C, K, draw(st.sampled_from([1, 3, 3, 3])), bias=draw(st.booleans()))}
+    layers = {"conv": nn.Conv2d(C, K, draw(st.sampled_from([1, 3, 3, 3])), bias=draw(st.booleans()), rng=SEED())}
     norm, act = draw(st.sampled_from(["batch", "batch", None])), draw(st.sampled_from(["relu", "relu", "leaky", None]))
     if norm:
         layers["norm"] = nn.BatchNorm2d(K)
@@ -107,6 +110,7 @@ def layer(draw, C, side):
             padding = draw(st.sampled_from(["same", "same", "valid"])) if side > dilation * (size - 1) else "same"
             lost = dilation * (size - 1) if padding == "valid" else 0
             options = {"stride": stride, "dilation": dilation, "padding": padding, "bias": draw(st.booleans())}
+            options["rng"] = SEED()
             return nn.Conv2d(C, K, size, **options), K, (side - lost - 1) // stride + 1
         case "norm":
             return nn.BatchNorm2d(C), C, side
@@ -124,7 +128,7 @@ def layer(draw, C, side):
         case "average" if side >= 2:
             return nn.AvgPool2d(2), C, side // 2
         case "up" if side <= 12:
-            return nn.ConvTranspose2d(C, K, bias=draw(st.booleans())), K, 2 * side
+            return nn.ConvTranspose2d(C, K, bias=draw(st.booleans()), rng=SEED()), K, 2 * side
         case "beside" if C < 34:
             return Beside(block(draw, C, K), draw(st.booleans())), C + K, side
         case "residual":
@@ -199,23 +203,26 @@ def choices(cache):
     return [cache] if isinstance(cache, np.ndarray) and cache.dtype in (bool, np.uint8) else []
 
 
-def assert_same(found, expected, tolerance, ties=0.0, least=0.01):
+def assert_same(found, expected, tolerance, ties=0, rough=None):
     """Two results of `run`: plain arrays, apart by at most that share of the scale.
 
-    The scale is the largest value, but at least that share of the largest of all: some gradients cancel by design, as that
-    of a bias before a norm. What a ReLU or a pool chose may differ for a share `ties` of the values; gradients are
-    not compared then, since they jump there. What the network gives does not.
+    The scale is the largest value, but for gradients at least a hundredth of the largest of all: some cancel by design,
+    as that of a bias before a norm. So many choices of ReLUs and pools may differ, at ties; gradients are not compared then,
+    since they jump there. What the network gives does not. `rough` is a result of lesser precision: what differs there may
+    differ twenty times as much here.
     """
     (found, chosen), (expected, its) = found, expected
     assert found.keys() == expected.keys()
     assert [a.shape for a in chosen] == [a.shape for a in its]
     differ = sum(np.count_nonzero(a != b) for a, b in zip(chosen, its))
-    assert differ <= ties * sum(a.size for a in its), differ
-    floor = least * max(np.abs(a).max(initial=0) for a in expected.values())
+    assert differ <= ties + ties * sum(a.size for a in its) / 1000, differ
+    floor = max(np.abs(a).max(initial=0) for a in expected.values()) / 100
     for name, exact in expected.items():
         a = found[name]
         assert type(a) is np.ndarray, name
         assert a.shape == exact.shape, name
         if not differ or name == "y" or name.endswith((".mean", ".var")):
-            error = np.abs(a - exact).max(initial=0)
-            assert error <= tolerance * max(floor, np.abs(exact).max(initial=0)), (name, error)
+            error, allowed = np.abs(a - exact).max(initial=0), tolerance * max(floor, np.abs(exact).max(initial=0))
+            if rough is not None:
+                allowed += 20 * np.abs(rough[0][name] - exact).max(initial=0)
+            assert error <= allowed, (name, error)

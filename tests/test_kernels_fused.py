@@ -21,7 +21,7 @@ from minunet.models import UNet
 relaxed = settings(
     max_examples=int(os.environ.get("MINUNET_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
 )
-TIES = {"as chosen": 0.0, "Winograd's": 1e-3, "Winograd's, streamed": 1e-3}
+TIES = {"as chosen": 0, "Winograd's": 5, "Winograd's, streamed": 5}
 """Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
 chooses another of them."""
 ways = st.sampled_from(sorted(TIES))
@@ -69,7 +69,7 @@ def test_any_network(patch, network, train, way):
 @relaxed
 @given(st.one_of(chains(), unets()), st.booleans(), ways)
 def test_any_network_in_float32(patch, network, train, way):
-    """Against float64, as long as no ReLU and no pool chooses another way."""
+    """Against float64, and not much worse than the plain ops."""
     m, x = network
     choose(patch, way)
     m.convert(lambda a: a.astype(np.float32))
@@ -77,7 +77,8 @@ def test_any_network_in_float32(patch, network, train, way):
     x = x.astype(np.float32)
     found = run(m, x, train)
     assert {a.dtype for a in found[0].values()} == {np.dtype(np.float32)}
-    assert_same(found, run(exact, x.astype(np.float64), train, "reference"), 2e-3, ties=1e-3, least=0.1)
+    plain, exact = run(m, x, train, "reference"), run(exact, x.astype(np.float64), train, "reference")
+    assert_same(found, exact, 2e-3, ties=2, rough=plain)
 
 
 @relaxed
@@ -182,6 +183,23 @@ def test_results_are_the_callers_own(rng):
 def test_somebodys_own_layer(rng):
     m = lively(nn.Sequential(a=nn.Conv2d(3, 9), n=nn.BatchNorm2d(9), r=nn.ReLU(), own=Plainly(9), b=nn.Conv2d(9, 4)))
     x = rng.standard_normal((2, 7, 11, 3))
+    assert_same(run(m, x), run(m, x, forward="reference"), 1e-11)
+
+
+def test_ops_by_name(rng):
+    """An op called with named arguments, and a cache, takes unfinished maps too."""
+
+    class Named(nn.Module):
+        def forward(self, x, train=True, rng=None, keep=True):
+            y, cache = ops.conv2d(x=x, w=w)
+            return ops.max_pool2d(x=y)[0] + ops.relu(x=y)[0][:, ::2, ::2], cache
+
+        def backward(self, dy, cache):
+            return ops.conv2d_backward(dy=np.repeat(np.repeat(dy, 2, 1), 2, 2), cache=cache)[0]
+
+    w = rng.standard_normal((3, 3, 4, 4))
+    m = lively(nn.Sequential(a=nn.Conv2d(2, 4), n=nn.BatchNorm2d(4), r=nn.ReLU(), named=Named()))
+    x = rng.standard_normal((1, 8, 6, 2))
     assert_same(run(m, x), run(m, x, forward="reference"), 1e-11)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -23,8 +24,9 @@ def memory(monkeypatch):
     """A recycler of its own, for arrays of any size; the list of how many bytes it has taken from the system, each time."""
     taken, real = [], launch._aligned
     monkeypatch.setattr(launch, "_aligned", lambda size: taken.append(size) or real(size))
-    monkeypatch.setattr(launch, "_recycler", launch.Recycler())
-    monkeypatch.setattr(launch, "RECYCLED", 0)
+    monkeypatch.setattr(launch, "_recyclers", (launch.Recycler(), launch.Recycler()))
+    monkeypatch.setattr(launch, "RECYCLED", 1)
+    monkeypatch.setattr(launch, "CHUNK", 1 << 18)
     return taken
 
 
@@ -64,14 +66,14 @@ def test_not_while_there_is_a_view(view, memory):
     del seen
     gc.collect()
     assert place(launch.empty((20, 10), np.float32)) == where
-    assert len(memory) == 4
+    assert len(memory) == 1
 
 
 def test_alignment_and_what_comes_out(memory):
     for shape, dtype in [
         ((3, 5), np.float32),
         ((1,), np.uint8),
-        ((0, 4), np.float64),
+        ((1, 4), np.float64),
         ((2, 2), bool),
         ((), np.float64),
     ]:
@@ -85,18 +87,29 @@ def test_alignment_and_what_comes_out(memory):
 def test_small_arrays_are_not_kept(memory, monkeypatch):
     monkeypatch.setattr(launch, "RECYCLED", 1000)
     launch.empty((999,), np.uint8)
-    assert not launch._recycler.returned
+    assert memory == [999]
     launch.empty((1000,), np.uint8)
-    assert len(launch._recycler.returned) == 1
+    assert memory == [999, launch.CHUNK]
 
 
-@given(st.lists(st.one_of(st.integers(1, 5000), st.integers(-20, -1)), min_size=1, max_size=80))
+def gaps(recycler):
+    """All gaps of a recycler, which must be in order, apart from each other, and inside of their chunks."""
+    with recycler.lock:
+        recycler._sort_in()
+    for (chunk, _, end), (following, start, _) in itertools.pairwise(recycler.gaps):
+        assert (chunk, end) < (following, start)
+    for chunk, start, end in recycler.gaps:
+        assert 0 <= start < end <= recycler.chunks[chunk].size
+    return recycler.gaps
+
+
+@given(st.lists(st.one_of(st.integers(1, 200_000), st.integers(-20, -1)), min_size=1, max_size=80))
 @settings(max_examples=100)
 def test_any_order_of_sizes(steps):
     """A number is a size to take, a negative one which of the arrays so far is dropped: none ever sees another one's numbers,
-    and idle memory never makes the whole larger than all that was in use at a time would be in blocks of the largest."""
-    launch._recycler = launch.Recycler()
-    live, most, largest = [], 0, 0
+    and what is in use and the gaps are all that there is."""
+    launch._recyclers = recycler, _ = launch.Recycler(), launch.Recycler()
+    live = []
     for n, step in enumerate(steps):
         if step < 0:
             live[step : (step + 1) or None] = []
@@ -104,19 +117,30 @@ def test_any_order_of_sizes(steps):
             a = launch.empty((step,), np.uint8)
             a[...] = n % 251
             live.append((a, n % 251))
-        largest, most = max(largest, step), max(most, len(live))
         for a, value in live:
             assert (a == value).all()
-        held = [b[0] for b in (*launch._recycler.idle, *launch._recycler.returned)]
-        assert sum(held) <= (most + 1) * largest
+        used = sum(-(-a.size // launch.PAGE) * launch.PAGE for a, _ in live)
+        assert used + sum(end - start for _, start, end in gaps(recycler)) == sum(
+            c.size for c in recycler.chunks.values()
+        )
+    a = live.clear()
+    assert len(gaps(recycler)) == len(recycler.chunks)
+    launch.release_memory()
+    assert not recycler.chunks and not recycler.gaps
 
 
 def test_sizes_that_grow_and_shrink_do_not_pile_up(memory):
     for _ in range(3):
-        for size in (*range(1000, 50_000, 3000), *range(50_000, 1000, -2999)):
+        for size in (*range(1000, 500_000, 30_000), *range(500_000, 1000, -29_999)):
             launch.empty((size,), np.uint8)
-            assert sum(b[0] for b in (*launch._recycler.idle, *launch._recycler.returned)) <= 50_000
-    assert len(memory) <= 18  # the first way up
+            assert sum(c.size for c in launch._recyclers[0].chunks.values()) <= 503_808  # whole pages
+
+
+def test_what_lasts_lies_apart(memory):
+    a = launch.empty((1000,), np.uint8)
+    b = launch.empty((1000,), np.uint8, lasting=True)
+    assert len(memory) == 2 and all(len(r.chunks) == 1 for r in launch._recyclers)
+    assert abs(place(a) - place(b)) >= launch.CHUNK - 2 * launch.PAGE
 
 
 def test_many_threads():
@@ -147,8 +171,11 @@ def test_release_memory(memory):
     launch.scratch("test", (100,), np.float32)
     del arrays[1:]
     launch.release_memory()
-    assert not launch._recycler.idle and not launch._recycler.returned and not launch._scratch
-    arrays[0][...] = 3
+    assert len(memory) == 2 and not launch._scratch  # one chunk, which is in use, and that of the scratch
+    assert [end - start for _, start, end in launch._recyclers[0].gaps] == [launch.CHUNK - launch.PAGE]
+    del arrays[:]
+    launch.release_memory()
+    assert not launch._recyclers[0].chunks
     assert launch.empty((1000,), np.uint8).size == 1000
 
 
@@ -183,7 +210,7 @@ def test_a_further_step_takes_no_new_memory(options, memory, monkeypatch):
 FORK = """
 import os, sys, numpy as np
 from minunet.kernels import launch
-with launch._recycler.lock, launch._one_at_a_time:  # as if another thread were taking memory
+with launch._recyclers[0].lock, launch._one_at_a_time:  # as if another thread were taking memory
     child = os.fork()
     if child == 0:
         launch.empty((1 << 20,), np.float32)

@@ -66,7 +66,7 @@ def accelerated(plain: F) -> F:
     def op(*args: Any, **kwargs: Any) -> Any:
         if _mode == "fast" and (twin := choose(plain.__name__, *args, **kwargs)):
             return twin(*args, **kwargs)
-        args = all_finished(args)
+        args, kwargs = all_finished(args), {name: all_finished(value) for name, value in kwargs.items()}
         twin = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
         return (twin or plain)(*args, **kwargs)
 
