@@ -219,7 +219,7 @@ def test_mask(shape, kind, by, dtype):
     rng = np.random.default_rng(2)
     (dy, value), (x, its_value) = unfinished(kind, rng, shape, dtype), unfinished(by, rng, shape, dtype)
     found = cpu_pointwise.mask(dy, x)
-    assert found.masked_by is x
+    assert found.is_masked_by(x)
     np.testing.assert_allclose(found.dy, np.where(its_value > 0, value, 0), atol=1e-5 if dtype == np.float32 else 1e-13)
     t = Target(found.dy, MASK, x)
     t.found = found.sums

@@ -119,11 +119,12 @@ def test_any_order_of_sizes(steps):
             live.append((a, n % 251))
         for a, value in live:
             assert (a == value).all()
+        a = None  # it would hold memory
         used = sum(-(-a.size // launch.PAGE) * launch.PAGE for a, _ in live)
         assert used + sum(end - start for _, start, end in gaps(recycler)) == sum(
             c.size for c in recycler.chunks.values()
         )
-    a = live.clear()
+    live.clear()
     assert len(gaps(recycler)) == len(recycler.chunks)
     launch.release_memory()
     assert not recycler.chunks and not recycler.gaps
