@@ -272,3 +272,18 @@ def test_a_pair_of_three(rng):
     m = lively(nn.Sequential(a=nn.Conv2d(2, 5), three=Three(), b=nn.Conv2d(15, 3)))
     x = rng.standard_normal((2, 9, 10, 2))
     assert_same(run(m, x), run(m, x, forward="reference"), 1e-11)
+
+
+def test_a_part_of_a_network_by_hand():
+    """A part's backward on its own gives the whole gradient of its input: the ReLU before it has not been asked."""
+    rng = np.random.default_rng(11)
+    stem = nn.Sequential(conv=nn.Conv2d(8, 8, rng=rng), relu=nn.ReLU())
+    net = nn.Sequential(stem=stem, body=nn.Sequential(conv=nn.Conv2d(8, 8, rng=rng)))
+    x = rng.standard_normal((1, 32, 32, 8)).astype(np.float32)
+    dy = rng.standard_normal(x.shape).astype(np.float32)
+    found = {}
+    for mode in ("fast", "reference"):
+        with minunet.use(mode):
+            _, caches = net.forward(x)
+            found[mode] = net.children["body"].backward(dy, caches.pop())
+    np.testing.assert_allclose(found["fast"], found["reference"], atol=1e-4)

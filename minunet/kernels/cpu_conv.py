@@ -110,7 +110,7 @@ def gradient_targets(x: Any) -> list[Target]:
     """Where the gradient of a convolution's input goes: masked already, if a ReLU gave x; apart, if x was a pair."""
     if isinstance(x, Pair) and fusing():
         return [Target(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
-    if isinstance(x, Deferred) and x.relu and fusing():
+    if isinstance(x, Deferred) and x.may_be_masked():
         return [Target(empty(x.shape, x.dtype), MASK, x)]
     return [Target(empty(x.shape, x.dtype))]
 
@@ -132,7 +132,7 @@ def masked(dx: Array, x: Any) -> Any:
     """The same in a pass of its own over dx, where the kernel does not do it on the way."""
     if not fusing():
         return dx
-    if isinstance(x, Deferred) and x.relu:
+    if isinstance(x, Deferred) and x.may_be_masked():
         return mask(dx, x, out=dx)
     if isinstance(x, Pair):
         C = x.a.shape[3]

@@ -40,7 +40,14 @@ _scope = threading.local()
 
 def fusing() -> bool:
     """Whether a `fused` method is running in this thread: only then may a kernel return an unfinished map."""
-    return getattr(_scope, "depth", 0) > 0
+    return bool(composites())
+
+
+def composites() -> list[Any]:
+    """The objects whose `fused` methods are running in this thread, the outermost first."""
+    if not hasattr(_scope, "running"):
+        _scope.running = []
+    return _scope.running  # type: ignore[no-any-return]
 
 
 def fused(method: F) -> F:
@@ -51,11 +58,11 @@ def fused(method: F) -> F:
 
     @functools.wraps(method)
     def run(*args: Any, **options: Any) -> Any:
-        _scope.depth = getattr(_scope, "depth", 0) + 1
+        composites().append(args[0] if args else method)
         try:
             result = method(*args, **options)
         finally:
-            _scope.depth -= 1
+            composites().pop()
         if fusing():
             return result
         return tuple(finished(r) for r in result) if isinstance(result, tuple) else finished(result)
@@ -141,6 +148,11 @@ class Deferred(Unfinished):
     ) -> None:  # fmt: skip
         self.raw, self.scale, self.shift, self.relu, self.moments, self.mean = raw, scale, shift, relu, moments, mean
         self.shape, self.dtype = raw.shape, raw.dtype
+        self.within = tuple(composites())
+
+    def may_be_masked(self) -> bool:
+        """Whether this came from a ReLU whose backward will run too: it ran inside the outermost of what runs now."""
+        return self.relu and fusing() and any(c is composites()[0] for c in self.within)
 
     def array(self) -> np.ndarray:
         return self.raw if self.scale is None and not self.relu else _finish(self)

@@ -145,7 +145,10 @@ class Recycler:
             if found is None:
                 self._drop_empty()
                 chunk = next(self.serial)
-                self.chunks[chunk] = _aligned(max(room, CHUNK))  # what is not touched takes no physical memory
+                try:
+                    self.chunks[chunk] = _aligned(max(room, CHUNK))  # what is not touched takes no physical memory
+                except MemoryError:  # but it may count against a limit
+                    self.chunks[chunk] = _aligned(room)
                 found = len(self.gaps)
                 self.gaps.append((chunk, 0, self.chunks[chunk].size))
             chunk, start, end = self.gaps[found]
