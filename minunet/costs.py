@@ -4,16 +4,20 @@
 module is stood in for by a rule that knows the output's shape, the arithmetic and what its cache keeps; so the wiring is the
 model's, and there is no second description of it that could drift.
 
-Memory, in bytes, for a given shape of images:
+Memory, in bytes, for a given shape of images. What counts is which arrays exist: with the kernels only the raw outputs of
+convolutions are stored, a batch norm and a ReLU after one, and a concatenation, stand for arrays that are never made
+(kernels/deferred.py). So every output is traced to what it is stored in.
 
 * inference: what is alive at the worst moment: the skips that wait, the layer's input, its output, and the weights;
-* training: weights, gradients and the optimiser's memory; all that the caches keep; and what the worst backward step needs
-  beside it: the gradient of its output, of its input, and of the skips that wait.
+* training: weights, gradients and the optimiser's memory, and the worst moment of the backward: what the caches of the layers
+  still to come keep, the gradient of a layer's output, of its input, and of the skips that wait.
+
+A caller holds what it has handed to a block of layers until the block is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -46,18 +50,22 @@ GIB = 2**30
 class Row:
     """One layer as it runs.
 
-    `sources` are the numbers of the rows whose outputs it takes (-1 is the image), `flops` the multiplications and additions
-    of convolutions (all else is below 1 %), `kept` the bytes that its cache holds for the backward.
+    `flops` are the multiplications and additions of convolutions (all else is below 1 %), `kept` the bytes that its cache
+    holds for the backward and no earlier one does; `takes` and `makes` are the numbers of the stored arrays of its input and
+    output, `keeps` of those in its cache, and `extra` the bytes kept beside them: a pool's winners, a mask.
     """
 
     name: str
     kind: str
-    sources: list[int]
     input: Shape
     output: Shape
     params: int
     flops: int
     kept: int
+    takes: list[int]
+    makes: list[int]
+    keeps: list[int]
+    extra: int
 
 
 @dataclass
@@ -65,6 +73,7 @@ class Summary:
     """The layers in the order in which they run, with totals. Print it to see the table."""
 
     rows: list[Row] = field(default_factory=list)
+    stored: list[int] = field(default_factory=list)  # bytes of every stored array, the image first
     itemsize: int = 4
     weight_bytes: int = 0
 
@@ -86,26 +95,51 @@ class Summary:
     @property
     def inference_peak(self) -> int:
         """Predicted bytes in use at the worst moment of inference."""
-        return self.weight_bytes + self._worst_moment()
+        last: dict[int, int] = {}
+        for i, row in enumerate(self.rows):
+            first, end = self._block(i)
+            for n in row.takes:
+                last[n] = i if any(n in r.makes for r in self.rows[first:i]) else end
+        alive, worst = {0}, 0
+        for i, row in enumerate(self.rows):
+            alive.update(row.makes)
+            worst = max(worst, self._bytes(alive))
+            alive = {n for n in alive if last.get(n, -1) > i or n in row.makes}
+        return self.weight_bytes + worst
 
     def training_peak(self, optimizer_slots: int = 1) -> int:
         """Predicted bytes of a training step, with so many remembered arrays a parameter (SGD 1, Adam 2)."""
-        return (2 + optimizer_slots) * self.weight_bytes + self.kept + self._worst_moment()
+        gradients, worst = set(self.rows[-1].makes), 0
+        for i in reversed(range(len(self.rows))):
+            row, (_, end) = self.rows[i], self._block(i)
+            if set(row.makes) <= set(row.takes):
+                continue  # a norm or a ReLU that is done on the way
+            kept = {n for r in self.rows[: i + 1] for n in r.keeps}
+            kept |= {n for r in self.rows[i:] if r.kind == "BatchNorm2d" for n in r.takes if n in row.makes}
+            held = set(self.rows[end].makes) - gradients  # what the caller has handed to the block
+            fresh = self._bytes(row.takes)
+            extra = sum(r.extra for r in self.rows[: i + 1])
+            worst = max(worst, self._bytes(kept) + extra + self._bytes(gradients) + self._bytes(held) + fresh)
+            gradients = gradients - set(row.makes) | set(row.takes)
+        return (2 + optimizer_slots) * self.weight_bytes + worst
 
-    def _worst_moment(self) -> int:
-        """Most bytes of arrays alive at once, given that each lives until the last layer that takes it."""
-        last_use: dict[int, int] = {}
-        made: dict[int, int] = {}
-        for i, row in enumerate(self.rows):
-            for j in row.sources:
-                last_use[j] = i
-            made[i] = prod(row.output) * self.itemsize
-        worst, alive = 0, {-1: prod(self.rows[0].input) * self.itemsize}
-        for i in range(len(self.rows)):
-            alive[i] = made[i]
-            worst = max(worst, sum(alive.values()))
-            alive = {j: n for j, n in alive.items() if last_use.get(j, -1) > i}
-        return worst
+    def store(self, size: int) -> int:
+        """Note an array of so many numbers; returns its number."""
+        self.stored.append(size * self.itemsize)
+        return len(self.stored) - 1
+
+    def _bytes(self, numbers: Iterable[int]) -> int:
+        return sum(self.stored[n] for n in numbers)
+
+    def _block(self, i: int) -> tuple[int, int]:
+        """The first and the last row of the block that row i belongs to, such as "decoder.0"; itself if it is alone."""
+        block = self.rows[i].name.rpartition(".")[0]
+        first = end = i
+        while block and first and self.rows[first - 1].name.rpartition(".")[0] == block:
+            first -= 1
+        while block and end + 1 < len(self.rows) and self.rows[end + 1].name.rpartition(".")[0] == block:
+            end += 1
+        return first, end
 
     def __str__(self) -> str:
         line = "{:<24}{:<16}{:<22}{:>13}{:>12}{:>12}"
@@ -155,9 +189,10 @@ def summary(model: Module, shape: Shape) -> Summary:
         raise ValueError(f"shape must be (images, rows, columns, channels), not {shape}")
     dtype = next(iter(model.named_params().values())).dtype
     result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in model.named_params().values()))
+    result.store(prod(shape))
     counted: set[str] = set()
     with _traced(model, result, counted):
-        model.forward(_hollow(shape, dtype, -1))
+        model.forward(_hollow(shape, dtype, [0]))
     return result
 
 
@@ -165,14 +200,15 @@ def summary(model: Module, shape: Shape) -> Summary:
 
 
 class _Hollow(np.ndarray):
-    """An array with a shape but no memory, that knows which row made it."""
+    """An array with a shape but no memory, that knows where its values would be stored, and whether they are raw there."""
 
-    source: int = -1
+    stored: list[int]
+    raw: bool = False
 
 
-def _hollow(shape: Shape, dtype: Any, source: int) -> _Hollow:
+def _hollow(shape: Shape, dtype: Any, stored: list[int], raw: bool = False) -> _Hollow:
     a = np.broadcast_to(np.zeros((), dtype), shape).view(_Hollow)
-    a.source = source
+    a.stored, a.raw = stored, raw
     return a
 
 
@@ -192,22 +228,43 @@ def _traced(model: Module, result: Summary, counted: set[str]) -> Iterator[None]
 def _stand_in(name: str, m: Module, result: Summary, counted: set[str]) -> Callable[..., Any]:
     def forward(x: Any, *mode: Any, **named: Any) -> tuple[Any, None]:
         inputs = x if isinstance(x, tuple) else (x,)
-        output, flops, kept = RULES[type(m)](m, result.itemsize, *(a.shape for a in inputs))
+        output, flops, extra = RULES[type(m)](m, *(a.shape for a in inputs))
         params = 0 if name in counted else sum(p.size for p in m.params.values())
         counted.add(name)
-        sources = [a.source for a in inputs]
-        result.rows.append(Row(name, type(m).__name__, sources, inputs[0].shape, output, params, flops, kept))
-        return _hollow(output, inputs[0].dtype, len(result.rows) - 1), None
+        takes = [n for a in inputs for n in a.stored]
+        makes, keeps = takes, takes if isinstance(m, KEEPS_INPUT) else []
+        if isinstance(m, Join):
+            makes = _joined(result, *inputs)
+        elif isinstance(m, BatchNorm2d) or (isinstance(m, ReLU) and inputs[0].raw):
+            extra, keeps = 0, takes  # the ReLU's mask can be read off it again
+        else:
+            makes = [result.store(prod(output))]
+        already = {n for r in result.rows for n in r.keeps}
+        kept = extra + sum(result.stored[n] for n in set(keeps) - already)
+        kind = type(m).__name__
+        result.rows.append(Row(name, kind, inputs[0].shape, output, params, flops, kept, takes, makes, keeps, extra))
+        return _hollow(output, inputs[0].dtype, makes, raw=isinstance(m, (Conv2d, BatchNorm2d))), None
 
     return forward
 
 
-# ---- the rules: bytes an item and shapes in; shape out, operations, and bytes kept for the backward ------------------
+def _joined(result: Summary, skip: _Hollow, up: _Hollow) -> list[int]:
+    """A joint of maps of one size makes nothing; else the lower one is padded, or the skip finished and cropped."""
+    if skip.shape[1:3] == up.shape[1:3]:
+        return skip.stored + up.stored
+    if max(s - u for s, u in zip(skip.shape[1:3], up.shape[1:3])) <= 1:
+        return [*skip.stored, result.store(prod(skip.shape[:3]) * up.shape[3])]
+    return [result.store(skip.size), *up.stored]
+
+
+KEEPS_INPUT = (Conv2d, ConvTranspose2d, BatchNorm2d, GroupNorm)
+
+# ---- the rules: shapes in; shape out, operations, and bytes kept beside input and output ------------------------------
 
 Cost = tuple[Shape, int, int]
 
 
-def _conv(m: Conv2d, item: int, x: Shape) -> Cost:
+def _conv(m: Conv2d, x: Shape) -> Cost:
     N, H, W, C = x
     KH, KW, Cg, K = m.params["w"].shape
     if Cg * m.options["groups"] != C:
@@ -215,40 +272,40 @@ def _conv(m: Conv2d, item: int, x: Shape) -> Cost:
     stride, dilation = m.options["stride"], m.options["dilation"]
     pads = resolve_padding(m.options["padding"], (H, W), (KH, KW), stride, dilation)
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
-    return (N, OH, OW, K), 2 * N * OH * OW * K * KH * KW * Cg, prod(x) * item
+    return (N, OH, OW, K), 2 * N * OH * OW * K * KH * KW * Cg, 0
 
 
-def _conv_transpose(m: ConvTranspose2d, item: int, x: Shape) -> Cost:
+def _conv_transpose(m: ConvTranspose2d, x: Shape) -> Cost:
     N, H, W, C = x
     KH, KW, _, K = m.params["w"].shape
     s = m.options["stride"]
     (top, bottom), (left, right) = resolve_padding(m.options["padding"], (H, W), (KH, KW), s, 1)
     y = (N, (H - 1) * s + KH - top - bottom, (W - 1) * s + KW - left - right, K)
-    return y, 2 * N * H * W * C * KH * KW * K, prod(x) * item
+    return y, 2 * N * H * W * C * KH * KW * K, 0
 
 
-def _pool(m: MaxPool2d | AvgPool2d, item: int, x: Shape) -> Cost:
+def _pool(m: MaxPool2d | AvgPool2d, x: Shape) -> Cost:
     size = m.options["size"]
     OH, OW = output_size((x[1], x[2]), (size, size), ((0, 0), (0, 0)), m.options["stride"] or size)
     y = (x[0], OH, OW, x[3])
     return y, 0, prod(y) if isinstance(m, MaxPool2d) else 0  # the winners, a byte each
 
 
-def _upsample(m: UpsampleBilinear | UpsampleNearest, item: int, x: Shape) -> Cost:
+def _upsample(m: UpsampleBilinear | UpsampleNearest, x: Shape) -> Cost:
     s = m.options["scale"]
     return (x[0], x[1] * s, x[2] * s, x[3]), 0, 0
 
 
-def _join(m: Join, item: int, skip: Shape, up: Shape) -> Cost:
+def _join(m: Join, skip: Shape, up: Shape) -> Cost:
     larger = skip if max(s - u for s, u in zip(skip[1:3], up[1:3])) <= 1 else up
     return (*larger[:3], skip[3] + up[3]), 0, 0
 
 
-def _keeps_x(m: Module, item: int, x: Shape) -> Cost:
-    return x, 0, prod(x) * item
+def _same(m: Module, x: Shape) -> Cost:
+    return x, 0, 0
 
 
-def _keeps_mask(m: Module, item: int, x: Shape) -> Cost:
+def _keeps_mask(m: Module, x: Shape) -> Cost:
     return x, 0, prod(x)
 
 
@@ -260,8 +317,8 @@ RULES: dict[type[Module], Callable[..., Cost]] = {
     UpsampleBilinear: _upsample,
     UpsampleNearest: _upsample,
     Join: _join,
-    BatchNorm2d: _keeps_x,
-    GroupNorm: _keeps_x,
+    BatchNorm2d: _same,
+    GroupNorm: _same,
     ReLU: _keeps_mask,
     LeakyReLU: _keeps_mask,
     Dropout: _keeps_mask,
