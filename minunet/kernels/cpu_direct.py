@@ -43,7 +43,7 @@ Constants
 
 Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
 
-Measure: python bench/kernels.py
+Measure: python bench/layers.py
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import numpy as np
 from .deferred import Pair, Unfinished, fusing
 
 SMALLEST = 1 << 14
-"""Numbers from which on pools and activations are worth a kernel: to start one takes 20 microseconds, as long as NumPy
-takes to go over so many."""
+"""Numbers from which on pools and activations are worth a kernel: NumPy goes over fewer in the time that it takes to start
+one (on numba's work queue, where this was measured; OpenMP starts them sooner)."""
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
