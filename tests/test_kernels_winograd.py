@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import ops
 from minunet.kernels import cpu_winograd, launch
+from minunet.kernels import cpu_winograd_transforms as transforms
 from minunet.kernels.cpu_maps import Target
 
 FACTOR = 40
@@ -110,8 +111,8 @@ def test_accuracy():
 
 
 def test_the_matrices():
-    """Exact with integers: the one-dimensional algorithm of the file's head, and its constants are what they claim."""
-    BT, G, AT = (np.array(m) for m in (cpu_winograd.BT, cpu_winograd.G, cpu_winograd.AT))
+    """Exact with integers: the one-dimensional algorithm, and the constants are what the transforms' file says."""
+    BT, G, AT = (np.array(m) for m in (transforms.BT, transforms.G, transforms.AT))
     d, g = np.arange(1.0, 7) ** 2, np.array([3.0, -1, 2])
     np.testing.assert_allclose(AT @ ((BT @ d) * (G @ g)), np.correlate(d, g), rtol=1e-13)
     points = np.array([0, 1, -1, 1 / 2, -2])
@@ -126,9 +127,9 @@ def test_the_matrices():
 @pytest.mark.parametrize(("steps", "whole"), [("BT_STEPS", "BT"), ("AT_STEPS", "AT")])
 def test_the_sparser_steps(steps, whole):
     """Their product is the matrix, to the last digit, and that of their transposes its transpose."""
-    steps, T = getattr(cpu_winograd, steps), np.array(getattr(cpu_winograd, whole))
+    steps, T = getattr(transforms, steps), np.array(getattr(transforms, whole))
     np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, steps)), T)
-    np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, cpu_winograd.transposed(steps))), T.T)
+    np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, transforms.transposed(steps))), T.T)
 
 
 def test_nothing_in():

@@ -56,7 +56,7 @@ from numba import njit, prange
 
 from ..array import Array
 from .cpu_maps import PLAIN, read, source, sources, start_of
-from .launch import alone, empty, kernel, ready, scratch, workers
+from .launch import alone, ceil_div, empty, kernel, ready, scratch, workers
 from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
 
 DEPTH = 128
@@ -94,10 +94,6 @@ def by_group(w: Array, groups: int) -> Array:
     return w.reshape(*w.shape[:3], groups, -1).transpose(3, 0, 1, 2, 4)
 
 
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def convolution(
     x: Any, w: Array, arrange: Callable[[Array], Array], b: Array | None, y: Array, s: Shape, stamp: int = 1
 ) -> None:
@@ -111,7 +107,7 @@ def convolution(
     first, second = sources(x)
     w, dtype = ready(w), y.dtype
     C, item = s.C // s.groups, dtype.itemsize
-    panels = _ceil(_ceil(s.K // s.groups, lanes(dtype)), PANEL)
+    panels = ceil_div(ceil_div(s.K // s.groups, lanes(dtype)), PANEL)
     columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1  # that a row of the output sees
 
     def band(rows: int) -> int:
@@ -122,15 +118,17 @@ def convolution(
     wanted = 2 * workers()
     blocks = 1
     while blocks < s.OH and (
-        band(_ceil(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < wanted and s.OH // blocks >= 16)
+        band(ceil_div(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < wanted and s.OH // blocks >= 16)
     ):
         blocks += 1
-    rows, images = _ceil(s.OH, blocks), 1
+    rows, images = ceil_div(s.OH, blocks), 1
     if blocks == 1:
-        images = max(1, min(BAND // (band(rows) * item), s.N * s.groups * panels // wanted, _ceil(PIXELS, s.OH * s.OW)))
-        images = _ceil(s.N, _ceil(s.N, min(images, s.N)))
-    items = _ceil(s.N, images) * s.groups * _ceil(s.OH, rows)
-    shares = min(panels, _ceil(wanted, items))  # if there are too few items, they share the panels
+        images = max(
+            1, min(BAND // (band(rows) * item), s.N * s.groups * panels // wanted, ceil_div(PIXELS, s.OH * s.OW))
+        )
+        images = ceil_div(s.N, ceil_div(s.N, min(images, s.N)))
+    items = ceil_div(s.N, images) * s.groups * ceil_div(s.OH, rows)
+    shares = min(panels, ceil_div(wanted, items))  # if there are too few items, they share the panels
 
     inside = s.top == s.left == 0 and columns <= s.W and (s.OH - 1) * s.stride + (s.KH - 1) * s.dilation < s.H
     in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
@@ -159,11 +157,11 @@ def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
     (first, second), gradient = sources(x), source(dy)
     columns = min(s.OW, TILE)
     rows = min(s.OH, max(1, TILE // columns))
-    tiles = s.N * _ceil(s.OH, rows) * _ceil(s.OW, columns)
-    channels = _ceil(C, _ceil(C, CHANNELS))
-    tasks = s.groups * _ceil(K, PANEL * lanes(dtype)) * _ceil(C, channels)
-    splits = min(tiles, _ceil(ITEMS, tasks))
-    width = min(PANEL, _ceil(K, lanes(dtype))) * lanes(dtype)
+    tiles = s.N * ceil_div(s.OH, rows) * ceil_div(s.OW, columns)
+    channels = ceil_div(C, ceil_div(C, CHANNELS))
+    tasks = s.groups * ceil_div(K, PANEL * lanes(dtype)) * ceil_div(C, channels)
+    splits = min(tiles, ceil_div(ITEMS, tasks))
+    width = min(PANEL, ceil_div(K, lanes(dtype))) * lanes(dtype)
     seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
     seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
     dw = empty(shape, dtype, lasting=True)

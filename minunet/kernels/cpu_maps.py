@@ -132,7 +132,11 @@ class Target:
 
     def into(self, shape: tuple[int, int, int]) -> Into:
         """What the kernel takes; `shape` is that of the sums: (blocks, 2, K or more)."""
-        raw, table = (self.y, _none(self.y, 2)) if self.masked_by is None else _raw_and_table(self.masked_by)
+        raw, table = (
+            (self.y, _none(self.y, 2))
+            if self.masked_by is None
+            else (ready(self.masked_by.raw), coefficients(self.masked_by))
+        )
         whole = self.y.shape[3] * self.y.itemsize % VECTOR_BYTES == self.y.__array_interface__["data"][0] % LINE == 0
         stream = whole and self.y.nbytes >= STREAMED
         return Into(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
@@ -147,10 +151,6 @@ class Target:
             return
         mean = pixels @ first / pixels.sum()
         self.found = mean, (second.sum(0) + pixels @ (first - mean) ** 2) / pixels.sum()
-
-
-def _raw_and_table(x: Deferred) -> tuple[Array, Array]:
-    return ready(x.raw), coefficients(x)
 
 
 # ---- inside kernels --------------------------------------------------------------------------------------------------

@@ -192,6 +192,16 @@ class _Block:
 _recyclers = Recycler(), Recycler()
 
 
+def ceil_div(a: int, b: int) -> int:
+    """a / b rounded up: how many pieces of b there are in a, the last one possibly smaller."""
+    return -(-a // b)
+
+
+def round_up(n: int, width: int) -> int:
+    """n rounded up to whole vectors."""
+    return ceil_div(n, width) * width
+
+
 def workers() -> int:
     """Threads that a kernel runs on."""
     return _threads or numba.get_num_threads()
