@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import kernels, nn, ops
 from minunet.kernels import cpu_conv, cpu_maps
+from minunet.kernels.cpu_maps import MOMENTS, STORE, Target
 from minunet.kernels.deferred import Deferred, Gradient, NormGradient, Pair, Unfinished, fusing
 from minunet.models import UNet
 
@@ -287,3 +288,21 @@ def test_a_part_of_a_network_by_hand():
             _, caches = net.forward(x)
             found[mode] = net.children["body"].backward(dy, caches.pop())
     np.testing.assert_allclose(found["fast"], found["reference"], atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["positional", "named", "call"])
+def test_moments_are_gathered_for_training_only(monkeypatch, how):
+    """A batch norm with running statistics asks for none; with the batch's it has them from the convolution."""
+    gathered = []
+    monkeypatch.setattr(cpu_conv, "Target", lambda y, mode: gathered.append(mode) or Target(y, mode))
+    net, x = UNet(1, 2, base_width=8, depth=1), np.ones((1, 16, 16, 1), np.float32)
+    net.forward(x)
+    assert MOMENTS in gathered
+    gathered.clear()
+    {"positional": lambda: net.forward(x, False), "named": lambda: net.forward(x, train=False), "call": lambda: net(x)}[
+        how
+    ]()
+    assert set(gathered) == {STORE}
+    gathered.clear()
+    net.forward(x)
+    assert MOMENTS in gathered

@@ -19,7 +19,7 @@ from . import cpu_direct, cpu_winograd
 from .cpu_direct import Shape, by_group
 from .cpu_maps import MASK, MOMENTS, STORE, Target
 from .cpu_pointwise import channel_sums, mask
-from .deferred import Deferred, Gradient, Pair, finished, fusing
+from .deferred import Deferred, Gradient, Pair, finished, fusing, training
 from .launch import empty
 
 
@@ -32,7 +32,7 @@ def conv2d(
     pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
     s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
-    y = Target(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() else STORE)
+    y = Target(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
     if winograd_pays(s, x.dtype):
         cpu_winograd.convolution(x, w, b, [y], s.top, s.left)
     else:

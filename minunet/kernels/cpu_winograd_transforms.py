@@ -41,7 +41,7 @@ from typing import Any
 
 from numba import njit
 
-from .cpu_maps import MASK, PLAIN, RELU, read_square, write_square
+from .cpu_maps import MASK, PLAIN, RELU, STORE, read_square, write_square
 from .simd import copy, lanes_of, named, offset, pointer, settle, transpose
 from .simd_transform import sandwich, sandwich_into
 
@@ -196,7 +196,7 @@ def tile_reader(steps: Any) -> Any:
 read_tiles = tile_reader(BT_STEPS)
 read_gradient_tiles = tile_reader(transposed(AT_STEPS))
 
-_output = sandwich(AT_STEPS)
+_output, _output_stream = sandwich(AT_STEPS), sandwich(AT_STEPS, stream=True)
 _moments, _moments_stream = (sandwich_into(AT_STEPS, "moments", stream) for stream in (False, True))
 _mask, _mask_stream = (sandwich_into(AT_STEPS, "mask", stream) for stream in (False, True))
 
@@ -219,6 +219,12 @@ def write_tiles(M, m_point, wide, into, block, first, count, down, across, k0, r
             if here < 16 or real - k < width:
                 _output(m, 6 * m_point, m_point, square, 4 * width, width)
                 write_square(square, rows, columns, min(width, real - k), into, at + k, k0 + k, sums, share, weight)
+                continue
+            if into.mode == STORE:
+                if into.stream:
+                    _output_stream(m, 6 * m_point, m_point, y, OW * K, K)
+                else:
+                    _output(m, 6 * m_point, m_point, y, OW * K, K)
                 continue
             raw, table = offset(pointer(into.raw), at + k), offset(pointer(into.coefficients), k0 + k)
             s, v = into.y.dtype.type(share), into.y.dtype.type(weight)

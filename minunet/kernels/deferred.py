@@ -50,6 +50,11 @@ def composites() -> list[Any]:
     return _scope.running  # type: ignore[no-any-return]
 
 
+def training() -> bool:
+    """Whether the outermost `fused` method was called with train=True: only then does a batch norm ask for a map's moments."""
+    return getattr(_scope, "train", True)
+
+
 def fused(method: F) -> F:
     """A composite's forward or backward, inside which layers may hand each other unfinished maps.
 
@@ -58,6 +63,9 @@ def fused(method: F) -> F:
 
     @functools.wraps(method)
     def run(*args: Any, **options: Any) -> Any:
+        if not fusing():
+            train = args[2] if len(args) > 2 else options.get("train", True)  # of forward(self, x, train, rng, keep)
+            _scope.train = method.__name__ != "forward" or bool(train)
         composites().append(args[0] if args else method)
         try:
             result = method(*args, **options)

@@ -36,7 +36,7 @@ from .simd import _at, _Vectors
 Steps = Sequence[Sequence[Sequence[float]]]
 
 
-def sandwich(steps: Steps, load: str = "plain") -> Any:
+def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
     """Make the numba function that computes Y = T X T^T for a constant matrix T.
 
     Parameters
@@ -45,6 +45,8 @@ def sandwich(steps: Steps, load: str = "plain") -> Any:
         Their product is T (m, n), which takes a square of n x n vectors to one of m x m.
     load : {"plain", "relu", "blend"}
         What is done to the numbers read.
+    stream : bool
+        Write past the caches, for results that are larger than they are; every vector of Y must be aligned.
 
     Returns
     -------
@@ -61,7 +63,8 @@ def sandwich(steps: Steps, load: str = "plain") -> Any:
                 source, row, column, *target = args
                 simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
                 columns = zip(*_cells(builder, source, row, column, size))
-                _store(simd, _apply(simd, steps, ([simd.load(p) for p in at] for at in columns)), *target)
+                square = _apply(simd, steps, ([simd.load(p) for p in at] for at in columns))
+                _store(simd, square, *target, stream)
                 return context.get_dummy_value()
 
             i = types.intp
@@ -83,7 +86,7 @@ def sandwich(steps: Steps, load: str = "plain") -> Any:
 
             cells = (zip(*_cells(builder, first, row, column, size)) for first in (source, other))
             columns = ([value(*places) for places in zip(*pair)] for pair in zip(*cells))
-            _store(simd, _apply(simd, steps, columns), to, to_row, to_column)
+            _store(simd, _apply(simd, steps, columns), to, to_row, to_column, stream)
             return context.get_dummy_value()
 
         i = types.intp
@@ -97,10 +100,8 @@ def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
 
     Parameters
     ----------
-    steps : matrices
+    steps, stream : as for `sandwich`
     finish : {"moments", "mask"}
-    stream : bool
-        Write past the caches, for results that are larger than they are; every vector of Y must be aligned.
 
     Returns
     -------
