@@ -59,9 +59,11 @@ def _pool_counter():
 
 def free() -> int | None:
     """Bytes of the computer's memory that can still be had; None if the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
-    return 1024 * int(found[1]) if found else None
+    import numpy as np
+
+    from minunet.device import free_memory  # here, so that a peer's process loads it only when it is measured already
+
+    return free_memory(np)
 
 
 def gpu() -> tuple[int, int]:

@@ -12,7 +12,8 @@ convolutions are stored, a batch norm and a ReLU after one, and a concatenation,
 * training: weights, gradients and the optimiser's memory, and the worst moment of the backward: what the caches of the layers
   still to come keep, the gradient of a layer's output, of its input, and of the skips that wait.
 
-A caller holds what it has handed to a block of layers until the block is done.
+A caller holds what it has handed to a block of layers until the block is done. The plain ops (`fused=False`: on a GPU, or with
+``minunet.use("reference")``) store every output, and a convolution works with padded copies and one tap's window and product.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from . import kernels
 from .models.blocks import Join
 from .nn import (
     AvgPool2d,
@@ -66,6 +68,7 @@ class Row:
     makes: list[int]
     keeps: list[int]
     extra: int
+    work: tuple[int, int] = (0, 0)  # bytes that only the layer's own forward, or its backward, needs
 
 
 @dataclass
@@ -103,7 +106,7 @@ class Summary:
         alive, worst = {0}, 0
         for i, row in enumerate(self.rows):
             alive.update(row.makes)
-            worst = max(worst, self._bytes(alive))
+            worst = max(worst, self._bytes(alive) + row.work[0])
             alive = {n for n in alive if last.get(n, -1) > i or n in row.makes}
         return self.weight_bytes + worst
 
@@ -119,7 +122,8 @@ class Summary:
             held = set(self.rows[end].makes) - gradients  # what the caller has handed to the block
             fresh = self._bytes(row.takes)
             extra = sum(r.extra for r in self.rows[: i + 1])
-            worst = max(worst, self._bytes(kept) + extra + self._bytes(gradients) + self._bytes(held) + fresh)
+            alive = self._bytes(kept) + self._bytes(gradients) + self._bytes(held)
+            worst = max(worst, alive + extra + fresh + row.work[1])
             gradients = gradients - set(row.makes) | set(row.takes)
         return (2 + optimizer_slots) * self.weight_bytes + worst
 
@@ -165,13 +169,15 @@ class Summary:
         return "\n".join([head, "-" * len(head), *body, "-" * len(head), *totals])
 
 
-def summary(model: Module, shape: Shape) -> Summary:
+def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
     """Lay out what a model costs on images of a given shape.
 
     Parameters
     ----------
     model : Module
     shape : (N, H, W, C)
+    fused : bool, optional
+        Predict the memory of the kernels, or that of the plain ops; by default what `minunet.use` has chosen for the CPU.
 
     Returns
     -------
@@ -191,7 +197,7 @@ def summary(model: Module, shape: Shape) -> Summary:
     result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in model.named_params().values()))
     result.store(prod(shape))
     counted: set[str] = set()
-    with _traced(model, result, counted):
+    with _traced(model, result, counted, kernels.are_fast() if fused is None else fused):
         model.forward(_hollow(shape, dtype, [0]))
     return result
 
@@ -213,11 +219,11 @@ def _hollow(shape: Shape, dtype: Any, stored: list[int], raw: bool = False) -> _
 
 
 @contextmanager
-def _traced(model: Module, result: Summary, counted: set[str]) -> Iterator[None]:
+def _traced(model: Module, result: Summary, counted: set[str], fused: bool) -> Iterator[None]:
     """Stand in for the forward of every leaf."""
     leaves = [(name, m) for name, m in model.modules() if type(m) in RULES]
     for name, m in leaves:
-        m.forward = _stand_in(name, m, result, counted)  # type: ignore[method-assign]
+        m.forward = _stand_in(name, m, result, counted, fused)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -225,7 +231,7 @@ def _traced(model: Module, result: Summary, counted: set[str]) -> Iterator[None]
             del m.forward
 
 
-def _stand_in(name: str, m: Module, result: Summary, counted: set[str]) -> Callable[..., Any]:
+def _stand_in(name: str, m: Module, result: Summary, counted: set[str], fused: bool) -> Callable[..., Any]:
     def forward(x: Any, *mode: Any, **named: Any) -> tuple[Any, None]:
         inputs = x if isinstance(x, tuple) else (x,)
         output, flops, extra = RULES[type(m)](m, *(a.shape for a in inputs))
@@ -233,7 +239,9 @@ def _stand_in(name: str, m: Module, result: Summary, counted: set[str]) -> Calla
         counted.add(name)
         takes = [n for a in inputs for n in a.stored]
         makes, keeps = takes, takes if isinstance(m, KEEPS_INPUT) else []
-        if isinstance(m, Join):
+        if not fused:
+            makes = [result.store(prod(output))]
+        elif isinstance(m, Join):
             makes = _joined(result, *inputs)
         elif isinstance(m, BatchNorm2d) or (isinstance(m, ReLU) and inputs[0].raw):
             extra, keeps = 0, takes  # the ReLU's mask can be read off it again
@@ -241,8 +249,11 @@ def _stand_in(name: str, m: Module, result: Summary, counted: set[str]) -> Calla
             makes = [result.store(prod(output))]
         already = {n for r in result.rows for n in r.keeps}
         kept = extra + sum(result.stored[n] for n in set(keeps) - already)
+        work = (0, 0) if fused else _plain_work(m, inputs[0].shape, output, result.itemsize)
         kind = type(m).__name__
-        result.rows.append(Row(name, kind, inputs[0].shape, output, params, flops, kept, takes, makes, keeps, extra))
+        result.rows.append(
+            Row(name, kind, inputs[0].shape, output, params, flops, kept, takes, makes, keeps, extra, work)
+        )
         return _hollow(output, inputs[0].dtype, makes, raw=isinstance(m, (Conv2d, BatchNorm2d))), None
 
     return forward
@@ -255,6 +266,17 @@ def _joined(result: Summary, skip: _Hollow, up: _Hollow) -> list[int]:
     if max(s - u for s, u in zip(skip.shape[1:3], up.shape[1:3])) <= 1:
         return [*skip.stored, result.store(prod(skip.shape[:3]) * up.shape[3])]
     return [result.store(skip.size), *up.stored]
+
+
+def _plain_work(m: Module, x: Shape, y: Shape, itemsize: int) -> tuple[int, int]:
+    """Bytes that a plain op works with beside its input and output: in the forward, and in the backward."""
+    taken, made = prod(x) * itemsize, prod(y) * itemsize
+    if isinstance(m, Conv2d):
+        padded = 0 if m.params["w"].shape[0] == 1 else taken
+        return 2 * padded + made, padded + taken  # the padded image, a window and its product, one of them at a time
+    if isinstance(m, (BatchNorm2d, GroupNorm)):
+        return made, 2 * made
+    return 0, 0
 
 
 KEEPS_INPUT = (Conv2d, ConvTranspose2d, BatchNorm2d, GroupNorm)

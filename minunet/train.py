@@ -22,7 +22,7 @@ from .array import to_numpy
 from .checkpoint import build_model, check_arch, load_weights, read_checkpoint
 from .cli import run, use_threads
 from .data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
-from .device import select_device
+from .device import describe, select_device
 from .errors import UserError
 from .flags import parse
 from .inference import classify, predict_logits, true_labels
@@ -55,6 +55,7 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
     dataset, split = open_data(args, classes)
     print(dataset.describe())
     print_split(dataset, *split)
+    print(f"device      {describe(xp, args.device)}")
 
     model = make_model(args, dataset)
     if weights is not None:

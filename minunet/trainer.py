@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from .checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from .costs import summary
 from .data import Batches, ImageSet
+from .data.loader import to_device
+from .device import memory_explained
 from .errors import UserError
 from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
@@ -131,8 +134,9 @@ class Trainer:
         p, began = self.place, time.perf_counter()
         elapsed = p.seconds
         bar.set_description(f"epoch {p.epoch + 1}/{self.config.epochs}")
-        for images, labels in self.batches.epoch(p.epoch, start=p.batch):
-            loss = self.step(images, labels)
+        for images, labels in to_device(self.batches.epoch(p.epoch, start=p.batch), self.xp):
+            with self._memory_explained(images.shape):
+                loss = self.step(images, labels)
             p.loss_sum, p.loss_count = p.loss_sum + loss * len(images), p.loss_count + len(images)
             p.batch, p.step = p.batch + 1, p.step + 1
             p.seconds = elapsed + time.perf_counter() - began
@@ -248,6 +252,14 @@ class Trainer:
             raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
         if not (self.out / "best.safetensors").exists():
             self.place.best = -1.0  # it was left behind: the next epoch is the best that there is
+
+    def _memory_explained(self, shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        return memory_explained(
+            self.xp,
+            f"a training step on {shape[0]} image{'s' * (shape[0] > 1)} of {shape[2]} x {shape[1]} pixels",
+            lambda: summary(self.model, shape, fused=self.xp is np).training_peak(len(self.optimizer.slots)),
+            "Take a smaller --batch-size, --crop, --base-width or --scale",
+        )
 
     def _stop_if_interrupted(self) -> None:
         if self.interrupted:

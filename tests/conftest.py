@@ -1,6 +1,7 @@
 """What all tests share: the backends, and how hypothesis runs."""
 
 import numpy as np
+import pretend_cupy
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,9 +14,13 @@ settings.register_profile(
 settings.load_profile("minunet")
 
 
-@pytest.fixture(params=["reference", "fast", "cuda"])
-def xp(request):
-    """The array library to test with: NumPy with the plain ops, NumPy with the kernels, CuPy (skipped without a GPU)."""
+@pytest.fixture(params=["reference", "fast", "pretended cuda", "cuda"])
+def xp(request, monkeypatch):
+    """The array library to test with: NumPy with the plain ops, NumPy with the kernels, CuPy (skipped without a GPU), and
+    what stands in for CuPy everywhere."""
+    if request.param == "pretended cuda":
+        yield pretend_cupy.install(monkeypatch)
+        return
     if request.param == "cuda":
         status = gpu_status()
         if not status:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +110,46 @@ class Batches:
         if self.augment:
             return augment(sample.image, labels, rng, self.crop)
         return crop_patch(sample.image, labels, rng, self.crop) if self.crop else (sample.image, labels)
+
+
+def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tuple[Any, ...]]:
+    """Batches as arrays of xp; to a GPU each is copied while the one before it is computed on.
+
+    A copy runs beside the computation only from pinned memory and on a stream of its own. The arrays' memory comes from the
+    stream that computes, so the copy waits for what that had to do before: earlier owners of the memory may be in it.
+
+    Yields
+    ------
+    tuple of arrays, as they came; valid until the next batch is asked for
+    """
+    if xp is np:
+        yield from batches
+        return
+    import cupyx
+
+    copies, compute = xp.cuda.Stream(non_blocking=True), xp.cuda.get_current_stream()
+
+    def send(batch: tuple[np.ndarray, ...]) -> tuple[list, list, Any]:
+        pinned = [cupyx.empty_pinned(a.shape, a.dtype) for a in batch]
+        arrays = [xp.empty(a.shape, a.dtype) for a in batch]
+        copies.wait_event(compute.record())
+        for a, host, array in zip(batch, pinned, arrays):
+            np.copyto(host, a)
+            array.set(host, stream=copies)
+        return arrays, pinned, copies.record()
+
+    def use(arrays: list, pinned: list, copied: Any) -> Iterator[tuple[Any, ...]]:
+        compute.wait_event(copied)
+        yield tuple(arrays)
+        copied.synchronize()  # now the pinned memory may go
+
+    sent = None
+    for batch in batches:
+        before, sent = sent, send(batch)
+        if before:
+            yield from use(*before)
+    if sent:
+        yield from use(*sent)
 
 
 def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:

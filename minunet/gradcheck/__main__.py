@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from .. import kernels
-from ..cli import add_threads, use_threads
+from ..cli import add_threads, run, use_threads
+from ..device import select_device
 from .bugs import BUGS
 from .cases import CASES
 
@@ -19,15 +20,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reference", action="store_true", help="check the plain ops, without the fast kernels")
     parser.add_argument("--seed", type=int, default=0, help="for inputs and upstream gradients (default: 0)")
     parser.add_argument("-v", "--verbose", action="store_true", help="show every argument of every check")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (default: cpu)")
     add_threads(parser)
     args = parser.parse_args(argv)
-    use_threads(args.threads)
+    return run(lambda: check_all(args))
 
+
+def check_all(args: argparse.Namespace) -> int:
+    """Check what the flags say."""
+    use_threads(args.threads)
+    xp = select_device(args.device)
     bad = 0
     with kernels.use("reference" if args.reference else "fast"):
         print(f"{'gradient of':<32}{'arguments':>10}{'checked':>9}{'rejected':>9}{'error':>10}")
         for case in [c for c in CASES if all(n in c.name for n in args.names)]:
-            report = case.run(seed=args.seed, raises=False)
+            report = case.run(seed=args.seed, xp=xp, raises=False)
             bad += not report.ok
             checked, rejected = sum(r.checked for r in report.rows), sum(r.rejected for r in report.rows)
             error = max(r.error for r in report.rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,23 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     linear: tuple[str, ...] = ()
 
-    def run(self, target: Any = None, seed: int = 0, **how: Any) -> Report:
-        """Check the case, or another `target` in its place (a student's pair, a planted bug)."""
+    def run(self, target: Any = None, seed: int = 0, xp: ModuleType = np, **how: Any) -> Report:
+        """Check the case, or another `target` in its place (a student's pair, a planted bug), on arrays of xp."""
         target = self.target if target is None else target
-        inputs = self.inputs(np.random.default_rng(seed))
-        return check(
-            target() if _is_factory(target) else target, *inputs, name=self.name, seed=seed, **self.options, **how
-        )
+        target = target() if _is_factory(target) else target
+        if isinstance(target, Module):
+            target.convert(xp.asarray)
+        inputs, options = _moved((self.inputs(np.random.default_rng(seed)), self.options), xp)
+        return check(target, *inputs, name=self.name, seed=seed, **options, **how)
+
+
+def _moved(a: Any, xp: ModuleType) -> Any:
+    """Arguments with their arrays as arrays of xp."""
+    if isinstance(a, np.ndarray):
+        return xp.asarray(a)
+    if isinstance(a, dict):
+        return {name: _moved(v, xp) for name, v in a.items()}
+    return type(a)(_moved(v, xp) for v in a) if isinstance(a, (tuple, list)) else a
 
 
 def _is_factory(target: Any) -> bool:

@@ -22,7 +22,18 @@ from . import rules
 from .deferred import all_finished, fused
 from .rules import CPU_KERNELS
 
-__all__ = ["CPU_KERNELS", "accelerated", "choose", "fused", "is_compiled", "rules", "set_threads", "use", "warm_up"]
+__all__ = [
+    "CPU_KERNELS",
+    "accelerated",
+    "are_fast",
+    "choose",
+    "fused",
+    "is_compiled",
+    "rules",
+    "set_threads",
+    "use",
+    "warm_up",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +68,11 @@ class use:
     def __exit__(self, *exc: object) -> None:
         global _mode
         _mode = self._before
+
+
+def are_fast() -> bool:
+    """Whether kernels stand in for the plain ops on the CPU."""
+    return _mode == "fast" and _numba_compiles()
 
 
 def accelerated(plain: F) -> F:
