@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .inference import segment
     from .kernels import use
     from .models import UNet
+    from .pytorch import load_torch, save_torch
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,8 @@ _HOME = {
     "UserError": "errors",
     "gpu_status": "device",
     "load": "checkpoint",
+    "load_torch": "pytorch",
+    "save_torch": "pytorch",
     "segment": "inference",
     "summary": "costs",
     "use": "kernels",
@@ -38,7 +41,8 @@ _HOME = {
 _MODULES = ("gradcheck", "metrics", "models", "nn", "ops")
 
 __all__ = [
-    "UNet", "UserError", "gpu_status", "gradcheck", "load", "metrics", "models", "nn", "ops", "segment", "summary", "use",
+    "UNet", "UserError", "gpu_status", "gradcheck", "load", "load_torch", "metrics", "models", "nn", "ops",
+    "save_torch", "segment", "summary", "use",
 ]  # fmt: skip
 
 

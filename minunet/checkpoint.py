@@ -7,6 +7,8 @@ metadata has one entry, "minunet", a JSON object:
      "data": {"channels", "normalise", "scale", "classes"},     what training did to images and masks
      "train": {...}}                                            the flags, the place in the run, its history
 
+Checkpoints of PyTorch-UNet are read too (pytorch/), and look the same from here on, without anything under "train".
+
 A file is written beside its name and then moved over it: whoever looks finds the old one or the new one, never half of one.
 """
 
@@ -65,24 +67,24 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return metadata, weights and the optimiser's arrays of a file.
+    """Return metadata, weights and the optimiser's arrays of a file: one of ours, or one of PyTorch-UNet's weights.
 
     Raises
     ------
     UserError
-        If the file is missing, is no safetensors file, was cut short, or was not written by minunet.
+        If the file is missing, cut short, neither minunet's nor PyTorch-UNet's, or would run code.
     """
+    from .pytorch.container import is_torch_file
+    from .pytorch.load import read_torch
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; a run keeps best.safetensors and last.safetensors in its folder")
-    try:
-        with safe_open(path, framework="np") as f:
-            meta = (f.metadata() or {}).get("minunet")
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as e:
-        raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
+    if is_torch_file(path):
+        return *read_torch(path), {}
+    meta, tensors = read_safetensors(path)
     if meta is None:
-        raise UserError(f"{path} is a safetensors file but not a minunet checkpoint: it lacks minunet's metadata")
+        return *read_torch(path), {}
     try:
         meta = json.loads(meta)
         if meta["format"] > FORMAT:
@@ -95,6 +97,16 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
     weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
     optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
     return meta, weights, optimizer
+
+
+def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:
+    """The metadata's entry "minunet", None if there is none, and all arrays; UserError if it is damaged."""
+    try:
+        with safe_open(path, framework="np") as f:
+            meta = (f.metadata() or {}).get("minunet")
+            return meta, {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as e:
+        raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
 
 
 def build_model(arch: str, options: dict[str, Any]) -> Module:
@@ -132,7 +144,7 @@ def load(path: Path | str) -> Module:
     Parameters
     ----------
     path : path of a checkpoint
-        best.safetensors or last.safetensors of a run.
+        best.safetensors or last.safetensors of a run, or a checkpoint of PyTorch-UNet.
 
     Returns
     -------
@@ -142,9 +154,14 @@ def load(path: Path | str) -> Module:
     Raises
     ------
     UserError
-        If the file is missing, cut short, or no checkpoint of minunet.
+        If the file is missing, cut short, or no checkpoint.
     """
     meta, weights, _ = read_checkpoint(path)
+    return model_of(meta, weights, path)
+
+
+def model_of(meta: dict[str, Any], weights: dict[str, np.ndarray], path: Path | str) -> Module:
+    """The network that a file of that path holds, ready for `minunet.segment`."""
     check_arch(path, meta["arch"], *ARCHITECTURES)
     try:
         model = build_model(meta["arch"], meta["options"])

@@ -46,6 +46,11 @@ def test_explicit_widths():
     assert shapes["head.w"] == (8, 3)
     with pytest.raises(ValueError, match="decoders"):
         UNet(1, 2, widths=([4, 8, 16], [4]))
+    with pytest.raises(ValueError, match="up-steps, not 2 and 1"):
+        UNet(1, 2, widths=([4, 8, 16], [4, 8], [4]))
+    net = UNet(1, 2, widths=([4, 8, 8], [4, 4], [3, 8]))
+    shapes = {path: p.shape[2:] for path, p in net.named_params().items()}
+    assert shapes["up.0.w"] == (4, 3) and shapes["up.1.w"] == (8, 8) and shapes["decoder.0.conv1.w"] == (4 + 3, 4)
 
 
 @settings(max_examples=20)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import UserError
 
-NORMALISATIONS = ("percentile", "range", "none")
+NORMALISATIONS = ("percentile", "range", "none", "255")
 
 
 @dataclass
@@ -49,7 +49,7 @@ def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: f
     image = to_channels(raw, channels)
     if method == "range":  # before resizing, which loses the file's type
         image, method = normalise(image, "range"), "none"
-    return normalise(resize_image(image, scale), method)
+    return normalise(resize_image(image, scale, bicubic=method == "255"), method)
 
 
 def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
@@ -58,11 +58,12 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
     Parameters
     ----------
     image : (H, W) or (H, W, C) array of any real type
-    method : "percentile", "range" or "none"
+    method : "percentile", "range", "none" or "255"
         "percentile" maps the 0.5th and the 99.5th percentile, taken over all pixels and channels together so that
         colours keep their balance, to 0 and 1 and clips at -1 and 2. Where the two are equal (a few bright cells
         on black) the extremes stand in, and a flat image becomes zeros. "range" divides integers by the largest
-        value of their type (1 for bool) and leaves floats as they are. "none" only converts.
+        value of their type (1 for bool) and leaves floats as they are. "none" only converts. "255" divides by 255 if any
+        value is above 1, as PyTorch-UNet does.
 
     Returns
     -------
@@ -76,6 +77,8 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
         raise UserError(f"normalise: {method!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     if method == "none":
         return image.astype(np.float32)
+    if method == "255":
+        return image.astype(np.float32) / np.float32(255 if image.max() > 1 else 1)
     if method == "range":
         top = np.iinfo(image.dtype).max if integer else 1
         return image.astype(np.float32) / np.float32(top)
@@ -150,13 +153,18 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
-    """Image (H, W, C) times scale, bilinear and averaging where it shrinks; float32 unless scale is 1."""
+def resize_image(image: np.ndarray, scale: float, bicubic: bool = False) -> np.ndarray:
+    """Image (H, W, C) times scale, bilinear and averaging where it shrinks; float32 unless scale is 1.
+
+    Bicubic as PyTorch-UNet does it: 8-bit images stay in 8 bits.
+    """
     if scale == 1:
         return image
     h, w = scaled_size(image.shape[:2], scale)
-    planes = [Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)) for c in range(image.shape[-1])]
-    return np.stack([np.asarray(p.resize((w, h), Image.Resampling.BILINEAR)) for p in planes], axis=-1)
+    dtype = np.uint8 if bicubic and image.dtype == np.uint8 else np.float32
+    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    planes = [Image.fromarray(np.ascontiguousarray(image[..., c], dtype)) for c in range(image.shape[-1])]
+    return np.stack([np.asarray(p.resize((w, h), how)) for p in planes], axis=-1)
 
 
 def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:

@@ -39,10 +39,13 @@ def double_conv(
     return Sequential(**layers)
 
 
-def up_step(kind: str, in_channels: int, rng: np.random.Generator | None = None) -> tuple[Module, int]:
-    """A module that doubles rows and columns, and the channels it gives: half of them by "transpose", else all."""
+def up_step(
+    kind: str, in_channels: int, out_channels: int | None = None, rng: np.random.Generator | None = None
+) -> tuple[Module, int]:
+    """A module that doubles rows and columns, and its channels: by "transpose" out_channels or a half, else all."""
     if kind == "transpose":
-        return ConvTranspose2d(in_channels, in_channels // 2, rng=rng), in_channels // 2
+        out_channels = out_channels or in_channels // 2
+        return ConvTranspose2d(in_channels, out_channels, rng=rng), out_channels
     return {"bilinear": UpsampleBilinear, "nearest": UpsampleNearest}[kind](), in_channels
 
 

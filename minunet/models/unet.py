@@ -39,9 +39,10 @@ class UNet(Module):
         Channels of the first level; doubled at every level.
     depth : int
         Number of poolings; the paper's is 4.
-    widths : (encoder, decoder), optional
+    widths : (encoder, decoder) or (encoder, decoder, up), optional
         Explicit channels instead of base_width and depth: the encoder's from level 0 to the bottom, depth + 1 numbers, and
-        the decoder's from level 0 down, depth numbers. A pair (mid, out) gives a block's two convolutions their own.
+        the decoder's from level 0 down, depth numbers. A pair (mid, out) gives a block's two convolutions their own. The
+        third gives what transposed convolutions turn out, from level 0 down; without it half of what they take.
     conv_bias : bool, optional
         Whether 3x3 convolutions have a bias; by default only without a norm, which would cancel it.
     norm : {"batch", "group", None}
@@ -68,16 +69,19 @@ class UNet(Module):
 
     def __init__(
         self, in_channels: int, num_classes: int, base_width: int = 64, depth: int = 4,
-        widths: tuple[Widths, Widths] | None = None, conv_bias: bool | None = None, norm: str | None = "batch",
+        widths: Sequence[Widths] | None = None, conv_bias: bool | None = None, norm: str | None = "batch",
         padding: str = "same", up: str = "transpose", dropout: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         check_options(norm=norm, padding=padding, up=up)
         rng = np.random.default_rng(seed)
-        encoder, decoder = [[mid_out(w) for w in side] for side in (widths or default_widths(base_width, depth, up))]
-        if len(encoder) != len(decoder) + 1:
+        sides: Any = widths or default_widths(base_width, depth, up)
+        encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
+        turned_out = sides[2] if len(sides) > 2 else [None] * len(decoder)
+        if len(encoder) != len(decoder) + 1 or len(turned_out) != len(decoder):
             raise ValueError(
-                f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders, not {len(decoder)}"
+                f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders and up-steps, not {len(decoder)} "
+                f"and {len(turned_out)}"
             )
         self.depth, self.padding = len(decoder), padding
         conv_bias = norm is None if conv_bias is None else conv_bias
@@ -93,7 +97,7 @@ class UNet(Module):
         ups: list[Module] = []
         decoders: list[Module] = []
         for level in reversed(range(self.depth)):
-            step, channels = up_step(up, below, rng)
+            step, channels = up_step(up, below, turned_out[level], rng)
             ups.insert(0, step)
             decoders.insert(0, double_conv(encoder[level][1] + channels, *decoder[level], **block))
             below = decoder[level][1]
