@@ -82,7 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path"
     )
-    g.add_argument("-f", "--load", metavar="FILE", help="checkpoint to take the initial weights from")
+    g.add_argument(
+        "-f", "--load", metavar="FILE", help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's"
+    )
 
     g = p.add_argument_group("training")
     g.add_argument(

@@ -42,7 +42,13 @@ def make_parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m minunet.predict", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
-    p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint, such as a run's best.safetensors")
+    p.add_argument(
+        "-m",
+        "--model",
+        required=True,
+        metavar="FILE",
+        help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth",
+    )
     p.add_argument(
         "-i", "--input", required=True, nargs="+", metavar="IMAGE", help="images, folders of images, or patterns"
     )

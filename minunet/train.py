@@ -48,6 +48,9 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
         classes = ClassMap.from_json(meta["data"]["classes"])
     elif args.load:
         meta, weights, _ = read_checkpoint(args.load)
+        follow_checkpoint(args, given or set(), meta)
+    if weights is not None:
+        check_arch(args.resume or args.load, meta["arch"], args.arch)
     use_threads(args.threads)
     xp = select_device(args.device)
     if args.amp:
@@ -59,9 +62,7 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
 
     model = make_model(args, dataset)
     if weights is not None:
-        source = args.resume or args.load
-        check_arch(source, meta["arch"], args.arch)
-        load_weights(model, weights, source)
+        load_weights(model, weights, args.resume or args.load)
     config = make_config(args)
     check_crop(model, config, dataset)
     out = choose_run_folder(args)
@@ -102,6 +103,21 @@ def resume_flags(
     kept = {**vars(args), **meta["train"]["flags"]}
     kept.update({name: getattr(args, name) for name in given})
     return argparse.Namespace(**kept), meta, weights
+
+
+def follow_checkpoint(args: argparse.Namespace, given: set[str], meta: dict[str, Any]) -> None:
+    """Take the network's shape and the preparation of images from a checkpoint, except what was typed."""
+    options = meta["options"]
+    shape = {k: v for k, v in options.items() if k not in ("in_channels", "num_classes", "dropout", "seed", *given)}
+    if given & {"base_width", "depth"}:
+        shape.pop("widths", None)
+    elif shape.get("widths"):
+        args.base_width, args.depth = int(np.ravel(shape["widths"][0][0])[0]), len(shape["widths"][1])
+    args.network = shape
+    vars(args).update(
+        {k: v or "none" for k, v in shape.items() if k in ("base_width", "depth", "up", "norm", "padding")}
+    )
+    vars(args).update({k: meta["data"][k] for k in ("channels", "normalise") if k not in given})
 
 
 def flags_to_keep(args: argparse.Namespace) -> dict[str, Any]:
@@ -146,7 +162,7 @@ def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
         {
             "in_channels": dataset.channels, "num_classes": outputs, "base_width": args.base_width, "depth": args.depth,
             "up": args.up, "norm": None if args.norm == "none" else args.norm, "padding": args.padding,
-            "dropout": args.dropout, "seed": args.seed,
+            "dropout": args.dropout, "seed": args.seed, **(getattr(args, "network", None) or {}),  # as -f's file has it
         },
     )  # fmt: skip
     model.data = {

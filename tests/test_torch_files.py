@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, which writes these files, 
 from torch_twins import LAYOUTS, TwinUNet, outputs, randomise  # noqa: E402
 
 from minunet.predict import main as predict  # noqa: E402
+from minunet.train import main as train  # noqa: E402
 
 
 def written(twin, path, legacy=False, **more):
@@ -147,7 +148,7 @@ def test_safetensors_with_the_same_keys(tmp_path):
     same_outputs(minunet.load(tmp_path / "net.safetensors"), twin)
     same_outputs(minunet.load_torch(tmp_path / "net.safetensors", report=None), twin)
     save_file({"blocks.0.w": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"other.safetensors.*not of minunet.*blocks\.0\.w"):
+    with pytest.raises(UserError, match=r"other.safetensors.*not a minunet checkpoint.*blocks\.0\.w"):
         minunet.load(tmp_path / "other.safetensors")
 
 
@@ -203,6 +204,41 @@ def test_saved_again_as_our_own(tmp_path):
     again = minunet.load(tmp_path / "net.safetensors")
     assert again.data == model.data and again.state().keys() == model.state().keys()
     assert all((again.state()[k] == v).all() for k, v in model.state().items())
+
+
+def test_training_goes_on_from_it(tmp_path, capsys):
+    """train -f: the network, its channels and the images' preparation are the file's; then --resume and predict as ever."""
+    for folder in ("imgs", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for n in range(4):
+            y, x = np.mgrid[:20, :24]
+            disc = (y - 8 - n) ** 2 + (x - 10) ** 2 < 30
+            Image.fromarray((255 * disc).astype(np.uint8)).save(tmp_path / "data" / folder / f"{n}.png")
+    twin = randomise(TwinUNet(3, 2, base=2, depth=3, keeps=True, bias=True))
+    path, out = written(twin, tmp_path / "net.pth", mask_values=[0, 255]), tmp_path / "run"
+    flags = [
+        "--data",
+        str(tmp_path / "data"),
+        "-e",
+        "1",
+        "--crop",
+        "16",
+        "-v",
+        "25",
+        "-f",
+        str(path),
+        "--out",
+        str(out),
+    ]
+    assert train([*flags, "-l", "1e-30", "--loss", "ce"]) == 0
+    assert "base width 2, depth 3" in capsys.readouterr().out
+    before, after = minunet.load(path), minunet.load(out / "best.safetensors")
+    assert after.data == before.data
+    for name, p in before.named_params().items():
+        np.testing.assert_allclose(after.named_params()[name], p, atol=1e-12)
+    assert train(["--resume", str(out / "last.safetensors"), "-e", "2"]) == 0
+    assert train([*flags[:-1], str(tmp_path / "other"), "--base-width", "4"]) == 2
+    assert f"{path} holds the weights of another network" in capsys.readouterr().err
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

@@ -162,6 +162,9 @@ def test_weights_can_be_carried_over(data, tmp_path, capsys):
     assert all(np.allclose(a[k], b[k]) for k in a if not k.endswith((".mean", ".var")))
     assert go(data, tmp_path / "c", "-e", "1", "-f", str(tmp_path / "a" / "best.safetensors"), "--base-width", "4") == 2
     assert "another network" in capsys.readouterr().err
+    source = str(tmp_path / "a" / "best.safetensors")  # what is not typed is as the checkpoint has it
+    assert train(["--data", str(data), "--out", str(tmp_path / "d"), "--crop", "16", "-e", "1", "-f", source]) == 0
+    assert minunet.load(tmp_path / "d" / "best.safetensors").depth == 2
 
 
 # ---- predicting ------------------------------------------------------------------------------------------------------

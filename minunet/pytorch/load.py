@@ -54,7 +54,7 @@ def read_torch(path: Path | str, report: Report | None = None) -> Found:
         try:
             layout = find_layout({key: a.shape for key, a in arrays.items()})
         except Refused as e:
-            raise UserError(f"{path} is a safetensors file, but not of minunet, and {e}") from None
+            raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
         return describe(layout, take_weights(layout, arrays.__getitem__, arrays, report), None, path, report)
     with open_torch(path) as file:
         state, mask_values = find_state(file.content)
@@ -118,7 +118,8 @@ def describe(
     classes, told = class_map(mask_values, max(layout.num_classes, 2), path)
     up = "bilinear" if layout.up is None else "transpose"
     options = {
-        "in_channels": layout.in_channels, "num_classes": layout.num_classes, "up": up, "conv_bias": layout.conv_bias,
+        "in_channels": layout.in_channels, "num_classes": layout.num_classes, "norm": "batch", "padding": "same",
+        "up": up, "conv_bias": layout.conv_bias,
         "widths": [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])],
     }  # fmt: skip
     data = {"channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json()}
