@@ -18,7 +18,7 @@ A caller holds what it has handed to a block of layers until the block is done. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -197,7 +197,8 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
     result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in model.named_params().values()))
     result.store(prod(shape))
     counted: set[str] = set()
-    with _traced(model, result, counted, kernels.are_fast() if fused is None else fused):
+    fused = kernels.are_fast() if fused is None else fused
+    with stand_ins(model, RULES, lambda name, m: _stand_in(name, m, result, counted, fused)):
         model.forward(_hollow(shape, dtype, [0]))
     return result
 
@@ -219,15 +220,17 @@ def _hollow(shape: Shape, dtype: Any, stored: list[int], raw: bool = False) -> _
 
 
 @contextmanager
-def _traced(model: Module, result: Summary, counted: set[str], fused: bool) -> Iterator[None]:
-    """Stand in for the forward of every leaf."""
-    leaves = [(name, m) for name, m in model.modules() if type(m) in RULES]
-    for name, m in leaves:
-        m.forward = _stand_in(name, m, result, counted, fused)  # type: ignore[method-assign]
+def stand_ins(
+    model: Module, kinds: Container[type[Module]], make: Callable[[str, Any], Callable[..., Any]]
+) -> Iterator[None]:
+    """For a while, every module of these kinds has the forward that `make` gives for its path and itself."""
+    replaced = [(name, m) for name, m in model.modules() if type(m) in kinds]
+    for name, m in replaced:
+        m.forward = make(name, m)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for _, m in leaves:
+        for _, m in replaced:
             del m.forward
 
 

@@ -78,7 +78,7 @@ def layout_of(model: Module, state: Mapping[str, np.ndarray], path: Path | str, 
             return layout
         reason = (
             f"it has {layout.depth} poolings and is {layout.encoder[0][1]} to {layout.encoder[-1][1]} wide; train with "
-            "--base-width 64 --depth 4, or pass any_width=True to write it for an edited copy"
+            "--base-width 64 --depth 4, or pass any_width=True (--any-width) for an edited copy of it"
         )
     raise UserError(f"{path} was not written: PyTorch-UNet has no such network: {reason}")
 
