@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .inference import segment
     from .kernels import use
     from .models import UNet
+    from .objects import label_objects, segment_objects
     from .pytorch import load_torch, save_torch
 
 __version__ = "0.1.0"
@@ -31,18 +32,20 @@ _HOME = {
     "UNet": "models",
     "UserError": "errors",
     "gpu_status": "device",
+    "label_objects": "objects",
     "load": "checkpoint",
     "load_torch": "pytorch",
     "save_torch": "pytorch",
     "segment": "inference",
+    "segment_objects": "objects",
     "summary": "costs",
     "use": "kernels",
 }
 _MODULES = ("gradcheck", "metrics", "models", "nn", "ops")
 
 __all__ = [
-    "UNet", "UserError", "gpu_status", "gradcheck", "load", "load_torch", "metrics", "models", "nn", "ops",
-    "save_torch", "segment", "summary", "use",
+    "UNet", "UserError", "gpu_status", "gradcheck", "label_objects", "load", "load_torch", "metrics", "models", "nn", "ops",
+    "save_torch", "segment", "segment_objects", "summary", "use",
 ]  # fmt: skip
 
 

@@ -17,6 +17,9 @@ from .data.sample import drop_alpha
 FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 INK, FAINT = "#222222", "#999999"
 FOREGROUND = (0, 158, 115)
+OBJECTS = np.array(
+    [(86, 180, 233), (230, 159, 0), (0, 200, 140), (240, 228, 66), (235, 125, 190), (255, 100, 30)], np.uint8
+)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
@@ -63,6 +66,20 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndar
     edge = outline(labels) & foreground
     strength = np.where(edge, 1.0, np.where(foreground, 0.25, 0.0))[..., None]
     return ((1 - strength) * rgb + strength * tint).astype(np.uint8)
+
+
+def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image with every object outlined, along its own outermost pixels, in one of six colours: (H, W, 3) uint8.
+
+    Parameters
+    ----------
+    image : (H, W, C) array
+    labels : (H, W) integer array of object numbers; 0 is left as it is
+    """
+    rgb = to_rgb(image)
+    edge = outline(np.pad(labels, 1))[1:-1, 1:-1] & (labels > 0)  # also where the image cuts an object
+    rgb[edge] = OBJECTS[labels[edge] % len(OBJECTS)]
+    return rgb
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

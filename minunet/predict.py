@@ -2,6 +2,9 @@
 
 For every image X two files are written: X_mask.png, of the image's own size, 0 and 255 or the classes' colours; and
 X_overlay.png, the image with its classes tinted and outlined. A stack of pages gives X_mask.tif.
+
+With --instances the foreground is divided into objects: X_labels.tif numbers them, X_objects.csv lists their area (px),
+centroid and bounding box (x, y in px from the top left) and mean intensity, and X_overlay.png shows their outlines.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -28,13 +32,18 @@ from .device import select_device
 from .errors import UserError
 from .inference import class_map, classify, probabilities
 from .nn import Module
+from .object_files import save_labels, save_probabilities, save_rois, save_table
+from .objects import MIN_SIZE, label_objects, target_of
 
 EXAMPLES = """
 examples:
   python -m minunet.predict -m runs/cells/best.safetensors -i cell.png -o out
   python -m minunet.predict -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
+  python -m minunet.predict -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
 """
-OURS = re.compile(r".*_(mask|overlay)(_\d{3})?")  # what predict writes; not read again from a folder
+OURS = re.compile(
+    r".*_(mask|overlay|labels|probabilities)(_\d{3})?"
+)  # what predict writes; not read again from a folder
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,6 +73,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add_threads(p)
+    g = p.add_argument_group("objects")
+    g.add_argument("--instances", action="store_true", help="separate objects: X_labels.tif, X_objects.csv")
+    g.add_argument("--rois", action="store_true", help="their outlines for ImageJ as X_rois.zip too")
+    g.add_argument("--min-size", type=number(int, 0), default=MIN_SIZE, metavar="PIXELS",
+                   help="objects of fewer pixels are dropped")  # fmt: skip
+    g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
+                   help="divide foreground at its necks; without, objects are what is connected")  # fmt: skip
+    g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")
     return p
 
 
@@ -92,10 +109,17 @@ def predict(args: argparse.Namespace) -> int:
         except UserError as e:  # this one cannot be read; the others can
             failed.append(str(e))
             continue
+        masks = [(page.image, page.classes) for page in pages]
         if not args.no_save:
-            save_pages(out, name, path, pages, class_map(model), args.overlay)
+            objects = [(page.image, page.objects) for page in pages if page.objects is not None]
+            save_pages(out, name, path, masks, class_map(model), args.overlay and not objects)
+            if args.probabilities:
+                maps = [page.probabilities for page in pages if page.probabilities is not None]
+                save_probabilities(out / f"{name}_probabilities.tif", maps, class_map(model).names)
+            if objects:
+                save_objects(out, name, path, objects, args.overlay, args.rois)
         if args.viz:
-            show(pages, path.name, class_map(model))
+            show(masks, path.name, class_map(model))
     written = len(images) - len(failed)
     if written and not args.no_save:
         print(f"{written} image{'s' * (written != 1)} segmented into {out}")
@@ -104,12 +128,24 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every page of a file as (image, class numbers)."""
+class Page(NamedTuple):
+    """What is made of one image; objects and probabilities only if they are to be written."""
+
+    image: np.ndarray
+    classes: np.ndarray
+    objects: np.ndarray | None
+    probabilities: np.ndarray | None
+
+
+def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterator[Page]:
+    """Every page of a file, segmented."""
     pages = count_pages(path)
     for page in range(pages):
         image = read_image(path, page if pages > 1 else None)
-        yield image, classify(probabilities(model, image, args.scale), args.mask_threshold)
+        p, objects = probabilities(model, image, args.scale), None
+        if args.instances or args.rois:
+            objects = label_objects(p, target_of(model), args.mask_threshold, args.min_size, args.split)
+        yield Page(image, classify(p, args.mask_threshold), objects, p if args.probabilities else None)
 
 
 def save_pages(
@@ -118,8 +154,7 @@ def save_pages(
     """Write a file's masks, one as PNG and several as a TIFF stack, and then its overlays."""
     masks = [classes.decode(labels) for _, labels in pages]
     target = out / f"{name}_mask.{'png' if len(masks) == 1 else 'tif'}"
-    if target.exists() and target.parent.resolve() == path.parent.resolve():
-        raise UserError(f"{target} exists beside {path} and may be its true mask: choose another --output")
+    keep_truth(target, path)
     if len(masks) == 1:
         draw.save_png(target, masks[0])
     else:
@@ -131,6 +166,27 @@ def save_pages(
     for page, (image, labels) in enumerate(pages if overlays else []):
         number = f"_{page:03}" if len(pages) > 1 else ""
         draw.save_png(out / f"{name}_overlay{number}.png", draw.overlay(image, labels, classes))
+
+
+def save_objects(
+    out: Path, name: str, path: Path, pages: list[tuple[np.ndarray, np.ndarray]], overlays: bool, rois: bool
+) -> None:
+    """Write the objects of a file's pages (image, labels): label image, table, outlines, and then its overlays."""
+    target = out / f"{name}_labels.tif"
+    keep_truth(target, path)
+    save_labels(target, [labels for _, labels in pages])
+    save_table(out / f"{name}_objects.csv", pages)
+    if rois:
+        save_rois(out / f"{name}_rois.zip", [labels for _, labels in pages])
+    for page, (image, labels) in enumerate(pages if overlays else []):
+        number = f"_{page:03}" if len(pages) > 1 else ""
+        draw.save_png(out / f"{name}_overlay{number}.png", draw.object_outlines(image, labels))
+
+
+def keep_truth(target: Path, image: Path) -> None:
+    """UserError if what is to be written exists beside the image."""
+    if target.exists() and target.parent.resolve() == image.parent.resolve():
+        raise UserError(f"{target} exists beside {image} and may be its truth: choose another --output")
 
 
 def show(pages: list[tuple[np.ndarray, np.ndarray]], title: str, classes: ClassMap) -> None:
