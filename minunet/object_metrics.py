@@ -131,6 +131,12 @@ class ObjectCounts:
         self.split += _pairs_in_one(table.predicted_area[table.predicted], table.shared, table.truth)
         self._add_pixel_pairs(table)
 
+    def __iadd__(self, other: ObjectCounts) -> ObjectCounts:
+        """Add the counts of other images."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+        return self
+
     def precision(self, percent: int = 50) -> float:
         """TP / (TP + FP + FN) at an IoU threshold, one of PERCENTS."""
         return float(self.precisions()[PERCENTS.tolist().index(percent)])

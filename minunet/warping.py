@@ -42,11 +42,15 @@ def warping_error(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
     -------
     float, nan if no pixel is valid
     """
+    pixels = truth.size if valid is None else np.count_nonzero(valid)
+    return topological_errors(truth, predicted, valid) / pixels if pixels else float("nan")
+
+
+def topological_errors(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> int:
+    """The number of pixels of which `warping_error` is the share."""
     if valid is not None:
         truth = np.where(valid, truth, predicted)
-    wrong = np.count_nonzero(warp(truth, predicted) != predicted)
-    pixels = truth.size if valid is None else np.count_nonzero(valid)
-    return wrong / pixels if pixels else float("nan")
+    return int(np.count_nonzero(warp(truth, predicted) != predicted))
 
 
 def warp(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

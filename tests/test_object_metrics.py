@@ -86,7 +86,7 @@ def test_counts_are_pooled_over_images():
 
 
 def test_partly_annotated_truth():
-    """What lies wholly or mostly where nothing is annotated is not invented; what is found there partly is judged by the rest."""
+    """What lies wholly or mostly where nothing is annotated is not invented; the rest is judged by what lies inside."""
     truth = [[1, 1, 1, 1, 0, 0, 0, 0, 0, 0]]
     valid = [[1, 1, 1, 1, 1, 0, 0, 0, 1, 1]]
     found = [[1, 1, 1, 1, 0, 0, 2, 2, 0, 0]]
@@ -238,7 +238,9 @@ def test_topological_mistakes_by_hand():
     hole = whole.copy()
     hole[4, 7] = False
     assert warping_error(whole, hole) * size == pytest.approx(1)
-    assert warping_error(whole, np.zeros_like(whole)) * size == pytest.approx(1)  # a cell missed: one pixel is left of it
+    assert warping_error(whole, np.zeros_like(whole)) * size == pytest.approx(
+        1
+    )  # a cell missed: one pixel is left of it
     assert warping_error(np.zeros_like(whole), whole) * size == whole.sum()  # a cell invented: all of it
 
 
