@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .cli import HelpFormatter, add_threads, number
-from .data import LAYOUTS, NORMALISATIONS
+from .data import LAYOUTS, NORMALISATIONS, TRUTHS
 from .models import ARCHITECTURES
 from .optim import OPTIMIZERS, Schedule
 from .trainer import Config
@@ -26,6 +26,7 @@ layouts of --data:
   folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
   dsb2018    stage1_train/<id>/images and <id>/masks, one nucleus a file
   isbi2012   image/ and label/ PNG slices, or train-volume.tif and train-labels.tif
+  ctc        01/, 02/ beside 01_GT/SEG or 01_ST/SEG (Cell Tracking Challenge)
 """
 
 
@@ -42,9 +43,15 @@ def make_parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("data")
     g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how --data is laid out")
+    g.add_argument("--truth", choices=TRUTHS, default="auto",
+                   help="of layout ctc: gold, silver, or gold frames in which every cell is outlined")  # fmt: skip
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
                    help="share of the images held out to validate")  # fmt: skip
-    g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on, one a line")
+    g.add_argument(
+        "--val-files",
+        metavar="FILE",
+        help="text file that lists the images (or folders: 02) to validate on, one a line",
+    )
     g.add_argument(
         "-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size"
     )

@@ -134,7 +134,7 @@ def open_data(args: argparse.Namespace, classes: ClassMap | None) -> tuple[Image
     if args.data is None:
         dataset = SyntheticCells(220, size=128, seed=args.seed, channels=args.channels or 1)
     else:
-        dataset = open_dataset(args.data, args.layout, args.channels, args.normalise, args.scale, classes)
+        dataset = open_dataset(args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth)
     names = read_names(args.val_files) if args.val_files else None
     try:
         return dataset, dataset.split(args.validation, args.seed, names)

@@ -169,7 +169,7 @@ class Trainer:
         return loss
 
     def validate(self) -> tuple[float, Confusion]:
-        """Loss, averaged over pixels, and pixel counts of the validation images, each seen whole."""
+        """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
         for i in self.validation:
             self._stop_if_interrupted()
@@ -177,9 +177,10 @@ class Trainer:
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
             loss, _ = self.loss(logits, self.xp.asarray(truth[None]))
-            loss_sum, pixels = loss_sum + float(loss) * truth.size, pixels + truth.size
+            counting = int(np.count_nonzero(truth >= 0))
+            loss_sum, pixels = loss_sum + float(loss) * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
-        return loss_sum / pixels, confusion
+        return loss_sum / max(pixels, 1), confusion
 
     def _finish_epoch(self) -> dict[str, Any]:
         """Validate, note the scores, and save."""

@@ -56,7 +56,7 @@ def test_two_folders(tmp_path, images, suffix, ending):
         assert np.array_equal(sample.labels, made[sample.name] // 255) and sample.valid is None
 
 
-@pytest.mark.parametrize("suffix", ["_mask", "_masks"])
+@pytest.mark.parametrize("suffix", ["_mask", "_masks", "_cp_masks"])
 def test_one_folder(tmp_path, suffix):
     for name in ("a2", "a10"):
         save(tmp_path / f"{name}.tif", image(dtype=np.uint16))
@@ -73,6 +73,48 @@ def test_label_images_keep_their_instances(tmp_path):
     sample = open_dataset(tmp_path)[0]
     assert np.array_equal(sample.instances, labels) and sample.instances.dtype == np.int32
     assert np.array_equal(sample.labels, labels > 0)
+
+
+def numbered(cells, size=(40, 48), side=6, gap=3):
+    """A label image of so many square cells, numbered from 1."""
+    labels = np.zeros(size, np.uint16)
+    for i in range(cells):
+        row, column = divmod(i, size[1] // (side + gap))
+        labels[row * (side + gap) :, column * (side + gap) :][:side, :side] = i + 1
+    return labels
+
+
+@pytest.mark.parametrize(("cells", "dtype"), [((4, 3), np.uint16), ((12, 9, 15), np.uint8), ((5,), np.uint16)])
+def test_few_objects_are_told_from_classes(tmp_path, cells, dtype):
+    """Numbers that are one piece each, and differ from mask to mask: objects. In several pieces: classes."""
+    for i, n in enumerate(cells):
+        save(tmp_path / "a" / "images" / f"{i}.tif", image(size=(40, 48)))
+        save(tmp_path / "a" / "masks" / f"{i}.tif", numbered(n).astype(dtype))
+        save(tmp_path / "b" / "images" / f"{i}.tif", image(size=(40, 48)))
+        save(tmp_path / "b" / "masks" / f"{i}.tif", np.where(numbered(20), numbered(20) % n + 1, 0).astype(dtype))
+    ds = open_dataset(tmp_path / "a")
+    assert ds.classes.rule == "instances" and [s.instances.max() for s in ds] == list(cells)
+    assert open_dataset(tmp_path / "b").classes.values == list(range(max(cells) + 1))
+
+
+def test_the_same_regions_in_every_mask_are_classes(tmp_path):
+    """Organs, say: each is one piece, but all masks hold the same ones."""
+    for i in range(3):
+        save(tmp_path / f"{i}.tif", image(size=(40, 48)))
+        save(tmp_path / f"{i}_mask.tif", numbered(4))
+    assert open_dataset(tmp_path).classes.values == [0, 1, 2, 3, 4]
+
+
+def test_what_cellpose_leaves(tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}_img.png", image(size=(40, 48)))
+        save(tmp_path / f"{name}_cp_masks.tif", numbered(20 if name == "a" else 17))
+        save(tmp_path / f"{name}_img_flows.tif", image(size=(40, 48)))
+        (tmp_path / f"{name}_seg.npy").write_bytes(b"x")
+    ds = open_dataset(tmp_path)
+    assert ds.names == ["a", "b"] and ds.classes.rule == "instances" and ds[1].instances.max() == 17
+    save(tmp_path / "a.png", image(size=(40, 48)))
+    refuse(tmp_path, r"a\.png.*a_img\.png share a name")
 
 
 @pytest.mark.parametrize(("kinds", "channels"), [((1, "L", "grey"), 1), ((1, "RGB"), 3), (("grey", "RGBA"), 3)])
@@ -124,6 +166,7 @@ def test_dsb2018(tmp_path, inner):
         first[2:5, 3:9], second[4:8, 8:12] = 255, 255  # one pixel in both
         save(tmp_path / inner / name / "masks" / "mask1.png", first)
         save(tmp_path / inner / name / "masks" / "0f.png", second)
+    save(tmp_path / inner / "__MACOSX" / "b0" / "._b0.png", image())
     ds = open_dataset(tmp_path)
     assert (ds.layout, ds.names, ds.sizes) == ("dsb2018", ["b0", "b1"], [(16, 30), SIZE])
     assert ds.channels == 1 and ds.classes.names == ["background", "nucleus"] and not ds.ordered

@@ -1,6 +1,7 @@
 """Images with their masks: reading them, telling classes, making some up, and serving them in batches."""
 
 from .classes import ClassMap
+from .ctc import TRUTHS
 from .dataset import LAYOUTS, Dataset, ImageSet, open_dataset, read_names
 from .files import count_pages, read_image, read_info, read_mask
 from .loader import Batches
@@ -11,6 +12,7 @@ from .synthetic import SyntheticCells
 __all__ = [
     "LAYOUTS",
     "NORMALISATIONS",
+    "TRUTHS",
     "Batches",
     "ClassMap",
     "Dataset",

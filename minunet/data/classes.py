@@ -9,7 +9,9 @@ prediction writes what training read. The rules, in the order in which they are 
    0 and 255. Two classes, thresholded at 128, with a notice.
 3. More than 64 values, or more than 8 stored in over 8 bits: object numbers (one label image for all cells, as StarDist
    and Cellpose write it), provided that neighbouring pixels mostly agree. Two classes, foreground is > 0, and the
-   numbers are kept as instances. Where neighbours do not agree it is a photograph or a soft mask: an error.
+   numbers are kept as instances. Where neighbours do not agree it is a photograph or a soft mask: an error. With fewer
+   values, but more than 8 (2 in over 8 bits), the same if nearly every number is one connected piece in its mask and
+   masks differ in which numbers they hold: classes come in several pieces, and in every mask.
 4. Otherwise every value is a class, in ascending order: {0, 255} gives 2 classes, {0, 1, 3} gives 3.
 """
 
@@ -21,11 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from ..errors import UserError
 
 MAX_CLASSES = 64
 MAX_WIDE_CLASSES = 8  # of masks stored in more than 8 bits: those usually hold object numbers
+PIECES = 1.05  # connected pieces a number, up to which numbers may be those of objects
 RARE = 1e-4  # share of all pixels below which a class is suspect
 RULES = ("exact", "threshold", "instances")
 
@@ -137,6 +141,9 @@ class MaskScan:
     between: int = 0  # pixels that are neither 0 nor their mask's maximum,
     agreeing: int = 0  # and those of them whose right neighbour has the same value
     seen: dict = field(default_factory=dict)  # what 0/1 and 0/255 masks there were, and one file of each
+    numbers: int = 0  # values above 0, counted in every mask that holds them
+    pieces: int = 0  # connected pieces of them
+    held: Counter = field(default_factory=Counter)  # sets of values above 0: masks
 
     def add(self, mask: np.ndarray, path: object, jpeg: bool = False) -> None:
         """Count the values of a mask, (H, W) integers or (H, W, 3) uint8."""
@@ -159,6 +166,7 @@ class MaskScan:
         self.greys.update(dict(zip(values.tolist(), counts.tolist())))
         self.wide |= mask.dtype.itemsize > 1
         self.seen.setdefault(frozenset(values.tolist()) & {1, 255}, path)
+        self._count_pieces(mask, values)
         if len(values) > 2:
             left, right = mask[:, :-1], mask[:, 1:]
             between = (left > 0) & (left < values[-1])
@@ -175,9 +183,26 @@ class MaskScan:
             notice = "the masks are JPEG, which blurs values: thresholded at 128; save masks as PNG"
             return ClassMap.binary(rule="threshold"), [notice]
         values = sorted(self.greys)
-        if len(values) > (MAX_WIDE_CLASSES if self.wide else MAX_CLASSES):
+        most, few = (MAX_WIDE_CLASSES, 2) if self.wide else (MAX_CLASSES, MAX_WIDE_CLASSES)
+        if len(values) > most or (len(values) > few and self._numbers_objects()):
             return self._instances(len(values)), []
         return self._numbered_classes(values)
+
+    def _count_pieces(self, mask: np.ndarray, values: np.ndarray) -> None:
+        """Into how many connected pieces each value above 0 falls; not of masks with more values than classes can have."""
+        values = values[values > 0]
+        if len(values) > MAX_CLASSES:
+            return
+        numbered = np.where(mask > 0, np.searchsorted(values, mask) + 1, 0)
+        boxes = [(i, box) for i, box in enumerate(ndimage.find_objects(numbered), start=1) if box]
+        self.numbers += len(values)
+        self.pieces += sum(ndimage.label(numbered[box] == i, np.ones((3, 3)))[1] for i, box in boxes)
+        self.held[frozenset(values.tolist())] += 1
+
+    def _numbers_objects(self) -> bool:
+        """Whether values are numbers of objects by the second half of rule 3."""
+        differ = len(self.held) > 1 or self.held.total() == 1
+        return differ and max(map(len, self.held)) > 2 and self.pieces <= PIECES * self.numbers
 
     def foreground(self, classes: ClassMap) -> int:
         """Number of pixels that are not of class 0."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import dsb2018, folder, isbi2012
+from . import ctc, dsb2018, folder, isbi2012
 from .classes import ClassMap, MaskScan
 from .files import ImageInfo, read_image
 from .sample import NORMALISATIONS, Sample, is_grey, prepare, resize_labels, scaled_size
@@ -18,7 +18,7 @@ from .split import read_names, split_indices
 
 __all__ = ["LAYOUTS", "Dataset", "ImageSet", "open_dataset", "read_names"]
 
-LAYOUTS = {module.NAME: module for module in (dsb2018, isbi2012, folder)}  # in the order in which they are tried
+LAYOUTS = {module.NAME: module for module in (dsb2018, isbi2012, ctc, folder)}  # in the order in which they are tried
 MEMORY = 2 * 1024**3  # bytes of samples that a data set keeps
 
 
@@ -29,6 +29,7 @@ def open_dataset(
     normalise: str = "percentile",
     scale: float = 1.0,
     classes: ClassMap | None = None,
+    truth: str = "auto",
 ) -> Dataset:
     """Open a folder of images and masks.
 
@@ -45,6 +46,8 @@ def open_dataset(
         Factor for the size of images and masks.
     classes : ClassMap or None
         That of a checkpoint; None takes it from the layout or from the masks.
+    truth : "auto", "gold", "silver" or "complete"
+        Of the Cell Tracking Challenge's layout: which truth to use, see `minunet/data/ctc.py`.
 
     Raises
     ------
@@ -65,7 +68,14 @@ def open_dataset(
         found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
         known = "; ".join(f"{n} ({m.EXPECTS})" for n, m in LAYOUTS.items())
         raise UserError(f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}")
-    return Dataset(path, LAYOUTS[name].open_source(path), channels, normalise, scale, classes)
+    if truth not in ctc.TRUTHS:
+        raise UserError(f"truth: {truth!r} is unknown, choose one of {', '.join(ctc.TRUTHS)}")
+    if truth != "auto" and name != ctc.NAME:
+        raise UserError(
+            f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {name}; leave it out"
+        )
+    source = ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
+    return Dataset(path, source, channels, normalise, scale, classes)
 
 
 class ImageSet:
@@ -143,13 +153,13 @@ class Dataset(ImageSet):
     ) -> None:
         super().__init__()
         self.path, self.layout, self.ordered = path, source.layout, source.ordered
-        self.entries, self.normalise, self.scale = source.entries, normalise, scale
+        self.entries, self.notes, self.normalise, self.scale = source.entries, source.notes, normalise, scale
         self.names = [entry.name for entry in self.entries]
         self.infos: list[ImageInfo] = [entry.info for entry in self.entries]
         self._check_channels(channels)
         self.sizes = [scaled_size((info.height, info.width), scale) for info in self.infos]
         self._masks: dict[int, Mask] = {}  # read while opening, until their samples are asked for
-        self.classes, self.foreground = self._read_masks(classes or source.classes)
+        self.classes, self.foreground, self.counting = self._read_masks(classes or source.classes)
         grey = self._read_images()
         self.channels = channels or (1 if grey else 3)
 
@@ -157,39 +167,47 @@ class Dataset(ImageSet):
         entry = self.entries[index]
         kept = self._masks.pop(index, None)
         self._free += _nbytes(kept)
-        values, instances = kept or entry.read_mask()
+        values, instances, valid = kept or entry.read_mask()
         if instances is None and self.classes.rule == "instances":
             instances = values.astype(np.int32)
         image = prepare(read_image(entry.image, entry.page), self.channels, self.normalise, self.scale)
-        labels = resize_labels(self.classes.encode(values, entry.mask), self.scale)
-        return Sample(entry.name, image, labels, None if instances is None else resize_labels(instances, self.scale))
+        labels = self.classes.encode(values, entry.mask)
+        maps = (None if m is None else resize_labels(m, self.scale) for m in (instances, valid))
+        return Sample(entry.name, image, resize_labels(labels, self.scale), *maps)
 
-    def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float]:
-        """The class map, and foreground's share of all pixels; a UserError if a mask does not fit the class map."""
-        scan, foreground, area = MaskScan(), 0, 0
+    def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float, float]:
+        """The class map, foreground's share of the pixels that count, and their share of all.
+
+        Raises a UserError if a mask does not fit the class map.
+        """
+        scan, foreground, area, ignored = MaskScan(), 0, 0, 0
         blank = []
         for i, entry in enumerate(_progress(self.entries, "reading masks")):
-            mask, instances = entry.read_mask()
-            area += mask.shape[0] * mask.shape[1]
-            if not mask.any():
+            mask = entry.read_mask()
+            values, _, valid = mask
+            area += values.shape[0] * values.shape[1]
+            ignored += 0 if valid is None else int(np.count_nonzero(~valid))
+            if not values.any():
                 blank.append(entry.name)
             if classes is None:
-                scan.add(mask, entry.mask, jpeg=entry.mask.suffix.lower() in (".jpg", ".jpeg"))
+                scan.add(values, entry.mask, jpeg=entry.mask.suffix.lower() in (".jpg", ".jpeg"))
             else:
-                foreground += int(np.count_nonzero(classes.encode(mask, entry.mask)))
-            if _nbytes((mask, instances)) <= self._free:
-                self._masks[i] = mask, instances
-                self._free -= _nbytes((mask, instances))
+                labels = classes.encode(values, entry.mask)
+                foreground += int(np.count_nonzero(labels if valid is None else labels[valid]))
+            if _nbytes(mask) <= self._free:
+                self._masks[i] = mask
+                self._free -= _nbytes(mask)
+        counted = area - ignored
         if classes is None:
             classes, notices = scan.classes()
             self.warnings += notices
             foreground = scan.foreground(classes)
-        if foreground in (0, area):
+        if foreground in (0, counted):
             every = "no foreground at all" if foreground == 0 else f"nothing of class 0 ({classes.names[0]})"
             self.warnings.append(f"there is {every} in any mask; look at the masks before training on them")
         elif blank:
             self.warnings.append(f"{len(blank)} masks are all 0: {some(blank)}; right if these images show nothing")
-        return classes, foreground / area
+        return classes, foreground / max(counted, 1), counted / area
 
     def _check_channels(self, channels: int | None) -> None:
         """Raise a UserError if an image could not be given to the network."""
@@ -218,7 +236,11 @@ class Dataset(ImageSet):
             f"grey values {self.normalise} normalisation" + (f", scaled by {self.scale:g}" if self.scale != 1 else ""),
             f"masks       {self.classes.describe()}",
             f"foreground  {100 * self.foreground:.1f} % of the pixels",
+            *self.notes,
         ]
+        if self.counting < 1:
+            share = 100 * (1 - self.counting)
+            lines.append(f"ignored     {share:.2g} % of the pixels, where cells are not annotated; they do not count")
         return "\n".join(lines + [f"warning     {w}" for w in self.warnings])
 
 
@@ -242,4 +264,4 @@ def _summary(things: Iterable[str], most: int = 4) -> str:
 
 
 def _nbytes(mask: Mask | None) -> int:
-    return sum(a.nbytes for a in mask or () if a is not None)
+    return sum({id(a): a.nbytes for a in mask or () if a is not None}.values())

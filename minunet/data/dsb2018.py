@@ -51,7 +51,10 @@ def open_source(path: Path) -> Source:
 
 
 def _subfolders(path: Path) -> list[Path]:
-    return sorted((f for f in path.iterdir() if f.is_dir() and f.name[0] != "."), key=lambda f: natural_key(f.name))
+    """Folders in natural order, without hidden ones and the __MACOSX of some archives."""
+    return sorted(
+        (f for f in path.iterdir() if f.is_dir() and f.name[0] not in "._"), key=lambda f: natural_key(f.name)
+    )
 
 
 def _union(entry: Entry) -> Mask:
@@ -61,4 +64,4 @@ def _union(entry: Entry) -> Mask:
         nucleus = read_mask(path)
         check_size(nucleus, path, entry)
         instances[(nucleus if nucleus.ndim == 2 else nucleus.any(-1)) > 0] = number
-    return np.where(instances > 0, np.uint8(255), np.uint8(0)), instances
+    return Mask(np.where(instances > 0, np.uint8(255), np.uint8(0)), instances)

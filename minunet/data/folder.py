@@ -1,10 +1,11 @@
 """The layout "folder": images and masks that belong together by name.
 
     PATH/imgs/X.png + PATH/masks/X.png       also images/ for imgs/
-    PATH/imgs/X.png + PATH/masks/X_mask.gif  also X_masks
-    PATH/X.tif      + PATH/X_mask.tif        in one folder, also X_masks
+    PATH/imgs/X.png + PATH/masks/X_mask.gif  also X_masks and X_cp_masks
+    PATH/X.tif      + PATH/X_mask.tif        in one folder, also X_masks and X_cp_masks; also X_img.tif for X.tif
 
-Files whose ending is none of an image's are not looked at, nor are dot files.
+So StarDist's (images/ and masks/ with object numbers) and Cellpose's data sets are of this layout. What Cellpose writes
+besides (X_flows, X_cp_output ...) is not looked at, nor are files whose ending is none of an image's, nor dot files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from .source import Entry, Source, list_images, natural_key, some
 
 NAME = "folder"
 EXPECTS = "imgs/ or images/ beside masks/, or X.png beside X_mask.png"
-MASK_SUFFIXES = ("_masks", "_mask")
+MASK_SUFFIXES = ("_cp_masks", "_masks", "_mask")  # a longer one before one that it ends with
+IMAGE_SUFFIX = "_img"
+BESIDE = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines", "_outlines")  # results of Cellpose
 
 
 def recognise(path: Path) -> bool:
@@ -37,7 +40,7 @@ def open_source(path: Path) -> Source:
         images, masks = (list_images(f) for f in folders)
         where = f"{folders[0]} and {folders[1]}"
     else:
-        files = list_images(path)
+        files = [p for p in list_images(path) if not p.stem.endswith(BESIDE)]
         images = [p for p in files if not _without_suffix(p.stem)]
         masks = [p for p in files if _without_suffix(p.stem)]
         where = str(path)
@@ -63,23 +66,27 @@ def _without_suffix(stem: str) -> str | None:
 def _pair(images: list[Path], masks: list[Path], where: str) -> dict[str, tuple[Path, Path]]:
     """Name of every image, with the image and its mask."""
     by_name: dict[str, Path] = {}
+    stems = {_without_suffix(mask.stem) or mask.stem for mask in masks}  # what masks call their images
     for image in images:
-        if image.stem in by_name:
-            raise UserError(f"{by_name[image.stem]} and {image} share a name; rename one")
-        by_name[image.stem] = image
+        name = image.stem if image.stem in stems else image.stem.removesuffix(IMAGE_SUFFIX)
+        if name in by_name:
+            raise UserError(f"{by_name[name]} and {image} share a name; rename one")
+        by_name[name] = image
     found: dict[str, Path] = {}
     strangers = []
     for mask in masks:
-        name = mask.stem if mask.stem in by_name else _without_suffix(mask.stem)
-        if name not in by_name or name is None:
+        known = mask.stem if mask.stem in by_name else _without_suffix(mask.stem)
+        if known not in by_name or known is None:
             strangers.append(mask.name)
-        elif name in found:
-            raise UserError(f"{by_name[name]} has two masks, {found[name]} and {mask}; remove one")
+        elif known in found:
+            raise UserError(f"{by_name[known]} has two masks, {found[known]} and {mask}; remove one")
         else:
-            found[name] = mask
+            found[known] = mask
     lonely = [image.name for name, image in by_name.items() if name not in found]
     if lonely or strangers:
         parts = [f"{len(lonely)} images without a mask ({some(lonely)})"] if lonely else []
         parts += [f"{len(strangers)} masks without an image ({some(strangers)})"] if strangers else []
-        raise UserError(f"{where}: {' and '.join(parts)}; masks are called X, X_mask or X_masks for an image X")
+        raise UserError(
+            f"{where}: {' and '.join(parts)}; masks are called X, X_mask, X_masks or X_cp_masks for an image X"
+        )
     return {name: (by_name[name], found[name]) for name in by_name}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,13 @@ from ..errors import UserError
 from .classes import ClassMap
 from .files import SUFFIXES, ImageInfo, read_info, read_mask
 
-Mask = tuple[np.ndarray, np.ndarray | None]  # values as stored, and object numbers (H, W) int32 where they are known
+
+class Mask(NamedTuple):
+    """A mask as it is stored, object numbers (H, W) int32 where they are known, and where it counts if not everywhere."""
+
+    values: np.ndarray
+    instances: np.ndarray | None = None
+    valid: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,9 @@ class Entry:
 
     def read_mask(self) -> Mask:
         """The mask as it is stored, of the image's size."""
-        mask, instances = self.read(self) if self.read else (read_mask(self.mask, self.page), None)
-        check_size(mask, self.mask, self)
-        return mask, instances
+        mask = self.read(self) if self.read else Mask(read_mask(self.mask, self.page))
+        check_size(mask.values, self.mask, self)
+        return mask
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,15 @@ class Source:
     classes : ClassMap, or None if the masks have to tell
     ordered : bool
         Neighbours are alike (sections of one volume), so a validation set must be a block of them, not drawn at random.
+    notes : list of str
+        Further lines of the report.
     """
 
     layout: str
     entries: list[Entry]
     classes: ClassMap | None = None
     ordered: bool = False
+    notes: Sequence[str] = ()
 
 
 def check_size(mask: np.ndarray, path: Path, entry: Entry) -> None:

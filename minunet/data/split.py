@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -40,8 +40,8 @@ def split_indices(
     seed : int
         Of the draw.
     held_out : names or None
-        The images for validation, each a name or a path whose file name is the name with any ending; percent and seed
-        then do not count.
+        The images for validation, each a name, a path that ends in a name with any ending, or a folder: "02" is all of
+        "02/t000", "02/t001" and so on. Percent and seed then do not count.
     ordered : bool
         Take the last images instead of drawing: neighbours are alike, and a drawn set would flatter.
 
@@ -73,16 +73,19 @@ def split_indices(
 
 
 def _find(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Indices of names that are given as names or as paths."""
+    """Indices of names that are given as names, as paths, or by the folder that they begin with."""
     index = {name: i for i, name in enumerate(names)}
-    found, unknown = set(), []
+    found: set[int] = set()
+    unknown = []
     for entry in wanted:
-        last = entry.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-        known = next((key for key in (entry, last, Path(last).stem) if key in index), None)
-        if known is None:
+        parts = PurePosixPath(entry.replace("\\", "/")).parts
+        tails = [PurePosixPath(*parts[i:]) for i in range(len(parts))]
+        keys = [entry, *map(str, tails), *(str(tail.with_suffix("")) for tail in tails if tail.name)]
+        known = next((key for key in keys if key in index), None)
+        inside = [i for name, i in index.items() if known is None and any(name.startswith(f"{t}/") for t in tails)]
+        found |= {index[known]} if known is not None else set(inside)
+        if known is None and not inside:
             unknown.append(repr(entry))
-        else:
-            found.add(index[known])
     if unknown:
         raise UserError(f"validation list: no image is called {some(unknown)}; the images are called {some(names)}")
     return sorted(found)
