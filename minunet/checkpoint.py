@@ -27,6 +27,7 @@ from .array import to_numpy
 from .data import ClassMap
 from .errors import UserError
 from .models import ARCHITECTURES, build
+from .models.unet import count_filters
 from .nn import Module
 
 FORMAT = 1
@@ -116,6 +117,13 @@ def build_model(arch: str, options: dict[str, Any]) -> Module:
     return model
 
 
+def check_described(options: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+    """ValueError if a network with these options would be larger than its weights: before memory is taken for it."""
+    described, held = count_filters(**options), sum(a.size for a in weights.values())
+    if described > held:
+        raise ValueError(f"{described:,} weights are described, the file holds {held:,}")
+
+
 def check_arch(path: Path | str, arch: str, *known: str) -> None:
     """UserError if a checkpoint holds another architecture than those."""
     if arch not in known:
@@ -164,8 +172,9 @@ def model_of(meta: dict[str, Any], weights: dict[str, np.ndarray], path: Path | 
     """The network that a file of that path holds, ready for `minunet.segment`."""
     check_arch(path, meta["arch"], *ARCHITECTURES)
     try:
+        check_described(meta["options"], weights)
         model = build_model(meta["arch"], meta["options"])
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, IndexError, OverflowError) as e:
         raise UserError(f"{path}: its description of the network is damaged ({e}); use another copy of it") from e
     model.data = meta["data"]
     load_weights(model, weights, path)

@@ -69,7 +69,7 @@ _CTC_URL = "https://data.celltrackingchallenge.net/training-datasets/"
 
 SETS = {
     "dsb2018": PublicSet(
-        title="Data Science Bowl 2018, stage 1: 670 images of nuclei (BBBC038v1, 83 MB)",
+        title="Data Science Bowl 2018, stage 1: 670 images of nuclei (BBBC038v1)",
         terms="CC0 1.0, public domain",
         cite="image set BBBC038v1, Broad Bioimage Benchmark Collection; Caicedo J. C. et al. 2019, Nucleus segmentation across "
         "imaging experiments: the 2018 Data Science Bowl, Nature Methods 16:1247-1253, doi:10.1038/s41592-019-0612-7",

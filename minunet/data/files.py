@@ -22,6 +22,7 @@ from .formats import (
     check_size,
     find_page,
     is_tiff,
+    open_pillow,
     open_tiff,
     png_bits,
     read_pillow,
@@ -119,7 +120,7 @@ def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
                 found = find_page(tiff, path, page)
                 h, w, bands = tiff_shape(found, path)
                 return ImageInfo(h, w, bands, _kind(tiff_bits(found), bands), False)
-        with Image.open(path) as image:
+        with open_pillow(path) as image:
             check_size(image.height, image.width, path)
             deep = png_bits(path) == 16 or image.mode.startswith("I;16")
             bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"

@@ -7,7 +7,9 @@ What they raise on broken files is turned into UserErrors by the callers.
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,9 +49,29 @@ def check_size(height: int, width: int, path: PathLike, pixel_bytes: int = 1) ->
         raise UserError(f"{path}: claims {width}x{height} pixels but is far too short for them; export it again")
 
 
+class _Clamped(io.BufferedReader):
+    """A file of which nobody reads more than it holds: otherwise memory is taken for whatever a damaged header claims."""
+
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(io.FileIO(path))
+        self.length = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > 0:
+            size = min(size, max(0, self.length - self.tell()))
+        return super().read(size)
+
+
+@contextmanager
+def open_pillow(path: PathLike) -> Iterator[Image.Image]:
+    """An open PIL.Image.Image."""
+    with _Clamped(path) as file, Image.open(file) as image:
+        yield image
+
+
 def read_pillow(path: PathLike) -> Pixels:
     """Pixels and palette by Pillow."""
-    with Image.open(path) as image:
+    with open_pillow(path) as image:
         check_size(image.height, image.width, path)
         if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would keep the upper 8 bits without a word
             raise UserError(f"{path}: 16-bit colour PNG is not supported; save it as 16-bit TIFF or as 8-bit PNG")
@@ -103,9 +125,9 @@ def tiff_shape(page: Any, path: PathLike) -> tuple[int, int, int]:
     check_size(h, w, path, bands * max(1, page.bitspersample // 8))
     if not 1 <= bands <= 64:
         raise UserError(f"{path}: has {bands} channels; save it as grey or RGB")
-    stored = sum(page.databytecounts)
-    if page.compression == 1 and stored > Path(path).stat().st_size:
-        raise UserError(f"{path}: cut off, {stored:,} bytes of pixels are missing or incomplete; copy it again")
+    stored, held = page.databytecounts, Path(path).stat().st_size
+    if max(stored, default=0) > held or (page.compression == 1 and sum(stored) > held):
+        raise UserError(f"{path}: cut off, some of {sum(stored):,} bytes of pixels are missing; copy it again")
     return h, w, bands
 
 
@@ -133,7 +155,7 @@ def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
     if page.bitspersample > 8 and page.samplesperpixel > 1:
         name = getattr(page.compression, "name", page.compression)
         raise UserError(f"{path}: {name}-compressed 16-bit colour; save it uncompressed or `pip install imagecodecs`")
-    with Image.open(path) as image:
+    with open_pillow(path) as image:
         image.seek(number)
         image.load()
         pixels, palette = _pillow_pixels(image)

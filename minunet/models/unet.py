@@ -24,6 +24,7 @@ from ..nn import Conv2d, MaxPool2d, Module, take
 from .blocks import Join, double_conv, up_step
 
 Widths = Sequence[int | tuple[int, int]]
+MAX_DEPTH = 16
 
 
 class UNet(Module):
@@ -193,12 +194,31 @@ def default_widths(base_width: int, depth: int, up: str) -> tuple[list, list]:
     every decoder but the first give half as much, by a block whose middle is half its input, as the common
     implementations have it.
     """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"depth must be at most {MAX_DEPTH}, not {depth}")
     encoder = [base_width * 2**level for level in range(depth + 1)]
     if up == "transpose":
         return encoder, encoder[:-1]
     encoder[-1] //= 2
     decoder = [(encoder[level], max(encoder[level] // 2, encoder[0])) for level in range(depth)]
     return encoder, decoder
+
+
+def count_filters(
+    in_channels: int, base_width: int = 64, depth: int = 4, widths: Any = None, up: str = "transpose", **other: Any
+) -> int:
+    """How many parameters the filters of a U-Net with these options have, told before anything is allocated."""
+    sides: Any = widths or default_widths(base_width, depth, up)
+    encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
+    total, last = 0, in_channels
+    for mid, out in encoder:
+        total, last = total + 9 * (last * mid + mid * out), out
+    for level in reversed(range(len(decoder))):
+        mid, out = decoder[level]
+        risen = sides[2][level] if len(sides) > 2 else last // 2 if up == "transpose" else last
+        total += 9 * ((encoder[level][1] + risen) * mid + mid * out) + (4 * last * risen if up == "transpose" else 0)
+        last = out
+    return total
 
 
 def mid_out(width: int | tuple[int, int]) -> tuple[int, int]:
