@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .array import Array, get_array_module, to_numpy
 from .data import ClassMap, Sample, prepare
+from .data.sample import scaled_size
+from .data.windows import Windows
 from .nn import Module
 from .ops import class_probabilities
+from .symmetry import SYMMETRIES
+from .tiles import Tiles, tile_that_fits
 
 
-def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: float | None = None) -> np.ndarray:
+def segment(
+    model: Module, image: Any, threshold: float = 0.5, scale: float | None = None, tile: int | None = None,
+    overlap: int | None = None, tta: int = 1, out: Any = None,
+) -> Any:  # fmt: skip
     """Segment one image.
 
     Parameters
@@ -18,41 +27,92 @@ def segment(model: Module, image: np.ndarray, threshold: float = 0.5, scale: flo
     model : Module
         A network from `minunet.load`.
     image : (H, W) or (H, W, channels) array
-        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training.
+        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training. By tiles it may
+        also be a memory map, a zarr array, or what `minunet.data.open_large` gives: then it is never whole in memory.
     threshold : float in (0, 1)
         With two classes: the foreground probability from which on a pixel is foreground.
     scale : float, optional
         Factor for the image's size before the network sees it, that of the training if not given; the result has the
         image's own size in any case.
+    tile : int, optional
+        Side of the tiles in pixels; 0 for the image as a whole. If not given, tiles are used where the whole would not fit
+        into memory. Either way the result is the same, but for the networks that `minunet.tiles` names.
+    overlap : int, optional
+        What the network sees around a tile, in pixels; as much as it needs if not given.
+    tta : int from 1 to 8
+        Of how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all.
+    out : optional
+        Where to write instead of a new array: an (H, W) array, memory map or zarr array.
 
     Returns
     -------
-    (H, W) uint8 array of class numbers
+    (H, W) uint8 array of class numbers, or `out`
 
     Examples
     --------
     >>> model = minunet.load("runs/cells/best.safetensors")  # doctest: +SKIP
     >>> mask = minunet.segment(model, image)  # doctest: +SKIP
     """
-    return classify(probabilities(model, image, scale), threshold)
+    tiles = by_tiles(model, image, scale, tile, overlap, tta)
+    if tiles is None:
+        labels = classify(whole_probabilities(model, np.asarray(image), scale, tta), threshold)
+        if out is None:
+            return labels
+        out[...] = labels
+        return out
+    out = np.empty(tiles.size, np.uint8) if out is None else out
+    for rows, columns, p in tiles:
+        out[rows, columns] = classify(p, threshold)
+    return out
 
 
-def probabilities(model: Module, image: np.ndarray, scale: float | None = None) -> np.ndarray:
+def probabilities(
+    model: Module, image: Any, scale: float | None = None, tile: int | None = None, overlap: int | None = None, tta: int = 1
+) -> np.ndarray:  # fmt: skip
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
-    image = np.asarray(image)
-    if image.ndim not in (2, 3) or not image.size:
-        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
+    tiles = by_tiles(model, image, scale, tile, overlap, tta)
+    if tiles is None:
+        return whole_probabilities(model, np.asarray(image), scale, tta)
+    whole = np.empty((*tiles.size, tiles.num_classes), np.float32)
+    for rows, columns, p in tiles:
+        whole[rows, columns] = p
+    return whole
+
+
+def whole_probabilities(model: Module, image: np.ndarray, scale: float | None = None, tta: int = 1) -> np.ndarray:
+    """What `probabilities` gives for an image that goes through the network in one piece."""
     if not np.isfinite(image).all():
         raise ValueError("the image holds NaN or infinity: replace them by numbers")
-    if not hasattr(model, "data"):
-        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
     image = image if image.ndim == 3 else image[..., None]
     data = model.data  # what training did to its images
     x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
-    logits = to_numpy(predict_logits(model, x[None]))[0]
-    if logits.shape[:2] != image.shape[:2]:
-        logits = resize(logits, image.shape[:2])
-    return class_probabilities(logits)
+    total = np.zeros((), np.float32)
+    for symmetry in SYMMETRIES[:tta]:
+        logits = symmetry.back(to_numpy(predict_logits(model, symmetry.turn(x)[None]))[0])
+        if logits.shape[:2] != image.shape[:2]:
+            logits = resize(logits, image.shape[:2])
+        total = total + class_probabilities(logits) / np.float32(tta)
+    return total
+
+
+def by_tiles(
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int
+) -> Tiles | None:  # fmt: skip
+    """Check an image, and lay tiles over it; None if it is segmented as a whole. Parameters as in `segment`."""
+    shape = np.shape(image)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {shape}")
+    if not hasattr(model, "data"):
+        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
+    if not 1 <= tta <= len(SYMMETRIES):
+        raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
+    data = model.data
+    scale = scale or data["scale"]
+    if tile is None:
+        tile = tile_that_fits(model, scaled_size(shape[:2], scale))
+    return (
+        Tiles(model, Windows(image, data["channels"], data["normalise"], scale), tile, overlap, tta) if tile else None
+    )
 
 
 def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:

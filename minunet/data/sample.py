@@ -6,6 +6,7 @@ that training and prediction share: channels, then scale, then grey values. A ch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,24 @@ def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: f
     return normalise(resize_image(image, scale, bicubic=method == "255"), method)
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Grey values x to (x - low) / (high - low), clipped at -1 and 2 if those are percentiles; a flat image to 0."""
+
+    low: float
+    high: float
+    clip: bool
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """An image of any real type as float32, never the input itself."""
+        if self.low == self.high:
+            return np.zeros(image.shape, np.float32)
+        scaled = image.astype(np.float32)
+        scaled -= np.float32(self.low)
+        scaled /= np.float32(self.high - self.low)
+        return np.clip(scaled, -1, 2, out=scaled) if self.clip else scaled
+
+
 def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
     """Bring grey values to about 0..1.
 
@@ -71,27 +90,33 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
     """
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
-    integer = image.dtype.kind in "iu"
-    image = image.astype(np.uint8) if image.dtype == bool else image
+    if method == "percentile":
+        step = sampling_step(image.shape)
+        return percentile_stretch(image[::step, ::step], lambda: (image.min(), image.max()))(image)
+    if method == "255":
+        return Stretch(0, 255 if image.max() > 1 else 1, clip=False)(image)
+    return fixed_stretch(image.dtype, method)(image)
+
+
+def fixed_stretch(dtype: np.dtype, method: str) -> Stretch:
+    """The stretch of `normalise` for "range" and "none", which do not look at the image."""
     if method not in NORMALISATIONS:
         raise UserError(f"normalise: {method!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
-    if method == "none":
-        return image.astype(np.float32)
-    if method == "255":
-        return image.astype(np.float32) / np.float32(255 if image.max() > 1 else 1)
-    if method == "range":
-        top = np.iinfo(image.dtype).max if integer else 1
-        return image.astype(np.float32) / np.float32(top)
-    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 250_000)))  # a quarter of a million pixels will do
-    low, high = np.percentile(image[::step, ::step], (0.5, 99.5))
+    top = np.iinfo(dtype).max if method == "range" and dtype.kind in "iu" else 1
+    return Stretch(0, top, clip=False)
+
+
+def sampling_step(size: tuple[int, ...]) -> int:
+    """Every so many rows and columns `normalise` looks for percentiles: a quarter of a million pixels will do."""
+    return max(1, int(np.sqrt(size[0] * size[1] / 250_000)))
+
+
+def percentile_stretch(sampled: np.ndarray, extremes: Callable[[], tuple[float, float]]) -> Stretch:
+    """The stretch of `normalise` for "percentile", from every so many pixels; the extremes of all are asked for if need be."""
+    low, high = np.percentile(sampled.astype(np.uint8) if sampled.dtype == bool else sampled, (0.5, 99.5))
     if low == high:
-        low, high = float(image.min()), float(image.max())
-    if low == high:
-        return np.zeros(image.shape, np.float32)
-    scaled = image.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled /= np.float32(high - low)
-    return np.clip(scaled, -1, 2, out=scaled)
+        low, high = (float(value) for value in extremes())
+    return Stretch(low, high, clip=True)
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
