@@ -1,9 +1,9 @@
 """Random distortions of an image and its labels together: the reason why a U-Net learns from 30 images.
 
 One resampling does it all. For every pixel of the patch to be made, `patch_grid` says where in the image it comes from:
-the patch's own grid, turned, scaled, mirrored, bent and put somewhere in the image. The image is read there by linear
-interpolation and the labels by the nearest pixel, once each, so nothing blurs more than it must and only the patch is
-ever computed. Half of the patches are spared it, and only get one of the symmetries of the square. Beyond its border an
+the patch's own grid, turned, scaled, mirrored, bent and put somewhere in the image. The image is read there by linear or
+cubic interpolation and the labels by the nearest pixel, once each, so nothing blurs more than it must and only the patch
+is ever computed. Half of the patches are spared it, and only get one of the symmetries of the square. Beyond its border an
 image goes on as its mirror image (without repeating the border), for image and labels alike. Then the grey values
 change: gain, offset, gamma, noise, and at times blur.
 
@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 Pair = tuple[np.ndarray, np.ndarray]
+MARGIN = 12  # pixels around a patch for cubic splines
 
 
 def augment(
@@ -32,6 +33,8 @@ def augment(
     scales: tuple[float, float] = (0.8, 1.25),
     greys: bool = True,
     bent: float = 0.5,
+    interpolation: str = "linear",
+    context: int = 0,
 ) -> Pair:
     """A random distortion of an image and its labels.
 
@@ -52,6 +55,11 @@ def augment(
     bent : float
         Share of the patches that is turned by any angle, scaled and deformed. The others are only mirrored and turned by
         quarters: interpolation blurs, and what is a pixel or two wide must also be seen sharp.
+    interpolation : "linear" or "cubic"
+        How the image of those patches is read between its pixels; cubic keeps it sharper and takes longer.
+    context : int
+        Pixels along the patch's sides that the network sees but gives no output for, as unpadded convolutions do. Only what
+        they frame has to lie within the image; they themselves may lie in its mirrored surroundings (overlap-tile).
 
     Returns
     -------
@@ -59,18 +67,20 @@ def augment(
     labels : (crop, crop) or (H, W) array of the labels' type
     """
     if crop and rng.random() < bent:
-        image, labels = warp(image, labels, patch_grid(labels.shape, rng, crop, elastic, scales))
+        grid = patch_grid(labels.shape, rng, crop, elastic, scales, context)
+        image, labels = warp(image, labels, grid, interpolation)
     else:
-        image, labels = crop_patch(image, labels, rng, crop) if crop else (image, labels)
+        image, labels = crop_patch(image, labels, rng, crop, context) if crop else (image, labels)
         image, labels = flip_and_turn(image, labels, rng)
     return (change_greys(image, rng) if greys else image), labels
 
 
-def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int) -> Pair:
+def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0) -> Pair:
     """A random square patch, (crop, crop, C) and (crop, crop), undistorted; small images are mirrored out to it."""
-    index = []
+    index, inner = [], crop - 2 * context
     for size in labels.shape:
-        first = rng.integers(0, size - crop + 1) if size >= crop else -rng.integers(0, crop - size + 1)
+        first = rng.integers(0, size - inner + 1) if size >= inner else -rng.integers(0, inner - size + 1)
+        first -= context
         index.append(mirror(np.arange(first, first + crop), size))
     rows, columns = index[0][:, None], index[1]
     return image[rows, columns], labels[rows, columns]
@@ -98,11 +108,13 @@ def flip_and_turn(image: np.ndarray, labels: np.ndarray, rng: np.random.Generato
 
 
 def patch_grid(
-    shape: tuple[int, ...], rng: np.random.Generator, crop: int, elastic: float, scales: tuple[float, float]
-) -> np.ndarray:
+    shape: tuple[int, ...], rng: np.random.Generator, crop: int, elastic: float, scales: tuple[float, float],
+    context: int = 0,
+) -> np.ndarray:  # fmt: skip
     """Source coordinates of a random patch: (2, crop, crop) float array of rows and columns in an image of `shape`.
 
-    The patch's centre is drawn so that the patch, were it neither turned nor scaled, would lie within the image.
+    The patch's centre is drawn so that the patch without its `context`, were it neither turned nor scaled, would lie within
+    the image.
     """
     angle = rng.uniform(0, 2 * np.pi)
     step = 1 / np.exp(rng.uniform(*np.log(scales)))  # source pixels per patch pixel
@@ -111,7 +123,7 @@ def patch_grid(
     axis = np.arange(crop) - (crop - 1) / 2
     grid = turn[:, 0, None, None] * axis[:, None] + turn[:, 1, None, None] * axis
     for i, size in enumerate(shape):
-        room = max(size - crop, 0) / 2
+        room = max(size - (crop - 2 * context), 0) / 2
         grid[i] += (size - 1) / 2 + rng.uniform(-room, room)
     return grid + elastic_field(rng, crop, min(elastic, crop / 32))
 
@@ -128,9 +140,17 @@ def spline_basis(size: int, knots: int = 3) -> np.ndarray:
     return CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")(np.linspace(0, knots - 1, size))
 
 
-def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray) -> Pair:
-    """Read image (linearly) and labels (nearest pixel) at source coordinates (2, h, w)."""
-    planes = [ndimage.map_coordinates(image[..., c], grid, order=1, mode="mirror") for c in range(image.shape[-1])]
+def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Pair:
+    """Read image (linearly, or by cubic splines) and labels (nearest pixel) at source coordinates (2, h, w)."""
+    if interpolation == "cubic":
+        # a spline's coefficients depend on all pixels, those MARGIN away by less than 1e-6: only what is near is filtered
+        first = np.floor(grid.min((1, 2))).astype(np.intp) - MARGIN
+        last = np.ceil(grid.max((1, 2))).astype(np.intp) + MARGIN
+        near = [mirror(np.arange(a, b + 1), size) for a, b, size in zip(first, last, labels.shape)]
+        part, place, order = image[near[0][:, None], near[1]], grid - first[:, None, None], 3
+    else:
+        part, place, order = image, grid, 1
+    planes = [ndimage.map_coordinates(part[..., c], place, order=order, mode="mirror") for c in range(image.shape[-1])]
     nearest = np.rint(grid).astype(np.intp)
     rows, columns = (mirror(index, size) for index, size in zip(nearest, labels.shape))
     return np.stack(planes, axis=-1), labels[rows, columns]

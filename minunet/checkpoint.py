@@ -4,7 +4,8 @@ Keys are the parameters' dotted paths ("encoder.0.conv1.w"); what the optimiser 
 metadata has one entry, "minunet", a JSON object:
 
     {"format": 1, "arch": "unet", "options": {...},             how to build the model
-     "data": {"channels", "normalise", "scale", "classes"},     what training did to images and masks
+     "data": {"channels", "normalise", "scale", "classes",      what training did to images and masks,
+              "target"},                                        and what the network says of them, see targets.py
      "train": {...}}                                            the flags, the place in the run, its history
 
 Checkpoints of PyTorch-UNet are read too (pytorch/), and look the same from here on, without anything under "train".
@@ -91,7 +92,9 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
         if meta["format"] > FORMAT:
             raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
         meta = {key: meta[key] for key in ("arch", "options", "data", "train")}
+        target = meta["data"].get("target", "classes")
         meta["data"] = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
+        meta["data"]["target"] = target
         ClassMap.from_json(meta["data"]["classes"])
     except (TypeError, ValueError, KeyError, AttributeError) as e:
         raise UserError(f"{path}: its description of the network is damaged ({e!r}); use another copy of it") from e

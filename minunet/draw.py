@@ -142,7 +142,8 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
     ----------
     path : Path
     cases : list of dicts
-        With "name", "score" (its Dice), "image" (H, W, C), "truth" and "prediction" (H, W).
+        With "name", "score" (its Dice), "image" (H, W, C), "truth" and "prediction" (H, W), and "weight" (H, W), how much
+        each pixel counted, or None.
     classes : ClassMap
         For the colours of truth and prediction.
     """
@@ -150,8 +151,11 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
     from matplotlib.patches import Patch
 
     heights = [min(case["image"].shape[0] / case["image"].shape[1], 1.6) for case in cases]
-    figure = Figure(figsize=(11, 2.75 * sum(heights) + 0.9), layout="constrained")
-    grid = figure.subplots(len(cases), 4, squeeze=False, height_ratios=heights)
+    weights = [case["weight"] for case in cases if case.get("weight") is not None]
+    heaviest = max((float(w.max()) for w in weights), default=0.0)
+    titles = ["image", "truth", "prediction", "errors"] + [f"weights, black 0 to white {heaviest:.3g}"] * bool(weights)
+    figure = Figure(figsize=(2.75 * len(titles), 2.75 * sum(heights) + 0.9), layout="constrained")
+    grid = figure.subplots(len(cases), len(titles), squeeze=False, height_ratios=heights)
     for axes, case in zip(grid, cases):
         truth = np.maximum(case["truth"], 0)
         pictures = [
@@ -160,13 +164,16 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
             classes.decode(case["prediction"].astype(np.uint8)),
             errors(case["image"], case["truth"], case["prediction"]),
         ]
+        if weights:
+            axes[4].imshow(case["weight"], cmap="magma", vmin=0, vmax=heaviest, interpolation="nearest")
         for ax, picture in zip(axes, pictures):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for ax in axes:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color(FAINT)
         name = case["name"] if len(case["name"]) <= 16 else case["name"][:15] + "…"
         axes[0].set_ylabel(f"{name}\nDice {case['score']:.3f}", fontsize=9, color=INK)
-    for ax, title in zip(grid[0], ("image", "truth", "prediction", "errors")):
+    for ax, title in zip(grid[0], titles):
         ax.set_title(title, fontsize=11, color=INK)
     marks = [
         Patch(color="#{:02x}{:02x}{:02x}".format(*c), label=n)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from .cli import HelpFormatter, add_threads, number
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS
 from .models import ARCHITECTURES
 from .optim import OPTIMIZERS, Schedule
+from .targets import TARGETS, Target
 from .trainer import Config
 
 DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
@@ -15,12 +17,26 @@ DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
 Everything goes into a run folder: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors.
 """
 
+# what --recipe stands for; a flag that is given beside it wins
+RECIPES: dict[str, dict[str, Any]] = {
+    "modern": {},  # the defaults
+    # arXiv:1505.04597; no learning rate, schedule or dropout rate is stated there. Dropout is that of the authors' release
+    "paper": {
+        "base_width": 64, "depth": 4, "up": "transpose", "norm": "none", "padding": "valid", "dropout": 0.5, "init": "he",
+        "crop": 572, "batch_size": 1, "bent": 1.0, "zoom": 1.0, "elastic": 10.0, "interpolation": "cubic",
+        "optimizer": "sgd", "momentum": 0.99, "learning_rate": 1e-3, "schedule": "constant", "loss": "ce",
+        "target": "classes", "weight_map": True, "w0": 10.0, "sigma": 5.0,
+    },
+}  # fmt: skip
+
 EXAMPLES = """
 examples:
   python -m minunet.train                                    generated cells, about a minute
   python -m minunet.train --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
   python -m minunet.train --resume runs/cells/last.safetensors
   python -m minunet.train --data MINE -f runs/cells/best.safetensors   start from learned weights
+  python -m minunet.train --data DSB2018 --target border     touching objects are to be told apart
+  python -m minunet.train --data DSB2018 --recipe paper --base-width 16   as published, but narrower
 
 layouts of --data:
   folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
@@ -32,7 +48,7 @@ layouts of --data:
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags, in the order in which people need them."""
-    d = Config()
+    d, t = Config(), Target()
     p = argparse.ArgumentParser(
         prog="python -m minunet.train",
         usage="%(prog)s [--data PATH] [flags]",
@@ -40,6 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         description=DESCRIPTION,
     )
+    p.add_argument("--recipe", choices=sorted(RECIPES), default="modern",
+                   help="paper: network, training, augmentation and weight map as Ronneberger et al. published them in 2015; "
+                        "flags given beside it win")  # fmt: skip
     g = p.add_argument_group("data")
     g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how --data is laid out")
@@ -63,8 +82,30 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
     g.add_argument("--crop", type=number(int, 0), default=d.crop, metavar="PIXELS",
                    help="side of the training patches; 0 trains on whole images")  # fmt: skip
+
+    g = p.add_argument_group("augmentation")
     g.add_argument("--augment", action=argparse.BooleanOptionalAction, default=d.augment,
                    help="flip, rotate, deform and relight the patches")  # fmt: skip
+    g.add_argument("--bent", type=number(float, 0, 1), default=d.bent, metavar="SHARE",
+                   help="share of the patches that are turned by any angle, scaled and deformed")  # fmt: skip
+    g.add_argument("--zoom", type=number(float, 1, 4), default=d.zoom, metavar="FACTOR",
+                   help="these are magnified by 1/FACTOR to FACTOR")  # fmt: skip
+    g.add_argument("--elastic", type=number(float, 0), default=d.elastic, metavar="PIXELS",
+                   help="standard deviation of the displacements on a 3x3 grid, at most crop/32")  # fmt: skip
+    g.add_argument("--interpolation", choices=["linear", "cubic"], default=d.interpolation,
+                   help="how images are read between pixels; the paper's is cubic")  # fmt: skip
+
+    g = p.add_argument_group("objects that touch (masks must number objects)")
+    g.add_argument("--target", choices=TARGETS, default=t.kind,
+                   help="border: learn inside and border of objects as two classes")  # fmt: skip
+    g.add_argument("--border-width", type=number(float, 1, 64), default=t.border_width, metavar="PIXELS",
+                   help="of the class border; small objects get a narrower one")  # fmt: skip
+    g.add_argument("--weight-map", action=argparse.BooleanOptionalAction, default=t.weight_map,
+                   help="the paper's: balance classes, cut touching objects apart, and stress what lies between")  # fmt: skip
+    g.add_argument("--w0", type=number(float, 0), default=t.w0, metavar="WEIGHT", help="the weight between objects")
+    g.add_argument("--sigma", type=number(float, 0, 100, above=True), default=t.sigma, metavar="PIXELS",
+                   help="how near objects must be for that")  # fmt: skip
+    g.add_argument("--cache", metavar="DIR", help="keep the maps of what lies between objects here, for later runs")
 
     g = p.add_argument_group("network")
     g.add_argument("--arch", choices=sorted(ARCHITECTURES), default="unet", help="architecture")
@@ -92,6 +133,8 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "-f", "--load", metavar="FILE", help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's"
     )
+    g.add_argument("--init", choices=["he", "uniform"], default="he",
+                   help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")  # fmt: skip
 
     g = p.add_argument_group("training")
     g.add_argument(
@@ -127,9 +170,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, set[str]]:
-    """The flags' values, and the names of those that were given."""
+    """The flags' values, with those of the recipe where none was given, and the names of those that were given."""
     args = make_parser().parse_args(argv)
     silent = make_parser()
     for action in silent._actions:
         action.default = argparse.SUPPRESS
-    return args, set(vars(silent.parse_args(argv)))
+    given = set(vars(silent.parse_args(argv)))
+    vars(args).update({name: value for name, value in RECIPES[args.recipe].items() if name not in given})
+    return args, given

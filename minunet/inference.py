@@ -55,14 +55,14 @@ def segment(
     """
     tiles = by_tiles(model, image, scale, tile, overlap, tta)
     if tiles is None:
-        labels = classify(whole_probabilities(model, np.asarray(image), scale, tta), threshold)
+        labels = classify(semantic(model, whole_probabilities(model, np.asarray(image), scale, tta)), threshold)
         if out is None:
             return labels
         out[...] = labels
         return out
     out = np.empty(tiles.size, np.uint8) if out is None else out
     for rows, columns, p in tiles:
-        out[rows, columns] = classify(p, threshold)
+        out[rows, columns] = classify(semantic(model, p), threshold)
     return out
 
 
@@ -113,6 +113,16 @@ def by_tiles(
     return (
         Tiles(model, Windows(image, data["channels"], data["normalise"], scale), tile, overlap, tta) if tile else None
     )
+
+
+def semantic(model: Module, p: np.ndarray) -> np.ndarray:
+    """Probabilities of the masks' classes from those of the network's: inside and border of objects are one foreground.
+
+    (H, W, K) to the same, or to (H, W, 2) for a network with the target "border".
+    """
+    if model.data.get("target") != "border":
+        return p
+    return np.stack([p[..., 0], p[..., 1] + p[..., 2]], axis=-1)
 
 
 def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:

@@ -69,6 +69,12 @@ class Confusion:
         """Mean IoU of the foreground classes."""
         return _mean(self.iou()[1:])
 
+    def foreground_dice(self) -> float:
+        """Dice of all foreground classes taken as one."""
+        counts = self.counts
+        both, one = counts[1:, 1:].sum(), counts[1:].sum() + counts[:, 1:].sum()
+        return float(2 * both / one) if one else 1.0
+
     def _ratio(self, weight: int) -> np.ndarray:
         found = self.counts.diagonal()
         wrong = self.counts.sum(0) + self.counts.sum(1) - 2 * found  # invented and missed

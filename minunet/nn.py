@@ -67,6 +67,10 @@ class Module:
         """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
         return n
 
+    def output_size(self, n: int) -> int:
+        """Rows or columns of the output for n that pass; the same number unless convolutions are unpadded."""
+        return n
+
     def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Every module of the tree with its dotted path, this one ("") first."""
         yield prefix, self
@@ -179,6 +183,7 @@ class Conv2d(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.fan_in = size * size * in_channels // groups
         self.params["w"] = he_normal((size, size, in_channels // groups, out_channels), rng)
         if bias:
             self.params["b"] = np.zeros(out_channels, np.float32)
@@ -202,7 +207,8 @@ class ConvTranspose2d(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.options = {"stride": stride, "padding": padding}
-        self.params["w"] = he_normal((size, size, in_channels, out_channels), rng, fan_in=in_channels)
+        self.fan_in = in_channels  # at stride = size, every output comes from one input pixel
+        self.params["w"] = he_normal((size, size, in_channels, out_channels), rng, self.fan_in)
         if bias:
             self.params["b"] = np.zeros(out_channels, np.float32)
 
@@ -348,3 +354,12 @@ def he_normal(shape: tuple[int, ...], rng: np.random.Generator | None = None, fa
     rng = rng or np.random.default_rng()
     std = (2 / (fan_in or np.prod(shape[:-1]))) ** 0.5
     return rng.standard_normal(shape, np.float32) * np.float32(std)
+
+
+def draw_uniform(model: Module, rng: np.random.Generator) -> None:
+    """Draw all filters and their biases anew from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as PyTorch does by default."""
+    for _, m in model.modules():
+        if isinstance(m, Conv2d | ConvTranspose2d):
+            reach = m.fan_in**-0.5
+            for p in m.params.values():
+                p[...] = rng.uniform(-reach, reach, p.shape)

@@ -30,7 +30,7 @@ from .data.files import SUFFIXES
 from .data.source import natural_key
 from .device import select_device
 from .errors import UserError
-from .inference import class_map, classify, probabilities
+from .inference import class_map, classify, probabilities, semantic
 from .nn import Module
 from .object_files import save_labels, save_probabilities, save_rois, save_table
 from .objects import MIN_SIZE, label_objects, target_of
@@ -145,7 +145,7 @@ def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterato
         p, objects = probabilities(model, image, args.scale), None
         if args.instances or args.rois:
             objects = label_objects(p, target_of(model), args.mask_threshold, args.min_size, args.split)
-        yield Page(image, classify(p, args.mask_threshold), objects, p if args.probabilities else None)
+        yield Page(image, classify(semantic(model, p), args.mask_threshold), objects, p if args.probabilities else None)
 
 
 def save_pages(

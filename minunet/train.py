@@ -27,8 +27,9 @@ from .errors import UserError
 from .flags import parse
 from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
-from .nn import Module
+from .nn import Module, draw_uniform
 from .ops import class_probabilities
+from .targets import Target, TargetSet
 from .trainer import Config, Trainer
 
 RESUME_FLAGS = ("resume", "data", "device", "epochs", "threads")  # what may be given with --resume
@@ -55,12 +56,15 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
     xp = select_device(args.device)
     if args.amp:
         print("note: --amp has no effect here, everything is computed in float32")
-    dataset, split = open_data(args, classes)
+    data, split = open_data(args, classes)
+    dataset = set_target(args, given or set(), data, split[0])
     print(dataset.describe())
     print_split(dataset, *split)
     print(f"device      {describe(xp, args.device)}")
 
-    model = make_model(args, dataset)
+    model = make_model(args, data.classes, dataset)
+    if args.recipe == "paper" and "crop" not in (given or set()) and not args.resume:
+        args.crop = min(args.crop, model.fit_size(max(map(max, dataset.sizes))))  # no tile beyond the largest image
     if weights is not None:
         load_weights(model, weights, args.resume or args.load)
     config = make_config(args)
@@ -123,7 +127,7 @@ def follow_checkpoint(args: argparse.Namespace, given: set[str], meta: dict[str,
 def flags_to_keep(args: argparse.Namespace) -> dict[str, Any]:
     """The flags for the checkpoints, with whole paths, so that --resume works from any folder."""
     flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device", "threads")}
-    for name in ("data", "val_files"):
+    for name in ("data", "val_files", "cache"):
         flags[name] = flags[name] and str(Path(flags[name]).resolve())
     return flags
 
@@ -142,6 +146,15 @@ def open_data(args: argparse.Namespace, classes: ClassMap | None) -> tuple[Image
         raise UserError(f"{args.val_files or args.data or 'generated cells'}: {e}") from e
 
 
+def set_target(args: argparse.Namespace, given: set[str], dataset: ImageSet, train: list[int]) -> ImageSet:
+    """The data set with the labels and weights that the flags ask for."""
+    if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
+        args.w0 = 0.0
+        print("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
+    target = Target(args.target, args.border_width, args.weight_map, args.w0, args.sigma, args.cache)
+    return dataset if target.is_plain else TargetSet(dataset, target, train)
+
+
 def print_split(dataset: ImageSet, train: list[int], validation: list[int]) -> None:
     """Say which images are trained on and which are held out."""
     held = ", ".join(dataset.names[i][:12] for i in validation[:4])
@@ -149,8 +162,8 @@ def print_split(dataset: ImageSet, train: list[int], validation: list[int]) -> N
     print(f"split       {len(train)} to train, {len(validation)} to validate: {held}{more}")
 
 
-def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
-    """The network for a data set, knowing how its images were prepared."""
+def make_model(args: argparse.Namespace, masks: ClassMap, dataset: ImageSet) -> Module:
+    """The network for a data set, knowing how its images were prepared and what its masks mean."""
     K = dataset.classes.num_classes
     outputs = args.classes or (1 if args.loss == "bce" else K)
     if args.loss == "bce" and (K != 2 or outputs != 1):
@@ -167,8 +180,10 @@ def make_model(args: argparse.Namespace, dataset: ImageSet) -> Module:
     )  # fmt: skip
     model.data = {
         "channels": dataset.channels, "normalise": args.normalise, "scale": args.scale,
-        "classes": dataset.classes.to_json(),
+        "classes": masks.to_json(), "target": args.target,
     }  # fmt: skip
+    if args.init == "uniform":
+        draw_uniform(model, np.random.default_rng(args.seed))
     return model
 
 
@@ -248,6 +263,8 @@ def finish(trainer: Trainer, args: argparse.Namespace) -> None:
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
     scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
     print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
+    if len(scores) > 2:
+        print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
     print(f"\nin {out}: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors")
     images = "IMAGE..."
     if args.data is None:
@@ -274,7 +291,7 @@ def telling_cases(trainer: Trainer, most: int = 4) -> list[dict[str, Any]]:
     chosen = scored if len(scored) <= most else scored[: most // 2] + scored[-(most // 2) :]
     return [
         {"name": trainer.dataset.names[i], "score": score, "image": trainer.dataset[i].image, "truth": truth,
-         "prediction": prediction}
+         "prediction": prediction, "weight": trainer.dataset[i].weight}
         for score, i, truth, prediction in chosen
     ]  # fmt: skip
 

@@ -53,6 +53,10 @@ class Config:
     loss: str = "ce+dice"
     crop: int = 128
     augment: bool = True
+    bent: float = 0.5
+    zoom: float = 1.25
+    elastic: float = 4.0
+    interpolation: str = "linear"
     seed: int = 0
 
 
@@ -82,6 +86,7 @@ class Trainer:
     model : Module
         Made by `build_model`; with ``data`` as `minunet.load` leaves it.
     dataset, train, validation : ImageSet and two lists of indices
+        Of a `TargetSet` come labels other than the masks' classes, and weights.
     config : Config
     out : Path
         The run folder; it exists when `run` is called.
@@ -100,7 +105,12 @@ class Trainer:
         self.flags = flags or {}
         self.classes = dataset.classes
         model.convert(xp.asarray)
-        self.batches = Batches(dataset, train, config.batch_size, config.crop, config.augment, config.seed)
+        self.batches = Batches(
+            dataset, train, config.batch_size, config.crop, config.augment, config.seed,
+            context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
+            scales=(1 / config.zoom, config.zoom), bent=config.bent, elastic=config.elastic,
+            interpolation=config.interpolation,
+        )  # fmt: skip
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
@@ -134,9 +144,10 @@ class Trainer:
         p, began = self.place, time.perf_counter()
         elapsed = p.seconds
         bar.set_description(f"epoch {p.epoch + 1}/{self.config.epochs}")
-        for images, labels in to_device(self.batches.epoch(p.epoch, start=p.batch), self.xp):
+        for batch in to_device(self.batches.epoch(p.epoch, start=p.batch), self.xp):
+            images = batch[0]
             with self._memory_explained(images.shape):
-                loss = self.step(images, labels)
+                loss = self.step(*batch)
             p.loss_sum, p.loss_count = p.loss_sum + loss * len(images), p.loss_count + len(images)
             p.batch, p.step = p.batch + 1, p.step + 1
             p.seconds = elapsed + time.perf_counter() - began
@@ -145,18 +156,19 @@ class Trainer:
             bar.update()
             self._stop_if_interrupted()
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+    def step(self, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
         """One step of training on a batch: forward, loss, backward, update. Returns the loss.
 
         Parameters
         ----------
         images : (N, h, w, C) float32 array
         labels : (N, h, w) integer array, -1 where they do not count
+        weights : (N, h, w) float32 array, optional, how much each pixel counts
         """
-        x, t = self.xp.asarray(images), self.xp.asarray(labels)
+        x = self.xp.asarray(images)
         rng = np.random.default_rng([self.config.seed, 3, self.place.step])
         logits, cache = self.model.forward(x, train=True, rng=rng)
-        loss, loss_cache = self.loss(logits, centre(t, logits.shape[1:3]))
+        loss, loss_cache = self._loss(logits, labels, weights)
         loss = float(loss)
         if not math.isfinite(loss):
             self._stop_on_nan(loss)
@@ -168,6 +180,11 @@ class Trainer:
         self.optimizer.step()
         return loss
 
+    def _loss(self, logits: Any, labels: np.ndarray, weights: np.ndarray | None) -> tuple[Any, tuple]:
+        """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
+        t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
+        return self.loss(logits, t, weight=w)
+
     def validate(self) -> tuple[float, Confusion]:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
@@ -176,7 +193,7 @@ class Trainer:
             sample = self.dataset[i]
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
-            loss, _ = self.loss(logits, self.xp.asarray(truth[None]))
+            loss, _ = self._loss(logits, truth[None], None if sample.weight is None else sample.weight[None])
             counting = int(np.count_nonzero(truth >= 0))
             loss_sum, pixels = loss_sum + float(loss) * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
@@ -200,6 +217,8 @@ class Trainer:
         }
         dice = zip(self.classes.names, confusion.dice())
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
+        if self.classes.num_classes > 2:
+            row["dice_all_foreground"] = confusion.foreground_dice()
         self.schedule.report(row["val_dice"])
         p.history.append(row)
         p.epoch, p.batch, p.loss_sum, p.loss_count, p.seconds = p.epoch + 1, 0, 0.0, 0, 0.0
@@ -307,7 +326,7 @@ def _cell(value: Any) -> str:
 
 
 def centre(labels: Any, size: tuple[int, ...]) -> Any:
-    """The middle of labels (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
+    """The middle of labels or weights (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
     top, left = ((n - m) // 2 for n, m in zip(labels.shape[1:], size))
     return labels[:, top : top + size[0], left : left + size[1]]
 

@@ -103,6 +103,30 @@ def test_warp_by_the_identity_and_beyond_the_border():
     assert np.array_equal(moved_labels, np.pad(labels, ((3, 3), (4, 4)), mode="reflect"))
 
 
+@given(st.integers(0, 10**6), st.sampled_from([(40, 33), (9, 70), (3, 3)]))
+def test_cubic_interpolation_is_scipys_on_the_whole_image(seed, shape):
+    """Only the patch's surroundings are filtered, which must not show; grids reach beyond the image, too."""
+    image = rng(seed).random((*shape, 2), np.float32)
+    grid = patch_grid(shape, rng(seed), 14, 3.0, (0.8, 1.25), context=4)
+    made, _ = warp(image, image[..., 0], grid, "cubic")
+    whole = np.pad(image, ((60, 60), (60, 60), (0, 0)), mode="reflect").astype(float)
+    expected = [ndimage.map_coordinates(whole[..., c], grid + 60, order=3, mode="mirror") for c in range(2)]
+    np.testing.assert_allclose(made, np.stack(expected, -1), atol=3e-6)
+    assert np.abs(made - warp(image, image[..., 0], grid)[0]).max() > 0.02
+
+
+def test_context_lets_the_middle_of_a_patch_reach_every_corner():
+    image = np.arange(25, dtype=np.float32).reshape(5, 5, 1)
+    for context in (1, 4):
+        crop = 3 + 2 * context
+        patches = [crop_patch(image, image[..., 0], rng(s), crop, context)[1] for s in range(200)]
+        middles = [p[context:-context, context:-context] for p in patches]
+        assert {m[0, 0] for m in middles} == {0, 1, 2, 5, 6, 7, 10, 11, 12}
+        assert all((np.diff(m) == 1).all() for m in middles)  # it is not mirrored, what is around it may be
+    centres = np.array([patch_grid((50, 70), rng(s), 30, 0, (1, 1), 10).mean((1, 2)) for s in range(300)])
+    assert (centres.min(0) < 6).all() and (centres.min(0) >= 4.5).all() and (centres.max(0) > [43, 63]).all()
+
+
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_plain_patches_are_cut_out_or_mirrored_out(seed, H, W, crop):
     image = np.arange(H * W, dtype=np.float32).reshape(H, W, 1)

@@ -87,8 +87,8 @@ def stop_after(epochs, data, out, flags, batches=0):
     """Run until so many epochs and batches are done, then as if Ctrl-C had been pressed."""
     from minunet.trainer import Trainer
 
-    def step(self, images, labels, plain=Trainer.step):
-        loss = plain(self, images, labels)
+    def step(self, *batch, plain=Trainer.step):
+        loss = plain(self, *batch)
         if self.place.epoch == epochs and self.place.batch + 1 >= batches:
             self.interrupted = True
         return loss
@@ -322,10 +322,10 @@ def test_a_loss_that_explodes_keeps_the_last_good_state(data, tmp_path, capsys):
     """Weights that turn NaN in the second epoch: what the first one left is still there, and finite."""
     from minunet.trainer import Trainer
 
-    def step(self, images, labels, plain=Trainer.step):
+    def step(self, *batch, plain=Trainer.step):
         if self.place.epoch == 1:
             self.model.head.params["b"][0] = np.nan
-        return plain(self, images, labels)
+        return plain(self, *batch)
 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:

@@ -22,7 +22,7 @@ from .sample import Sample
 AHEAD = 2  # batches prepared in advance
 MAX_PATCHES = 16  # per image and epoch, so that one huge image does not drown the others
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, ...]  # images, labels, and weights if the samples have any
 
 
 class Batches:
@@ -36,11 +36,16 @@ class Batches:
     batch_size : int
         The last batch of an epoch (of a size, without crop) may be smaller.
     crop : int or None
-        Side of the square patches. An image gives max(1, round(H * W / crop²)) of them an epoch, at most 16, and one
-        smaller than a patch is mirrored out to it. None or 0: whole images, and only equal sizes share a batch.
+        Side of the square patches. An image gives max(1, round(H * W / inner²)) of them an epoch, at most 16, for inner =
+        crop - 2 * context, and one smaller than a patch is mirrored out to it. None or 0: whole images, and only equal
+        sizes share a batch.
     augment : bool
         Whether patches are distorted at random, see `minunet.augment`; whole images are flipped and turned only.
     seed : int
+    context : int
+        Pixels along a patch's sides for which the network gives no output, see `minunet.augment`.
+    **distortion
+        What else `augment` should know: elastic, scales, bent, interpolation.
     """
 
     def __init__(
@@ -51,11 +56,14 @@ class Batches:
         crop: int | None = None,
         augment: bool = True,
         seed: int = 0,
+        context: int = 0,
+        **distortion: Any,
     ) -> None:
         if batch_size < 1 or (crop or 0) < 0 or seed < 0:
             raise ValueError(f"batch_size {batch_size}, crop {crop} and seed {seed} must be positive")
         self.dataset, self.indices, self.batch_size = dataset, [int(i) for i in indices], batch_size
         self.crop, self.augment, self.seed = crop or None, augment, seed
+        self.context, self.distortion = context, distortion
         self._length = len(self.plan(0))
 
     def __len__(self) -> int:
@@ -80,10 +88,10 @@ class Batches:
         if not self.crop:
             return 1
         H, W = self.dataset.sizes[index]
-        return min(MAX_PATCHES, max(1, round(H * W / self.crop**2)))
+        return min(MAX_PATCHES, max(1, round(H * W / (self.crop - 2 * self.context) ** 2)))
 
     def batch(self, epoch: int, number: int) -> Batch:
-        """One batch of an epoch, made here and now: images (N, h, w, C) float32, labels (N, h, w) int64."""
+        """One batch of an epoch, made here and now, as `epoch` gives it."""
         return self._make(epoch, self.plan(epoch)[number])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -95,21 +103,29 @@ class Batches:
         ------
         images : (N, h, w, C) float32 array
         labels : (N, h, w) int64 array, -1 where labels do not count
+        weights : (N, h, w) float32 array, only if the samples have weights
         """
         plan = self.plan(epoch)[start:]
         return _ahead((self._make(epoch, patches) for patches in plan), AHEAD)
 
     def _make(self, epoch: int, patches: list[tuple[int, int]]) -> Batch:
         made = [self._patch(np.random.default_rng([self.seed, 2, epoch, k]), self.dataset[i]) for k, i in patches]
-        return np.stack([image for image, _ in made]), np.stack([labels for _, labels in made])
+        return tuple(np.stack(arrays) for arrays in zip(*made))
 
     def _patch(self, rng: np.random.Generator, sample: Sample) -> Batch:
         labels = sample.labels.astype(np.int64)
         if sample.valid is not None:
             labels[~sample.valid] = -1
+        maps = [labels] if sample.weight is None else [labels, sample.weight]
+        if not self.augment and not self.crop:
+            return sample.image, *maps
+        # which pixel of the image each one of the patch is: labels and weights are both read there
+        source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
         if self.augment:
-            return augment(sample.image, labels, rng, self.crop)
-        return crop_patch(sample.image, labels, rng, self.crop) if self.crop else (sample.image, labels)
+            image, source = augment(sample.image, source, rng, self.crop, context=self.context, **self.distortion)
+        else:
+            image, source = crop_patch(sample.image, source, rng, self.crop or 0, self.context)
+        return image, *(a.ravel()[source] for a in maps)
 
 
 def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tuple[Any, ...]]:

@@ -31,6 +31,7 @@ class Sample:
     labels : (H, W) uint8 array of class numbers, 0 to K - 1
     instances : (H, W) int32 array of object numbers with 0 for background, or None where objects are not told apart
     valid : (H, W) bool array, False where labels do not count (partly annotated frames), or None if all count
+    weight : (H, W) float32 array, how much each pixel counts in the loss, or None if all count alike
     """
 
     name: str
@@ -38,11 +39,13 @@ class Sample:
     labels: np.ndarray
     instances: np.ndarray | None = None
     valid: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory that the sample's arrays take."""
-        return sum(a.nbytes for a in (self.image, self.labels, self.instances, self.valid) if a is not None)
+        arrays = (self.image, self.labels, self.instances, self.valid, self.weight)
+        return sum(a.nbytes for a in arrays if a is not None)
 
 
 def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: float = 1.0) -> np.ndarray:

@@ -176,6 +176,10 @@ class UNet(Module):
             fits += 1
         return fits
 
+    def output_size(self, n: int) -> int:
+        """Rows or columns of the output for n that pass."""
+        return n if self.padding == "same" else self.valid_output(n) or 0
+
     def valid_output(self, n: int) -> int | None:
         """Output pixels along an axis of n with "valid" padding, or None if n does not fit."""
         for _ in range(self.depth):
