@@ -3,9 +3,10 @@
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))                                               (equation 2)
 
 w_c balances the classes' frequencies; d1 and d2 are the distances from x to the nearest and to the second nearest cell. The
-second term, the *separation*, is large in narrow gaps only. The paper leaves three things open; here they are as in the
+second term, the *separation*, is large in narrow gaps only. The paper leaves some things open; here they are as in the
 authors' later release (Falk et al. 2019, Nature Methods 16:67-70):
 
+* The rarest class has w_c = 1, the others less in proportion, so that w0 = 10 is far above both.
 * Distances are those to a cell's nearest pixel: 0 in it, 1 beside it.
 * The separation counts for the background, to which the seams that are cut between touching cells belong (`cut_seams`).
   Inside the cells w is w_c alone.
@@ -76,9 +77,9 @@ def cut_seams(instances: np.ndarray) -> np.ndarray:
 
 
 def class_balance(counts: np.ndarray) -> np.ndarray:
-    """w_c for every class, (K,) float32, from its number of pixels: inverse to it, and 1 on average over the pixels."""
-    shares = counts / counts.sum()
-    return np.where(counts > 0, 1 / np.maximum(shares * np.count_nonzero(counts), 1e-12), 0).astype(np.float32)
+    """w_c for every class, (K,) float32, from its number of pixels: inverse to it, 1 for the rarest, 0 for none at all."""
+    rarest = counts[counts > 0].min(initial=counts.max())
+    return np.where(counts > 0, rarest / np.maximum(counts, 1), 0).astype(np.float32)
 
 
 def renumber(instances: np.ndarray) -> np.ndarray:
