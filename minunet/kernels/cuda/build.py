@@ -1,0 +1,138 @@
+"""From a .cu file to machine code: signatures, the cache on disk, and NVRTC, which needs no GPU.
+
+A kernel's file is compiled once for each set of macros (`defines`) and each architecture. CuPy's own compiler asks a
+device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a finished cubin.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...checkpoint import write_atomically
+
+FOLDER = Path(__file__).parent
+"""Where the .cu files lie; tests that plant bugs point it at copies."""
+
+ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+"""What the tests compile for, as far as the installed NVRTC knows them."""
+
+_SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\)\s*(\w+)\(([^)]*)\)', re.S)
+
+
+@dataclass
+class Usage:
+    """What the assembler says of one kernel: registers a thread, and bytes of stack frame and of spills."""
+
+    name: str
+    registers: int
+    stack: int
+    spills: int
+
+
+def kernel_files() -> list[str]:
+    """The names of all .cu files."""
+    return sorted(p.name for p in FOLDER.glob("*.cu"))
+
+
+@functools.cache
+def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
+    """For each kernel of a file its parameters, as (type, name); a pointer's type ends in "*"."""
+    kernels = {}
+    for name, text in _SIGNATURE.findall((FOLDER / file).read_text()):
+        words = [p.replace("__restrict__", " ").replace("*", "* ").split() for p in text.split(",")]
+        kernels[name] = [(" ".join(w[:-1]).replace(" *", "*"), w[-1]) for w in words]
+    return kernels
+
+
+@functools.cache
+def sources_hash(file: str, *more: str) -> str:
+    """A name for what a file compiles to: a hash of it, of all headers and of `more`."""
+    headers = sorted(FOLDER.glob("*.cuh")) + sorted((FOLDER / "emulator").glob("*.h"))
+    parts = [p.read_bytes() for p in [FOLDER / file, *headers]] + [m.encode() for m in more]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: MINUNET_CACHE, or the user's cache folder."""
+    if "MINUNET_CACHE" in os.environ:
+        folder = Path(os.environ["MINUNET_CACHE"])
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "minunet"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minunet"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def nvrtc_missing() -> str | None:
+    """Why nothing can be compiled for a GPU, or None if it can."""
+    try:
+        _nvrtc().getVersion()
+    except Exception as e:  # ImportError, or CuPy's own error if the library does not load
+        return f"NVRTC is missing ({type(e).__name__}: {e}): pip install cupy-cuda13x nvidia-cuda-nvrtc"
+    return None
+
+
+def _nvrtc():
+    from cupy_backends.cuda.libs import nvrtc
+
+    return nvrtc
+
+
+@functools.cache
+def known_architectures() -> tuple[str, ...]:
+    """Those of `ARCHITECTURES` that the installed NVRTC compiles for."""
+    known = {f"sm_{n}" for n in _nvrtc().getSupportedArchs()}
+    return tuple(a for a in ARCHITECTURES if a.rstrip("a") in known)
+
+
+def compile_cubin(file: str, defines: tuple[str, ...], arch: str) -> tuple[bytes, list[Usage]]:
+    """Compile a .cu file for an architecture such as "sm_90a".
+
+    Returns
+    -------
+    cubin : bytes
+    usage : list of Usage, one for each kernel
+
+    Raises
+    ------
+    RuntimeError
+        With the compiler's log, if the source does not compile.
+    """
+    nvrtc = _nvrtc()
+    program = nvrtc.createProgram((FOLDER / file).read_text(), file, [], [])
+    options = [f"-arch={arch}", "-std=c++17", "--ptxas-options=-v", f"-I{FOLDER}", *(f"-D{d}" for d in defines)]
+    try:
+        nvrtc.compileProgram(program, options)
+        return nvrtc.getCUBIN(program) + b"\0", _usage(nvrtc.getProgramLog(program))  # the binding drops the last byte
+    except nvrtc.NVRTCError as e:
+        raise RuntimeError(f"{file} {' '.join(defines)} for {arch}:\n{nvrtc.getProgramLog(program)}") from e
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def _usage(log: str) -> list[Usage]:
+    found = []
+    for part in log.split("Compiling entry function '")[1:]:
+        stack, stores, loads = map(
+            int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part).groups()
+        )
+        registers = int(re.search(r"Used (\d+) registers", part)[1])
+        found.append(Usage(part.split("'")[0], registers, stack, stores + loads))
+    return found
+
+
+def cached_cubin(file: str, defines: tuple[str, ...], arch: str) -> Path:
+    """The path of a file's cubin in the cache, compiled if need be."""
+    version = ".".join(map(str, _nvrtc().getVersion()))
+    path = cache_folder() / f"{Path(file).stem}-{sources_hash(file, *defines, arch, version)}.cubin"
+    if not path.exists():
+        cubin, _ = compile_cubin(file, defines, arch)
+        write_atomically(path, cubin)
+    return path

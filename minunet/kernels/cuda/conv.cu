@@ -1,0 +1,241 @@
+// Convolution as an implicit matrix product on tensor cores: pixels x channels out = (pixels x taps x channels in) * weights.
+//
+//     for n, h, w in the output's pixels, for k in its channels:
+//         y[n, h, w, k] = bias[k]
+//         for i, j in taps, for c in channels:                          x is 0 outside of its H x W pixels
+//             y[n, h, w, k] += x[n, h * stride + i - pad, w * stride + j - pad, c] * weight[i, j, c, k]
+//         moments: mean and sum of squared deviations of y over each tile's pixels
+//         y = max(y, 0) if relu
+//
+// One kernel, compiled in four ways, does for all convolutions of a U-Net and their data gradients:
+//
+//     convolution              side x side taps, stride 1, pad                                   (weights HWIO, ACROSS k)
+//     its data gradient        the same over dy, taps read backwards (flip), pad = side - 1 - pad, and -DGRADIENT, where the
+//                              weights [tap][c][k] are summed over k
+//     transposed convolution   1 x 1 taps; each of up x up taps of the weights makes its own pixels (up)
+//     its data gradient        a convolution over dy with side = stride = up, no pad, -DGRADIENT
+//
+// Input channels come from two arrays, x1 (C1 channels) and x2 (C2, or none); output channels go to two, y1 (K1) and y2 (K2,
+// or none). Each has its own step between pixels (ldx, ldy: numbers), so any of them may be a half of a concatenation.
+//
+// Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once; 256
+// threads, 8 warps of 32 x 32. Steps go over taps and chunks of BK channels of x1, then of x2. 72 KB of shared memory.
+// Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
+// `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
+//
+// Shapes: any. By default channels in are multiples of 16 bytes and rows of x, weights are aligned to 16 bytes; with -DFLAT
+// anything goes: steps then go over the flattened (tap, channel), number by number, which a first layer of 1 or 3
+// channels wants anyway (its 9 or 27 products fill one step). `wide`: y's rows may be written 4 channels at a time.
+// Numbers: -DF16, -DBF16, else float32 by TF32 products; sums float32.
+//
+// Measure: python -m minunet.kernels.cuda.measure conv
+#include "tiles.cuh"
+
+constexpr int BM = 128, BN = 64, BK = ROW, STAGES = 3, THREADS = 256;
+constexpr int OUT_ROW = BN + 4;  // floats: a tile of results in shared memory, rows shifted by 4 banks
+#ifdef GRADIENT
+constexpr bool B_ALONG_K = true;
+#else
+constexpr bool B_ALONG_K = false;
+#endif
+
+struct Tiles {
+  union {
+    struct {
+      number a[STAGES][BM * BK], b[STAGES][BN * BK];
+    };
+    struct {
+      float out[BM * OUT_ROW], sums[THREADS];
+    };
+  };
+};
+
+struct Shape {
+  int N, OH, OW, H, W;      // images; pixels of the matrix product's rows; pixels of x
+  int C1, C2, ldx1, ldx2;   // channels in
+  int K1, K2, ldy1, ldy2;   // channels out
+  int side, stride, pad, flip, up;
+};
+
+// What follows the sums of a tile in s->out: bias, moments, ReLU, and coalesced stores to the halves of y.
+__device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* bias, number* y1,
+                                            number* y2, float* moments, int relu, int accumulate, int wide) {
+  const int tid = threadIdx.x, K = q.K1 + q.K2, P = q.N * q.OH * q.OW, rows = min(BM, P - m0);
+  if (moments) {  // centred within the tile, so that nothing cancels: a thread takes a column's rows group, group + GROUPS...
+    constexpr int GROUPS = THREADS / BN;
+    const int column = tid % BN, group = tid / BN;
+    const float shift = bias && n0 + column < K ? bias[n0 + column] : 0.f;
+    float mean = 0.f, squares = 0.f;
+    for (int r = group; r < rows; r += GROUPS) mean += s->out[r * OUT_ROW + column];
+    s->sums[tid] = mean;
+    __syncthreads();
+    mean = 0.f;
+    for (int i = 0; i < GROUPS; ++i) mean += s->sums[i * BN + column];
+    mean /= rows;
+    __syncthreads();
+    for (int r = group; r < rows; r += GROUPS) {
+      const float d = s->out[r * OUT_ROW + column] - mean;
+      squares += d * d;
+    }
+    s->sums[tid] = squares;
+    __syncthreads();
+    if (group == 0 && n0 + column < K) {
+      squares = 0.f;
+      for (int i = 0; i < GROUPS; ++i) squares += s->sums[i * BN + column];
+      float* of_tile = moments + (long long)(m0 / BM) * 2 * K + n0 + column;
+      of_tile[0] = mean + shift;
+      of_tile[K] = squares;
+    }
+  }
+  constexpr int QUADS = BN / 4;
+  for (int item = tid; item < rows * QUADS; item += THREADS) {
+    const int r = item / QUADS, k = n0 + item % QUADS * 4, p = m0 + r;
+    const float* value = s->out + r * OUT_ROW + item % QUADS * 4;
+    long long pixel = p;
+    if (q.up > 1) {
+      const int w = p % q.OW, h = p / q.OW % q.OH, n = p / q.OW / q.OH;
+      pixel = ((long long)n * q.OH * q.up + h * q.up + up_tap / q.up) * q.OW * q.up + w * q.up + up_tap % q.up;
+    }
+    float v[4];
+    UNROLL for (int e = 0; e < 4; ++e) {
+      v[e] = value[e] + (bias && k + e < K ? bias[k + e] : 0.f);
+      if (relu) v[e] = v[e] > 0.f ? v[e] : 0.f;
+    }
+    if (wide) {  // K1 and K2 are multiples of 4
+      if (k >= K) continue;
+      number* to = k < q.K1 ? y1 + pixel * q.ldy1 + k : y2 + pixel * q.ldy2 + (k - q.K1);
+      Quad quad;
+      if (accumulate) {
+        quad = load<Quad>(to);
+        UNROLL for (int e = 0; e < 4; ++e) v[e] += to_float(quad.v[e]);
+      }
+      UNROLL for (int e = 0; e < 4; ++e) quad.v[e] = from_float(v[e]);
+      store(to, quad);
+    } else {
+      UNROLL for (int e = 0; e < 4; ++e) {
+        if (k + e >= K) continue;
+        number* to = k + e < q.K1 ? y1 + pixel * q.ldy1 + k + e : y2 + pixel * q.ldy2 + (k + e - q.K1);
+        *to = from_float(accumulate ? to_float(*to) + v[e] : v[e]);
+      }
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
+     const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
+     int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side, int stride, int pad, int flip, int up,
+     int splits, int relu, int accumulate, int wide) {
+  SHARED(Tiles, s);
+  const Shape q = {N, OH, OW, H, W, C1, C2, ldx1, ldx2, K1, K2, ldy1, ldy2, side, stride, pad, flip, up};
+  const int tid = threadIdx.x, warp = tid >> 5, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+  const int up_tap = blockIdx.z / splits, split = blockIdx.z % splits;
+  const int P = N * OH * OW, C = C1 + C2, K = K1 + K2, taps = side * side;
+  weight += (long long)up_tap * C * K;
+
+#ifdef FLAT
+  // a thread copies, number by number, row tid % BM of a (its pixel stays the same) and column tid % BN or so of b
+  const int steps = (taps * C + BK - 1) / BK, row = tid % BM, p = m0 + row;
+  const int image = p / OW / OH, top = p / OW % OH * stride - pad, left = p % OW * stride - pad;
+  auto copy = [&](int step) {
+    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    for (int i = tid / BM; i < BK; i += THREADS / BM) {
+      const int r = step * BK + i, tap = r / C, c = r % C, y = top + tap / side, x = left + tap % side;
+      number v = from_float(0.f);
+      if (p < P && tap < taps && (unsigned)y < (unsigned)H && (unsigned)x < (unsigned)W) {
+        const long long pixel = ((long long)image * H + y) * W + x;
+        v = c < C1 ? x1[pixel * ldx1 + c] : x2[pixel * ldx2 + (c - C1)];
+      }
+      a[along_k(row, i)] = v;
+    }
+    for (int item = tid; item < BN * BK; item += THREADS) {
+      const int n = B_ALONG_K ? item / BK : item % BN, i = B_ALONG_K ? item % BK : item / BN;
+      const int r = step * BK + i, tap = flip ? taps - 1 - r / C : r / C, c = r % C, k = n0 + n;
+      const bool valid = k < K && r < taps * C;
+      const long long at = B_ALONG_K ? ((long long)tap * K + k) * C + c : ((long long)tap * C + c) * K + k;
+      b[B_ALONG_K ? along_k(n, i) : across_k<BN>(i, n)] = valid ? weight[at] : from_float(0.f);
+    }
+  };
+#else
+  // a thread copies chunk tid % 8 of rows tid / 8, + 32, + 64, + 96 of a, whose pixels stay the same, and two chunks of b
+  constexpr int ROWS = BM * 8 / THREADS;
+  int image[ROWS], top[ROWS], left[ROWS];
+  UNROLL for (int i = 0; i < ROWS; ++i) {
+    const int p = m0 + tid / 8 + i * (THREADS / 8);
+    image[i] = p < P ? p / OW / OH * H : -1;
+    top[i] = p / OW % OH * stride - pad;
+    left[i] = p % OW * stride - pad;
+  }
+  const int chunks1 = (C1 + BK - 1) / BK, chunks = chunks1 + (C2 + BK - 1) / BK, steps = taps * chunks;
+  auto copy = [&](int step) {
+    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    const int tap = step / chunks, chunk = step % chunks, second = chunk >= chunks1;
+    const int c0 = (second ? chunk - chunks1 : chunk) * BK, last = second ? C2 : C1;  // channels of this source
+    const number* x = second ? x2 : x1;
+    const int ldx = second ? ldx2 : ldx1, c = c0 + tid % 8 * PER_CHUNK;
+    UNROLL for (int i = 0; i < ROWS; ++i) {
+      const int h = top[i] + tap / side, w = left[i] + tap % side;
+      const bool valid = image[i] >= 0 && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c < last;
+      const number* from = valid ? x + ((long long)(image[i] + h) * W + w) * ldx + c : x;
+      cp_async16(&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
+    }
+    const number* of_tap = weight + (long long)(flip ? taps - 1 - tap : tap) * C * K;
+    constexpr int ACROSS = BN / PER_CHUNK;  // chunks in a row of b across k
+    UNROLL for (int i = 0; i < BN * 8 / THREADS; ++i) {
+      const int item = tid + i * THREADS, r = B_ALONG_K ? item % 8 * PER_CHUNK : item / ACROSS;
+      const int n = B_ALONG_K ? item / 8 : item % ACROSS * PER_CHUNK;
+      const bool valid = c0 + r < last && n0 + n < K;
+      const int cw = c0 + r + (second ? C1 : 0);
+      const number* from = B_ALONG_K ? of_tap + (long long)(n0 + n) * C + cw : of_tap + (long long)cw * K + n0 + n;
+      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], valid ? from : weight, valid);
+    }
+  };
+#endif
+
+  const int share = (steps + splits - 1) / splits, first = split * share, stop = min(steps, first + share);
+  float c[2][4][4] = {};
+  for (int step = first; step < first + STAGES - 1; ++step) {
+    if (step < stop) copy(step);
+    cp_async_commit();
+  }
+  const int wm = warp % 4 * 32, wn = warp / 4 * 32;  // this warp's corner
+  for (int step = first; step < stop; ++step) {
+    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
+    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before
+    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);
+    cp_async_commit();
+    multiply_tiles<BK, BM, true, BN, B_ALONG_K>(c, s->a[step % STAGES], s->b[step % STAGES], wm, wn);
+  }
+  cp_async_wait<0>();
+  __syncthreads();  // the results take the tiles' place
+  for_each_pair(c, [&](int row, int column, float u, float v) {
+    float* out = s->out + (wm + row) * OUT_ROW + wn + column;
+    out[0] = u, out[1] = v;
+  });
+  __syncthreads();
+  if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, bias, y1, y2, moments, relu, accumulate, wide);
+  partial += (long long)blockIdx.z * P * K;
+  for (int item = tid; item < BM * BN; item += THREADS) {
+    const int row = item / BN, column = item % BN;
+    if (m0 + row < P && n0 + column < K) partial[(long long)(m0 + row) * K + n0 + column] = s->out[row * OUT_ROW + column];
+  }
+}
+
+// the sums of all splits, added in their order; a block for each tile, as above
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv_finish(const float* __restrict__ partial, const float* __restrict__ bias, number* y1, number* y2, float* moments, int N,
+            int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu, int accumulate, int wide) {
+  SHARED(Tiles, s);
+  const Shape q = {N, OH, OW, 0, 0, 0, 0, 0, 0, K1, K2, ldy1, ldy2, 0, 0, 0, 0, up};
+  const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, P = N * OH * OW, K = K1 + K2;
+  partial += (long long)blockIdx.z * splits * P * K;
+  for (int item = threadIdx.x; item < BM * BN; item += THREADS) {
+    const int row = item / BN, column = item % BN;
+    float sum = 0.f;
+    if (m0 + row < P && n0 + column < K)
+      for (int i = 0; i < splits; ++i) sum += partial[((long long)i * P + m0 + row) * K + n0 + column];
+    s->out[row * OUT_ROW + column] = sum;
+  }
+  __syncthreads();
+  finish_tile(s, q, m0, n0, blockIdx.z, bias, y1, y2, moments, relu, accumulate, wide);
+}

@@ -1,0 +1,113 @@
+// The gradient of a convolution's weights as a matrix product over the pixels, on tensor cores, in two deterministic stages.
+//
+//     for i, j in taps, for c in channels of x, for k in channels of dy:                x is 0 outside of its H x W pixels
+//         dw[i, j, c, k] = 0
+//         for n, h, w in dy's pixels:
+//             dw[i, j, c, k] += x[n, h * stride + i - pad, w * stride + j - pad, c] * dy[n, h, w, k]
+//
+// Of a transposed convolution with side = up the same with the roles exchanged: x is dy, shifted with stride = up and no pad,
+// dy is x, and conv_weights_sum writes the result transposed, [tap][k][c] as [tap][c][k].
+//
+// x comes from two arrays, x1 (C1 channels) and x2 (C2, or none), with ldx1 and ldx2 numbers between pixels: the halves of a
+// concatenation.
+//
+// Tile of a block: BM channels of x, at one tap, by BN channels of dy; BK pixels in a step, STAGES steps under way at once;
+// 128 threads, 4 warps of 32 x 32. The pixels are shared out among `splits` blocks, which leave float32 sums in
+// `partial` [split][tap][c][k]; conv_weights_sum adds these in their order: no atomics, the same bits every time.
+//
+// Shapes: any. By default channels are multiples of 16 bytes and rows aligned to 16 bytes; with -DFLAT anything goes: the
+// tile's rows are then flattened (tap, channel) numbers, which a first layer of 1 or 3 channels wants anyway.
+// Numbers: -DF16, -DBF16, else float32 by TF32 products; sums and dw are float32.
+//
+// Measure: python -m minunet.kernels.cuda.measure conv_weights
+#include "tiles.cuh"
+
+constexpr int BM = 64, BN = 64, BK = 32, STAGES = 3, THREADS = 128;
+
+struct Tiles {
+  number a[STAGES][BK * BM], b[STAGES][BK * BN];
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ dy, float* partial, int N,
+             int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K, int ldy, int side, int stride, int pad,
+             int splits) {
+  SHARED(Tiles, s);
+  const int tid = threadIdx.x, warp = tid >> 5, n0 = blockIdx.y * BN, split = blockIdx.z;
+  const int P = N * OH * OW, C = C1 + C2, taps = side * side;
+  const int steps = (P + BK - 1) / BK, share = (steps + splits - 1) / splits;
+  const int first = split * share, stop = min(steps, first + share);
+#ifdef FLAT
+  const int r0 = blockIdx.x * BM, rows = taps * C;  // rows of dw, flattened
+  auto copy = [&](int step) {  // number by number, a thread always the same column
+    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    const int i = tid % BM, r = r0 + i, tap = r / C, c = r % C;
+    for (int j = tid / BM; j < BK; j += THREADS / BM) {
+      const int p = step * BK + j;
+      const int y = p / OW % OH * stride - pad + tap / side, x = p % OW * stride - pad + tap % side;
+      number u = from_float(0.f), v = from_float(0.f);
+      if (p < P && r < rows && (unsigned)y < (unsigned)H && (unsigned)x < (unsigned)W) {
+        const long long pixel = ((long long)(p / OW / OH) * H + y) * W + x;
+        u = c < C1 ? x1[pixel * ldx1 + c] : x2[pixel * ldx2 + (c - C1)];
+      }
+      if (p < P && n0 + i < K) v = dy[(long long)p * ldy + n0 + i];
+      a[across_k<BM>(j, i)] = u;
+      b[across_k<BN>(j, i)] = v;
+    }
+  };
+#else
+  // tiles of channels of x1, then of x2, at each tap; a thread always copies the same chunk
+  const int tiles1 = (C1 + BM - 1) / BM, tiles = tiles1 + (C2 + BM - 1) / BM;
+  const int tap = blockIdx.x / tiles, tile = blockIdx.x % tiles, second = tile >= tiles1;
+  const int c0 = (second ? tile - tiles1 : tile) * BM, last = second ? C2 : C1, ldx = second ? ldx2 : ldx1;
+  const number* x = second ? x2 : x1;
+  constexpr int CHUNKS = BM / PER_CHUNK;
+  auto copy = [&](int step) {
+    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    const int i = tid % CHUNKS * PER_CHUNK;
+    UNROLL for (int j0 = 0; j0 < BK; j0 += THREADS / CHUNKS) {
+      const int j = j0 + tid / CHUNKS, p = step * BK + j;
+      const int h = p / OW % OH * stride - pad + tap / side, w = p % OW * stride - pad + tap % side;
+      const bool valid = p < P && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c0 + i < last;
+      const number* from = valid ? x + (((long long)(p / OW / OH) * H + h) * W + w) * ldx + c0 + i : x;
+      cp_async16(&a[across_k<BM>(j, i)], from, valid);
+      const bool inside = p < P && n0 + i < K;
+      cp_async16(&b[across_k<BN>(j, i)], inside ? dy + (long long)p * ldy + n0 + i : dy, inside);
+    }
+  };
+  const int r0 = tap * C + (second ? C1 : 0) + c0, rows = tap * C + (second ? C1 : 0) + last;
+#endif
+
+  float c[2][4][4] = {};
+  for (int step = first; step < first + STAGES - 1; ++step) {
+    if (step < stop) copy(step);
+    cp_async_commit();
+  }
+  const int wm = warp % 2 * 32, wn = warp / 2 * 32;  // this warp's corner
+  for (int step = first; step < stop; ++step) {
+    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
+    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before
+    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);
+    cp_async_commit();
+    multiply_tiles<BK, BM, false, BN, false>(c, s->a[step % STAGES], s->b[step % STAGES], wm, wn);
+  }
+  partial += (long long)split * taps * C * K;
+  for_each_pair(c, [&](int row, int column, float u, float v) {
+    const int r = r0 + wm + row, k = n0 + wn + column;
+    if (r < rows && k < K) partial[(long long)r * K + k] = u;
+    if (r < rows && k + 1 < K) partial[(long long)r * K + k + 1] = v;
+  });
+}
+
+// dw = (dw +) the sums of all splits, added in their order; transposed: [tap][c][k] to [tap][k][c]
+extern "C" __global__ void __launch_bounds__(256)
+conv_weights_sum(const float* __restrict__ partial, float* dw, int taps, int C, int K, int splits, int transposed,
+                 int accumulate) {
+  const long long size = (long long)taps * C * K, i = blockIdx.x * 256LL + threadIdx.x;
+  if (i >= size) return;
+  float sum = 0.f;
+  for (int split = 0; split < splits; ++split) sum += partial[split * size + i];
+  const int k = i % K, c = i / K % C, tap = i / K / C;
+  float* to = dw + (transposed ? ((long long)tap * K + k) * C + c : i);
+  *to = accumulate ? *to + sum : sum;
+}

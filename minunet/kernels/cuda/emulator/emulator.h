@@ -1,0 +1,365 @@
+// CUDA's execution model on the CPU: compile a .cu file with g++ through this header and run it where there is no GPU.
+//
+//     launch:  for each block of the grid:                      one after another, in an order of the schedule
+//                  fill its shared memory with NaN
+//                  for each of its threads: a fiber (a stack of its own)
+//                  until all are done:
+//                      pick a fiber that can go on, by the schedule; run it up to its next barrier
+//                      all fibers at the block's barrier? let them all go on.   None can go on? fail: a deadlock
+//
+// A fiber gives way only at __syncthreads() and at what a warp does together (shuffles, ldmatrix, mma.sync); there the last
+// of the 32 lanes does the work for all of them, in their registers, which lie on their sleeping stacks.
+//
+// What it finds: wrong indices, missing barriers (a schedule runs some thread far ahead of, or behind, the others), missing
+// waits and overwritten tiles (asynchronous copies land as late or as early as CUDA allows), reads of shared memory that
+// nobody wrote (NaN), barriers that not all threads reach, lanes at different instructions, misaligned vector accesses and
+// asynchronous copies outside shared memory.
+// What it cannot find: speed, bank conflicts, spills, what the memory model allows beyond these orders, and a mistake in its
+// own tables of how mma.sync spreads a matrix over the lanes (those follow the PTX ISA, "Matrix Fragments for mma").
+//
+// How a fiber starts: makecontext; how it is switched: _setjmp and _longjmp, which unlike swapcontext make no system call.
+#pragma once
+#include <csetjmp>
+#include <cmath>
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <ucontext.h>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+#define __align__(n) alignas(n)
+// __shared__ is not defined: kernels take their shared memory from SHARED, so that all of it is poisoned
+
+struct dim3 {
+  unsigned x, y, z;
+};
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulator {
+
+enum State { READY, AT_BLOCK, AT_WARP, DONE };
+enum Schedule { UP, DOWN, SHUFFLED, WARPS_UP, WARPS_DOWN };  // the last two: a warp runs alone up to the block's barrier
+constexpr size_t STACK = 64 << 10, WARP = 32;                // bytes; lanes
+
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+  int bytes;
+};
+struct Fiber {
+  ucontext_t context;
+  jmp_buf where;
+  bool started;
+  State state;
+  dim3 index;
+  int number;
+  std::vector<std::vector<Copy>> groups;  // of asynchronous copies; the last one is still open
+  std::unique_ptr<char[]> stack{new char[STACK]};
+};
+struct Warp {
+  int arrived = 0;
+  const void* instruction = nullptr;
+  void* operands[WARP];
+};
+
+static std::vector<std::unique_ptr<Fiber>> fibers;
+static std::vector<Warp> warps;
+static std::vector<unsigned char> arena;
+static size_t shared_bytes;
+static Fiber* current;
+static int threads;
+static jmp_buf scheduler;
+static std::function<void()> kernel;
+static Schedule schedule;
+static bool eager;
+static char error[512];
+
+[[noreturn]] inline void fail(const char* format, ...) {
+  int n = snprintf(error, sizeof error, "block (%u, %u, %u), thread %d: ", blockIdx.x, blockIdx.y, blockIdx.z,
+                   current ? current->number : -1);
+  va_list more;
+  va_start(more, format);
+  vsnprintf(error + n, sizeof error - n, format, more);
+  va_end(more);
+  _longjmp(scheduler, 2);
+}
+
+__attribute__((noinline)) static void give_way(State state) {
+  current->state = state;
+  if (!_setjmp(current->where)) _longjmp(scheduler, 1);
+}
+static void first_call() {
+  kernel();
+  current->state = DONE;
+  _longjmp(scheduler, 1);
+}
+__attribute__((noinline)) static void run(Fiber& fiber) {  // up to its next barrier
+  current = &fiber;
+  threadIdx = fiber.index;
+  fiber.state = READY;
+  const int from = _setjmp(scheduler);
+  if (from == 2) throw 0;
+  if (from == 1) return;
+  if (fiber.started) _longjmp(fiber.where, 1);
+  fiber.started = true;
+  setcontext(&fiber.context);
+}
+inline void* shared() { return (void*)(((uintptr_t)arena.data() + 1023) & ~(uintptr_t)1023); }
+inline void require_shared(const void* p, size_t bytes, size_t alignment, const char* what) {
+  const size_t offset = (const unsigned char*)p - (const unsigned char*)shared();
+  if (offset + bytes > shared_bytes || offset % alignment)
+    fail("%s: %zu bytes at offset %zd of %zu bytes of shared memory", what, bytes, (ptrdiff_t)offset, shared_bytes);
+}
+inline void require_aligned(const void* p, size_t bytes, const char* what) {
+  if ((uintptr_t)p % bytes) fail("%s: the address is no multiple of %zu bytes", what, bytes);
+}
+
+static void start_block() {
+  while ((int)fibers.size() < threads) fibers.emplace_back(new Fiber);
+  warps.assign((threads + WARP - 1) / WARP, Warp());
+  memset(arena.data(), 0xFF, arena.size());  // NaN, in every format
+  for (int t = 0; t < threads; ++t) {
+    Fiber& f = *fibers[t];
+    f.started = false, f.state = READY, f.number = t;
+    f.groups.assign(1, {});
+    f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = STACK, f.context.uc_link = nullptr;
+    makecontext(&f.context, first_call, 0);
+  }
+}
+inline void run_warp_alone(int t) {
+  const int start = t / WARP * WARP, stop = start + (int)WARP < threads ? start + (int)WARP : threads;
+  for (bool again = true; again;) {
+    again = false;
+    for (int u = start; u < stop; ++u)
+      if (fibers[u]->state == READY) run(*fibers[u]), again = true;
+  }
+}
+static void run_block(std::mt19937& random) {
+  start_block();
+  std::vector<int> order(threads);
+  for (int t = 0; t < threads; ++t) order[t] = schedule == DOWN || schedule == WARPS_DOWN ? threads - 1 - t : t;
+  for (;;) {
+    if (schedule == SHUFFLED)
+      for (int t = threads - 1; t > 0; --t) std::swap(order[t], order[random() % (t + 1)]);
+    bool progress = false;
+    for (int t : order)
+      if (fibers[t]->state == READY) {
+        progress = true;
+        schedule >= WARPS_UP ? run_warp_alone(t) : run(*fibers[t]);
+      }
+    if (progress) continue;
+    int waiting = 0, done = 0;
+    for (int t = 0; t < threads; ++t) waiting += fibers[t]->state == AT_BLOCK, done += fibers[t]->state == DONE;
+    if (done == threads) return;
+    current = nullptr;
+    if (_setjmp(scheduler)) throw 0;
+    if (waiting < threads)
+      fail("deadlock: of %d threads %d wait at __syncthreads, %d at a warp's instruction, %d are done", threads, waiting,
+           threads - waiting - done, done);
+    for (int t = 0; t < threads; ++t) fibers[t]->state = READY;
+  }
+}
+template <class F> const char* launch(const unsigned* grid, const unsigned* block, size_t bytes, int order, int early, F f) {
+  gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
+  threads = block[0] * block[1] * block[2];
+  schedule = (Schedule)order, eager = early;
+  shared_bytes = bytes, arena.resize(bytes + 1024), kernel = f;
+  std::mt19937 random(1);
+  const long blocks = (long)grid[0] * grid[1] * grid[2];
+  try {
+    for (long n = 0; n < blocks; ++n) {
+      const long b = schedule == DOWN || schedule == WARPS_DOWN ? blocks - 1 - n : n;
+      blockIdx = {unsigned(b % grid[0]), unsigned(b / grid[0] % grid[1]), unsigned(b / grid[0] / grid[1])};
+      run_block(random);
+    }
+  } catch (int) {
+    return error;
+  }
+  return nullptr;
+}
+
+// What all lanes of a warp do together: each leaves a pointer to its operands, the last one does the work for all.
+template <class Operands, class Work> void together(const void* instruction, Operands& mine, Work work) {
+  Warp& warp = warps[current->number / WARP];
+  if (warp.arrived && warp.instruction != instruction) fail("lanes of a warp are at different instructions");
+  warp.instruction = instruction;
+  warp.operands[current->number % WARP] = &mine;
+  if (++warp.arrived < (int)WARP) return give_way(AT_WARP);
+  warp.arrived = 0;
+  Operands* all[WARP];
+  for (size_t l = 0; l < WARP; ++l) all[l] = (Operands*)warp.operands[l];
+  work(all);
+  const int start = current->number / WARP * WARP;
+  for (size_t l = 0; l < WARP; ++l) fibers[start + l]->state = READY;
+}
+
+inline float as_float(uint32_t bits) {
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
+inline uint32_t as_bits(float f) {
+  uint32_t bits;
+  memcpy(&bits, &f, 4);
+  return bits;
+}
+inline float from_half(uint16_t h) {
+  const uint32_t sign = (h & 0x8000u) << 16, exponent = h >> 10 & 31, fraction = h & 0x3FF;
+  if (exponent == 31) return as_float(sign | 0x7F800000 | fraction << 13);
+  if (exponent) return as_float(sign | (exponent + 112) << 23 | fraction << 13);
+  return as_float(sign | as_bits(fraction * 0x1p-24f));
+}
+inline uint16_t to_half(float f) {  // to nearest, ties to even
+  const uint32_t bits = as_bits(f), sign = bits >> 16 & 0x8000;
+  const float a = fabsf(f);
+  if (f != f) return 0x7FFF;
+  if (a >= 65520.f) return sign | 0x7C00;
+  if (a < 0x1p-14f) return sign | (uint16_t)nearbyintf(a * 0x1p24f);
+  const uint32_t b = as_bits(a), rounded = b + 0xFFF + (b >> 13 & 1);
+  return sign | (rounded - (112u << 23)) >> 13;
+}
+inline uint16_t to_bfloat(float f) {
+  const uint32_t bits = as_bits(f);
+  return f != f ? 0x7FFF : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+}
+
+// d (16 x 8) += a (16 x DEPTH) * b (DEPTH x 8), where a lane's registers hold PER numbers each. Lane 4 g + t has, in words of
+// PER numbers: a[0] row g, word t; a[1] row g + 8, word t; a[2], a[3] the same 4 words on; b[0] word t of column g, b[1] 4
+// words on; d[0], d[1] row g, columns 2 t and 2 t + 1; d[2], d[3] row g + 8.
+struct Mma {
+  float* d;
+  const uint32_t *a, *b;
+};
+template <int PER, class Decode> void multiply(Mma** lane, Decode decode) {
+  float a[16][8 * PER], b[8 * PER][8];
+  for (int l = 0; l < 32; ++l) {
+    const int g = l >> 2, t = l & 3;
+    for (int i = 0; i < 4; ++i)
+      for (int e = 0; e < PER; ++e) a[g + 8 * (i & 1)][(t + 4 * (i >> 1)) * PER + e] = decode(lane[l]->a[i], e);
+    for (int i = 0; i < 2; ++i)
+      for (int e = 0; e < PER; ++e) b[(t + 4 * i) * PER + e][g] = decode(lane[l]->b[i], e);
+  }
+  for (int row = 0; row < 16; ++row) {
+    float sum[8] = {};
+    for (int k = 0; k < 8 * PER; ++k)
+      for (int n = 0; n < 8; ++n) sum[n] += a[row][k] * b[k][n];
+    for (int n = 0; n < 8; ++n) lane[(row & 7) * 4 + n / 2]->d[2 * (row >> 3) + n % 2] += sum[n];
+  }
+}
+}  // namespace emulator
+
+// ---- what CUDA C++ offers ---------------------------------------------------------------------------------------------
+
+inline void __syncthreads() { emulator::give_way(emulator::AT_BLOCK); }
+inline void __syncwarp() {
+  static char here;
+  int nothing = 0;
+  emulator::together(&here, nothing, [](int**) {});
+}
+template <class T> T __shfl_xor_sync(unsigned, T v, int mask) {
+  static char here;
+  struct Operands {
+    T give, get;
+    int mask;
+  } mine{v, v, mask};
+  emulator::together(&here, mine, [](Operands** lane) {
+    for (int l = 0; l < 32; ++l) lane[l]->get = lane[l ^ lane[l]->mask]->give;
+  });
+  return mine.get;
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+
+// ---- the primitives of prim.cuh ---------------------------------------------------------------------------------------
+
+#define SHARED(T, name) T* name = (T*)emulator::shared()
+
+inline void cp_async16(void* to, const void* from, bool valid) {
+  emulator::require_shared(to, 16, 16, "cp.async");
+  emulator::require_aligned(from, 16, "cp.async");
+  if (emulator::eager) valid ? memcpy(to, from, 16) : memset(to, 0, 16);
+  emulator::current->groups.back().push_back({to, valid ? from : nullptr, 16});
+}
+inline void cp_async_commit() { emulator::current->groups.emplace_back(); }
+template <int N> void cp_async_wait() {  // all groups but the N newest have landed
+  auto& groups = emulator::current->groups;
+  for (; (int)groups.size() - 1 > N; groups.erase(groups.begin()))
+    if (!emulator::eager)
+      for (auto& c : groups.front()) c.from ? memcpy(c.to, c.from, c.bytes) : memset(c.to, 0, c.bytes);
+}
+template <bool TRANSPOSED> void ldmatrix4(uint32_t (&r)[4], const void* row) {
+  static char here;
+  struct Operands {
+    uint32_t* r;
+    const void* row;
+  } mine{r, row};
+  emulator::require_shared(row, 16, 16, "ldmatrix");
+  emulator::together(&here, mine, [](Operands** lane) {
+    for (int l = 0; l < 32; ++l)
+      for (int m = 0; m < 4; ++m) {  // lane 8 m + i says where row i of matrix m lies: 8 numbers of 16 bits
+        uint16_t pair[2];
+        for (int e = 0; e < 2; ++e) {
+          const int i = TRANSPOSED ? 2 * (l & 3) + e : l >> 2, j = TRANSPOSED ? l >> 2 : 2 * (l & 3) + e;
+          memcpy(&pair[e], (const char*)lane[8 * m + i]->row + 2 * j, 2);
+        }
+        memcpy(&lane[l]->r[m], pair, 4);
+      }
+  });
+}
+inline float half_to_float(uint16_t h) { return emulator::from_half(h); }
+inline uint16_t float_to_half(float f) { return emulator::to_half(f); }
+inline float bfloat_to_float(uint16_t h) { return emulator::as_float((uint32_t)h << 16); }
+inline uint16_t float_to_bfloat(float f) { return emulator::to_bfloat(f); }
+
+#ifdef EXACT  // float32 products: what remains is the rounding of sums, so that small mistakes show
+inline uint32_t to_tf32(uint32_t bits) { return bits; }
+constexpr uint32_t TF32_BITS = ~0u;
+#else
+inline uint32_t to_tf32(uint32_t bits) { return (bits + 0x1000u) & ~0x1FFFu; }  // cvt.rna: to nearest, ties away from zero
+constexpr uint32_t TF32_BITS = ~0x1FFFu;                                          // mma reads no more than these
+#endif
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  static char here;
+  emulator::Mma mine{d, a, b};
+  emulator::together(&here, mine, [](emulator::Mma** lane) {
+    emulator::multiply<1>(lane, [](uint32_t w, int) { return emulator::as_float(w & TF32_BITS); });
+  });
+}
+inline void mma_half(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  static char here;
+  emulator::Mma mine{d, a, b};
+  emulator::together(&here, mine, [](emulator::Mma** lane) {
+    emulator::multiply<2>(lane, [](uint32_t w, int e) { return emulator::from_half(w >> 16 * e); });
+  });
+}
+inline void mma_bfloat(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  static char here;
+  emulator::Mma mine{d, a, b};
+  emulator::together(&here, mine, [](emulator::Mma** lane) {
+    emulator::multiply<2>(lane, [](uint32_t w, int e) { return emulator::as_float(e ? w & 0xFFFF0000u : w << 16); });
+  });
+}
+// a vector load or store: as on the GPU, its address must be a multiple of its size
+template <class V> V load(const void* p) {
+  emulator::require_aligned(p, sizeof(V), "a vector load");
+  V v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V> void store(void* p, V v) {
+  emulator::require_aligned(p, sizeof(V), "a vector store");
+  memcpy(p, &v, sizeof v);
+}

@@ -1,0 +1,372 @@
+"""Starting the CUDA kernels: one function a kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
+
+A *map* here is an array (N, H, W, C), or a slice of its channels: pixels may be further apart than C numbers. So a kernel
+reads and writes halves of a concatenation where they lie. Storage is float32, float16, or bfloat16 (CuPy's own dtype; on
+NumPy its bits as uint16); statistics, weights' gradients, losses and optimisers are float32.
+
+What each kernel computes, and for which shapes, stands at the head of its .cu file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...array import Array, get_array_module
+from . import build, emulator
+
+BM, BN, TILE = 128, 64, 256
+"""Tiles of conv.cu (pixels, channels out), and the pixels of a tile of norm.cu."""
+
+CONV_SHARED, WEIGHTS_SHARED = 3 * (BM + BN) * 128, {4: 3 * 2 * 32 * 64 * 4, 2: 3 * 2 * 32 * 64 * 2}
+"""Bytes of shared memory of a block."""
+
+WAVES, LEAST_STEPS = 2, 4
+"""Blocks a multiprocessor to aim for when a sum is split, and the fewest steps that a split is left with."""
+
+CLASSES = 8
+"""The most channels that the head's kernel gives."""
+
+Grid = tuple[int, ...]
+
+
+# ---- starting --------------------------------------------------------------------------------------------------------
+
+
+def run(
+    file: str, name: str, grid: Grid, block: Grid, arguments: Sequence[Any], shared: int = 0, defines: Sequence[str] = ()
+) -> None:
+    """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature."""
+    arrays = [a for a in arguments if hasattr(a, "dtype")]
+    xp = get_array_module(*arrays)
+    scalars = {"int": np.int32, "long long": np.int64, "float": np.float32}
+    parameters = build.signatures(file)[name]
+    if len(parameters) != len(arguments):
+        raise TypeError(f"{name} takes {len(parameters)} arguments, not {len(arguments)}")
+    values = [a if kind.endswith("*") else scalars[kind](a) for a, (kind, _) in zip(arguments, parameters)]
+    if not all(grid):
+        return  # no pixels or no channels
+    if xp is np:
+        emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
+        return
+    kernel = _function(file, name, tuple(defines), xp.cuda.Device().compute_capability)
+    if shared > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
+    kernel(grid, block, tuple(np.uint64(0) if v is None else v for v in values), shared_mem=shared)
+
+
+@functools.cache
+def _function(file: str, name: str, defines: tuple[str, ...], capability: str) -> Any:
+    """A kernel for a GPU of a compute capability such as "90", compiled with its own instructions ("a") if it has such."""
+    import cupy
+
+    arch = f"sm_{capability}" + ("a" if int(capability) >= 90 else "")
+    return cupy.RawModule(path=str(build.cached_cubin(file, defines, arch))).get_function(name)
+
+
+@functools.cache
+def multiprocessors(xp: Any) -> int:
+    """How many the GPU has; the emulator is told that it has 1."""
+    return 1 if xp is np else int(xp.cuda.Device().attributes["MultiProcessorCount"])
+
+
+def storage(dtype: Any) -> tuple[str, ...]:
+    """The macros for maps of a dtype."""
+    name = np.dtype(dtype).name
+    known = {"float32": (), "float16": ("F16",), "bfloat16": ("BF16",), "uint16": ("BF16",)}
+    if name not in known:
+        raise TypeError(f"no CUDA kernel stores {name}: float32, float16 or bfloat16")
+    return known[name]
+
+
+# ---- maps ------------------------------------------------------------------------------------------------------------
+
+
+def is_map(x: Array) -> bool:
+    """Whether x (N, H, W, C) has its channels beside each other and its pixels at one distance."""
+    _, H, W, C = x.shape
+    step = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0]
+    apart = (W * H * step, W * step, step, x.itemsize)
+    return step >= C * x.itemsize and all(n == 1 or s == a for n, s, a in zip(x.shape, x.strides, apart))
+
+
+def as_map(x: Array) -> Array:
+    """x, or a contiguous copy if it is no map."""
+    return x if is_map(x) else get_array_module(x).ascontiguousarray(x)
+
+
+def step_of(x: Array) -> int:
+    """Numbers from one pixel of a map to the next."""
+    N, H, W, C = x.shape
+    bytes_ = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0] if N > 1 else C * x.itemsize
+    return bytes_ // x.itemsize
+
+
+def address(x: Array) -> int:
+    """Where an array's memory starts."""
+    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def in_pieces(numbers: int, *maps: Array) -> bool:
+    """Whether all maps can be read in vectors of so many numbers."""
+    return all(
+        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0 for x in maps
+    )
+
+
+def pixels(x: Array) -> int:
+    N, H, W, _ = x.shape
+    return N * H * W
+
+
+def elementwise(P: int, C: int, wide: bool) -> tuple[Grid, Grid]:
+    """Grid and block of a kernel whose threads take 1 or 4 channels of a pixel."""
+    items = C // 4 if wide else C
+    across = 1
+    while across < min(items, 256):
+        across *= 2
+    return (-(-P // (256 // across)), -(-items // across)), (across, 256 // across)
+
+
+# ---- convolutions ----------------------------------------------------------------------------------------------------
+
+
+def conv(
+    sources: Sequence[Array], w: Array, outputs: Sequence[Array], *, side: int, stride: int = 1, pad: int = 0, up: int = 1,
+    flip: bool = False, gradient: bool = False, bias: Array | None = None, relu: bool = False, accumulate: bool = False,
+    moments: bool = False, splits: int | None = None,
+) -> Array | None:  # fmt: skip
+    """conv.cu: from one or two maps, over their concatenated channels, to one or two maps.
+
+    Parameters
+    ----------
+    sources : one or two maps (N, H, W, C1) and (N, H, W, C2)
+    w : (up*up or side*side, C1 + C2, K1 + K2) contiguous; with `gradient` (side*side, K1 + K2, C1 + C2)
+    outputs : one or two maps to write (N, OH*up, OW*up, K1) and so on
+    bias : (K1 + K2,) float32
+    moments : bool
+        Return the moments of tiles of BM pixels, (tiles, 2, K1 + K2) float32, for `merge_moments`; not with `up`.
+    splits : int, optional
+        Blocks that share the sum of a tile; chosen by how many tiles there are if not given.
+    """
+    xp, dtype = get_array_module(w), w.dtype
+    (x1, x2), (y1, y2) = ((*maps, None)[:2] for maps in (sources, outputs))
+    N, H, W, C1 = x1.shape
+    (_, OH, OW, K1), C2, K2 = y1.shape, 0 if x2 is None else x2.shape[3], 0 if y2 is None else y2.shape[3]
+    OH, OW, C, K = OH // up, OW // up, C1 + C2, K1 + K2
+    per_chunk = 16 // w.itemsize
+    chunks = in_pieces(per_chunk, *sources) and address(w) % 16 == 0 and w.shape[-1] % per_chunk == 0
+    wide = in_pieces(4, *outputs)
+    defines = [*storage(dtype), *["GRADIENT"] * gradient, *["FLAT"] * (not chunks)]
+    row = 128 // w.itemsize
+    steps = -(-(side * side * C) // row) if not chunks else side * side * (-(-C1 // row) + -(-C2 // row))
+    P, tiles = N * OH * OW, (-(-N * OH * OW // BM), -(-K // BN))
+    if splits is None:
+        splits = choose_splits(tiles[0] * tiles[1] * up * up, steps, multiprocessors(xp))
+    found = xp.empty((tiles[0], 2, K), np.float32) if moments else None
+    partial = xp.empty((up * up * splits, P, K), np.float32) if splits > 1 else None
+    lds = [0 if m is None else step_of(m) for m in (x1, x2, y1, y2)]
+    run("conv.cu", "conv", (*tiles, up * up * splits), (256,),
+        (x1, x2, w, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
+         flip, up, splits, relu, accumulate, wide), CONV_SHARED, defines)  # fmt: skip
+    if splits > 1:
+        run("conv.cu", "conv_finish", (*tiles, up * up), (256,),
+            (partial, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
+            CONV_SHARED, defines)  # fmt: skip
+    return found
+
+
+def choose_splits(blocks: int, steps: int, processors: int) -> int:
+    """How many blocks share a sum of `steps`, so that there are a few for every multiprocessor."""
+    return max(1, min(WAVES * processors // max(blocks, 1), steps // LEAST_STEPS, 64))
+
+
+def conv_weights(
+    sources: Sequence[Array], dy: Array, dw: Array, *, side: int, stride: int = 1, pad: int = 0, transposed: bool = False,
+    accumulate: bool = False, splits: int | None = None,
+) -> None:  # fmt: skip
+    """conv_weights.cu: dw (side*side, C1 + C2, K) float32 from x, one or two maps, and dy (N, OH, OW, K).
+
+    With `transposed` dw is (side*side, K, C1 + C2).
+    """
+    xp = get_array_module(dy)
+    x1, x2 = (*sources, None)[:2]
+    (N, H, W, C1), (_, OH, OW, K), C2 = x1.shape, dy.shape, 0 if x2 is None else x2.shape[3]
+    C, taps = C1 + C2, side * side
+    chunks = in_pieces(16 // dy.itemsize, *sources, dy)
+    rows = taps * (-(-C1 // 64) + -(-C2 // 64)) if chunks else -(-(taps * C) // 64)
+    tiles = (rows, -(-K // 64))
+    if splits is None:
+        splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp))
+    partial = xp.empty((splits, taps, C, K), np.float32)
+    run("conv_weights.cu", "conv_weights", (*tiles, splits), (128,),
+        (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, step_of(x1), 0 if x2 is None else step_of(x2), K, step_of(dy), side,
+         stride, pad, splits), WEIGHTS_SHARED[dy.itemsize],
+        [*storage(dy.dtype), *["FLAT"] * (not chunks)])  # fmt: skip
+    run("conv_weights.cu", "conv_weights_sum", (-(-dw.size // 256),), (256,),
+        (partial, dw, taps, C, K, splits, transposed, accumulate), defines=storage(dy.dtype))  # fmt: skip
+
+
+def head(x: Array, w: Array, bias: Array | None, y: Array) -> None:
+    """head.cu: y (N, H, W, K) float32 from a map x, w (C, K) and bias (K,) float32."""
+    P, (C, K) = pixels(x), w.shape
+    run("head.cu", "head", (-(-P // 32),), (256,), (x, w, bias, y, P, C, K, step_of(x), in_pieces(4, x)),
+        defines=storage(x.dtype))  # fmt: skip
+
+
+def head_back(dy: Array, w: Array, dx: Array) -> None:
+    """head.cu: the map dx (N, H, W, C) from dy (N, H, W, K) and w (C, K), float32."""
+    P, (C, K), wide = pixels(dx), w.shape, in_pieces(4, dx)
+    grid, block = elementwise(P, C, wide)
+    run("head.cu", "head_back", grid, block, (dy, w, dx, P, C, K, step_of(dx), wide), defines=storage(dx.dtype))
+
+
+# ---- norm ------------------------------------------------------------------------------------------------------------
+
+
+def moments(x: Array) -> Array:
+    """norm.cu: moments of tiles of TILE pixels of a map, (tiles, 2, C) float32."""
+    P, C = pixels(x), x.shape[3]
+    partial = get_array_module(x).empty((-(-P // TILE), 2, C), np.float32)
+    run("norm.cu", "moments", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+        storage(x.dtype))  # fmt: skip
+    return partial
+
+
+def merge_moments(partial: Array, P: int, tile: int) -> tuple[Array, Array]:
+    """norm.cu: mean and biased variance (C,) of P pixels from the moments of tiles of `tile` pixels."""
+    C = partial.shape[2]
+    mean, var = get_array_module(partial).empty((2, C), np.float32)
+    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, P, C, tile), 1024 * 8)
+    return mean, var
+
+
+def channel_sums(x: Array) -> Array:
+    """norm.cu: the sums of a map's channels over all pixels, (C,) float32."""
+    P, C = pixels(x), x.shape[3]
+    partial = get_array_module(x).empty((-(-P // TILE), C), np.float32)
+    run("norm.cu", "channel_sums", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+        storage(x.dtype))  # fmt: skip
+    return _merged(partial)
+
+
+def _merged(partial: Array) -> Array:
+    """norm.cu: the sum of (tiles, C) over the tiles."""
+    tiles, C = partial.shape
+    sums = get_array_module(partial).empty(C, np.float32)
+    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, tiles, C), 1024 * 8)
+    return sums
+
+
+def norm(x: Array, mean: Array, var: Array, gamma: Array, beta: Array, y: Array, eps: float, relu: bool) -> None:
+    """norm.cu: the map y from the map x; the rest (C,) float32."""
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, y)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "norm_apply", grid, block,
+        (x, mean, var, gamma, beta, y, P, C, step_of(x), step_of(y), eps, relu, wide), defines=storage(x.dtype))  # fmt: skip
+
+
+def norm_back(
+    dy: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, dx: Array, eps: float, relu: bool,
+    from_batch: bool = True,
+) -> tuple[Array, Array]:  # fmt: skip
+    """norm.cu: the map dx, and the sums over pixels of g and of g * (x - mean), (C,) float32; dx may be dy itself."""
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, dy, dx)
+    partial = get_array_module(x).empty((-(-P // TILE), 2 * C), np.float32)
+    statistics, defines = (mean, var, gamma, beta), storage(x.dtype)
+    run("norm.cu", "norm_sums", (len(partial), -(-C // 32)), (32, 8),
+        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), eps, relu), 256 * 4, defines)  # fmt: skip
+    sums = _merged(partial)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "norm_back", grid, block,
+        (x, dy, *statistics, sums if from_batch else None, dx, P, C, step_of(x), step_of(dy), step_of(dx), eps, relu, wide),
+        defines=defines)  # fmt: skip
+    return sums[:C], sums[C:]
+
+
+def relu(x: Array, dy: Array | None, y: Array) -> None:
+    """norm.cu: y = max(x, 0); with dy, y = dy where x > 0, else 0. All maps; y may be x or dy."""
+    maps = [x, y] if dy is None else [x, dy, y]
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, *maps)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "relu", grid, block,
+        (x, dy, y, P, C, step_of(x), 0 if dy is None else step_of(dy), step_of(y), wide), defines=storage(x.dtype))  # fmt: skip
+
+
+# ---- pool and resampling ---------------------------------------------------------------------------------------------
+
+
+def max_pool(x: Array, y: Array, winner: Array, size: int, stride: int) -> None:
+    """pool.cu: the map y and winner (N, OH, OW, C) uint8 from the map x."""
+    wide = in_pieces(4, x, y)
+    grid, block = elementwise(pixels(y), x.shape[3], wide)
+    run("pool.cu", "max_pool", grid, block,
+        (x, y, winner, *x.shape, *y.shape[1:3], step_of(x), step_of(y), size, stride, wide), defines=storage(x.dtype))  # fmt: skip
+
+
+def max_pool_back(dy: Array, winner: Array, dx: Array, size: int, stride: int, accumulate: bool = False) -> None:
+    """pool.cu: the map dx, or what is added to it, from the map dy."""
+    wide = in_pieces(4, dy, dx)
+    grid, block = elementwise(pixels(dx), dx.shape[3], wide)
+    run("pool.cu", "max_pool_back", grid, block,
+        (dy, winner, dx, *dx.shape, *dy.shape[1:3], step_of(dy), step_of(dx), size, stride, accumulate, wide),
+        defines=storage(dy.dtype))  # fmt: skip
+
+
+def bilinear(x: Array, y: Array, scale: int, corners: bool) -> None:
+    """resample.cu: the map y (N, scale*H, scale*W, C) from the map x."""
+    wide = in_pieces(4, x, y)
+    grid, block = elementwise(pixels(y), x.shape[3], wide)
+    run("resample.cu", "bilinear", grid, block, (x, y, *x.shape, scale, corners, step_of(x), step_of(y), wide),
+        defines=storage(x.dtype))  # fmt: skip
+
+
+def bilinear_back(dy: Array, dx: Array, scale: int, corners: bool) -> None:
+    """resample.cu: the map dx (N, H, W, C) from the map dy (N, scale*H, scale*W, C)."""
+    wide = in_pieces(4, dy, dx)
+    grid, block = elementwise(pixels(dx), dx.shape[3], wide)
+    run("resample.cu", "bilinear_back", grid, block, (dy, dx, *dx.shape, scale, corners, step_of(dy), step_of(dx), wide),
+        defines=storage(dy.dtype))  # fmt: skip
+
+
+# ---- loss and optimisers: contiguous float32 -------------------------------------------------------------------------
+
+
+def cross_entropy(
+    z: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int
+) -> tuple[Array, Array, Array]:
+    """loss.cu: p (like z), share (like labels) and (loss, total weight, wrong labels), all float32; labels int32."""
+    xp, K, P = get_array_module(z), z.shape[-1], labels.size
+    p, share, result = xp.empty(z.shape, np.float32), xp.empty(labels.shape, np.float32), xp.empty(3, np.float32)
+    partial = xp.empty((-(-P // 256), 3), np.float64)
+    run("loss.cu", "cross_entropy", (len(partial),), (256,),
+        (z, labels, weight, class_weight, p, share, partial, P, K, ignore), 256 * 8)  # fmt: skip
+    run("loss.cu", "cross_entropy_sum", (1,), (256,), (partial, result, len(partial)), 256 * 8)
+    return p, share, result
+
+
+def cross_entropy_back(p: Array, labels: Array, share: Array, result: Array, dloss: Array, dz: Array) -> None:
+    """loss.cu: dz from what `cross_entropy` returned and dloss, an array of one float32."""
+    run("loss.cu", "cross_entropy_back", (-(-labels.size // 256),), (256,),
+        (p, labels, share, result, dloss, dz, labels.size, p.shape[-1]))  # fmt: skip
+
+
+def sgd(p: Array, g: Array, v: Array, rate: float, momentum: float, nesterov: bool, decay: float) -> None:
+    """optim.cu: one step, p and v in place."""
+    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, rate, momentum, decay, nesterov))
+
+
+def adam(
+    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float, beta2: float, eps: float, decay: float,
+    decoupled: bool,
+) -> None:  # fmt: skip
+    """optim.cu: step number `steps`, counted from 1; p, m and s in place."""
+    run("optim.cu", "adam", _blocks(p), (256,),
+        (p, g, m, s, p.size, rate, 1 - beta1, 1 - beta2, eps, decay, decoupled, 1 - beta1**steps, 1 - beta2**steps))  # fmt: skip
+
+
+def _blocks(p: Array) -> Grid:
+    return (min(-(-p.size // 256), 4096),)

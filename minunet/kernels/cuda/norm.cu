@@ -1,0 +1,189 @@
+// Batch norm with its ReLU, forwards and backwards, and the sums over pixels that it and biases need.
+//
+//     forward:   mean, var = moments of x over the pixels               from tiles: conv.cu leaves them too
+//                y = (x - mean) * rstd * gamma + beta,  and max(y, 0) if relu
+//     backward:  g = dy, but 0 where relu and y <= 0                     y is computed again, it needs not be kept
+//                dbeta = sum g,  dgamma = rstd * sum g * (x - mean)
+//                dx = gamma * rstd * (g - dbeta / P - (x - mean) * rstd * dgamma / P)
+//
+// Sums have two stages, always in the same order: each block's tile of pixels in float32, centred, then the tiles in
+// float64. Moments of tiles merge as mean = sum n_i mean_i / P, M2 = sum (M2_i + n_i (mean_i - mean)^2): nothing cancels.
+//
+// Tiles: TILE pixels x 32 channels, 32 x 8 threads (channel, row). Elementwise kernels: 256 threads, 1 or 4 channels each.
+// Maps have ld numbers between pixels, so they may be halves of a concatenation.
+//
+// Shapes: any; `wide` says that 4 channels may be read and written at once.   Numbers: float32, -DF16, -DBF16.
+//
+// Measure: python -m minunet.kernels.cuda.measure norm
+#include "prim.cuh"
+
+constexpr int TILE = 256, ROWS = 8, MERGE_ROWS = 32;
+
+// the sum over threadIdx.y of v, for each threadIdx.x; everybody gets it
+template <class V> __device__ __forceinline__ V sum_rows(V* shared, V v) {
+  __syncthreads();  // what was there before has been read
+  shared[threadIdx.y * 32 + threadIdx.x] = v;
+  __syncthreads();
+  V sum = 0;
+  for (int i = 0; i < blockDim.y; ++i) sum += shared[i * 32 + threadIdx.x];
+  return sum;
+}
+
+// each tile's mean and sum of squared deviations: partial [tile][2][C]
+extern "C" __global__ void __launch_bounds__(256)
+moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
+  SHARED(float, s);
+  const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
+  float sum = 0.f, squares = 0.f;
+  for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) sum += to_float(x[(long long)p * ldx + c]);
+  const float mean = sum_rows(s, sum) / (stop - p0);
+  for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) {
+    const float d = to_float(x[(long long)p * ldx + c]) - mean;
+    squares += d * d;
+  }
+  squares = sum_rows(s, squares);
+  if (c >= C || threadIdx.y) return;
+  partial[(long long)blockIdx.x * 2 * C + c] = mean;
+  partial[((long long)blockIdx.x * 2 + 1) * C + c] = squares;
+}
+
+// moments of tiles of `tile` pixels each (the last one has the rest) to those of all P: mean, biased variance
+extern "C" __global__ void __launch_bounds__(1024)
+merge_moments(const float* __restrict__ partial, float* mean, float* var, int P, int C, int tile) {
+  SHARED(double, s);
+  const int c = blockIdx.x * 32 + threadIdx.x, tiles = (P + tile - 1) / tile;
+  double sum = 0, squares = 0;
+  for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS)
+    sum += (double)min(tile, P - i * tile) * partial[(long long)i * 2 * C + c];
+  const double whole = sum_rows(s, sum) / P;
+  for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS) {
+    const double d = partial[(long long)i * 2 * C + c] - whole;
+    squares += partial[((long long)i * 2 + 1) * C + c] + min(tile, P - i * tile) * d * d;
+  }
+  squares = sum_rows(s, squares);
+  if (c >= C || threadIdx.y) return;
+  mean[c] = whole;
+  var[c] = squares / P;
+}
+
+// each tile's sum of x, partial [tile][C]: the gradient of a bias
+extern "C" __global__ void __launch_bounds__(256)
+channel_sums(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
+  SHARED(float, s);
+  const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
+  float sum = 0.f;
+  for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) sum += to_float(x[(long long)p * ldx + c]);
+  sum = sum_rows(s, sum);
+  if (c < C && threadIdx.y == 0) partial[(long long)blockIdx.x * C + c] = sum;
+}
+
+// sums [C] = the sum of partial [tiles][C] over the tiles
+extern "C" __global__ void __launch_bounds__(1024)
+merge_sums(const float* __restrict__ partial, float* sums, int tiles, int C) {
+  SHARED(double, s);
+  const int c = blockIdx.x * 32 + threadIdx.x;
+  double sum = 0;
+  for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS) sum += partial[(long long)i * C + c];
+  sum = sum_rows(s, sum);
+  if (c < C && threadIdx.y == 0) sums[c] = sum;
+}
+
+template <int E>
+__device__ __forceinline__ void apply(const number* x, const float* mean, const float* var, const float* gamma, const float* beta,
+                                      number* y, int P, int C, int ldx, int ldy, float eps, int relu) {
+  const int c = channel<E>();
+  const int p = pixel();
+  if (p >= P || c >= C) return;
+  float v[E];
+  read(v, x + (long long)p * ldx + c);
+  UNROLL for (int e = 0; e < E; ++e) {
+    v[e] = (v[e] - mean[c + e]) * (gamma[c + e] / sqrtf(var[c + e] + eps)) + beta[c + e];
+    if (relu && !(v[e] > 0.f)) v[e] = 0.f;
+  }
+  write(y + (long long)p * ldy + c, v);
+}
+extern "C" __global__ void __launch_bounds__(256)
+norm_apply(const number* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ var, const float* __restrict__ gamma,
+     const float* __restrict__ beta, number* y, int P, int C, int ldx, int ldy, float eps, int relu, int wide) {
+  if (wide)
+    apply<4>(x, mean, var, gamma, beta, y, P, C, ldx, ldy, eps, relu);
+  else
+    apply<1>(x, mean, var, gamma, beta, y, P, C, ldx, ldy, eps, relu);
+}
+
+// g of the head comment, from d = x - mean
+__device__ __forceinline__ float passed(float dy, float d, float scale, float beta, int relu) {
+  return relu && !(d * scale + beta > 0.f) ? 0.f : dy;
+}
+
+// each tile's sums of g and of g * (x - mean): partial [tile][2][C]
+extern "C" __global__ void __launch_bounds__(256)
+norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
+          const float* __restrict__ var, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
+          int C, int ldx, int ldy, float eps, int relu) {
+  SHARED(float, s);
+  const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
+  const float scale = c < C ? gamma[c] / sqrtf(var[c] + eps) : 0.f;
+  float a = 0.f, b = 0.f;
+  for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) {
+    const float d = to_float(x[(long long)p * ldx + c]) - mean[c];
+    const float g = passed(to_float(dy[(long long)p * ldy + c]), d, scale, beta[c], relu);
+    a += g;
+    b += g * d;
+  }
+  a = sum_rows(s, a);
+  b = sum_rows(s, b);
+  if (c >= C || threadIdx.y) return;
+  partial[(long long)blockIdx.x * 2 * C + c] = a;
+  partial[((long long)blockIdx.x * 2 + 1) * C + c] = b;
+}
+
+template <int E>
+__device__ __forceinline__ void back(const number* x, const number* dy, const float* mean, const float* var, const float* gamma,
+                                     const float* beta, const float* sums, number* dx, int P, int C, int ldx, int ldy, int lddx,
+                                     float eps, int relu) {
+  const int c = channel<E>();
+  const int p = pixel();
+  if (p >= P || c >= C) return;
+  float v[E], g[E];
+  read(v, x + (long long)p * ldx + c);
+  read(g, dy + (long long)p * ldy + c);
+  UNROLL for (int e = 0; e < E; ++e) {
+    const int k = c + e;
+    const float rstd = 1.f / sqrtf(var[k] + eps), d = v[e] - mean[k];
+    g[e] = passed(g[e], d, gamma[k] * rstd, beta[k], relu);
+    if (sums) g[e] -= sums[k] / P + d * rstd * rstd * (sums[C + k] / P);
+    g[e] *= gamma[k] * rstd;
+  }
+  write(dx + (long long)p * lddx + c, g);
+}
+// sums [2][C] of norm_sums over all tiles; none if mean and var were given, not the batch's
+extern "C" __global__ void __launch_bounds__(256)
+norm_back(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
+          const float* __restrict__ var, const float* __restrict__ gamma, const float* __restrict__ beta,
+          const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, float eps, int relu, int wide) {
+  if (wide)
+    back<4>(x, dy, mean, var, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, eps, relu);
+  else
+    back<1>(x, dy, mean, var, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, eps, relu);
+}
+
+// y = max(x, 0), or with dy: y = dy where x > 0, else 0
+template <int E>
+__device__ __forceinline__ void clip(const number* x, const number* dy, number* y, int P, int C, int ldx, int lddy, int ldy) {
+  const int c = channel<E>();
+  const int p = pixel();
+  if (p >= P || c >= C) return;
+  float v[E], g[E];
+  read(v, x + (long long)p * ldx + c);
+  if (dy) read(g, dy + (long long)p * lddy + c);
+  UNROLL for (int e = 0; e < E; ++e) v[e] = v[e] > 0.f ? (dy ? g[e] : v[e]) : 0.f;
+  write(y + (long long)p * ldy + c, v);
+}
+extern "C" __global__ void __launch_bounds__(256)
+relu(const number* __restrict__ x, const number* __restrict__ dy, number* y, int P, int C, int ldx, int lddy, int ldy, int wide) {
+  if (wide)
+    clip<4>(x, dy, y, P, C, ldx, lddy, ldy);
+  else
+    clip<1>(x, dy, y, P, C, ldx, lddy, ldy);
+}

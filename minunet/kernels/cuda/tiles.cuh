@@ -1,0 +1,85 @@
+// Tiles of a matrix product in shared memory, and how a warp reads its fragments for mma.sync from them.
+//
+//     for each step over k:    c[BM][BN] += a[BM][BK] * b[BK][BN]                   (a block; each warp 32 x 32 of c)
+//
+// Two layouts. ALONG_K: a row of the tile is one row of a (or one column of b), 128 bytes of k. ACROSS_K: a row of the tile
+// is one k, with WIDTH rows of a (columns of b) beside each other. So both operands are copied as they lie in memory.
+//
+// Chunks of 16 bytes are permuted within a row of the tile (swizzled), so that what a warp reads at once, 8 rows at the same
+// chunk, comes from all 32 banks. Across k in float32 it reads single words of 4 rows and 8 columns: 2 chunks a row.
+//
+// The 16-bit fragments of m16n8k16 hold pairs where the TF32 ones of m16n8k8 hold single numbers. Counted in words of
+// 4 bytes both are the same, and so is the code along k. Across k, 16-bit numbers are transposed by ldmatrix.
+#pragma once
+#include "prim.cuh"
+
+constexpr int ROW = 128 / sizeof(number);  // numbers in a row of 128 bytes
+constexpr int STEP_K = 8 * PER_WORD;       // k of one mma.sync
+
+// where number i of row `row` lies in a tile whose rows have 128 bytes along k
+__device__ __forceinline__ int along_k(int row, int i) {
+  return row * ROW + (((i / PER_CHUNK) ^ (row & 7)) * PER_CHUNK | i % PER_CHUNK);
+}
+// where number i of k's row lies in a tile with WIDTH numbers a row, a multiple of 128 bytes
+template <int WIDTH> __device__ __forceinline__ int across_k(int k, int i) {
+  const int swizzle = sizeof(number) == 4 ? (k & 3) << 1 : k & 7;
+  return k * WIDTH + (((i / PER_CHUNK) ^ swizzle) * PER_CHUNK | i % PER_CHUNK);
+}
+
+// rows m..m+15, k..k+STEP_K-1 of a
+template <int WIDTH, bool ALONG_K> __device__ __forceinline__ void fragment_a(uint32_t (&r)[4], const number* tile, int m, int k) {
+  const int lane = threadIdx.x & 31, i = lane & 7, second = lane >> 3 & 1, last = lane >> 4;
+  if (ALONG_K)
+    ldmatrix4<false>(r, tile + along_k(m + i + 8 * second, k + last * PER_CHUNK));
+#if defined(F16) || defined(BF16)
+  else
+    ldmatrix4<true>(r, tile + across_k<WIDTH>(k + i + 8 * last, m + 8 * second));
+#else
+  else
+    UNROLL for (int j = 0; j < 4; ++j) {
+      const float v = tile[across_k<WIDTH>(k + (lane & 3) + 4 * (j >> 1), m + (lane >> 2) + 8 * (j & 1))];
+      r[j] = *reinterpret_cast<const uint32_t*>(&v);
+    }
+#endif
+  UNROLL for (int j = 0; j < 4; ++j) r[j] = operand(r[j]);
+}
+
+// columns n..n+15, k..k+STEP_K-1 of b: the fragments of two multiplications
+template <int WIDTH, bool ALONG_K>
+__device__ __forceinline__ void fragment_b(uint32_t (&r)[2][2], const number* tile, int n, int k) {
+  const int lane = threadIdx.x & 31, i = lane & 7, second = lane >> 3 & 1, last = lane >> 4;
+  uint32_t w[4];
+  if (ALONG_K)
+    ldmatrix4<false>(w, tile + along_k(n + i + 8 * last, k + second * PER_CHUNK));
+#if defined(F16) || defined(BF16)
+  else
+    ldmatrix4<true>(w, tile + across_k<WIDTH>(k + i + 8 * second, n + 8 * last));
+#else
+  else
+    UNROLL for (int j = 0; j < 4; ++j) {
+      const float v = tile[across_k<WIDTH>(k + (lane & 3) + 4 * (j & 1), n + (lane >> 2) + 8 * (j >> 1))];
+      w[j] = *reinterpret_cast<const uint32_t*>(&v);
+    }
+#endif
+  UNROLL for (int j = 0; j < 4; ++j) r[j >> 1][j & 1] = operand(w[j]);
+}
+
+// a warp's 32 x 32 corner at (m, n): c += a b over one step of DEPTH numbers; c[i][j] is the fragment at (16 i, 8 j)
+template <int DEPTH, int BM, bool A_ALONG_K, int BN, bool B_ALONG_K>
+__device__ __forceinline__ void multiply_tiles(float (&c)[2][4][4], const number* a, const number* b, int m, int n) {
+  UNROLL for (int k = 0; k < DEPTH; k += STEP_K) {
+    uint32_t fa[2][4], fb[2][2][2];
+    UNROLL for (int i = 0; i < 2; ++i) {
+      fragment_a<BM, A_ALONG_K>(fa[i], a, m + 16 * i, k);
+      fragment_b<BN, B_ALONG_K>(fb[i], b, n + 16 * i, k);
+    }
+    UNROLL for (int i = 0; i < 2; ++i) UNROLL for (int j = 0; j < 4; ++j) mma(c[i][j], fa[i], fb[j >> 1][j & 1]);
+  }
+}
+
+// calls use(row, column, two neighbouring values) for all of a lane's numbers in its warp's 32 x 32 corner
+template <class F> __device__ __forceinline__ void for_each_pair(const float (&c)[2][4][4], F use) {
+  const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
+  UNROLL for (int i = 0; i < 2; ++i) UNROLL for (int j = 0; j < 4; ++j) UNROLL for (int h = 0; h < 2; ++h)
+    use(16 * i + g + 8 * h, 8 * j + 2 * t, c[i][j][2 * h], c[i][j][2 * h + 1]);
+}
