@@ -1,5 +1,6 @@
 """What all tests share: the backends, and how hypothesis runs."""
 
+import cuda_device
 import numpy as np
 import pretend_cupy
 import pytest
@@ -36,3 +37,17 @@ def xp(request, monkeypatch):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=cuda_device.PARAMS)
+def cuda(request):
+    """What the CUDA kernels run on: the emulator, in every order of its threads and its copies; and a GPU, if there is one."""
+    with cuda_device.device(request.param) as found:
+        yield found
+
+
+@pytest.fixture(params=cuda_device.PARAMS)
+def exact_cuda(request):
+    """The same, but emulated products of float32 are not rounded to TF32, so that small mistakes show."""
+    with cuda_device.device(request.param, exact=True) as found:
+        yield found

@@ -1,0 +1,23 @@
+"""Kernels for NVIDIA GPUs, hand-written in CUDA C++, tested on the CPU.
+
+    *.cu            the kernels; each opens with its algorithm in plain loops, and its shapes
+    prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
+    launch.py       one Python function a kernel, the same for CuPy arrays and (emulated) for NumPy arrays
+    twins.py        the ops' twins, made of these; rules.py says for which arguments
+    build.py        from source to cubin with NVRTC, and the cache
+    emulator/       CUDA's execution model on the CPU, which the tests run all kernels in
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
+    """The twin on the GPU of the op ``name`` for these arguments (CuPy arrays), or None for its plain body."""
+    fits = importlib.import_module(".rules", __name__).CUDA_KERNELS.get(name)
+    if fits is None or not fits(*args, **options):
+        return None
+    return getattr(importlib.import_module(".twins", __name__), name)  # type: ignore[no-any-return]

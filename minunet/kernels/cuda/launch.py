@@ -236,12 +236,12 @@ def moments(x: Array) -> Array:
     return partial
 
 
-def merge_moments(partial: Array, P: int, tile: int) -> tuple[Array, Array]:
-    """norm.cu: mean and biased variance (C,) of P pixels from the moments of tiles of `tile` pixels."""
+def merge_moments(partial: Array, P: int, tile: int, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of P pixels from moments of tiles of `tile` pixels."""
     C = partial.shape[2]
-    mean, var = get_array_module(partial).empty((2, C), np.float32)
-    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, P, C, tile), 1024 * 8)
-    return mean, var
+    mean, var, rstd = get_array_module(partial).empty((3, C), np.float32)
+    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, rstd, P, C, tile, eps), 1024 * 8)
+    return mean, var, rstd
 
 
 def channel_sums(x: Array) -> Array:
@@ -261,28 +261,31 @@ def _merged(partial: Array) -> Array:
     return sums
 
 
-def norm(x: Array, mean: Array, var: Array, gamma: Array, beta: Array, y: Array, eps: float, relu: bool) -> None:
+def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array, relu: bool) -> None:
     """norm.cu: the map y from the map x; the rest (C,) float32."""
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, y)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_apply", grid, block,
-        (x, mean, var, gamma, beta, y, P, C, step_of(x), step_of(y), eps, relu, wide), defines=storage(x.dtype))  # fmt: skip
+        (x, mean, rstd, gamma, beta, y, P, C, step_of(x), step_of(y), relu, wide), defines=storage(x.dtype))  # fmt: skip
 
 
 def norm_back(
-    dy: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, dx: Array, eps: float, relu: bool,
+    dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, relu: bool,
     from_batch: bool = True,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """norm.cu: the map dx, and the sums over pixels of g and of g * (x - mean), (C,) float32; dx may be dy itself."""
+    """norm.cu: the map dx, and the sums over pixels of g and of g * (x - mean), (C,) float32.
+
+    dx may be dy itself; without `relu` no beta is needed.
+    """
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, dy, dx)
     partial = get_array_module(x).empty((-(-P // TILE), 2 * C), np.float32)
-    statistics, defines = (mean, var, gamma, beta), storage(x.dtype)
+    statistics, defines = (mean, rstd, gamma, beta), storage(x.dtype)
     run("norm.cu", "norm_sums", (len(partial), -(-C // 32)), (32, 8),
-        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), eps, relu), 256 * 4, defines)  # fmt: skip
+        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, defines)  # fmt: skip
     sums = _merged(partial)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_back", grid, block,
-        (x, dy, *statistics, sums if from_batch else None, dx, P, C, step_of(x), step_of(dy), step_of(dx), eps, relu, wide),
+        (x, dy, *statistics, sums if from_batch else None, dx, P, C, step_of(x), step_of(dy), step_of(dx), relu, wide),
         defines=defines)  # fmt: skip
     return sums[:C], sums[C:]
 

@@ -1,6 +1,7 @@
 // Batch norm with its ReLU, forwards and backwards, and the sums over pixels that it and biases need.
 //
-//     forward:   mean, var = moments of x over the pixels               from tiles: conv.cu leaves them too
+//     forward:   mean, var = moments of x over the pixels                     from those of tiles: conv.cu leaves them too
+//                rstd = 1 / sqrt(var + eps)
 //                y = (x - mean) * rstd * gamma + beta,  and max(y, 0) if relu
 //     backward:  g = dy, but 0 where relu and y <= 0                     y is computed again, it needs not be kept
 //                dbeta = sum g,  dgamma = rstd * sum g * (x - mean)
@@ -47,9 +48,9 @@ moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
   partial[((long long)blockIdx.x * 2 + 1) * C + c] = squares;
 }
 
-// moments of tiles of `tile` pixels each (the last one has the rest) to those of all P: mean, biased variance
+// moments of tiles of `tile` pixels each (the last one has the rest) to those of all P: mean, biased variance, rstd
 extern "C" __global__ void __launch_bounds__(1024)
-merge_moments(const float* __restrict__ partial, float* mean, float* var, int P, int C, int tile) {
+merge_moments(const float* __restrict__ partial, float* mean, float* var, float* rstd, int P, int C, int tile, float eps) {
   SHARED(double, s);
   const int c = blockIdx.x * 32 + threadIdx.x, tiles = (P + tile - 1) / tile;
   double sum = 0, squares = 0;
@@ -64,6 +65,7 @@ merge_moments(const float* __restrict__ partial, float* mean, float* var, int P,
   if (c >= C || threadIdx.y) return;
   mean[c] = whole;
   var[c] = squares / P;
+  rstd[c] = 1 / sqrt(squares / P + eps);
 }
 
 // each tile's sum of x, partial [tile][C]: the gradient of a bias
@@ -89,26 +91,26 @@ merge_sums(const float* __restrict__ partial, float* sums, int tiles, int C) {
 }
 
 template <int E>
-__device__ __forceinline__ void apply(const number* x, const float* mean, const float* var, const float* gamma, const float* beta,
-                                      number* y, int P, int C, int ldx, int ldy, float eps, int relu) {
+__device__ __forceinline__ void apply(const number* x, const float* mean, const float* rstd, const float* gamma, const float* beta,
+                                      number* y, int P, int C, int ldx, int ldy, int relu) {
   const int c = channel<E>();
   const int p = pixel();
   if (p >= P || c >= C) return;
   float v[E];
   read(v, x + (long long)p * ldx + c);
   UNROLL for (int e = 0; e < E; ++e) {
-    v[e] = (v[e] - mean[c + e]) * (gamma[c + e] / sqrtf(var[c + e] + eps)) + beta[c + e];
+    v[e] = (v[e] - mean[c + e]) * (gamma[c + e] * rstd[c + e]) + beta[c + e];
     if (relu && !(v[e] > 0.f)) v[e] = 0.f;
   }
   write(y + (long long)p * ldy + c, v);
 }
 extern "C" __global__ void __launch_bounds__(256)
-norm_apply(const number* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ var, const float* __restrict__ gamma,
-     const float* __restrict__ beta, number* y, int P, int C, int ldx, int ldy, float eps, int relu, int wide) {
+norm_apply(const number* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ gamma,
+     const float* __restrict__ beta, number* y, int P, int C, int ldx, int ldy, int relu, int wide) {
   if (wide)
-    apply<4>(x, mean, var, gamma, beta, y, P, C, ldx, ldy, eps, relu);
+    apply<4>(x, mean, rstd, gamma, beta, y, P, C, ldx, ldy, relu);
   else
-    apply<1>(x, mean, var, gamma, beta, y, P, C, ldx, ldy, eps, relu);
+    apply<1>(x, mean, rstd, gamma, beta, y, P, C, ldx, ldy, relu);
 }
 
 // g of the head comment, from d = x - mean
@@ -119,15 +121,15 @@ __device__ __forceinline__ float passed(float dy, float d, float scale, float be
 // each tile's sums of g and of g * (x - mean): partial [tile][2][C]
 extern "C" __global__ void __launch_bounds__(256)
 norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
-          const float* __restrict__ var, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
-          int C, int ldx, int ldy, float eps, int relu) {
+          const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
+          int C, int ldx, int ldy, int relu) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
-  const float scale = c < C ? gamma[c] / sqrtf(var[c] + eps) : 0.f;
+  const float scale = c < C ? gamma[c] * rstd[c] : 0.f, shift = relu && c < C ? beta[c] : 0.f;
   float a = 0.f, b = 0.f;
   for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) {
     const float d = to_float(x[(long long)p * ldx + c]) - mean[c];
-    const float g = passed(to_float(dy[(long long)p * ldy + c]), d, scale, beta[c], relu);
+    const float g = passed(to_float(dy[(long long)p * ldy + c]), d, scale, shift, relu);
     a += g;
     b += g * d;
   }
@@ -139,9 +141,9 @@ norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const flo
 }
 
 template <int E>
-__device__ __forceinline__ void back(const number* x, const number* dy, const float* mean, const float* var, const float* gamma,
+__device__ __forceinline__ void back(const number* x, const number* dy, const float* mean, const float* rstd, const float* gamma,
                                      const float* beta, const float* sums, number* dx, int P, int C, int ldx, int ldy, int lddx,
-                                     float eps, int relu) {
+                                     int relu) {
   const int c = channel<E>();
   const int p = pixel();
   if (p >= P || c >= C) return;
@@ -150,22 +152,22 @@ __device__ __forceinline__ void back(const number* x, const number* dy, const fl
   read(g, dy + (long long)p * ldy + c);
   UNROLL for (int e = 0; e < E; ++e) {
     const int k = c + e;
-    const float rstd = 1.f / sqrtf(var[k] + eps), d = v[e] - mean[k];
-    g[e] = passed(g[e], d, gamma[k] * rstd, beta[k], relu);
-    if (sums) g[e] -= sums[k] / P + d * rstd * rstd * (sums[C + k] / P);
-    g[e] *= gamma[k] * rstd;
+    const float d = v[e] - mean[k], scale = gamma[k] * rstd[k];
+    g[e] = passed(g[e], d, scale, relu ? beta[k] : 0.f, relu);
+    if (sums) g[e] -= sums[k] / P + d * rstd[k] * rstd[k] * (sums[C + k] / P);
+    g[e] *= scale;
   }
   write(dx + (long long)p * lddx + c, g);
 }
-// sums [2][C] of norm_sums over all tiles; none if mean and var were given, not the batch's
+// sums [2][C] of norm_sums over all tiles; none if mean and rstd were given, not the batch's
 extern "C" __global__ void __launch_bounds__(256)
 norm_back(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
-          const float* __restrict__ var, const float* __restrict__ gamma, const float* __restrict__ beta,
-          const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, float eps, int relu, int wide) {
+          const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta,
+          const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, int relu, int wide) {
   if (wide)
-    back<4>(x, dy, mean, var, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, eps, relu);
+    back<4>(x, dy, mean, rstd, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, relu);
   else
-    back<1>(x, dy, mean, var, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, eps, relu);
+    back<1>(x, dy, mean, rstd, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, relu);
 }
 
 // y = max(x, 0), or with dy: y = dy where x > 0, else 0

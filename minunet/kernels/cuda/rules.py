@@ -1,0 +1,100 @@
+"""Which CUDA kernel stands in for which op, and for which arguments: dtypes and shapes only.
+
+`CUDA_KERNELS` is for CuPy arrays what `kernels.rules.CPU_KERNELS` is for NumPy arrays. Where a rule says no, the op's own
+body runs on the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+STORED = ("float32", "float16", "bfloat16")
+
+
+def _maps(x: Any, *others: Any) -> bool:
+    """Whether x is a map (N, H, W, C) that the kernels store, with pixels, and all others are arrays of its dtype."""
+    return (
+        getattr(x, "ndim", 0) == 4
+        and x.dtype.name in STORED
+        and 0 < x.size
+        and x.size // x.shape[3] < 1 << 31
+        and all(o is None or o.dtype == x.dtype for o in others)
+    )
+
+
+def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:
+    fits = _maps(x, w, b) and w.size > 0 and w.shape[0] == w.shape[1] and stride == dilation == groups == 1
+    even = w.shape[0] % 2 == 0 and padding == "same"  # one more pixel of padding on one side
+    return fits and not even and (isinstance(padding, (int, str)) or _one_number(padding)) and w.shape[2] == x.shape[3]
+
+
+def _one_number(padding: Any) -> bool:
+    return bool(np.unique(np.asarray(padding)).size == 1)
+
+
+def _conv2d_backward(dy, cache) -> bool:
+    x, w, _, stride, pads, dilation, groups = cache
+    square = w.shape[0] == w.shape[1] and stride == dilation == groups == 1 and _one_number(pads)
+    return _maps(dy, x, w) and x.size > 0 and w.size > 0 and square
+
+
+def _conv_transpose2d(x, w, b=None, stride=2, padding=0) -> bool:
+    apart = w.shape[:2] == (stride, stride) and isinstance(padding, int) and padding == 0
+    return _maps(x, w, b) and w.size > 0 and apart and w.shape[2] == x.shape[3]
+
+
+def _conv_transpose2d_backward(dy, cache) -> bool:
+    x, w, _, stride, pads = cache
+    return _maps(dy, x, w) and w.size > 0 and w.shape[:2] == (stride, stride) and not np.any(pads)
+
+
+def _map(x, *options, **more) -> bool:
+    return _maps(x)
+
+
+def _max_pool2d(x, size=2, stride=None) -> bool:
+    return _maps(x) and size <= min(16, *x.shape[1:3])
+
+
+def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
+    return _maps(x)
+
+
+def _batch_norm_backward(dy, cache) -> bool:
+    return _maps(dy, cache[0])
+
+
+def _cross_entropy(logits, labels, weight=None, class_weight=None, ignore=-1) -> bool:
+    fits = _maps(logits) and logits.dtype == np.float32 and logits.shape[3] >= 2 and labels.shape == logits.shape[:3]
+    return fits and labels.dtype.kind in "iu" and (weight is None or np.shape(weight) == labels.shape)
+
+
+def _cross_entropy_backward(dloss, cache) -> bool:
+    return _maps(cache[0]) and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (cache[0], cache[2]))
+
+
+def _step(p, g, *memory, **options) -> bool:
+    arrays = [p, *(a for a in memory if hasattr(a, "flags"))]
+    return p.size > 0 and g.dtype == np.float32 and all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
+
+
+CUDA_KERNELS: dict[str, Callable[..., bool]] = {
+    "conv2d": _conv2d,
+    "conv2d_backward": _conv2d_backward,
+    "conv_transpose2d": _conv_transpose2d,
+    "conv_transpose2d_backward": _conv_transpose2d_backward,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_backward": _map,
+    "batch_norm": _batch_norm,
+    "batch_norm_backward": _batch_norm_backward,
+    "upsample_bilinear": _map,
+    "upsample_bilinear_backward": _map,
+    "softmax_cross_entropy": _cross_entropy,
+    "softmax_cross_entropy_backward": _cross_entropy_backward,
+    "sgd_step": _step,
+    "adam_step": _step,
+}
+"""For each op with a twin in twins.py: for which arguments it stands in."""
