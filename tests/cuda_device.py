@@ -105,7 +105,7 @@ def near(found, wanted, eps, terms=1, dtype="float32"):
     """Assert that found differs from float64 values by rounding only: that of sums of `terms` products, and of storage."""
     found, wanted = values(found, dtype), np.asarray(wanted, np.float64)
     assert found.shape == wanted.shape
-    scale = max(np.sqrt(np.mean(wanted**2)), 1e-30)
-    limit = (4 * eps * np.sqrt(terms) + 6 * EPS["exact" if dtype == "float32" else dtype]) * scale
-    error = np.abs(found - wanted).max()
-    assert error <= limit, f"error {error / scale:.1e} of the scale, at most {limit / scale:.1e} is rounding"
+    sums = 4 * (eps * np.sqrt(terms) + EPS["exact"]) * np.sqrt(np.mean(wanted**2))
+    limit = sums + (0 if dtype == "float32" else EPS[dtype] * np.abs(wanted)) + 1e-30
+    error = np.abs(found - wanted) / limit
+    assert error.max() <= 1, f"{error.max():.3g} times what rounding may do, at {np.unravel_index(error.argmax(), error.shape)}"
