@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .amp import KINDS
 from .cli import HelpFormatter, add_threads, number
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS
 from .models import ARCHITECTURES
@@ -159,7 +160,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
     )
     g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
-    g.add_argument("--amp", action="store_true", help="mixed precision on a GPU; on the CPU everything stays float32")
+    g.add_argument("--amp", nargs="?", choices=KINDS, const="fp16",
+                   help="mixed precision on a GPU, fp16 if not said; on the CPU everything stays float32")  # fmt: skip
 
     g = p.add_argument_group("run")
     g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")

@@ -54,8 +54,8 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
         check_arch(args.resume or args.load, meta["arch"], args.arch)
     use_threads(args.threads)
     xp = select_device(args.device)
-    if args.amp:
-        print("note: --amp has no effect here, everything is computed in float32")
+    if args.amp and xp is np:
+        print("note: --amp has no effect on the CPU, where everything is computed in float32")
     data, split = open_data(args, classes)
     dataset = set_target(args, given or set(), data, split[0])
     print(dataset.describe())

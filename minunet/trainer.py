@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .amp import MixedPrecision
 from .checkpoint import read_checkpoint, save_checkpoint, write_atomically
 from .costs import summary
 from .data import Batches, ImageSet
@@ -34,7 +35,7 @@ from .optim import OPTIMIZERS, Schedule, clip_by_norm
 
 NAN_ADVICE = (
     "Usual causes: a learning rate that is too high (try a tenth of it: -l {rate:g}), or --normalise none on images with "
-    "large values. --clip 1 limits the gradients' length"
+    "large values. --clip 1 limits the gradients' length; with --amp fp16, --amp bf16 reaches further"
 )
 
 
@@ -57,6 +58,7 @@ class Config:
     zoom: float = 1.25
     elastic: float = 4.0
     interpolation: str = "linear"
+    amp: str | None = None
     seed: int = 0
 
 
@@ -71,6 +73,7 @@ class Place:
     loss_count: int = 0
     seconds: float = 0.0
     best: float = -1.0
+    loss_scale: float | None = None  # of mixed precision
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -112,6 +115,7 @@ class Trainer:
             interpolation=config.interpolation,
         )  # fmt: skip
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
+        self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
         channels = int(model.origin["options"]["num_classes"])
@@ -167,13 +171,18 @@ class Trainer:
         """
         x = self.xp.asarray(images)
         rng = np.random.default_rng([self.config.seed, 3, self.place.step])
-        logits, cache = self.model.forward(x, train=True, rng=rng)
+        network = self.mixed or self.model
+        logits, cache = network.forward(x, train=True, rng=rng)
         loss, loss_cache = self._loss(logits, labels, weights)
         loss = float(loss)
         if not math.isfinite(loss):
             self._stop_on_nan(loss)
         self.model.zero_grad()
-        self.model.backward(self.loss_backward(1.0, loss_cache), cache)
+        network.backward(self.loss_backward(1.0, loss_cache), cache)
+        if self.mixed:
+            self.place.loss_scale = self.mixed.scale
+            if self.mixed.overflowed:
+                return loss
         if self.config.clip:
             clip_by_norm(self.model.named_grads(), self.config.clip)
         self.optimizer.rate = self.schedule(self.place.step)
@@ -268,6 +277,8 @@ class Trainer:
             self.place = Place(**train["place"])
             self.schedule.state = train["schedule"]
             self.optimizer.load_state(optimizer, train["optimizer_steps"])
+            if self.mixed and self.place.loss_scale:
+                self.mixed.scale = self.place.loss_scale
         except (KeyError, TypeError, ValueError) as e:
             raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
         if not (self.out / "best.safetensors").exists():

@@ -108,4 +108,6 @@ def near(found, wanted, eps, terms=1, dtype="float32"):
     sums = 4 * (eps * np.sqrt(terms) + EPS["exact"]) * np.sqrt(np.mean(wanted**2))
     limit = sums + (0 if dtype == "float32" else EPS[dtype] * np.abs(wanted)) + 1e-30
     error = np.abs(found - wanted) / limit
-    assert error.max() <= 1, f"{error.max():.3g} times what rounding may do, at {np.unravel_index(error.argmax(), error.shape)}"
+    assert error.max() <= 1, (
+        f"{error.max():.3g} times what rounding may do, at {np.unravel_index(error.argmax(), error.shape)}"
+    )

@@ -43,7 +43,9 @@ def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, splits=None):
     dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
     pad, e, mapped = side // 2, eps(cuda, dtype), {"dtype": dtype}
     on, weights, out = cuda.array(x, dtype), filters(cuda, w, dtype), cuda.empty(y.shape, dtype)
-    tiles = launch.conv([on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, splits=splits)
+    tiles = launch.conv(
+        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, splits=splits
+    )
     near(out, y, e, side**2 * C, **mapped)
     mean, var, _ = launch.merge_moments(tiles, N * H * W, launch.BM)
     near(mean, y.mean((0, 1, 2)), e, side**2 * C)

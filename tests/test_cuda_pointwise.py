@@ -158,7 +158,9 @@ def test_cross_entropy(cuda, rng, K, weighted):
 def test_cross_entropy_counts_wrong_labels(cuda, rng):
     labels = rng.integers(0, 3, (1, 20, 20)).astype(np.int32)
     labels[0, 0, 0], labels[0, 19, 19], labels[0, 3, 4] = 3, -2, -1
-    *_, result = launch.cross_entropy(cuda.array(np.zeros((1, 20, 20, 3), np.float32)), cuda.array(labels), None, None, -1)
+    *_, result = launch.cross_entropy(
+        cuda.array(np.zeros((1, 20, 20, 3), np.float32)), cuda.array(labels), None, None, -1
+    )
     assert values(result)[2] == 2
 
 

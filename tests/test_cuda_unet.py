@@ -167,7 +167,10 @@ def test_twins_take_any_view(whole, rng):
     x, w = rng.standard_normal((2, 9, 10, 6)).astype(np.float32), rng.standard_normal((3, 3, 6, 4)).astype(np.float32)
     y, cache = ops.conv2d.plain(x[:, ::2].astype(float), w.astype(float))
     dx, dw, _ = ops.conv2d_backward.plain(y, cache)
-    for view in (lambda a: whole.array(a)[:, ::2], lambda a: whole.array(a[:, ::2].transpose(3, 0, 1, 2)).transpose(1, 2, 3, 0)):
+    for view in (
+        lambda a: whole.array(a)[:, ::2],
+        lambda a: whole.array(a[:, ::2].transpose(3, 0, 1, 2)).transpose(1, 2, 3, 0),
+    ):
         found, kept = twins.conv2d(view(x), whole.array(w))
         near(found, y, EPS["exact" if whole.exact else "float32"], 54)
         for backward in (twins.conv2d_backward, ops.conv2d_backward.plain):

@@ -60,25 +60,26 @@ def batch_norm(
     statistics : ((C,), (C,)) float arrays
         The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
     """
-    from_batch = mean is None
+    from_batch, wide = mean is None, _widened(x)
     if mean is None or var is None:
-        mean, var = _moments(x, BATCH)
-    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
-    y = (x - mean) * (gamma * rstd) + beta
-    return y, (x, gamma, mean, rstd, from_batch), (mean, var)
+        mean, var = _moments(wide, BATCH)
+    rstd = (1 / (var + eps) ** 0.5).astype(wide.dtype)
+    y = (wide - mean) * (gamma * rstd) + beta
+    return y.astype(x.dtype, copy=False), (x, gamma, mean, rstd, from_batch), (mean, var)
 
 
 @accelerated
 def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `batch_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd, from_batch = cache
-    xhat = (x - mean) * rstd
+    dtype, dy = dy.dtype, _widened(dy)
+    xhat = (_widened(x) - mean) * rstd
     dgamma, dbeta = _sum(dy * xhat, BATCH), _sum(dy, BATCH)
     dx = dy
     if from_batch:
         M = x.size // x.shape[-1]
         dx = dy - dbeta / M - xhat * (dgamma / M)  # mean(g) and mean(g * xhat), with gamma taken out
-    return dx * (gamma * rstd), dgamma, dbeta
+    return (dx * (gamma * rstd)).astype(dtype, copy=False), dgamma, dbeta
 
 
 @accelerated
@@ -107,11 +108,11 @@ def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e
     N, H, W, C = x.shape
     if C % groups:
         raise ValueError(f"{C} channels do not divide into {groups} groups")
-    grouped = x.reshape(N, H * W, groups, C // groups)
+    grouped = _widened(x).reshape(N, H * W, groups, C // groups)
     mean, var = _moments(grouped, (1, 3), keepdims=True)  # (N, 1, groups, 1)
-    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
+    rstd = (1 / (var + eps) ** 0.5).astype(grouped.dtype)
     xhat = ((grouped - mean) * rstd).reshape(x.shape)
-    return xhat * gamma + beta, (x, gamma, mean, rstd)
+    return (xhat * gamma + beta).astype(x.dtype, copy=False), (x, gamma, mean, rstd)
 
 
 @accelerated
@@ -119,12 +120,18 @@ def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `group_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd = cache
     N, H, W, C = x.shape
-    grouped = (N, H * W, mean.shape[2], -1)
-    xhat = (x.reshape(grouped) - mean) * rstd
+    grouped, dtype, dy = (N, H * W, mean.shape[2], -1), dy.dtype, _widened(dy)
+    xhat = (_widened(x).reshape(grouped) - mean) * rstd
     g = (dy * gamma).reshape(grouped)
     M = xhat[0, :, 0].size
     dx = rstd * (g - _sum(g, (1, 3), True) / M - xhat * (_sum(g * xhat, (1, 3), True) / M))
-    return dx.reshape(x.shape), _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
+    dgamma, dbeta = _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
+    return dx.reshape(x.shape).astype(dtype, copy=False), dgamma, dbeta
+
+
+def _widened(x: Array) -> Array:
+    """A half-precision array in float32, others as they are: under mixed precision norms compute in float32."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
 def _sum(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
