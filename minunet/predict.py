@@ -34,6 +34,7 @@ from .inference import class_map, classify, probabilities, semantic
 from .nn import Module
 from .object_files import save_labels, save_probabilities, save_rois, save_table
 from .objects import MIN_SIZE, label_objects, target_of
+from .pytorch.container import is_torch_file
 
 EXAMPLES = """
 examples:
@@ -95,6 +96,10 @@ def predict(args: argparse.Namespace) -> int:
     use_threads(args.threads)
     xp = select_device(args.device)
     model = load(args.model).convert(xp.asarray)
+    if args.scale is None and is_torch_file(args.model):
+        print(
+            f"note: {args.model} does not tell the scale of its training; 1 is taken, PyTorch-UNet's default is -s 0.5"
+        )
     images = find_images(args.input)
     out = Path(args.output)
     if not args.no_save:

@@ -192,6 +192,7 @@ def test_segment_and_predict(tmp_path, capsys, classes):
     np.testing.assert_array_equal(minunet.segment(minunet.load(path), raw), truth)
     Image.fromarray(raw).save(tmp_path / "a.png")
     assert predict(["-m", str(path), "-i", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 0
+    assert "-s 0.5" in capsys.readouterr().out  # the file does not tell
     mask = np.asarray(Image.open(tmp_path / "out" / "a_mask.png"))
     np.testing.assert_array_equal(mask.reshape(33, 41, -1).any(-1), truth > 0)
 

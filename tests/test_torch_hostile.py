@@ -243,6 +243,26 @@ def test_memory_stays_bounded(tmp_path):
         assert peak < 40e6, (content[:80], peak)
 
 
+def test_values_nested_in_themselves(tmp_path):
+    """mask_values = v with v = [v, v]: not followed, and not taken."""
+    good = arrays()
+    pickled = describe({**good, "mask_values": []})
+    assert pickled.endswith(b"](eu.")
+    storages = [(f"data/{n}", a.tobytes()) for n, a in enumerate(good.values())]
+    for n in (2, 3):
+        (tmp_path / "net.pth").write_bytes(zipped(pickled[:-5] + b"]q\0(" + n * b"h\0" + b"eu.", storages))
+        assert minunet.load(tmp_path / "net.pth").data["classes"]["values"] == [0, 255]
+    (tmp_path / "net.pth").write_bytes(zipped(pickled[:-5] + b"]q\0(](h\0h\0h\0e](h\0h\0h\0eeu.", storages))
+    assert minunet.load(tmp_path / "net.pth").data["classes"]["values"] == [0, 255]
+
+
+def test_many_keys_that_look_right_at_first():
+    """Refused in no time."""
+    shapes = {f"down{n}.x": (1,) for n in range(1, 200_000)} | {"inc.x": (1,)}
+    with pytest.raises(Refused, match="lacks the key inc"):
+        find_layout(shapes)
+
+
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 

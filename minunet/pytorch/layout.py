@@ -26,6 +26,7 @@ STYLES = (
     {"inc": "inc.conv.conv", "down": "down{}.mpconv.1.conv", "up": "up{}.conv.conv"},
 )
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
+MAX_DEPTH = 8  # as `train --depth` has it
 COUNTER = "num_batches_tracked"  # PyTorch needs it for other kinds of running means, and has it since 0.4.1
 
 
@@ -103,7 +104,7 @@ def find_layout(shapes: Mapping[str, Shape]) -> Layout:
     """The layout of tensors of these shapes; Refused, naming the first key, if one is missing, surplus or of another shape."""
     style = int(f"{STYLES[1]['inc']}.0.weight" in shapes)
     depth = 0
-    while any(key.startswith(f"down{depth + 1}.") for key in shapes):
+    while depth < MAX_DEPTH and any(key.startswith(f"down{depth + 1}.") for key in shapes):
         depth += 1
     if not depth or not any(key.startswith("inc.") for key in shapes):
         found = ", ".join(ascii(key)[1:-1][:60] for key in list(shapes)[:3]) or "no tensors at all"

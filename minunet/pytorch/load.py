@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checkpoint import model_of, read_safetensors
 from ..data import ClassMap
+from ..data.classes import MAX_CLASSES
 from ..errors import UserError
 from ..nn import Module
 from .container import TorchFile, is_torch_file, open_torch
@@ -133,18 +134,20 @@ def describe(
 
 
 def class_map(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
-    """The classes by the masks' values (grey or RGB) if there is one for every class, else by number; and which it was."""
+    """The classes by the masks' values if there is a grey value or colour for each, else by number; and which it was."""
     names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
-    told = isinstance(mask_values, list) and len(mask_values) == num_classes and _same_kind(mask_values)
+    told = isinstance(mask_values, list) and len(mask_values) == num_classes
+    told = told and (all(_below(1 << 16, v) for v in mask_values) or all(_is_colour(v) for v in mask_values))
     numbered = [0, 255] if num_classes == 2 else list(range(num_classes))
     try:
-        return ClassMap(mask_values if told else numbered, names), told
+        return ClassMap(list(mask_values) if told else numbered, names), told
     except ValueError as e:
-        raise UserError(f"{path} is refused: {e}; minunet does not take so many classes") from None
+        raise UserError(f"{path} is refused: {e}; minunet takes 1 to {MAX_CLASSES} classes") from None
 
 
-def _same_kind(values: list[Any]) -> bool:
-    """Whether all values are small whole numbers, or all are colours of three."""
-    if all(isinstance(v, (list, tuple)) and len(v) == 3 for v in values):
-        return all(_same_kind(list(v)) for v in values)
-    return all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 16 for v in values)
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_below(256, v) for v in value)
+
+
+def _below(limit: int, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < limit
