@@ -178,16 +178,18 @@ def is_torch_file(path: Path | str) -> bool:
 def open_torch(path: Path | str) -> Iterator[TorchFile]:
     """Open a file of `torch.save`; UserError of one line, also for what goes wrong while it is open."""
     try:
-        with open(path, "rb") as file:
+        opened = open(path, "rb")  # noqa: SIM115
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
+    try:
+        with opened as file:
             yield ZipFile(file) if file.read(4) == ZIP else PickleFile(file)
     except UserError:
         raise
     except Refused as e:
         raise UserError(f"{path} is refused: {e}") from None
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
     except Exception as e:  # on mangled bytes zipfile and pickletools raise nearly anything
-        reason = " ".join(str(e).split())[:120] or type(e).__name__
+        reason = "".join(c if c.isprintable() else " " for c in str(e))[:120] or type(e).__name__
         raise UserError(
             f"{path} is cut short, damaged, or not from torch.save at all ({reason}); use another copy of it"
         ) from None

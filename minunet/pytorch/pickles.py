@@ -46,12 +46,11 @@ class Dtype:
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the file: their key and count; `start` is where a view of them begins."""
+    """Numbers in the file: their key and count."""
 
     key: str
     dtype: Dtype
     size: int
-    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Ten
             raise Refused(f"a tensor has {len(sizes)} {name}, which do not fit its {len(shape)} dimensions")
         for n in sizes:
             _count(n, f"a number in a tensor's {name}")
-    tensor = Tensor(storage, storage.start + _count(offset, "a tensor's offset"), shape, strides)
+    tensor = Tensor(storage, _count(offset, "a tensor's offset"), shape, strides)
     last = tensor.offset + sum((n - 1) * s for n, s in zip(shape, strides)) if tensor.size else -1
     if last >= storage.size or tensor.size > storage.size:
         raise Refused(f"a tensor reaches beyond the {storage.size} numbers of its storage {ascii(storage.key)[:40]}")
@@ -129,18 +128,15 @@ def _find(module: Any, name: Any) -> Any:
 
 
 def _storage(reference: Any) -> Storage:
-    """A persistent id: ("storage", type, key, device, size), in old files also (view's key, start, size) or None."""
+    """A persistent id: ("storage", type, key, device, size), in old files followed by None."""
     _checked(reference, tuple, "a reference")
     if not reference or not isinstance(reference[0], str) or reference[0] != "storage" or len(reference) not in (5, 6):
         raise Refused("it refers to something that is no storage of numbers; save model.state_dict() alone")
     _, dtype, key, _, size, *view = reference
     _checked(dtype, Dtype, "a storage's type")
-    size = _count(size, "a storage's size")
-    start = 0
     if view and view[0] is not None:
-        _checked(view[0], tuple, "a storage's view")
-        start = _count(view[0][1], "a view's start") if len(view[0]) == 3 else size
-    return Storage(_checked(key, str, "a storage's key"), dtype, size, start)
+        raise Refused("it has views of storages, as PyTorch wrote them before 0.4: save it again with a newer one")
+    return Storage(_checked(key, str, "a storage's key"), dtype, _count(size, "a storage's size"))
 
 
 def _checked(value: Any, kind: Any, what: str) -> Any:
