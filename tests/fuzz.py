@@ -27,6 +27,7 @@ from typing import Any
 
 import fuzz_files as files
 import numpy as np
+from torch_made import small_files
 from tqdm import tqdm
 
 from minunet.errors import UserError
@@ -66,7 +67,7 @@ def targets():
     made = [
         Target(f"broken.{ending}", lambda folder, n=f"broken.{ending}": read_all(folder / n), sound, files.BREAKS, {})
         for ending, sound in kinds().items()
-        if ending != "safetensors"
+        if ending not in ("safetensors", "pth")
     ]
     png, tif, both = kinds()["png"], kinds()["tif"], {}
     for name, path, sound, rest in (
@@ -88,10 +89,9 @@ def targets():
         )
     names = [b"a\nb.png\n# c\n", "\ufeffé\n".encode(), b"\n"]
     made.append(Target("names.txt", lambda folder: read_names(folder / "names.txt"), names, files.BREAKS_OF_TEXT, both))
-    stored = "best.safetensors"
-    made.append(
-        Target(stored, lambda folder: minunet.load(folder / stored), kinds()["safetensors"], files.BREAKS_OF_TEXT, both)
-    )
+    for stored, breaks in (("best.safetensors", files.BREAKS_OF_TEXT), ("weights.pth", files.BREAKS)):
+        sound = kinds()[stored.rpartition(".")[2]]
+        made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
     return made
 
 
@@ -101,7 +101,7 @@ _kinds: dict = {}
 def kinds():
     """Sound files by their ending."""
     if not _kinds:
-        _kinds.update(files.images(), safetensors=checkpoints())
+        _kinds.update(files.images(), safetensors=checkpoints(), pth=small_files())
     return _kinds
 
 

@@ -35,7 +35,8 @@ def network(rng, in_channels=2, num_classes=3, **options):
         if not path.endswith(".w"):
             array[...] = rng.uniform(0.5, 1.5, array.shape)
     classes = ClassMap(list(range(max(2, num_classes))), [f"class {n}" for n in range(max(2, num_classes))])
-    model.data = {"channels": in_channels, "normalise": "percentile", "scale": 1.0, "classes": classes.to_json()}
+    prepared = {"channels": in_channels, "normalise": "percentile", "scale": 1.0}
+    model.data = {**prepared, "classes": classes.to_json(), "target": "classes"}
     return model
 
 

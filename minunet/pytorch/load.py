@@ -123,7 +123,9 @@ def describe(
         "up": up, "conv_bias": layout.conv_bias,
         "widths": [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])],
     }  # fmt: skip
-    data = {"channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json()}
+    data = {
+        "channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json(), "target": "classes"
+    }  # fmt: skip
     if report:
         report(
             f"{path}: {sum(a.size for a in weights.values()):,} values, {layout.in_channels} channels, {up}, "

@@ -57,7 +57,10 @@ def save_torch(model: Module, path: Path | str, mask_values: bool = False, any_w
     if mask_values:
         if not hasattr(model, "data"):
             raise UserError(f"{path} was not written: this network was not trained, so there are no mask_values")
-        content["mask_values"] = list(model.data["classes"]["values"])
+        values = list(model.data["classes"]["values"])  # a network of a border class has more outputs than these
+        content["mask_values"] = (
+            values if len(values) == max(2, layout.num_classes) else list(range(layout.num_classes))
+        )
     write_atomically(path, torch_zip(content))
 
 
