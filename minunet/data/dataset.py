@@ -41,7 +41,7 @@ def open_dataset(
     layout : "auto" or a name from LAYOUTS
     channels : 1, 3 or None
         What the network takes; None gives 1 if no image holds colour, else 3.
-    normalise : "percentile", "range" or "none", as in `minunet.data.normalise`
+    normalise : "percentile", "range", "none" or "255", as in `minunet.data.normalise`
     scale : float
         Factor for the size of images and masks.
     classes : ClassMap or None
