@@ -20,12 +20,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .inference import probabilities
+from .inference import class_map, probabilities
 from .nn import Module
 
-NECK = 0.85  # a neck's width as a share of the smaller object's, from which on the two are one object
-SMOOTH = 0.5  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the distance transform
-MIN_SIZE = 10  # pixels
+NECK = 0.9  # a neck's width as a share of the smaller object's, from which on the two are one object
+SMOOTH = 1.0  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the distance transform
+MIN_SIZE = 20  # pixels
 EIGHT = np.ones((3, 3), bool)
 
 
@@ -123,3 +123,9 @@ def renumber(labels: np.ndarray, min_size: int = 0) -> np.ndarray:
 def target_of(model: Module) -> str:
     """What a loaded network was trained on, "classes" or "border"."""
     return model.data.get("target", "classes")
+
+
+def output_names(model: Module) -> list[str]:
+    """What a loaded network's probabilities are of, in their order."""
+    names = class_map(model).names
+    return [names[0], "inside", "border"] if target_of(model) == "border" else names

@@ -33,7 +33,7 @@ from .errors import UserError
 from .inference import class_map, classify, probabilities, semantic
 from .nn import Module
 from .object_files import save_labels, save_probabilities, save_rois, save_table
-from .objects import MIN_SIZE, label_objects, target_of
+from .objects import MIN_SIZE, label_objects, output_names, target_of
 from .pytorch.container import is_torch_file
 
 EXAMPLES = """
@@ -120,7 +120,7 @@ def predict(args: argparse.Namespace) -> int:
             save_pages(out, name, path, masks, class_map(model), args.overlay and not objects)
             if args.probabilities:
                 maps = [page.probabilities for page in pages if page.probabilities is not None]
-                save_probabilities(out / f"{name}_probabilities.tif", maps, class_map(model).names)
+                save_probabilities(out / f"{name}_probabilities.tif", maps, output_names(model))
             if objects:
                 save_objects(out, name, path, objects, args.overlay, args.rois)
         if args.viz:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import minunet
+from minunet.evaluate import make_parser as evaluate_flags
 from minunet.flags import make_parser as train_flags
 from minunet.predict import make_parser as predict_flags
 
@@ -37,7 +38,7 @@ def test_links_lead_somewhere(page):
 
 def test_commands_in_the_readme_have_known_flags():
     text = (ROOT / "README.md").read_text()
-    for module, parser in (("train", train_flags()), ("predict", predict_flags())):
+    for module, parser in (("train", train_flags()), ("predict", predict_flags()), ("evaluate", evaluate_flags())):
         known = {flag for action in parser._actions for flag in action.option_strings}
         for command in re.findall(rf"-m minunet\.{module}([^\n`]*)", text):
             assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", command.split("#")[0])) <= known, command

@@ -1,0 +1,295 @@
+"""``predict --instances`` and ``python -m minunet.evaluate`` as a user meets them: files, names, reports, mistakes."""
+
+import csv
+import zipfile
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import minunet
+from minunet import objects
+from minunet.checkpoint import build_model, save_checkpoint
+from minunet.data import ClassMap
+from minunet.evaluate import main as evaluate
+from minunet.predict import main as predict
+from minunet.run_lengths import decode, read_submission
+from minunet.segmentations import pair
+
+truth = np.zeros((12, 16), np.uint16)
+truth[1:6, 1:6], truth[1:6, 6:11], truth[8:11, 3:9] = 1, 2, 7
+merged = np.where(truth == 2, 1, truth)
+
+
+def save(path, labels):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    tifffile.imwrite(path, labels) if path.suffix == ".tif" else Image.fromarray(labels).save(path)
+
+
+def scores(path):
+    with open(path) as f:
+        return {row["image"]: row for row in csv.DictReader(f)}
+
+
+def score(tmp_path, *flags, pred="pred", truth="truth"):
+    """The rows of the CSV of a run that must succeed."""
+    table = tmp_path / "scores.csv"
+    assert (
+        evaluate(["--pred", str(tmp_path / pred), "--truth", str(tmp_path / truth), "--csv", str(table), *flags]) == 0
+    )
+    return scores(table)
+
+
+def refused(capsys, flags, *words):
+    assert evaluate([str(f) for f in flags]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "Traceback" not in err and err.count("\n") == 1
+    for word in words:
+        assert str(word) in err
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two images of which the second is right, and the first merges two objects."""
+    save(tmp_path / "truth" / "a_masks.tif", truth)
+    save(tmp_path / "truth" / "b10_masks.tif", truth)
+    save(tmp_path / "pred" / "a_labels.tif", merged)
+    save(tmp_path / "pred" / "b10_labels.tif", truth)
+    return tmp_path
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_two_images(folders, capsys):
+    rows = score(folders)
+    said = capsys.readouterr().out
+    a, b = rows["a"], rows["b10"]
+    assert (a["true_objects"], a["predicted_objects"], a["merged"], a["split"]) == ("3", "2", "1", "0")
+    assert float(a["dice"]) == 1 and float(a["pixel_error"]) == 0
+    assert float(a["precision_50"]) == pytest.approx(1 / 4, abs=1e-5)  # of the pair with IoU 1/2 none is found
+    assert float(a["seg"]) == pytest.approx((1 / 2 + 1 / 2 + 1) / 3, abs=1e-5)
+    assert float(b["mean_precision"]) == float(b["seg"]) == float(b["panoptic_quality"]) == 1
+    assert "2 images, 6 true objects, 5 predicted" in said
+    # pooled 4 / 7, the mean of images (1/4 + 1) / 2, which is the usual one
+    line = next(line for line in said.splitlines() if line.startswith("precision at IoU 0.50"))
+    assert line.split()[-2:] == ["0.5714", "0.6250*"]
+    assert next(line for line in said.splitlines() if line.startswith("merged pairs")).split()[-2:] == ["1", "0.50"]
+
+
+def test_masks_count_by_their_regions(tmp_path):
+    """A 0/255 mask of touching objects is one region of them; one value in a label image is one object, in two pieces too."""
+    save(tmp_path / "truth" / "a_labels.tif", np.where(truth > 1, 5, 0).astype(np.uint16))
+    save(tmp_path / "pred" / "a_mask.png", np.where(truth > 0, 255, 0).astype(np.uint8))
+    row = score(tmp_path)["a"]
+    assert (row["true_objects"], row["predicted_objects"]) == ("1", "2")
+
+
+def test_labels_are_preferred_and_pictures_ignored(folders):
+    for name in ("a_mask.png", "a_overlay.png", "a_probabilities.tif", "a.png"):
+        save(folders / "pred" / name, np.zeros((3, 3), np.uint8))
+    assert set(score(folders)) == {"a", "b10"}
+
+
+def test_stacks_are_scored_page_by_page(tmp_path):
+    save(tmp_path / "truth" / "s.tif", np.stack([truth, truth]))
+    save(tmp_path / "pred" / "s_labels.tif", np.stack([truth, merged]))
+    rows = score(tmp_path)
+    assert [rows[n]["merged"] for n in ("s_000", "s_001")] == ["0", "1"]
+    (tmp_path / "pred" / "s_labels.tif").rename(tmp_path / "other.tif")  # one file against one file: in order
+    rows = score(tmp_path, pred="other.tif", truth="truth/s.tif")
+    assert [row["merged"] for row in rows.values()] == ["0", "1"]
+
+
+def test_partly_annotated_truth(folders):
+    """Only object 7 is outlined: what is found beside it is not invented."""
+    save(folders / "truth" / "a_masks.tif", np.where(truth == 7, truth, 0))
+    assert float(score(folders)["a"]["precision_50"]) == 1 / 2
+    assert float(score(folders, "--partial")["a"]["precision_50"]) == 1
+
+
+def test_empty_images(folders, capsys):
+    save(folders / "truth" / "b10_masks.tif", truth * 0)
+    save(folders / "pred" / "b10_labels.tif", truth * 0)
+    row = score(folders)["b10"]
+    assert (row["dice"], row["mean_precision"], row["seg"], row["adapted_rand_error"]) == ("1", "1", "", "")
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_data_sets_are_truth(tmp_path):
+    folder = tmp_path / "dsb" / "stage1_train" / "a1"
+    save(folder / "images" / "a1.png", np.zeros((12, 16, 4), np.uint8))
+    for n in (1, 2, 7):
+        save(folder / "masks" / f"{n}.png", np.where(truth == n, 255, 0).astype(np.uint8))
+    save(tmp_path / "pred" / "a1_labels.tif", truth)
+    for flags in ([], ["--layout", "dsb2018"]):
+        assert float(score(tmp_path, *flags, truth="dsb")["a1"]["mean_precision"]) == 1
+
+
+def test_frames_of_the_cell_tracking_challenge(tmp_path):
+    save(tmp_path / "01_GT" / "SEG" / "man_seg012.tif", truth)
+    save(tmp_path / "pred" / "t012_labels.tif", merged)
+    assert score(tmp_path, truth="01_GT/SEG")["t012"]["merged"] == "1"
+    save(tmp_path / "01_RES" / "mask012.tif", truth)
+    assert score(tmp_path, pred="01_RES", truth="01_GT/SEG")["t012"]["seg"] == "1"
+
+
+def test_names_are_paired():
+    assert pair(["01/t0", "02/t1"], ["t1", "t0"])[0] == {"01/t0": "t0", "02/t1": "t1"}
+    assert pair(["01/t0", "02/t0"], ["01/t0", "02/t0", "x"]) == ({"01/t0": "01/t0", "02/t0": "02/t0"}, ["x"])
+    with pytest.raises(minunet.UserError, match="t0 may be that of 01/t0 or 02/t0"):
+        pair(["01/t0", "02/t0"], ["t0"])
+
+
+# ---- submissions -----------------------------------------------------------------------------------------------------
+
+
+def test_submission_holds_what_was_predicted(folders, capsys):
+    path = folders / "sub.csv"
+    assert evaluate(["--pred", str(folders / "pred"), "--submission", str(path)]) == 0
+    assert "5 objects in 2 images" in capsys.readouterr().out
+    images = read_submission(path)
+    assert list(images) == ["a", "b10"]
+    assert np.array_equal(decode(images["a"], truth.shape) > 0, merged > 0)
+    assert [row["merged"] for row in score(folders, pred="sub.csv").values()] == ["1", "0"]  # and can be scored itself
+
+
+def test_bad_submissions(folders, capsys):
+    path = folders / "sub.csv"
+    path.write_text("ImageId,EncodedPixels\na,1 5\na,3 1\nb10,\n")
+    refused(capsys, ["--pred", path, "--truth", folders / "truth"], "sub.csv", "a: object 2 overlaps")
+    refused(capsys, ["--pred", path, "--submission", folders / "again.csv"], "sub.csv", "truth")
+    path.write_text("Image\n")
+    refused(capsys, ["--pred", path, "--truth", folders / "truth"], "ImageId, EncodedPixels")
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_surplus_files(folders, capsys):
+    save(folders / "pred" / "c_labels.tif", truth)
+    score(folders)
+    assert "note: 1 predictions are of no image with a truth, and are left out: c" in capsys.readouterr().out
+    (folders / "pred" / "a_labels.tif").unlink()
+    refused(capsys, ["--pred", folders / "pred", "--truth", folders / "truth"], "1 of 2 images have no prediction: a")
+    (folders / "held.txt").write_text("images/b10.png\n")
+    assert set(score(folders, "--val-files", str(folders / "held.txt"))) == {"b10"}
+    (folders / "held.txt").write_text("z\n")
+    refused(
+        capsys, ["--pred", folders / "pred", "--truth", folders / "truth", "--val-files", folders / "held.txt"], "z"
+    )
+
+
+@pytest.mark.parametrize("labels, words", [
+    (np.zeros((3, 3), np.uint8), "3x3 pixels, but the truth of that name is 16x12"),
+    (np.eye(12, 16)[..., None].repeat(3, -1).astype(np.uint8) * [1, 2, 3], "in colour"),
+    (-truth.astype(np.int16), "0 and above"),
+    (truth.astype(np.float32) / 3, "fractions"),
+])  # fmt: skip
+def test_files_that_are_no_labels(folders, capsys, labels, words):
+    save(folders / "pred" / "a_labels.tif", labels.astype(np.uint8) if labels.ndim == 3 else labels)
+    refused(capsys, ["--pred", folders / "pred", "--truth", folders / "truth"], "a_labels.tif", words)
+
+
+def test_wrong_flags(folders, capsys):
+    refused(capsys, ["--pred", folders / "pred"], "--truth", "--submission")
+    refused(capsys, ["--pred", folders / "none", "--truth", folders / "truth"], folders / "none")
+    refused(capsys, ["--pred", folders / "pred", "--truth", folders / "none"], folders / "none")
+    (folders / "empty").mkdir()
+    refused(capsys, ["--pred", folders / "empty", "--truth", folders / "truth"], folders / "empty")
+    save(folders / "pred" / "a_labels.png", truth)
+    refused(capsys, ["--pred", folders / "pred", "--truth", folders / "truth"], "a_labels.png", "a_labels.tif")
+
+
+def test_help_defines_every_score(capsys):
+    with pytest.raises(SystemExit):
+        evaluate(["--help"])
+    said = capsys.readouterr().out
+    for word in (
+        "2 TP / (2 TP + FP + FN)",
+        "TP / (TP + FP + FN)",
+        "SEG",
+        "PQ",
+        "F = 2 * joint",
+        "simple",
+        "empty rule",
+        "pooled",
+    ):
+        assert word in said
+
+
+# ---- prediction ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A network whose foreground is where an image is bright."""
+    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "norm": None})
+    for p in model.named_params().values():
+        p[...] = 0
+    p = model.named_params()
+    for name in ("encoder.0.conv1.w", "encoder.0.conv2.w"):
+        p[name][1, 1, 0, 0] = 1
+    decoder = next(n for n in p if n.startswith("decoder.0.conv1") and n.endswith(".w"))
+    kept = p[decoder].shape[2]
+    p[decoder][1, 1, :kept, 0] = 1
+    p[decoder.replace("conv1", "conv2")][1, 1, 0, 0] = 1
+    p["head.w"][0, 0, 0, 1], p["head.b"][1] = 40, -20
+    classes = ClassMap.binary()
+    data = {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes.to_json()}
+    save_checkpoint(tmp_path / "model.safetensors", model, data, {})
+    return tmp_path / "model.safetensors"
+
+
+def go(network, *flags):
+    return predict(["-m", str(network), *map(str, flags)])
+
+
+def test_predict_instances(network, tmp_path):
+    image, out = np.where(truth > 0, 250, 10).astype(np.uint8), tmp_path / "out"
+    save(tmp_path / "in" / "a.png", image)
+    assert go(network, "-i", tmp_path / "in", "-o", out, "--rois", "--probabilities", "--min-size", "5") == 0
+    ends = ("labels.tif", "objects.csv", "overlay.png", "mask.png", "rois.zip", "probabilities.tif")
+    assert {p.name for p in out.iterdir()} == {f"a_{end}" for end in ends}
+    labels = tifffile.imread(out / "a_labels.tif")
+    assert labels.dtype == np.uint16 and np.array_equal(labels > 0, truth > 0)
+    with open(out / "a_objects.csv") as f:
+        rows = list(csv.DictReader(f))
+    assert [int(r["object"]) for r in rows] == list(range(1, labels.max() + 1))
+    assert sum(int(r["area_px"]) for r in rows) == (truth > 0).sum() and float(rows[0]["mean_intensity"]) == 250
+    assert len(zipfile.ZipFile(out / "a_rois.zip").namelist()) == labels.max()
+    p = tifffile.imread(out / "a_probabilities.tif")
+    assert p.shape == (2, *truth.shape) and np.array_equal(p[1] > 0.5, labels > 0)
+    picture = np.asarray(Image.open(out / "a_overlay.png"))
+    assert picture.shape == (*truth.shape, 3) and np.ptp(picture, axis=-1)[labels == 0].max() == 0
+    model = minunet.load(network)
+    assert np.array_equal(minunet.segment_objects(model, image, min_size=5), labels)
+    # what was written is not taken for images the next time
+    assert go(network, "-i", out, "-n") == 2
+
+
+def test_predict_instances_of_a_stack(network, tmp_path):
+    pages = np.stack([np.where(truth > 0, 250, 10), np.full_like(truth, 10)]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack")
+    assert go(network, "-i", tmp_path / "s.tif", "-o", tmp_path / "out", "--instances", "--probabilities") == 0
+    assert tifffile.imread(tmp_path / "out" / "s_labels.tif").shape == pages.shape
+    assert tifffile.imread(tmp_path / "out" / "s_probabilities.tif").shape == (2, 2, 12, 16)
+    with open(tmp_path / "out" / "s_objects.csv") as f:
+        assert {row["page"] for row in csv.DictReader(f)} == {"1"}
+    assert (tmp_path / "out" / "s_overlay_001.png").exists()
+
+
+def test_true_labels_are_not_overwritten(network, tmp_path, capsys):
+    save(tmp_path / "a.png", np.zeros((12, 16), np.uint8))
+    save(tmp_path / "a_labels.tif", truth)
+    assert go(network, "-i", tmp_path / "a.png", "-o", tmp_path, "--instances") == 2
+    assert "a_labels.tif" in capsys.readouterr().err
+    assert np.array_equal(tifffile.imread(tmp_path / "a_labels.tif"), truth)
+
+
+def test_the_networks_target_is_followed(network):
+    model = minunet.load(network)
+    assert objects.target_of(model) == "classes" and objects.output_names(model) == ["background", "foreground"]
+    model.data["target"] = "border"
+    assert objects.output_names(model) == ["background", "inside", "border"]
