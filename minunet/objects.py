@@ -2,14 +2,15 @@
 
 Objects that touch are one region of foreground. They are told apart in three steps:
 
-1. The core: with a network that was trained on a class for borders (``--target border``) the pixels that are rather inside
-   than border, which the borders hold apart; otherwise all foreground.
-2. Seeds: the hills of the core's distance transform, one an object. A hill is a seed if the way from its top to any higher
-   one leads down to less than NECK of its height: objects meet in a neck that is narrower than they are. As a share of the
-   height, one number does for small and for large objects.
-3. Every seed grows down its hill and then into the rest of the foreground until it meets another: a watershed.
+1. Height: how deep in the foreground a pixel lies, which is the distance transform. A network that was trained on a class for
+   borders (``--target border``) says more: the height is then times the share of inside in inside and border, so that
+   borders are valleys in it.
+2. Seeds: the hills of the height, one an object. A hill is a seed if the way from its top to any higher one leads down to
+   less than NECK of its own height: objects meet in a neck that is narrower than they are. As a share of the height, one
+   number does for small and for large objects.
+3. Every seed grows down its hill until it meets another: a watershed.
 
-Foreground that has no seed is an object of its own, and objects of fewer than `min_size` pixels are dropped.
+Objects of fewer than `min_size` pixels are dropped.
 
 Sources: Vincent and Soille 1991, Watersheds in digital spaces, doi:10.1109/34.87344; Vincent 1993, Morphological
 reconstruction, doi:10.1109/83.217222 (the hills: h-maxima, here of the logarithm, where a share is a difference).
@@ -24,9 +25,10 @@ from .inference import class_map, probabilities
 from .nn import Module
 
 NECK = 0.9  # a neck's width as a share of the smaller object's, from which on the two are one object
-SMOOTH = 1.0  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the distance transform
+SMOOTH = 1.0  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the height
+BORDER = 0.1  # what a sure border leaves of the height; in a logarithm, what little varies near 0 would be hills
 MIN_SIZE = 20  # pixels
-EIGHT = np.ones((3, 3), bool)
+SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
 
 
 def segment_objects(
@@ -67,8 +69,8 @@ def label_objects(
     min_size : int
         Objects of fewer pixels are dropped.
     split : bool
-        Whether regions are split at their necks; if not, objects are 4-connected regions, which suits shapes that are
-        not round (membranes' cells, vessels).
+        Whether regions are split at necks and borders; if not, objects are the 4-connected regions of foreground, which
+        suits shapes that are not round (neurites, vessels).
 
     Returns
     -------
@@ -76,39 +78,24 @@ def label_objects(
     """
     if target not in ("classes", "border") or p.ndim != 3 or p.shape[-1] < (3 if target == "border" else 2):
         raise ValueError(f"probabilities of shape {p.shape} with the target {target!r}")
-    foreground = p[..., 1:].sum(-1) > threshold
-    core = foreground & (p[..., 1] >= p[..., 2]) if target == "border" else foreground
-    labels = grow(core, foreground, split)
-    unseeded, found = ndimage.label(foreground & (labels == 0))
-    if found:
-        labels = np.where(unseeded > 0, unseeded + labels.max(), labels)
-    return renumber(labels, min_size)
-
-
-def grow(core: np.ndarray, foreground: np.ndarray, split: bool = True) -> np.ndarray:
-    """Seeds from the core, grown over the foreground: (H, W) int32 numbers, 0 where no seed reaches."""
     from skimage.segmentation import watershed
 
-    if not split and core is foreground:
-        return ndimage.label(core)[0]
-    depth = smooth_depth(core)
-    seeds = ndimage.label(hilltops(depth), EIGHT)[0] if split else ndimage.label(core)[0]
-    outside = ndimage.distance_transform_edt(~core) if core is not foreground else 0
-    return watershed(outside - depth, seeds, mask=foreground)
+    foreground = p[..., 1:].sum(-1) > threshold
+    inside = p[..., 1] / np.maximum(p[..., 1] + p[..., 2], 1e-6) if target == "border" else np.ones((), p.dtype)
+    if not split:
+        return renumber(ndimage.label(foreground)[0], min_size)
+    depth = ndimage.distance_transform_edt(np.pad(foreground, 1))[1:-1, 1:-1]  # the image's edges are outside
+    height = ndimage.gaussian_filter(depth * np.maximum(inside, BORDER), SMOOTH) * foreground
+    seeds = ndimage.label(hilltops(height))[0]
+    return renumber(watershed(-height, seeds, mask=foreground), min_size)
 
 
-def smooth_depth(mask: np.ndarray) -> np.ndarray:
-    """Distance from the mask's outside, which the image's edges belong to: (H, W) float, smoothed, 0 outside."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    return ndimage.gaussian_filter(depth, SMOOTH) * mask
-
-
-def hilltops(depth: np.ndarray, neck: float = NECK) -> np.ndarray:
-    """Where a hill is highest, of the hills that `neck` leaves: (H, W) bool, with a lowland of 0 between regions."""
+def hilltops(height: np.ndarray) -> np.ndarray:
+    """Where the hills are highest that count as seeds: (H, W) bool, of heights (H, W) of 0 or more."""
     from skimage.morphology import local_maxima, reconstruction
 
-    height = np.log(np.maximum(depth, 1e-3))
-    return local_maxima(reconstruction(height + np.log(neck), height, footprint=EIGHT)) & (depth > 0)
+    log = np.log(np.maximum(height, 1e-3))
+    return local_maxima(reconstruction(log + np.log(NECK), log, footprint=SIDES), connectivity=1) & (height > 0)
 
 
 def renumber(labels: np.ndarray, min_size: int = 0) -> np.ndarray:

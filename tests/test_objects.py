@@ -70,7 +70,7 @@ def test_borders_hold_objects_apart_that_have_no_neck():
     p = certain(inside, (truth > 0) & ~inside)
     assert np.array_equal(label_objects(p, "border"), truth)
     assert label_objects(certain(truth > 0)).max() == 1
-    assert label_objects(p, "border", split=False).max() == 2
+    assert label_objects(p, "border", split=False).max() == 1
 
 
 def test_objects_that_are_all_border_are_kept():
@@ -102,6 +102,7 @@ def test_objects_are_connected_and_cover_the_foreground(p, split, target):
     assert np.array_equal(labels > 0, p[..., 1:].sum(-1) > 0.5) and labels.dtype == np.int32
     assert set(np.unique(labels)) <= set(range(labels.max() + 1)) and len(np.unique(labels[labels > 0])) == labels.max()
     large = label_objects(p, target, min_size=5, split=split)
+    assert all(ndimage.label(labels == n)[1] == 1 for n in range(1, labels.max() + 1))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     assert np.array_equal(large > 0, sizes[labels] >= 5)
