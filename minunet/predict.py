@@ -117,12 +117,14 @@ def predict(args: argparse.Namespace) -> int:
         masks = [(page.image, page.classes) for page in pages]
         if not args.no_save:
             objects = [(page.image, page.objects) for page in pages if page.objects is not None]
+            if objects:
+                keep_truth(out / f"{name}_labels.tif", path)
             save_pages(out, name, path, masks, class_map(model), args.overlay and not objects)
             if args.probabilities:
                 maps = [page.probabilities for page in pages if page.probabilities is not None]
                 save_probabilities(out / f"{name}_probabilities.tif", maps, output_names(model))
             if objects:
-                save_objects(out, name, path, objects, args.overlay, args.rois)
+                save_objects(out, name, objects, args.overlay, args.rois)
         if args.viz:
             show(masks, path.name, class_map(model))
     written = len(images) - len(failed)
@@ -173,13 +175,9 @@ def save_pages(
         draw.save_png(out / f"{name}_overlay{number}.png", draw.overlay(image, labels, classes))
 
 
-def save_objects(
-    out: Path, name: str, path: Path, pages: list[tuple[np.ndarray, np.ndarray]], overlays: bool, rois: bool
-) -> None:
+def save_objects(out: Path, name: str, pages: list[tuple[np.ndarray, np.ndarray]], overlays: bool, rois: bool) -> None:
     """Write the objects of a file's pages (image, labels): label image, table, outlines, and then its overlays."""
-    target = out / f"{name}_labels.tif"
-    keep_truth(target, path)
-    save_labels(target, [labels for _, labels in pages])
+    save_labels(out / f"{name}_labels.tif", [labels for _, labels in pages])
     save_table(out / f"{name}_objects.csv", pages)
     if rois:
         save_rois(out / f"{name}_rois.zip", [labels for _, labels in pages])

@@ -135,6 +135,21 @@ def test_frames_of_the_cell_tracking_challenge(tmp_path):
     assert score(tmp_path, pred="01_RES", truth="01_GT/SEG")["t012"]["seg"] == "1"
 
 
+def test_cells_that_gold_truth_lacks_are_not_invented(tmp_path):
+    """Markers show three cells, gold truth outlines two: the third one's surroundings do not count."""
+    save(tmp_path / "ctc" / "01" / "t000.tif", np.zeros(truth.shape, np.uint8))
+    save(tmp_path / "ctc" / "01_GT" / "SEG" / "man_seg000.tif", np.where(truth < 7, truth, 0))
+    save(tmp_path / "ctc" / "01_GT" / "TRA" / "man_track000.tif", truth)
+    save(tmp_path / "pred" / "t000_labels.tif", truth)
+    row = score(tmp_path, truth="ctc")["01/t000"]
+    assert (row["true_objects"], row["predicted_objects"], row["precision_95"], row["pixel_error"]) == (
+        "2",
+        "2",
+        "1",
+        "0",
+    )
+
+
 def test_names_are_paired():
     assert pair(["01/t0", "02/t1"], ["t1", "t0"])[0] == {"01/t0": "t0", "02/t1": "t1"}
     assert pair(["01/t0", "02/t0"], ["01/t0", "02/t0", "x"]) == ({"01/t0": "01/t0", "02/t0": "02/t0"}, ["x"])
@@ -286,6 +301,7 @@ def test_true_labels_are_not_overwritten(network, tmp_path, capsys):
     assert go(network, "-i", tmp_path / "a.png", "-o", tmp_path, "--instances") == 2
     assert "a_labels.tif" in capsys.readouterr().err
     assert np.array_equal(tifffile.imread(tmp_path / "a_labels.tif"), truth)
+    assert not (tmp_path / "a_mask.png").exists()
 
 
 def test_the_networks_target_is_followed(network):
