@@ -54,13 +54,18 @@ def open_dataset(
     UserError
         If no layout fits, files do not pair, or one cannot be read.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
     if normalise not in NORMALISATIONS:
         raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     if not 0 < scale <= 16:
         raise UserError(f"scale: {scale:g} is out of range, give a number above 0 and up to 16")
+    return Dataset(Path(path), find_source(path, layout, truth), channels, normalise, scale, classes)
+
+
+def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> Source:
+    """The images and masks of a folder, paired but not read; parameters and errors as of `open_dataset`."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
         raise UserError(f"layout: {layout!r} is unknown, choose one of auto, {', '.join(LAYOUTS)}")
     name = next((n for n, m in LAYOUTS.items() if m.recognise(path)), None) if layout == "auto" else layout
@@ -74,8 +79,7 @@ def open_dataset(
         raise UserError(
             f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {name}; leave it out"
         )
-    source = ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
-    return Dataset(path, source, channels, normalise, scale, classes)
+    return ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
 
 
 class ImageSet:

@@ -209,8 +209,9 @@ def default_widths(base_width: int, depth: int, up: str) -> tuple[list, list]:
 
 
 def count_filters(
-    in_channels: int, base_width: int = 64, depth: int = 4, widths: Any = None, up: str = "transpose", **other: Any
-) -> int:
+    in_channels: int, num_classes: int, base_width: int = 64, depth: int = 4, widths: Any = None, up: str = "transpose",
+    **other: Any,
+) -> int:  # fmt: skip
     """How many parameters the filters of a U-Net with these options have, told before anything is allocated."""
     sides: Any = widths or default_widths(base_width, depth, up)
     encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
@@ -222,7 +223,7 @@ def count_filters(
         risen = sides[2][level] if len(sides) > 2 else last // 2 if up == "transpose" else last
         total += 9 * ((encoder[level][1] + risen) * mid + mid * out) + (4 * last * risen if up == "transpose" else 0)
         last = out
-    return total
+    return total + last * num_classes
 
 
 def mid_out(width: int | tuple[int, int]) -> tuple[int, int]:

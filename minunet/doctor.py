@@ -1,0 +1,247 @@
+"""``python -m minunet.doctor PATH``: the known troubles of a data set, by name, before they cost an evening.
+
+Looks at every image and mask, at the split into training and validation, at the network's demands, at the GPU, and with -m at
+what a trained network makes of these images. Every trouble comes with what to do. Exit status 1 if there is one, else 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+
+from .checkpoint import load
+from .cli import HelpFormatter, number, run
+from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
+from .data.dataset import find_source
+from .data.source import Source
+from .device import gpu_status
+from .errors import UserError
+from .inference import class_map, segment
+from .metrics import Confusion
+from .models import build
+from .nn import Module
+from .symptoms import Findings, Survey, named, survey
+from .trainer import Config
+
+EXAMPLES = """
+examples:
+  python -m minunet.doctor DATA
+  python -m minunet.doctor DATA -m runs/RUN/best.safetensors
+"""
+LOOKED_AT = 6  # images that a network is tried on
+SIDE = 512  # pixels of each
+SAME = 0.999  # share of pixels from which on an answer is one class everywhere
+POOR = 0.2  # Dice below which a network is not for these images
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m minunet.doctor", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+    )
+    p.add_argument("path", metavar="PATH", help="a data set, as minunet.train takes it with --data")
+    p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint that is to work on these images")
+    g = p.add_argument_group("as for minunet.train")
+    g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how PATH is laid out")
+    g.add_argument("--truth", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
+    g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
+                   help="share of the images held out to validate")  # fmt: skip
+    g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
+    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
+    g.add_argument(
+        "--crop", type=number(int, 0), default=Config.crop, metavar="PIXELS", help="side of training patches"
+    )
+    g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
+    g.add_argument("--padding", choices=["same", "valid"], default="same", help="of the convolutions")
+    g.add_argument("--seed", type=number(int, 0), default=0, help="of the split")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = make_parser().parse_args(argv)
+    return run(lambda: doctor(args))
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Examine, report, and return 1 if there is trouble."""
+    if not Path(args.path).exists():
+        raise UserError(f"{args.path}: no such folder")
+    findings = examine(args)
+    for finding in findings:
+        print(finding)
+    troubles = sum(finding.level == "trouble" for finding in findings)
+    print(f"\n{troubles} trouble{'s' * (troubles != 1)} found" if troubles else "\nno trouble found")
+    return 1 if troubles else 0
+
+
+def examine(args: argparse.Namespace) -> Findings:
+    """All that is to be said of a data set, a network for it, and this machine."""
+    findings = Findings()
+    model = examine_model(args, findings) if args.model else None
+    try:
+        source = find_source(args.path, args.layout, args.truth)
+    except UserError as e:
+        findings.trouble("names", str(e))
+    else:
+        findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
+        normalise = model.data["normalise"] if model else args.normalise
+        seen = survey(source, class_map(model) if model else source.classes, normalise, findings)
+        held = examine_split(args, source, seen, findings)
+        examine_sizes(args, model, seen, findings)
+        if model:
+            examine_channels(model, seen, findings)
+            try_out(model, seen, held, findings)
+    examine_gpu(findings)
+    return findings
+
+
+# ---- the network -----------------------------------------------------------------------------------------------------
+
+
+def examine_model(args: argparse.Namespace, findings: Findings) -> Module | None:
+    """Load the checkpoint; None, and a finding, if that fails."""
+    try:
+        model = load(args.model)
+    except UserError as e:
+        findings.trouble("checkpoint", str(e))
+        return None
+    data = model.data
+    classes = ClassMap.from_json(data["classes"])
+    findings.ok("checkpoint", f"{data['channels']} channels, {data['normalise']} normalisation; {classes.describe()}")
+    return model
+
+
+def examine_channels(model: Module, seen: Survey, findings: Findings) -> None:
+    """Can the images be given to the network, and does it see what is in them?"""
+    wants = model.data["channels"]
+    for name, image in seen.images():
+        try:
+            to_channels(image[:1, :1], wants)
+        except UserError:
+            return findings.trouble(
+                "channels", f"{name} has {image.shape[-1]} channels, the network was trained on {wants}",
+                "save the images with the channels that the network knows, or train one on these",
+            )  # fmt: skip
+    if wants == 1 and seen.coloured:
+        findings.note(
+            "channels", f"{len(seen.coloured)} images hold colour ({named(seen.coloured)}); the network was trained on grey "
+            f"and sees their luminance", "if the stain's colour matters, train a network with --channels 3",
+        )  # fmt: skip
+
+
+def try_out(model: Module, seen: Survey, held: list[int], findings: Findings) -> None:
+    """What the network answers on some images: one class everywhere? Anything like the truth?"""
+    K = class_map(model).num_classes
+    confusion, most, truths = Confusion(K), [], []
+    for i in (held + [i for i in range(len(seen.entries)) if i not in held])[:LOOKED_AT]:
+        try:
+            image, labels = seen.patch(i, SIDE)
+            answer = segment(model, image)
+        except UserError:
+            continue  # has been said
+        confusion.add(labels, answer)
+        most.append(np.bincount(answer.ravel(), minlength=K))
+        truths.append(np.bincount(labels[labels >= 0], minlength=K))
+    if not most:
+        return
+    given, true = np.sum(most, 0) / np.sum(most), np.sum(truths, 0) / max(np.sum(truths), 1)
+    kept = class_map(model).names[int(given.argmax())]
+    if given.max() > SAME and true.max() < SAME:
+        findings.trouble(
+            "one class", f"the network answers {kept!r} on {100 * given.max():.1f} % of the pixels of {len(most)} images, "
+            f"of which {100 * true[given.argmax()]:.1f} % are",
+            f"it was trained on {model.data['normalise']} normalisation of {model.data['channels']}-channel images: are these "
+            f"of the same kind? If it answers so on its own training images, train longer, with a lower learning rate, and "
+            f"with --loss ce+dice",
+        )  # fmt: skip
+    elif confusion.mean_dice() < POOR:
+        findings.trouble(
+            "poor answers", f"Dice {confusion.mean_dice():.2f} on {len(most)} images", "are objects light where they were dark "
+            "in training, or much larger or smaller (predict --scale)? Else train on images of this kind",
+        )  # fmt: skip
+    else:
+        findings.ok("answers", f"Dice {confusion.mean_dice():.2f} on {len(most)} images")
+
+
+# ---- the split and the sizes -----------------------------------------------------------------------------------------
+
+
+def examine_split(args: argparse.Namespace, source: Source, seen: Survey, findings: Findings) -> list[int]:
+    """Is there something to train on and something to validate on? Indices of what is held out."""
+    try:
+        listed = read_names(args.val_files) if args.val_files else None
+        train, held = split_indices(seen.names, args.validation, args.seed, listed, source.ordered)
+    except UserError as e:
+        findings.trouble("empty validation set", str(e))
+        return []
+    for name, part in (("training", train), ("validation", held)):
+        if all(i in seen.plain for i in part):
+            findings.trouble(
+                f"empty {name} set", f"none of its {len(part)} masks shows more than one class: a score of it says nothing",
+                "choose other images with --val-files, or another --seed",
+            )  # fmt: skip
+    if len(held) < 3 and listed is None:
+        findings.note(
+            "small validation set", f"{len(held)} of {len(seen.names)} images: its score depends much on which",
+            "hold out more: -v 20",
+        )  # fmt: skip
+    return held
+
+
+def examine_sizes(args: argparse.Namespace, model: Module | None, seen: Survey, findings: Findings) -> None:
+    """Can the network take the images and the training patches?"""
+    network: Any = model or build(
+        "unet", in_channels=1, num_classes=2, base_width=1, depth=args.depth, padding=args.padding
+    )
+    if not model and args.crop:
+        try:
+            network.check_size(args.crop, args.crop)
+        except ValueError as e:
+            findings.trouble("sizes", f"patches of --crop {args.crop}: {e}", "give one of these sizes as --crop")
+    least = 2**network.depth
+    small = [name for name, size in seen.sizes.items() if min(size) < least]
+    if small:
+        findings.trouble(
+            "sizes", f"{len(small)} images are smaller than {least} pixels, the least for {network.depth} poolings "
+            f"({named(small)}): most of what the network sees of them would be their mirror image",
+            f"enlarge them with --scale {least / min(min(seen.sizes[n]) for n in small):.2g}, or train with a smaller --depth",
+        )  # fmt: skip
+    if not model and not args.crop:
+        try:
+            for size in set(seen.sizes.values()):
+                network.check_size(*size)
+        except ValueError as e:
+            if not small:
+                findings.trouble("sizes", f"--crop 0 trains on whole images: {e}", "train on patches: --crop 128")
+    if len(set(seen.sizes.values())) > 1 and not model and not args.crop:
+        findings.note("sizes", "images of several sizes share no batch with --crop 0", "train on patches: --crop 128")
+
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+def examine_gpu(findings: Findings) -> None:
+    """Is there a GPU that goes unused?"""
+    status = gpu_status()
+    if status:
+        findings.ok("GPU", f"{status.reason} is used")
+    elif has_gpu():
+        findings.trouble("GPU not used", f"there is an NVIDIA GPU here, but {status.reason}")
+    else:
+        findings.ok("GPU", "none found; everything is computed on the CPU")
+
+
+def has_gpu() -> bool:
+    """Whether this machine shows signs of an NVIDIA GPU, whatever is installed for it."""
+    signs = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus")
+    return which("nvidia-smi") is not None or any(Path(sign).exists() for sign in signs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
