@@ -94,8 +94,8 @@ def examine(args: argparse.Namespace) -> Findings:
         seen = survey(source, class_map(model) if model else source.classes, normalise, findings)
         held = examine_split(args, source, seen, findings)
         examine_sizes(args, model, seen, findings)
+        examine_channels(model, seen, findings)
         if model:
-            examine_channels(model, seen, findings)
             try_out(model, seen, held, findings)
     examine_gpu(findings)
     return findings
@@ -117,8 +117,15 @@ def examine_model(args: argparse.Namespace, findings: Findings) -> Module | None
     return model
 
 
-def examine_channels(model: Module, seen: Survey, findings: Findings) -> None:
+def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> None:
     """Can the images be given to the network, and does it see what is in them?"""
+    if model is None:
+        if seen.grey and seen.coloured:
+            what = f"{len(seen.grey)} images are grey, {len(seen.coloured)} hold colour ({named(seen.coloured)})"
+            findings.note(
+                "channels", what, "the network will have 3 channels; with --channels 1 it sees the luminance of all"
+            )
+        return
     wants = model.data["channels"]
     for name, image in seen.images():
         try:

@@ -185,11 +185,6 @@ def say_of_files(seen: Survey, findings: Findings) -> None:
         findings.trouble("files", f"{len(seen.unreadable)} cannot be used: " + some(seen.unreadable))
     else:
         findings.ok("files", "every image and mask can be read, and masks have their images' sizes")
-    if seen.grey and seen.coloured:
-        findings.note(
-            "channels", f"{len(seen.grey)} images are grey, {len(seen.coloured)} hold colour ({named(seen.coloured)})",
-            "the network will have 3 channels; with --channels 1 it sees the luminance of all",
-        )  # fmt: skip
 
 
 def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Findings) -> None:

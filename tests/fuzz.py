@@ -27,10 +27,10 @@ from typing import Any
 
 import fuzz_files as files
 import numpy as np
-from torch_made import small_files
 from tqdm import tqdm
 
 from minunet.errors import UserError
+from minunet.segmentations import list_segmentations
 
 SECONDS = 10.0
 MEMORY = 400e6  # bytes; files are of some kB, and may hold 10,000 times their size
@@ -67,7 +67,7 @@ def targets():
     made = [
         Target(f"broken.{ending}", lambda folder, n=f"broken.{ending}": read_all(folder / n), sound, files.BREAKS, {})
         for ending, sound in kinds().items()
-        if ending not in ("safetensors", "pth")
+        if ending in files.images()
     ]
     png, tif, both = kinds()["png"], kinds()["tif"], {}
     for name, path, sound, rest in (
@@ -89,10 +89,27 @@ def targets():
         )
     names = [b"a\nb.png\n# c\n", "\ufeffé\n".encode(), b"\n"]
     made.append(Target("names.txt", lambda folder: read_names(folder / "names.txt"), names, files.BREAKS_OF_TEXT, both))
-    for stored, breaks in (("best.safetensors", files.BREAKS_OF_TEXT), ("weights.pth", files.BREAKS)):
-        sound = kinds()[stored.rpartition(".")[2]]
-        made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
+    stored = "best.safetensors"
+    made.append(
+        Target(stored, lambda folder: minunet.load(folder / stored), kinds()["safetensors"], files.BREAKS_OF_TEXT, both)
+    )
+    runs = b"ImageId,EncodedPixels\na,1 3 30 5\na,100 2\nb,\n"
+    made.append(Target("s.csv", lambda folder: read_runs(folder / "s.csv"), [runs], files.BREAKS_OF_TEXT, both))
+    made.append(
+        Target(
+            "m.pth",
+            lambda folder: minunet.load_torch(folder / "m.pth", None),
+            kinds()["pth"],
+            files.BREAKS_OF_ZIP,
+            both,
+        )
+    )
     return made
+
+
+def read_runs(path):
+    """The objects of a submission in images of a given size."""
+    return [read((24, 28)).shape for read in list_segmentations(path).values()]
 
 
 _kinds: dict = {}
@@ -101,21 +118,24 @@ _kinds: dict = {}
 def kinds():
     """Sound files by their ending."""
     if not _kinds:
-        _kinds.update(files.images(), safetensors=checkpoints(), pth=small_files())
+        stored, torch = checkpoints()
+        _kinds.update(files.images(), safetensors=[stored], pth=[torch])
     return _kinds
 
 
 def checkpoints():
-    """A checkpoint as training writes it."""
+    """A checkpoint as training writes it, and the same for PyTorch-UNet."""
+    import minunet
     from minunet.checkpoint import build_model, save_checkpoint
     from minunet.data import ClassMap
 
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "seed": 0})
+    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 4, "seed": 0})
     classes = ClassMap.binary().to_json()
     data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": classes}
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / "a.safetensors", model, data, {})
-        return [(Path(folder) / "a.safetensors").read_bytes()]
+        minunet.save_torch(minunet.load(Path(folder) / "a.safetensors"), Path(folder) / "a.pth", any_width=True)
+        return [(Path(folder) / name).read_bytes() for name in ("a.safetensors", "a.pth")]
 
 
 # ---- a case ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -145,7 +146,7 @@ def break_tag(data, rng):
 
 def break_chunk(data, rng):
     """Change a PNG's chunk and make its check sum right again."""
-    if not data.startswith(b"\x89PNG"):
+    if not data.startswith(b"\x89PNG") or len(data) < 20:
         return write_numbers(data, rng)
     chunks, at = [], 8
     while at + 12 <= len(data):
@@ -170,6 +171,8 @@ def break_json(data, rng):
         meta = json.loads(header["__metadata__"]["minunet"])
     except (ValueError, KeyError, TypeError):
         return raise_digits(data, rng)
+    if not meta:
+        return data
     place = meta if rng.integers(4) else {"format": 1, "data": {"classes": []}}
     while True:
         key = list(place)[rng.integers(len(place))]
@@ -186,6 +189,24 @@ def break_json(data, rng):
     return bytearray(len(text).to_bytes(8, "little") + text + data[8 + size :])
 
 
+def break_member(data, rng):
+    """Break a file within a zip file, whose check sums then hold again."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            members = {name: z.read(name) for name in z.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, zlib.error):
+        return flip_bits(data, rng)
+    name = list(members)[rng.integers(len(members))] if rng.integers(2) else next(iter(members), None)
+    if name is not None and members[name]:
+        how = [flip_bits, flip_early, write_numbers, cut, remove, repeat, overwrite][rng.integers(7)]
+        members[name] = bytes(how(bytearray(members[name]), rng))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as z:
+        for member, content in members.items():
+            z.writestr(member, content)
+    return bytearray(buffer.getvalue())
+
+
 BREAKS = [
     flip_bits,
     flip_early,
@@ -200,3 +221,4 @@ BREAKS = [
     break_chunk,
 ]
 BREAKS_OF_TEXT = [flip_bits, cut, remove, repeat, overwrite, raise_digits, break_json, break_json, break_json]
+BREAKS_OF_ZIP = [flip_bits, cut, remove, overwrite, replace_all, *6 * [break_member]]

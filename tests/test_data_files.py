@@ -174,6 +174,34 @@ def claiming_png(width, height):
     return bytes(data)
 
 
+def counting_tiff(count):
+    """A compressed TIFF whose strip claims so many bytes."""
+    data = bytearray(tiff_bytes(GREY, compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
+        at = tiff.pages[0].tags["StripByteCounts"].valueoffset
+    data[at : at + 4] = struct.pack("<I", count)
+    return bytes(data)
+
+
+def chunk_png(count):
+    """A PNG with a chunk of text that claims so many bytes."""
+    data = png_bytes()
+    return data[:33] + struct.pack(">I", count) + b"tEXt" + data[33:]
+
+
+def bare_png():
+    """A PNG with a palette without a colour."""
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 3, 2, 8, 3, 0, 0, 0)
+    rows = zlib.compress(bytes(2 * 4))
+    chunks = chunk(b"IHDR", header), chunk(b"PLTE", b""), chunk(b"IDAT", rows), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 BROKEN = {
     "empty.png": b"",
     "text.png": b"this is no image, however it is called\n",
@@ -191,6 +219,9 @@ BROKEN = {
     "large.tif": claiming_tiff(10_000, 10_000, 8),
     "huge.png": claiming_png(60_000, 60_000),
     "large.png": claiming_png(10_000, 10_000),
+    "count.tif": counting_tiff(1 << 31),
+    "chunk.png": chunk_png((1 << 31) - 1),
+    "palette.png": bare_png(),
     "volume.tif": tiff_bytes(np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16)),
 }
 
@@ -210,10 +241,10 @@ def test_broken_files_are_one_line_that_names_them(tmp_path, name, read, caplog,
 def test_claims_are_refused_before_anything_is_allocated(tmp_path):
     import tracemalloc
 
-    for name in ("huge.tif", "large.tif", "huge.png", "large.png"):
+    for name in ("huge.tif", "large.tif", "huge.png", "large.png", "count.tif", "chunk.png"):
         (tmp_path / name).write_bytes(BROKEN[name])
         tracemalloc.start()
-        with pytest.raises(UserError, match="claims"):
+        with pytest.raises(UserError, match=r"claims|cut off"):
             read_image(tmp_path / name)
         assert tracemalloc.get_traced_memory()[1] < 20e6
         tracemalloc.stop()

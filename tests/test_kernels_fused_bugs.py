@@ -104,8 +104,12 @@ def mask_with(patch, change):
         change(table)
         return table
 
+    def into(self, shape, right=cpu_maps.Target.into):
+        made = right(self, shape)
+        return made if self.masked_by is None else made._replace(coefficients=wrong(self.masked_by))
+
     real = cpu_maps.coefficients
-    patch.setattr(cpu_maps, "_raw_and_table", lambda x: (x.raw, wrong(x)))
+    patch.setattr(cpu_maps.Target, "into", into)
     patch.setattr(cpu_pointwise, "coefficients", wrong)
 
 

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minunet import ops
+from minunet.checkpoint import build_model, load, save_checkpoint
+from minunet.data import ClassMap
+from minunet.errors import UserError
 from minunet.models import UNet
+from minunet.models.unet import count_filters
 from minunet.nn import BatchNorm2d, Conv2d, Dropout, ReLU, Sequential
 from minunet.optim import Adam
 
@@ -19,6 +23,39 @@ def test_parameter_counts():
     assert UNet(1, 2, norm=None, padding="valid").num_params() == 31_030_658
     assert UNet(1, 1).num_params() == 31_036_481
     assert UNet(3, 2, conv_bias=True).num_params() == 31_043_586
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_width": 7, "depth": 3},
+        {"base_width": 6, "depth": 2, "up": "bilinear"},
+        {"widths": ([4, (5, 7), 9], [3, (6, 2)])},
+        {"widths": ([4, (5, 7), 9], [3, (6, 2)], [5, 11])},
+        {"base_width": 3, "depth": 1, "norm": None, "up": "nearest"},
+    ],
+)
+def test_filters_are_counted_before_anything_is_allocated(options):
+    filters = [p.size for p in UNet(3, 5, **options).named_params().values() if p.ndim == 4]
+    assert count_filters(3, 5, **options) == sum(filters)
+
+
+@pytest.mark.parametrize("claim", [{"base_width": 10**6}, {"depth": 10**9}, {"num_classes": 10**9}, {"base_width": 0},
+                                   {"in_channels": -1}, {"widths": [[10**6, 1], [1]]}, {"depth": "4"}])  # fmt: skip
+def test_a_checkpoint_whose_options_claim_more_than_it_holds(tmp_path, claim):
+    """It is refused before memory is taken for what it claims."""
+    import tracemalloc
+
+    options = {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1}
+    model = build_model("unet", options)
+    model.origin["options"] = options | claim
+    data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": ClassMap.binary().to_json()}
+    save_checkpoint(tmp_path / "a.safetensors", model, data, {})
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"a\.safetensors"):
+        load(tmp_path / "a.safetensors")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_paper_sizes():

@@ -145,6 +145,8 @@ def _read(path: PathLike, page: int | None) -> Pixels:
     """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
     with _one_line_errors(path):
         pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
+    if palette is not None and not len(palette):
+        raise UserError(f"{path}: its palette is empty; it is damaged, export it again")
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)

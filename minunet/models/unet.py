@@ -84,6 +84,10 @@ class UNet(Module):
                 f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders and up-steps, not {len(decoder)} "
                 f"and {len(turned_out)}"
             )
+        if min(in_channels, num_classes, *(n for side in (encoder, decoder) for w in side for n in w)) < 1:
+            raise ValueError(
+                f"{in_channels} to {num_classes} channels by {encoder} and {decoder}: each must be 1 or more"
+            )
         self.depth, self.padding = len(decoder), padding
         conv_bias = norm is None if conv_bias is None else conv_bias
         block: dict[str, Any] = {"norm": norm, "bias": conv_bias, "padding": padding, "rng": rng}
