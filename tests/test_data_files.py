@@ -184,9 +184,9 @@ def counting_tiff(count):
 
 
 def chunk_png(count):
-    """A PNG with a chunk of text that claims so many bytes."""
+    """A PNG with a chunk of pixels that claims so many bytes."""
     data = png_bytes()
-    return data[:33] + struct.pack(">I", count) + b"tEXt" + data[33:]
+    return data[:33] + struct.pack(">I", count) + b"IDAT" + data[33:]
 
 
 def bare_png():

@@ -67,7 +67,7 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
     """
     pixels, palette = _read(path, page)
     if palette is not None:
-        pixels = palette[np.minimum(pixels, len(palette) - 1)]
+        pixels = _look_up(pixels, palette)
     if pixels.dtype == bool:
         pixels = pixels * np.uint8(255)
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -95,7 +95,7 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     """
     pixels, palette = _read(path, page)
     if palette is not None:
-        shown = palette[np.minimum(pixels, len(palette) - 1), 0]
+        shown = _look_up(pixels, palette[:, 0])
         if is_grey(palette[None]) and len(np.unique(shown)) == len(np.unique(pixels)):
             pixels = shown
     if pixels.dtype == bool:
@@ -145,8 +145,8 @@ def _read(path: PathLike, page: int | None) -> Pixels:
     """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
     with _one_line_errors(path):
         pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
-    if palette is not None and not len(palette):
-        raise UserError(f"{path}: its palette is empty; it is damaged, export it again")
+    if palette is not None and (not len(palette) or pixels.dtype.kind not in "bu"):
+        raise UserError(f"{path}: its pixels are no numbers of its palette's {len(palette)} colours; export it again")
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)
@@ -155,6 +155,11 @@ def _read(path: PathLike, page: int | None) -> Pixels:
     elif pixels.dtype.kind not in "biu":
         raise UserError(f"{path}: pixels of type {pixels.dtype} are not supported; save it as 8- or 16-bit")
     return pixels, palette
+
+
+def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """The colours that unsigned pixels are numbers of; the last one for those that a palette is too short for."""
+    return palette[np.minimum(pixels.astype(np.uint16), min(len(palette) - 1, 65535))]
 
 
 @contextmanager

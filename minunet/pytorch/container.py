@@ -95,7 +95,8 @@ class ZipFile(TorchFile):
             raise Refused(f"it lacks {ascii(name)[1:-1][:60]}, which its description of the tensors names") from None
         if entry.compress_type != zipfile.ZIP_STORED:
             raise Refused("it is compressed, which torch.save does not do: save it again with PyTorch")
-        if entry.file_size > min(most, self.size) or expected not in (None, entry.file_size):
+        sound = entry.file_size == entry.compress_size <= min(most, self.size)  # nothing is read on the claim of one alone
+        if not sound or expected not in (None, entry.file_size):
             claim = f"{expected:,}" if expected is not None else f"at most {most:,}"
             raise Refused(f"its entry {ascii(name)[1:-1][:60]} has {entry.file_size:,} bytes, expected were {claim}")
         if entry.CRC == 0:  # written after torch.serialization.set_crc32_options(False): there is nothing to check
