@@ -95,8 +95,11 @@ class ZipFile(TorchFile):
             raise Refused(f"it lacks {ascii(name)[1:-1][:60]}, which its description of the tensors names") from None
         if entry.compress_type != zipfile.ZIP_STORED:
             raise Refused("it is compressed, which torch.save does not do: save it again with PyTorch")
-        sound = entry.file_size == entry.compress_size <= min(most, self.size)  # nothing is read on the claim of one alone
-        if not sound or expected not in (None, entry.file_size):
+        if entry.compress_size != entry.file_size:  # the one that is read is not the one that is checked below
+            raise Refused(
+                f"its entry {ascii(name)[1:-1][:60]} is stored in {entry.compress_size:,} bytes but holds others"
+            )
+        if entry.file_size > min(most, self.size) or expected not in (None, entry.file_size):
             claim = f"{expected:,}" if expected is not None else f"at most {most:,}"
             raise Refused(f"its entry {ascii(name)[1:-1][:60]} has {entry.file_size:,} bytes, expected were {claim}")
         if entry.CRC == 0:  # written after torch.serialization.set_crc32_options(False): there is nothing to check
