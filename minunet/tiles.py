@@ -93,9 +93,10 @@ def why_not_equal(model: Module, overlap: int) -> str:
 
 
 def default_overlap(model: Module) -> int:
-    """The network's reach rounded up to its stride; with unpadded convolutions, only where tiles are blended, 2 strides."""
-    step = stride(model)
-    far = reach(model) or (2 * step if why_not_equal(model, 0) else 0)
+    """The network's reach, and half as much again for tiles that are blended (at least 4 strides); in whole strides."""
+    step, far = stride(model), reach(model)
+    if why_not_equal(model, far):
+        far = max(far * 3 // 2, 4 * step)
     return -(-far // step) * step
 
 
@@ -191,7 +192,7 @@ class Tiles:
         overlap = default_overlap(model) if overlap is None else -(-overlap // step) * step
         self.note = why_not_equal(model, overlap)
         self.tile = [max(1, round(max(step, tile // step * step) * n / m)) for n, m in zip(size, windows.size)]
-        self.blend = min(overlap, *self.tile) // 2 * 2 if self.note else 0
+        self.half = self._half(overlap) if self.note else 0  # of the width in which neighbours fade into each other
         whole = [model.fit_size(n) for n in windows.size]
         (_, *outputs, channels) = summary(model, (1, *whole, first_channels(model))).rows[-1].output
         self.axes = [Axis(model, n, o, step, overlap) for n, o in zip(windows.size, outputs)]
@@ -207,7 +208,7 @@ class Tiles:
 
     def blocks(self, done: Callable[[], Any] = lambda: None) -> Iterator[Block]:
         """Iterate as usual, and call ``done`` after every tile, of which a block may hold several."""
-        if self.blend:
+        if self.half:
             yield from self._blended(done)
             return
         for rows in self._parts(0):
@@ -248,13 +249,18 @@ class Tiles:
         xp = get_array_module(*self.model.named_params().values())
         return symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
 
+    def _half(self, overlap: int) -> int:
+        """What the network does not need of the overlap, or half of one that is too small; tiles fade at one border at a time."""
+        spare = overlap - reach(self.model)
+        return min(spare if spare > 0 else overlap // 2, min(self.tile) // 2)
+
     def _parts(self, axis: int) -> list[slice]:
         n, tile = self.size[axis], self.tile[axis]
         return [slice(start, min(n, start + tile)) for start in range(0, n, tile)]
 
     def _blended(self, done: Callable[[], Any]) -> Iterator[Block]:
-        """Bands of whole rows, in which every tile has faded into its neighbours over `blend` pixels around their border."""
-        half, (H, W) = self.blend // 2, self.size
+        """Bands of whole rows, in which every tile has faded into its neighbours around their border."""
+        half, (H, W) = self.half, self.size
         carried = np.zeros((0, W, self.num_classes), np.float32)
         top = 0
         for rows in self._parts(0):

@@ -114,7 +114,7 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
 
 def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
     """What the header says, without reading the pixels."""
-    with _one_line_errors(path):
+    with one_line_errors(path):
         if is_tiff(path):
             with open_tiff(path) as tiff:
                 found = find_page(tiff, path, page)
@@ -131,7 +131,7 @@ def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
 
 def count_pages(path: PathLike) -> int:
     """Number of pages of a TIFF stack, 1 for any other image."""
-    with _one_line_errors(path):
+    with one_line_errors(path):
         if not is_tiff(path):
             return 1
         with open_tiff(path) as tiff:
@@ -143,7 +143,7 @@ def count_pages(path: PathLike) -> int:
 
 def _read(path: PathLike, page: int | None) -> Pixels:
     """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
-    with _one_line_errors(path):
+    with one_line_errors(path):
         pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
     if palette is not None and (not len(palette) or pixels.dtype.kind not in "bu"):
         raise UserError(f"{path}: its pixels are no numbers of its palette's {len(palette)} colours; export it again")
@@ -163,7 +163,7 @@ def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _one_line_errors(path: PathLike) -> Iterator[None]:
+def one_line_errors(path: PathLike) -> Iterator[None]:
     """Turn whatever a reader raises into a UserError that names the file, and let no warning out."""
     try:
         with warnings.catch_warnings():

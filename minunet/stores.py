@@ -1,0 +1,134 @@
+"""Files for images larger than memory: made at their full size, written part by part, and finished under their name at the end.
+
+    with new_tiff(path, (H, W), np.uint8) as store:
+        store[rows, columns] = values
+
+Until the block ends without an error, `path` is what it was before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data.large import import_zarr
+from .errors import UserError
+
+CHUNK = 1024  # rows and columns of a zarr chunk
+BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name beside `path`, for a file or folder that takes its place when the block ends; UserError if it cannot be written."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(part, path)
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}. Free some space or choose another folder") from e
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True)
+
+
+class TiffStore:
+    """The pixels of an uncompressed TIFF: planes (or one), each row by row, of one or more samples a pixel."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
+        self.file = open(path, "r+b", buffering=0)  # noqa: SIM115
+
+    def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
+        """Write values (h, w) or (h, w, C), C the planes or the samples, at two slices."""
+        rows, columns = part
+        planes, H, W, samples = self.shape
+        values = values.reshape(*values.shape[:2], planes, samples).astype(self.dtype, copy=False)
+        for plane in range(planes):
+            lines = np.ascontiguousarray(values[:, :, plane])
+            if columns == slice(0, W):
+                self._write((plane * H + rows.start) * W, lines)
+            else:
+                for r, line in enumerate(lines, rows.start):
+                    self._write((plane * H + r) * W + columns.start, line)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Whole rows as (h, W, planes * samples)."""
+        whole = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return np.moveaxis(np.array(whole[:, rows]), 0, -2).reshape(rows.stop - rows.start, self.shape[2], -1)
+
+    def _write(self, pixel: int, values: np.ndarray) -> None:
+        self.file.seek(self.offset + pixel * self.shape[3] * self.dtype.itemsize)
+        left = memoryview(values).cast("B")
+        while len(left):
+            left = left[self.file.write(left) :]
+
+
+@contextmanager
+def new_tiff(
+    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1
+) -> Iterator[TiffStore]:  # fmt: skip
+    """A new TIFF of H x W pixels; parts that are never written are 0."""
+    import tifffile
+
+    shape, dtype = (planes, *size, samples), np.dtype(dtype)
+    visible = tuple(n for n, axis in zip(shape, "PYXS") if axis in "YX" or n > 1)
+    with beside(path) as part:
+        place = tifffile.imwrite(
+            part, None, shape=visible, dtype=dtype, returnoffset=True, metadata=None,
+            photometric="rgb" if samples > 1 else "minisblack", bigtiff=int(np.prod(shape)) * dtype.itemsize > BIG,
+        )  # fmt: skip
+        store = TiffStore(part, place[0], shape, dtype)
+        try:
+            yield store
+            os.fsync(store.file.fileno())
+        finally:
+            store.file.close()
+
+
+class ZarrStore:
+    """Level 0 of an OME-Zarr, with its planes first."""
+
+    def __init__(self, array: Any, planes: int) -> None:
+        self.array, self.planes = array, planes
+
+    def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
+        """As in `TiffStore`."""
+        if self.planes == 1:
+            self.array[part] = values.reshape(values.shape[:2])
+        else:
+            self.array[(slice(None), *part)] = np.moveaxis(values, -1, 0)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """As in `TiffStore`."""
+        found = np.asarray(self.array[..., rows, :])
+        return found[..., None] if self.planes == 1 else np.moveaxis(found, 0, -1)
+
+
+@contextmanager
+def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1) -> Iterator[ZarrStore]:
+    """A new OME-Zarr (NGFF 0.5) of one level."""
+    zarr = import_zarr(path)
+    axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [{"name": a, "type": "space"} for a in "yx"]
+    shape = (planes, *size)[-len(axes) :]
+    scale = {"type": "scale", "scale": [1.0] * len(axes)}
+    image = {
+        "name": path.stem,
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    with beside(path) as part:
+        group = zarr.create_group(str(part), zarr_format=3)
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+        chunks = (1, CHUNK, CHUNK)[-len(axes) :]
+        array = group.create_array("0", shape=shape, dtype=np.dtype(dtype), chunks=chunks, fill_value=0)
+        yield ZarrStore(array, planes)
