@@ -13,7 +13,7 @@ from .data.windows import Windows
 from .nn import Module
 from .ops import class_probabilities
 from .symmetry import SYMMETRIES
-from .tiles import Tiles, tile_that_fits
+from .tiles import Tiles, best_tile, whole_fits
 
 
 def segment(
@@ -99,20 +99,24 @@ def by_tiles(
     model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int
 ) -> Tiles | None:  # fmt: skip
     """Check an image, and lay tiles over it; None if it is segmented as a whole. Parameters as in `segment`."""
-    shape = np.shape(image)
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {shape}")
+    image = image if hasattr(image, "shape") else np.asarray(image)
+    if len(image.shape) not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
     if not hasattr(model, "data"):
         raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
     if not 1 <= tta <= len(SYMMETRIES):
         raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
-    data = model.data
-    scale = scale or data["scale"]
-    if tile is None:
-        tile = tile_that_fits(model, scaled_size(shape[:2], scale))
-    return (
-        Tiles(model, Windows(image, data["channels"], data["normalise"], scale), tile, overlap, tta) if tile else None
-    )
+    if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale or model.data["scale"])):
+        return None
+    return None if tile == 0 else lay_tiles(model, image, scale, tile, overlap, tta)
+
+
+def lay_tiles(
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int
+) -> Tiles:  # fmt: skip
+    """Tiles over an image, whatever its size."""
+    windows = Windows(image, model.data["channels"], model.data["normalise"], scale or model.data["scale"])
+    return Tiles(model, windows, tile or best_tile(model), overlap, tta)
 
 
 def semantic(model: Module, p: np.ndarray) -> np.ndarray:

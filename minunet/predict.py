@@ -27,6 +27,7 @@ from .checkpoint import load, write_atomically
 from .cli import HelpFormatter, add_threads, number, run, use_threads
 from .data import ClassMap, count_pages, read_image
 from .data.files import SUFFIXES
+from .data.large import is_zarr
 from .data.source import natural_key
 from .device import select_device
 from .errors import UserError
@@ -35,12 +36,16 @@ from .nn import Module
 from .object_files import save_labels, save_probabilities, save_rois, save_table
 from .objects import MIN_SIZE, label_objects, output_names, target_of
 from .pytorch.container import is_torch_file
+from .streamed import is_streamed, segment_streamed
 
 EXAMPLES = """
 examples:
   python -m minunet.predict -m runs/cells/best.safetensors -i cell.png -o out
   python -m minunet.predict -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
   python -m minunet.predict -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
+  python -m minunet.predict -m best.safetensors -i slide.tif plate.ome.zarr -o out --tta
+
+TIFFs of more than 33 million pixels and OME-Zarr are read, segmented and written by tiles: X_mask.tif or X_mask.zarr.
 """
 OURS = re.compile(
     r".*_(mask|overlay|labels|probabilities)(_\d{3})?"
@@ -74,6 +79,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add_threads(p)
+    p.add_argument("--tta", nargs="?", type=number(int, 1, 8), const=8, default=1, metavar="N",
+                   help="average over N flips and rotations: 4 for the rotations, all 8 if N is not given")  # fmt: skip
+    g = p.add_argument_group("large images")
+    g.add_argument("--tile", type=number(int, 0), metavar="PIXELS",
+                   help="segment by tiles of this side; 0 for never (default: where memory is short)")  # fmt: skip
+    g.add_argument("--overlap", type=number(int, 0), metavar="PIXELS",
+                   help="what the network sees around a tile (default: what it needs)")  # fmt: skip
     g = p.add_argument_group("objects")
     g.add_argument("--instances", action="store_true", help="separate objects: X_labels.tif, X_objects.csv")
     g.add_argument("--rois", action="store_true", help="their outlines for ImageJ as X_rois.zip too")
@@ -110,6 +122,9 @@ def predict(args: argparse.Namespace) -> int:
     failed: list[str] = []
     for name, path in tqdm(images.items(), unit="image", disable=None if len(images) > 1 else True):
         try:
+            if is_streamed(path, args.tile):
+                stream_file(model, name, path, out, args)
+                continue
             pages = list(segment_file(model, path, args))
         except UserError as e:  # this one cannot be read; the others can
             failed.append(str(e))
@@ -149,10 +164,20 @@ def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterato
     pages = count_pages(path)
     for page in range(pages):
         image = read_image(path, page if pages > 1 else None)
-        p, objects = probabilities(model, image, args.scale), None
+        p, objects = probabilities(model, image, args.scale, args.tile, args.overlap, args.tta), None
         if args.instances or args.rois:
             objects = label_objects(p, target_of(model), args.mask_threshold, args.min_size, args.split)
         yield Page(image, classify(semantic(model, p), args.mask_threshold), objects, p if args.probabilities else None)
+
+
+def stream_file(model: Module, name: str, path: Path, out: Path, args: argparse.Namespace) -> None:
+    """Segment a file that is too large for memory, every page of it, into files."""
+    pages = 1 if is_zarr(path) else count_pages(path)
+    for page in range(pages):
+        base = out / (f"{name}_{page:03}" if pages > 1 else name)
+        for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr"):
+            keep_truth(Path(f"{base}_{what}"), path)
+        segment_streamed(model, path, page if pages > 1 else None, None if args.no_save else base, args)
 
 
 def save_pages(
@@ -213,8 +238,9 @@ def find_images(inputs: list[str]) -> dict[str, Path]:
     found: list[Path] = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
-            inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if path.is_dir() and not is_zarr(path):
+            inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES or is_zarr(p)]
+            inside = [p for p in inside if not p.name.startswith(".")]
             inside = [p for p in inside if not OURS.fullmatch(p.stem)]
             if not inside:
                 raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")

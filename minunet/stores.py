@@ -25,14 +25,15 @@ BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A name beside `path`, for a file or folder that takes its place when the block ends; UserError if it cannot be written."""
+def beside(path: Path, keep: bool = True) -> Iterator[Path]:
+    """A name beside `path`, for what takes its place when the block ends (or goes away); UserError if it cannot be written."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        if path.is_dir():
+        if keep and path.is_dir():
             shutil.rmtree(path)
-        os.replace(part, path)
+        if keep:
+            os.replace(part, path)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}. Free some space or choose another folder") from e
     finally:
@@ -68,22 +69,22 @@ class TiffStore:
 
     def _write(self, pixel: int, values: np.ndarray) -> None:
         self.file.seek(self.offset + pixel * self.shape[3] * self.dtype.itemsize)
-        left = memoryview(values).cast("B")
+        left = memoryview(values.tobytes())
         while len(left):
             left = left[self.file.write(left) :]
 
 
 @contextmanager
 def new_tiff(
-    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1
+    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
 ) -> Iterator[TiffStore]:  # fmt: skip
-    """A new TIFF of H x W pixels; parts that are never written are 0."""
+    """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is gone at the end."""
     import tifffile
 
     shape, dtype = (planes, *size, samples), np.dtype(dtype)
     visible = tuple(n for n, axis in zip(shape, "PYXS") if axis in "YX" or n > 1)
-    with beside(path) as part:
-        place = tifffile.imwrite(
+    with beside(path, keep) as part:
+        place: Any = tifffile.imwrite(
             part, None, shape=visible, dtype=dtype, returnoffset=True, metadata=None,
             photometric="rgb" if samples > 1 else "minisblack", bigtiff=int(np.prod(shape)) * dtype.itemsize > BIG,
         )  # fmt: skip
@@ -115,7 +116,7 @@ class ZarrStore:
 
 
 @contextmanager
-def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1) -> Iterator[ZarrStore]:
+def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True) -> Iterator[ZarrStore]:
     """A new OME-Zarr (NGFF 0.5) of one level."""
     zarr = import_zarr(path)
     axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [{"name": a, "type": "space"} for a in "yx"]
@@ -126,7 +127,7 @@ def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1) -> 
         "axes": axes,
         "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
     }
-    with beside(path) as part:
+    with beside(path, keep) as part:
         group = zarr.create_group(str(part), zarr_format=3)
         group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
         chunks = (1, CHUNK, CHUNK)[-len(axes) :]

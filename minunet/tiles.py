@@ -26,7 +26,7 @@ import numpy as np
 
 from .array import get_array_module, to_numpy
 from .costs import Summary, summary
-from .data.windows import Windows, interpolate, interpolation
+from .data.windows import Windows, bilinear, interpolate, interpolation
 from .device import free_memory
 from .nn import AvgPool2d, Conv2d, ConvTranspose2d, GroupNorm, MaxPool2d, Module, UpsampleBilinear
 from .ops import class_probabilities
@@ -100,19 +100,23 @@ def default_overlap(model: Module) -> int:
     return -(-far // step) * step
 
 
-def tile_that_fits(model: Module, size: tuple[int, int]) -> int:
-    """The tile for a prepared image of that size: 0 (the whole) if that takes half of the free memory or less.
+def whole_fits(model: Module, size: tuple[int, int]) -> bool:
+    """Whether a prepared image of that size can go through the network in one piece, in half of the free memory."""
+    return needed(model, *size) <= spare_memory(model)
 
-    Else as large as pays, and as fits: beyond `OVERLAPS` overlaps there is little to gain.
-    """
-    memory = (free_memory(get_array_module(*model.named_params().values())) or UNKNOWN) / 2
-    if needed(model, *size) <= memory:
-        return 0
+
+def best_tile(model: Module) -> int:
+    """Side of a tile: as large as pays, since beyond `OVERLAPS` overlaps there is little to gain, and as fits into memory."""
     step, overlap = stride(model), default_overlap(model)
-    tile = max(4 * step, OVERLAPS * max(overlap, 4 * step))
-    while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > memory:
+    tile = OVERLAPS * max(overlap, 4 * step)
+    while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > spare_memory(model):
         tile = max(step, tile * 3 // 4 // step * step)
     return tile
+
+
+def spare_memory(model: Module) -> int:
+    """Half of the bytes that are free where the model computes."""
+    return (free_memory(get_array_module(*model.named_params().values())) or UNKNOWN) // 2
 
 
 def needed(model: Module, h: int, w: int) -> int:
@@ -222,8 +226,8 @@ class Tiles:
         down = across = None
         part = rows, columns
         if (h, w) != (H, W):  # back from the network's size, as inference.resize does
-            first_row, down = interpolation(h, H, rows, smooth=False)
-            first_column, across = interpolation(w, W, columns, smooth=False)
+            first_row, down = interpolation(h, H, rows, bilinear, smooth=False)
+            first_column, across = interpolation(w, W, columns, bilinear, smooth=False)
             part = slice(first_row, first_row + down.shape[1]), slice(first_column, first_column + across.shape[1])
         p = np.zeros((rows.stop - rows.start, columns.stop - columns.start, self.num_classes), np.float32)
         for symmetry in self.symmetries:
@@ -250,7 +254,7 @@ class Tiles:
         return symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
 
     def _half(self, overlap: int) -> int:
-        """What the network does not need of the overlap, or half of one that is too small; tiles fade at one border at a time."""
+        """What the network does not need of the overlap, or half of one that is too small; at most half a tile."""
         spare = overlap - reach(self.model)
         return min(spare if spare > 0 else overlap // 2, min(self.tile) // 2)
 

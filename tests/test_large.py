@@ -1,0 +1,238 @@
+"""Large images: read by windows as `read_image` reads them whole, segmented into files as small ones are."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from minunet import streamed
+from minunet.checkpoint import build_model, save_checkpoint
+from minunet.data import ClassMap, read_image
+from minunet.data.large import can_open, open_large
+from minunet.errors import UserError
+from minunet.predict import main as predict
+from minunet.stores import new_tiff
+
+RNG = np.random.default_rng(0)
+GREY, DEEP = RNG.integers(0, 255, (83, 70)).astype(np.uint8), RNG.integers(0, 60000, (83, 70, 3)).astype(np.uint16)
+TIFFS = [
+    (GREY, {}), (GREY, {"compression": "zlib"}), (GREY, {"tile": (16, 32)}), (DEEP, {"tile": (32, 16), "compression": "zlib"}),
+    (DEEP, {"byteorder": ">"}), (DEEP, {"byteorder": ">", "rowsperstrip": 7, "compression": "zlib", "predictor": True}),
+    (np.moveaxis(DEEP, -1, 0), {"planarconfig": "separate", "photometric": "rgb", "rowsperstrip": 9, "compression": "zlib"}),
+    (np.moveaxis(DEEP, -1, 0), {"planarconfig": "separate", "photometric": "rgb"}), (GREY.astype(np.float64) / 7, {}),
+    (GREY > 90, {}), (GREY, {"photometric": "palette", "colormap": RNG.integers(0, 65535, (3, 256)).astype(np.uint16)}),
+    (GREY, {"compression": "lzw"}), (DEEP[..., [0, 1, 2, 2]], {"extrasamples": [2], "photometric": "rgb", "rowsperstrip": 5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pixels, options", TIFFS, ids=lambda v: str(v) if isinstance(v, dict) else str(v.dtype))
+def test_windows_of_tiffs(tmp_path, pixels, options):
+    if options.get("compression") == "lzw" or options.get("predictor"):
+        pytest.importorskip("imagecodecs")
+    tifffile.imwrite(tmp_path / "x.tif", pixels, **options)
+    whole, image = read_image(tmp_path / "x.tif"), open_large(tmp_path / "x.tif")
+    assert image.shape == whole.shape and image.dtype == whole.dtype
+    for _ in range(12):
+        (r0, r1), (c0, c1) = (sorted(RNG.choice(n + 1, 2, replace=False)) for n in whole.shape[:2])
+        part = image[r0:r1, c0:c1]
+        assert part.dtype == whole.dtype and (part == whole[r0:r1, c0:c1]).all()
+
+
+def test_strips_are_decoded_once_while_they_are_needed(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "x.tif", GREY, rowsperstrip=10, compression="zlib")
+    image = open_large(tmp_path / "x.tif")
+    image[0:40, 0:20]
+    kept = dict(image.kept)
+    image[0:40, 20:70]
+    assert all(image.kept[i] is block for i, block in kept.items())
+    monkeypatch.setattr("minunet.data.large.CACHE", 2000)
+    image[40:83, 0:70]
+    assert len(image.kept) == 2
+
+
+def test_claims_are_checked(tmp_path):
+    """Headers that claim more than the file can hold, cut files, and other kinds: one line, and no memory for the claim."""
+    for compression in (None, "zlib"):
+        path = tmp_path / f"{compression}.tif"
+        tifffile.imwrite(path, GREY, compression=compression, metadata=None)
+        whole = path.read_bytes()
+        with tifffile.TiffFile(path) as tiff:
+            place = tiff.pages[0].tags["ImageWidth"].valueoffset, tiff.pages[0].tags["ImageLength"].valueoffset
+        for i, at in enumerate(place):
+            damaged = bytearray(whole)
+            damaged[at - 6 : at - 4] = (4).to_bytes(2, "little")  # a 32-bit value
+            damaged[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
+            (tmp_path / f"{i}.tif").write_bytes(damaged)
+            with pytest.raises(UserError, match="claims|damaged"):
+                open_large(tmp_path / f"{i}.tif")
+        cut = tmp_path / "cut.tif"
+        cut.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match="cut"):
+            open_large(cut)[0:83, 0:70]
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    assert not can_open(tmp_path / "x.png")
+    with pytest.raises(UserError, match="only TIFF and OME-Zarr"):
+        open_large(tmp_path / "x.png")
+    nan = np.zeros((20, 20), np.float32)
+    nan[3, 3] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", nan)
+    with pytest.raises(UserError, match="NaN"):
+        open_large(tmp_path / "nan.tif")[0:20, 0:20]
+
+
+def write_zarr(path, array, axes, version):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    group = zarr.create_group(str(path), zarr_format=2 if version == "0.4" else 3)
+    image = {"version": version, "axes": [{"name": a} for a in axes], "datasets": [{"path": "full"}]}
+    group.attrs.update({"multiscales": [image]} if version == "0.4" else {"ome": {"multiscales": [image]}})
+    stored = group.create_array(
+        "full", shape=array.shape, dtype=array.dtype, chunks=tuple(min(32, n) for n in array.shape)
+    )
+    stored[...] = array
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["yx", "cyx", "tczyx", "yxc"])
+def test_windows_of_zarrs(tmp_path, version, axes):
+    array = GREY if "c" not in axes else DEEP if axes == "yxc" else np.moveaxis(DEEP, -1, 0)
+    stored = array[None, :, None] if axes == "tczyx" else array
+    image = open_large(write_zarr(tmp_path / "x.ome.zarr", stored, axes, version))
+    whole = GREY[..., None] if axes == "yx" else DEEP
+    assert image.shape == whole.shape and image.dtype == whole.dtype
+    assert (image[5:70, 20:69] == whole[5:70, 20:69]).all()
+
+
+def test_zarrs_that_are_no_image(tmp_path, monkeypatch):
+    for axes, shape, words in (("zyx", (4, 20, 20), "flat image"), ("tyx", (2, 20, 20), "flat image")):
+        path = write_zarr(tmp_path / f"{axes}.zarr", np.zeros(shape, np.uint8), axes, "0.5")
+        with pytest.raises(UserError, match=words):
+            open_large(path)
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        open_large(path)
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(UserError, match=r"pip install 'minunet\[zarr\]'"):
+        open_large(path)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A checkpoint of a network that finds what is bright."""
+    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": None})
+    for name, a in model.named_params().items():
+        a[...] = abs(a) if name.endswith("w") else 0
+    model.head.params["w"][...] = [[[[-1, 1], [-1, 1]]]]
+    image = ((blobs() / 220)[None, ..., None]).astype(np.float32)
+    model.head.params["b"][...] = np.array([1, -1]) * np.quantile(model(image)[..., 1], 0.8)
+    path = tmp_path_factory.mktemp("model") / "x.safetensors"
+    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
+    save_checkpoint(path, model, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {})
+    return path
+
+
+def blobs(H=150, W=131):
+    y, x = np.mgrid[:H, :W]
+    bright = np.zeros((H, W))
+    for cy, cx, r in zip(RNG2.uniform(0, H, 25), RNG2.uniform(0, W, 25), RNG2.uniform(4, 8, 25)):
+        bright = np.maximum(bright, np.clip(r - np.hypot(y - cy, x - cx), 0, 1))
+    return (20 + 200 * bright).astype(np.uint8)
+
+
+RNG2 = np.random.default_rng(1)
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """As if images of some thousand pixels were large."""
+    monkeypatch.setattr(streamed, "LARGE", 1000)
+    monkeypatch.setattr(streamed, "STRIP", 131 * 50)
+    monkeypatch.setattr(streamed, "SEAM", 24)
+    monkeypatch.setattr(streamed, "OVERVIEW", 64)
+
+
+def table(path):
+    with open(path) as f:
+        return [{k: float(v) for k, v in row.items() if k != "object"} for row in csv.DictReader(f)]
+
+
+def test_streams_as_small_images_go(model, tmp_path, small_limits, capsys):
+    """Masks, probabilities, objects and their table are those that the usual way gives, of a tiled TIFF and of an OME-Zarr."""
+    image = blobs()
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32), compression="zlib")
+    write_zarr(tmp_path / "b.zarr", image, "yx", "0.4")
+    flags = ["-m", str(model), "--instances", "--probabilities", "--min-size", "5", "--tta", "2"]
+    assert predict([*flags, "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "whole"), "--tile", "0"]) == 0
+    assert predict([*flags, "-i", str(tmp_path), "-o", str(tmp_path / "parts"), "--tile", "40"]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == {
+        "a_mask.tif", "a_labels.tif", "a_objects.csv", "a_overlay.png", "a_probabilities.tif",
+        "b_mask.zarr", "b_labels.zarr", "b_objects.csv", "b_overlay.png", "b_probabilities.zarr",
+    }  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    mask = np.asarray(Image.open(whole / "a_mask.png"))
+    assert 0.1 < (mask > 0).mean() < 0.5
+    p, labels = tifffile.imread(whole / "a_probabilities.tif"), tifffile.imread(whole / "a_labels.tif")
+    assert labels.max() > 8
+    for found in (tifffile.imread(parts / "a_mask.tif"), open_large(parts / "b_mask.zarr")[0:150, 0:131][..., 0]):
+        assert found.dtype == np.uint8 and (found != mask).mean() < 1e-3
+    for found in (tifffile.imread(parts / "a_probabilities.tif"),
+                  np.moveaxis(open_large(parts / "b_probabilities.zarr")[0:150, 0:131], -1, 0)):  # fmt: skip
+        assert abs(found - p).max() < 1e-5
+    for found in (tifffile.imread(parts / "a_labels.tif"), open_large(parts / "b_labels.zarr")[0:150, 0:131][..., 0]):
+        pairs = {(a, b) for a, b in zip(labels.ravel().tolist(), found.ravel().tolist()) if a and b}
+        assert len(pairs) == labels.max() == found.max()
+    expected = sorted(table(whole / "a_objects.csv"), key=lambda row: row["centroid_x_px"])
+    for name in "ab":
+        rows = sorted(table(parts / f"{name}_objects.csv"), key=lambda row: row["centroid_x_px"])
+        assert [r.keys() for r in rows] == [r.keys() for r in expected]
+        assert all(abs(a[k] - b[k]) <= 1 for a, b in zip(rows, expected) for k in a)
+        assert max(np.asarray(Image.open(parts / f"{name}_overlay.png")).shape) <= 64
+
+
+def test_a_truth_is_not_overwritten_and_a_failure_leaves_nothing(model, tmp_path, small_limits, monkeypatch, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", blobs())
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path), "-n"]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}
+    (tmp_path / "a_mask.tif").write_bytes(b"truth")
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path)]) == 2
+    assert "a_mask.tif" in capsys.readouterr().err and (tmp_path / "a_mask.tif").read_bytes() == b"truth"
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minunet.stores.TiffStore._write", full)
+    out = tmp_path / "out"
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(out)]) == 2
+    assert "No space left" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def test_stacks_are_written_page_by_page(model, tmp_path, small_limits):
+    tifffile.imwrite(tmp_path / "s.tif", np.stack([blobs(), blobs()]), photometric="minisblack")
+    assert predict(["-m", str(model), "-i", str(tmp_path / "s.tif"), "-o", str(tmp_path / "out"), "--no-overlay"]) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"s_000_mask.tif", "s_001_mask.tif"}
+
+
+def test_stores(tmp_path):
+    """Parts in any order, planes and samples; 32-bit offsets and 64-bit ones."""
+    values = RNG.integers(0, 60000, (40, 30, 3)).astype(np.uint16)
+    parts = [(slice(20, 40), slice(0, 30)), (slice(0, 20), slice(11, 30)), (slice(0, 20), slice(0, 11))]
+    for planes, samples in ((3, 1), (1, 3)):
+        path = Path(tmp_path / f"{planes}.tif")
+        with new_tiff(path, (40, 30), np.uint16, planes, samples) as store:
+            for part in parts:
+                store[part] = values[part]
+            assert (store[5:25] == values[5:25]).all()
+            assert not path.exists()
+        found = tifffile.imread(path)
+        assert (found == (np.moveaxis(values, -1, 0) if planes > 1 else values)).all()
+    with new_tiff(tmp_path / "gone.tif", (4, 3), np.uint8, keep=False) as store:
+        store[0:4, 0:3] = np.ones((4, 3))
+    assert not (tmp_path / "gone.tif").exists()
