@@ -1,7 +1,7 @@
 """`predict` for images that are read, segmented and written by parts: TIFFs of more than LARGE pixels, and OME-Zarr.
 
-For an image X it writes X_mask.tif instead of a PNG (X_mask.zarr for a zarr), and X_overlay.png at a size to look at. Objects are
-told apart strip by strip (`strips`).
+For an image X it writes X_mask.tif instead of a PNG (X_mask.zarr for a zarr), and X_overlay.png at a size to look at.
+Objects are told apart strip by strip (`strips`).
 """
 
 from __future__ import annotations

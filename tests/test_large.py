@@ -51,7 +51,7 @@ def test_strips_are_decoded_once_while_they_are_needed(tmp_path, monkeypatch):
     assert all(image.kept[i] is block for i, block in kept.items())
     monkeypatch.setattr("minunet.data.large.CACHE", 2000)
     image[40:83, 0:70]
-    assert len(image.kept) == 2
+    assert 2 <= len(image.kept) < 5 and sum(block.nbytes for block in image.kept.values()) <= 2000
 
 
 def test_claims_are_checked(tmp_path):
@@ -67,7 +67,7 @@ def test_claims_are_checked(tmp_path):
             damaged[at - 6 : at - 4] = (4).to_bytes(2, "little")  # a 32-bit value
             damaged[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
             (tmp_path / f"{i}.tif").write_bytes(damaged)
-            with pytest.raises(UserError, match="claims|damaged"):
+            with pytest.raises(UserError, match=r"claims|damaged"):
                 open_large(tmp_path / f"{i}.tif")
         cut = tmp_path / "cut.tif"
         cut.write_bytes(whole[: len(whole) // 2])
@@ -82,6 +82,17 @@ def test_claims_are_checked(tmp_path):
     tifffile.imwrite(tmp_path / "nan.tif", nan)
     with pytest.raises(UserError, match="NaN"):
         open_large(tmp_path / "nan.tif")[0:20, 0:20]
+
+
+def test_a_decompressor_that_is_missing_is_named(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "x.tif", GREY, compression="zlib")
+
+    def missing(*args, **options):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "decode", missing)
+    with pytest.raises(UserError, match=r"pip install 'minunet\[tiff\]'"):
+        open_large(tmp_path / "x.tif")
 
 
 def write_zarr(path, array, axes, version):

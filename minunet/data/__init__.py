@@ -4,6 +4,7 @@ from .classes import ClassMap
 from .ctc import TRUTHS
 from .dataset import LAYOUTS, Dataset, ImageSet, open_dataset, read_names
 from .files import count_pages, read_image, read_info, read_mask
+from .large import open_large
 from .loader import Batches
 from .sample import NORMALISATIONS, Sample, normalise, prepare, to_channels
 from .split import split_indices
@@ -22,6 +23,7 @@ __all__ = [
     "count_pages",
     "normalise",
     "open_dataset",
+    "open_large",
     "prepare",
     "read_image",
     "read_info",

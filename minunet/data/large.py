@@ -79,10 +79,19 @@ class LargeTiff:
             self.offset = found.dataoffsets[0] if found.is_memmappable and self.planes == 1 else None
             self.order = tiff.byteorder
             if self.offset is None:
-                self[0:1, 0:1]  # fail now, not after hours, where a decompressor is missing
+                self._try()
         self.dtype = np.dtype({"b": np.uint8, "f": np.float32}.get(self.stored.kind, self.stored))
         if self.palette is not None:
             self.dtype = np.dtype(np.uint8)
+
+    def _try(self) -> None:
+        """Fail now, not after hours, where a decompressor is missing."""
+        try:
+            self._stored(slice(0, 1), slice(0, 1))
+        except (ValueError, KeyError, ImportError) as e:
+            if "imagecodecs" not in str(e):
+                raise
+            raise UserError(f"{self.path}: is compressed in a way that needs: pip install 'minunet[tiff]'") from e
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (slice(*s.indices(n)[:2]) for s, n in zip(part, self.shape))
