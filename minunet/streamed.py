@@ -31,7 +31,7 @@ from .strips import label_strips
 
 LARGE = 1 << 25  # pixels from which on a TIFF is streamed
 OVERVIEW = 2048  # most rows and columns of an overlay
-STRIP = 1 << 22  # about so many pixels are divided into objects at once
+STRIP = 3 << 21  # about so many pixels are divided into objects at once
 SEAM = 128  # rows that are divided into objects twice, at the least: twice as tall as most objects
 
 Large = LargeTiff | LargeZarr
@@ -96,6 +96,9 @@ def new_store(
 
 def divide(model: Module, image: Large, p_store: Store, base: Path, args: argparse.Namespace) -> np.ndarray:
     """Divide the foreground into objects strip by strip: labels and their table; returns the labels' overview."""
+    from .kernels.launch import release_memory  # loads numba, which --help need not wait for
+
+    release_memory()  # the network's
     H, W, _ = image.shape
     height = max(2 * SEAM, STRIP // W)
     small, every = overview_of((H, W), np.int64)

@@ -35,7 +35,7 @@ from .symmetry import SYMMETRIES, Symmetry
 Block = tuple[slice, slice, np.ndarray]  # rows, columns, and their probabilities (h, w, num_classes)
 
 UNKNOWN = 4 << 30  # bytes that count as free where the system does not say
-OVERLAPS = 12  # side of a tile in overlaps, if memory allows: windows then hold 36 % more pixels than the image
+OVERLAPS = 10  # side of a tile in overlaps, if memory allows: windows then hold 44 % more pixels than the image
 
 
 # ---- what a network asks for -----------------------------------------------------------------------------------------
