@@ -71,8 +71,11 @@ def probabilities(
 ) -> np.ndarray:  # fmt: skip
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
     tiles = by_tiles(model, image, scale, tile, overlap, tta)
-    if tiles is None:
-        return whole_probabilities(model, np.asarray(image), scale, tta)
+    return whole_probabilities(model, np.asarray(image), scale, tta) if tiles is None else collect(tiles)
+
+
+def collect(tiles: Tiles) -> np.ndarray:
+    """The probabilities of all tiles in one array (H, W, num_classes)."""
     whole = np.empty((*tiles.size, tiles.num_classes), np.float32)
     for rows, columns, p in tiles:
         whole[rows, columns] = p

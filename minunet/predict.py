@@ -31,12 +31,12 @@ from .data.large import is_zarr
 from .data.source import natural_key
 from .device import select_device
 from .errors import UserError
-from .inference import class_map, classify, probabilities, semantic
+from .inference import by_tiles, class_map, classify, collect, semantic, whole_probabilities
 from .nn import Module
 from .object_files import save_labels, save_probabilities, save_rois, save_table
 from .objects import MIN_SIZE, label_objects, output_names, target_of
 from .pytorch.container import is_torch_file
-from .streamed import is_streamed, segment_streamed
+from .streamed import is_streamed, note_blending, segment_streamed
 
 EXAMPLES = """
 examples:
@@ -164,7 +164,10 @@ def segment_file(model: Module, path: Path, args: argparse.Namespace) -> Iterato
     pages = count_pages(path)
     for page in range(pages):
         image = read_image(path, page if pages > 1 else None)
-        p, objects = probabilities(model, image, args.scale, args.tile, args.overlap, args.tta), None
+        tiles = by_tiles(model, image, args.scale, args.tile, args.overlap, args.tta)
+        if tiles and tiles.note:
+            note_blending(path, tiles)
+        p, objects = collect(tiles) if tiles else whole_probabilities(model, image, args.scale, args.tta), None
         if args.instances or args.rois:
             objects = label_objects(p, target_of(model), args.mask_threshold, args.min_size, args.split)
         yield Page(image, classify(semantic(model, p), args.mask_threshold), objects, p if args.probabilities else None)

@@ -28,6 +28,7 @@ from .object_files import columns as table_columns
 from .objects import label_objects, target_of
 from .stores import TiffStore, ZarrStore, new_tiff, new_zarr
 from .strips import label_strips
+from .tiles import Tiles
 
 LARGE = 1 << 25  # pixels from which on a TIFF is streamed
 OVERVIEW = 2048  # most rows and columns of an overlay
@@ -56,7 +57,11 @@ def segment_streamed(model: Module, path: Path, page: int | None, base: Path | N
     image, classes = open_large(path, page), class_map(model)
     tiles = lay_tiles(model, image, args.scale, args.tile, args.overlap, args.tta)
     if tiles.note:
-        tqdm.write(f"note: {path}: tiles are blended, and differ a little from the whole image: {tiles.note}")
+        note_blending(path, tiles)
+    if args.rois:
+        tqdm.write(
+            f"note: {path}: outlines (--rois) are made of images that fit into memory only; X_labels has the objects"
+        )
     objects = args.instances or args.rois
     with ExitStack() as files:
         mask = p_store = None
@@ -80,6 +85,11 @@ def segment_streamed(model: Module, path: Path, page: int | None, base: Path | N
             small = divide(model, image, p_store, base, args)
     if base is not None and args.overlay:
         save_overview(base, image, small, every, None if objects else classes)
+
+
+def note_blending(path: Path, tiles: Tiles) -> None:
+    """Say that the result is not that of the whole image, and why."""
+    tqdm.write(f"note: {path}: tiles are blended, and differ a little from the whole image: {tiles.note}")
 
 
 def new_store(
@@ -107,18 +117,20 @@ def divide(model: Module, image: Large, p_store: Store, base: Path, args: argpar
     def label(p: np.ndarray) -> np.ndarray:
         return label_objects(p, target_of(model), args.mask_threshold, args.min_size, args.split)
 
-    with new_store(image, base, "labels", np.uint32) as store:
+    strips = [slice(r, min(H, r + height)) for r in range(0, H, height)]
+    with new_store(image, base, "numbers", np.uint32, keep=False) as numbers:
         row = 0
         with tqdm(total=H, unit="row", desc="objects", disable=None, leave=False) as bar:
-            for labels in label_strips(
-                (p_store[slice(r, min(H, r + height))] for r in range(0, H, height)), label, SEAM
-            ):
+            for labels in label_strips((p_store[rows] for rows in strips), label, SEAM):
                 rows = slice(row, row + len(labels))
-                store[rows, slice(0, W)] = labels
+                numbers[rows, slice(0, W)] = labels
                 put_overview(small, every, rows, slice(0, W), labels)
                 table.add(labels, drop_alpha(image[rows, slice(0, W)]), row)
                 row = rows.stop
                 bar.update(len(labels))
+        with new_store(image, base, "labels", np.uint16 if len(table.sums) < 1 << 16 else np.uint32) as store:
+            for rows in strips:
+                store[rows, slice(0, W)] = numbers[rows]
     table.save(Path(f"{base}_objects.csv"))
     return small
 

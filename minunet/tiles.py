@@ -26,7 +26,7 @@ import numpy as np
 
 from .array import get_array_module, to_numpy
 from .costs import Summary, summary
-from .data.windows import Windows, bilinear, interpolate, interpolation
+from .data.windows import Windows, interpolate, interpolation
 from .device import free_memory
 from .nn import AvgPool2d, Conv2d, ConvTranspose2d, GroupNorm, MaxPool2d, Module, UpsampleBilinear
 from .ops import class_probabilities
@@ -226,8 +226,8 @@ class Tiles:
         down = across = None
         part = rows, columns
         if (h, w) != (H, W):  # back from the network's size, as inference.resize does
-            first_row, down = interpolation(h, H, rows, bilinear, smooth=False)
-            first_column, across = interpolation(w, W, columns, bilinear, smooth=False)
+            first_row, down = interpolation(h, H, rows, smooth=False)
+            first_column, across = interpolation(w, W, columns, smooth=False)
             part = slice(first_row, first_row + down.shape[1]), slice(first_column, first_column + across.shape[1])
         p = np.zeros((rows.stop - rows.start, columns.stop - columns.start, self.num_classes), np.float32)
         for symmetry in self.symmetries:

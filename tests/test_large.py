@@ -198,6 +198,7 @@ def test_streams_as_small_images_go(model, tmp_path, small_limits, capsys):
                   np.moveaxis(open_large(parts / "b_probabilities.zarr")[0:150, 0:131], -1, 0)):  # fmt: skip
         assert abs(found - p).max() < 1e-5
     for found in (tifffile.imread(parts / "a_labels.tif"), open_large(parts / "b_labels.zarr")[0:150, 0:131][..., 0]):
+        assert found.dtype == np.uint16
         pairs = {(a, b) for a, b in zip(labels.ravel().tolist(), found.ravel().tolist()) if a and b}
         assert len(pairs) == labels.max() == found.max()
     expected = sorted(table(whole / "a_objects.csv"), key=lambda row: row["centroid_x_px"])
@@ -223,6 +224,29 @@ def test_a_truth_is_not_overwritten_and_a_failure_leaves_nothing(model, tmp_path
     out = tmp_path / "out"
     assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(out)]) == 2
     assert "No space left" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def test_many_objects_take_32_bits(model, tmp_path, small_limits, monkeypatch):
+    monkeypatch.setattr(streamed, "label_objects", lambda p, *rest: 1 + np.arange(p[..., 0].size).reshape(p.shape[:2]))
+    monkeypatch.setattr(streamed, "SEAM", 2)
+    tifffile.imwrite(tmp_path / "a.tif", blobs(270, 260))
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), "--instances"]) == 0
+    labels = tifffile.imread(tmp_path / "out" / "a_labels.tif")
+    assert labels.dtype == np.uint32 and len(np.unique(labels)) == 270 * 260
+
+
+def test_blending_is_noted(tmp_path, small_limits, capsys):
+    grouped = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": "group"})
+    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
+    save_checkpoint(
+        tmp_path / "m", grouped, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {}
+    )
+    tifffile.imwrite(tmp_path / "a.tif", blobs())
+    Image.fromarray(blobs()).save(tmp_path / "b.png")
+    for name in ("a.tif", "b.png"):
+        flags = ["-m", str(tmp_path / "m"), "-i", str(tmp_path / name), "-o", str(tmp_path / "out"), "--tile", "64"]
+        assert predict(flags) == 0
+        assert "tiles are blended" in capsys.readouterr().out
 
 
 def test_stacks_are_written_page_by_page(model, tmp_path, small_limits):

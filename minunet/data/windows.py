@@ -6,7 +6,7 @@ The image is anything with a shape, a dtype and ``image[rows, columns]``: an arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -19,9 +19,6 @@ SIDE = 2048  # rows and columns that are read at once to look at all pixels
 
 class Windows:
     """`prepare` by windows: ``windows(rows, columns)`` equals ``prepare(whole, ...)[rows, columns]`` to float32's precision.
-
-    Except where 8-bit images are resized for networks of PyTorch-UNet (method "255"): Pillow rounds to grey levels then, and a
-    value at the edge of two may fall to the other side.
 
     Parameters
     ----------
@@ -42,11 +39,11 @@ class Windows:
     def __init__(self, image: Any, channels: int, method: str = "percentile", scale: float = 1.0) -> None:
         self.image, self.channels = image, channels
         self.size = scaled_size(image.shape[:2], scale)
-        self.resized, self.bicubic = scale != 1, method == "255"
+        self.resized, self.cubic = scale != 1, method == "255"
         if method == "percentile":
             self.stretch = self._percentiles()
         elif method == "255":
-            self.stretch = Stretch(0, 255 if self._extremes()[1] > 1 else 1, clip=False)
+            self.stretch = Stretch(0, 255 if any(block.max() > 1 for _, block in self._blocks(1)) else 1, clip=False)
         else:
             self.stretch = fixed_stretch(image.dtype, method)
 
@@ -59,16 +56,17 @@ class Windows:
         if not self.resized:
             return self._read(rows, columns)
         H, W = self.image.shape[:2]
-        how = bicubic if self.bicubic else bilinear
-        first_row, down = interpolation(H, self.size[0], rows, how)
-        first_column, across = interpolation(W, self.size[1], columns, how)
+        first_row, down = interpolation(H, self.size[0], rows, smooth=True, cubic=self.cubic)
+        first_column, across = interpolation(W, self.size[1], columns, smooth=True, cubic=self.cubic)
         block = self._read(
             slice(first_row, first_row + down.shape[1]), slice(first_column, first_column + across.shape[1])
         )
-        if self.bicubic and block.dtype == np.uint8:  # as Pillow, which rounds after the columns and after the rows
-            block = to_bytes(interpolate(block.astype(np.float32), np.eye(len(block)), across))
-            return to_bytes(interpolate(block.astype(np.float32), down, np.eye(block.shape[1])))
-        return interpolate(block.astype(np.float32), down, across)
+        if not (self.cubic and block.dtype == np.uint8):
+            return interpolate(block.astype(np.float32), down, across)
+        for axis, weights in (("kw,hwc->hkc", across), ("rh,hwc->rwc", down)):  # as Pillow: in 8 bits after either axis
+            block = np.einsum(axis, weights.astype(np.float32), block.astype(np.float32), optimize=True)
+            block = np.clip(np.floor(block + 0.5), 0, 255)
+        return block
 
     def _read(self, rows: slice, columns: slice) -> np.ndarray:
         block = np.asarray(self.image[rows, columns])
@@ -98,25 +96,11 @@ class Windows:
         return min(low for low, _ in found), max(high for _, high in found)
 
 
-def bilinear(x: np.ndarray) -> np.ndarray:
-    """The triangle of linear interpolation."""
-    return np.maximum(0, 1 - abs(x))
+def interpolation(size: int, new_size: int, part: slice, smooth: bool, cubic: bool = False) -> tuple[int, np.ndarray]:
+    """The part of a linear or cubic interpolation along one axis that makes some of the new pixels.
 
-
-def bicubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution with a = -1/2, as Pillow has it: zero from 2 on."""
-    x = abs(x)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-def interpolation(
-    size: int, new_size: int, part: slice, kernel: Callable[[np.ndarray], np.ndarray], smooth: bool = True
-) -> tuple[int, np.ndarray]:  # fmt: skip
-    """The part of an interpolation along one axis that makes some of the new pixels.
-
-    Pixels are areas (align_corners=False). With ``smooth`` the kernel of an axis that shrinks is as much wider as its pixels
-    become, as Pillow has it; else values are taken where the new pixels' centres are.
+    Pixels are areas (align_corners=False); beyond the ends the end's pixel goes on. With ``smooth`` an axis that shrinks is
+    averaged by a triangle as wide as its pixels become, as Pillow's BILINEAR does; or by its cubic, as BICUBIC does.
 
     Parameters
     ----------
@@ -124,8 +108,7 @@ def interpolation(
         Pixels along the whole axis, before and after.
     part : slice
         Of the new pixels.
-    kernel : `bilinear` or `bicubic`
-    smooth : bool
+    smooth, cubic : bool
 
     Returns
     -------
@@ -134,17 +117,18 @@ def interpolation(
     weights : (new pixels, old pixels) float64 array
     """
     ratio = size / new_size
-    wide = max(ratio, 1.0) if smooth else 1.0
-    reach = wide * (2 if kernel is bicubic else 1)
+    width = max(ratio, 1.0) if smooth else 1.0
+    reach = 2 * width if cubic else width
     centres = (np.arange(part.start, part.stop) + 0.5) * ratio - 0.5
     first, last = max(0, int(np.ceil(centres[0] - reach))), min(size - 1, int(np.floor(centres[-1] + reach)))
-    weights = kernel((np.arange(first, last + 1) - centres[:, None]) / wide)
+    distances = np.abs(np.arange(first, last + 1) - centres[:, None]) / width
+    weights = keys(distances) if cubic else np.maximum(0, 1 - distances)
     return first, weights / weights.sum(1, keepdims=True)
 
 
-def to_bytes(block: np.ndarray) -> np.ndarray:
-    """Rounded to 8 bits."""
-    return np.clip(np.floor(block + 0.5), 0, 255).astype(np.uint8)
+def keys(t: np.ndarray) -> np.ndarray:
+    """The cubic of Keys (1981) with a = -1/2, of distances t >= 0."""
+    return np.where(t < 1, (1.5 * t - 2.5) * t * t + 1, np.where(t < 2, ((-0.5 * t + 2.5) * t - 4) * t + 2, 0))
 
 
 def interpolate(block: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
