@@ -92,7 +92,7 @@ def test_partly_annotated_truth():
     found = [[1, 1, 1, 1, 0, 0, 2, 2, 0, 0]]
     c = count(truth, found, valid)
     assert (c.tp[0], c.fp[0], c.fn[0], c.predicted) == (1, 0, 0, 1)
-    mostly_outside = [[1, 1, 1, 1, 0, 2, 2, 2, 2, 0]]
+    mostly_outside = [[1, 1, 1, 1, 2, 2, 2, 2, 2, 0]]  # 2 of 5 pixels inside
     assert count(truth, mostly_outside, valid).fp[0] == 0
     half_inside = [[1, 1, 1, 1, 0, 0, 2, 2, 2, 2]]
     assert count(truth, half_inside, valid).fp[0] == 1

@@ -135,8 +135,12 @@ def test_label_tiff_of_many_objects(tmp_path, capsys):
     pixels = tifffile.imread(tmp_path / "many.tif")
     assert pixels.dtype == np.uint32 and np.array_equal(pixels, labels)
     assert "32-bit" in capsys.readouterr().out
-    save_labels(tmp_path / "most.tif", [labels % 65536])
-    assert tifffile.imread(tmp_path / "most.tif").dtype == np.uint16
+    for most, dtype in ((65535, np.uint16), (65536, np.uint32)):
+        save_labels(tmp_path / "most.tif", [np.minimum(labels, most)])
+        assert (
+            tifffile.imread(tmp_path / "most.tif").dtype == dtype
+            and tifffile.imread(tmp_path / "most.tif").max() == most
+        )
 
 
 def test_pages_of_different_sizes_are_no_stack(tmp_path):
