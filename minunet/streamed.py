@@ -32,7 +32,7 @@ from .tiles import Tiles
 
 LARGE = 1 << 25  # pixels from which on a TIFF is streamed
 OVERVIEW = 2048  # most rows and columns of an overlay
-STRIP = 3 << 21  # about so many pixels are divided into objects at once
+STRIP = 1 << 22  # about so many pixels are divided into objects at once
 SEAM = 128  # rows that are divided into objects twice, at the least: twice as tall as most objects
 
 Large = LargeTiff | LargeZarr
