@@ -1,11 +1,11 @@
 """Kernels for NVIDIA GPUs, hand-written in CUDA C++, tested on the CPU.
 
-    *.cu            the kernels; each opens with its algorithm in plain loops, and its shapes
-    prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
-    launch.py       one Python function a kernel, the same for CuPy arrays and (emulated) for NumPy arrays
-    twins.py        the ops' twins, made of these; rules.py says for which arguments
-    build.py        from source to cubin with NVRTC, and the cache
-    emulator/       CUDA's execution model on the CPU, which the tests run all kernels in
+*.cu            the kernels; each opens with its algorithm in plain loops, and its shapes
+prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
+launch.py       one Python function a kernel, the same for CuPy arrays and (emulated) for NumPy arrays
+twins.py        the ops' twins, made of these; rules.py says for which arguments
+build.py        from source to cubin with NVRTC, and the cache
+emulator/       CUDA's execution model on the CPU, which the tests run all kernels in
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from ...checkpoint import write_atomically
 FOLDER = Path(__file__).parent
 """Where the .cu files lie; tests that plant bugs point it at copies."""
 
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+ARCHITECTURES = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
 """What the tests compile for, as far as the installed NVRTC knows them."""
 
-_SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\)\s*(\w+)\(([^)]*)\)', re.S)
+_SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\([^)]*\)\s*(\w+)\(([^)]*)\)', re.S)
 
 
 @dataclass
@@ -48,6 +48,15 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
         words = [p.replace("__restrict__", " ").replace("*", "* ").split() for p in text.split(",")]
         kernels[name] = [(" ".join(w[:-1]).replace(" *", "*"), w[-1]) for w in words]
     return kernels
+
+
+def variants(file: str) -> list[tuple[str, ...]]:
+    """All sets of macros that launch.py compiles a file with."""
+    stored = [(), ("F16",), ("BF16",)]
+    more = {"conv.cu": [(), ("FLAT",), ("GRADIENT",), ("GRADIENT", "FLAT")], "conv_weights.cu": [(), ("FLAT",)]}
+    if file in ("loss.cu", "optim.cu"):
+        return [()]
+    return [(*s, *m) for s in stored for m in more.get(file, [()])]
 
 
 @functools.cache
@@ -112,20 +121,19 @@ def compile_cubin(file: str, defines: tuple[str, ...], arch: str) -> tuple[bytes
         nvrtc.compileProgram(program, options)
         return nvrtc.getCUBIN(program) + b"\0", _usage(nvrtc.getProgramLog(program))  # the binding drops the last byte
     except nvrtc.NVRTCError as e:
-        raise RuntimeError(f"{file} {' '.join(defines)} for {arch}:\n{nvrtc.getProgramLog(program)}") from e
+        raise RuntimeError(f"{' '.join((file, *defines))} for {arch}:\n{nvrtc.getProgramLog(program)}") from e
     finally:
         nvrtc.destroyProgram(program)
 
 
 def _usage(log: str) -> list[Usage]:
-    found = []
-    for part in log.split("Compiling entry function '")[1:]:
-        stack, stores, loads = map(
-            int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part).groups()
-        )
-        registers = int(re.search(r"Used (\d+) registers", part)[1])
-        found.append(Usage(part.split("'")[0], registers, stack, stores + loads))
-    return found
+    pattern = (
+        r"'(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
+    )
+    kernels = re.findall("Compiling entry function " + pattern, log, re.S)
+    return [
+        Usage(name, int(regs), int(stack), int(stores) + int(loads)) for name, stack, stores, loads, regs in kernels
+    ]
 
 
 def cached_cubin(file: str, defines: tuple[str, ...], arch: str) -> Path:

@@ -28,7 +28,7 @@
 // channels wants anyway (its 9 or 27 products fill one step). `wide`: y's rows may be written 4 channels at a time.
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums float32.
 //
-// Measure: python -m minunet.kernels.cuda.measure conv
+// Measure: python bench/cuda.py conv
 #include "tiles.cuh"
 
 constexpr int BM = 128, BN = 64, BK = ROW, STAGES = 3, THREADS = 256;
@@ -121,7 +121,7 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
 conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
      const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
      int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side, int stride, int pad, int flip, int up,
@@ -222,7 +222,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
 }
 
 // the sums of all splits, added in their order; a block for each tile, as above
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_finish(const float* __restrict__ partial, const float* __restrict__ bias, number* y1, number* y2, float* moments, int N,
             int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);

@@ -19,7 +19,7 @@
 // tile's rows are then flattened (tap, channel) numbers, which a first layer of 1 or 3 channels wants anyway.
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums and dw are float32.
 //
-// Measure: python -m minunet.kernels.cuda.measure conv_weights
+// Measure: python bench/cuda.py conv_weights
 #include "tiles.cuh"
 
 constexpr int BM = 64, BN = 64, BK = 32, STAGES = 3, THREADS = 128;
@@ -28,7 +28,7 @@ struct Tiles {
   number a[STAGES][BK * BM], b[STAGES][BK * BN];
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ dy, float* partial, int N,
              int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K, int ldy, int side, int stride, int pad,
              int splits) {
@@ -100,7 +100,7 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
 }
 
 // dw = (dw +) the sums of all splits, added in their order; transposed: [tap][c][k] to [tap][k][c]
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 conv_weights_sum(const float* __restrict__ partial, float* dw, int taps, int C, int K, int splits, int transposed,
                  int accumulate) {
   const long long size = (long long)taps * C * K, i = blockIdx.x * 256LL + threadIdx.x;

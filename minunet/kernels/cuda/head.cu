@@ -11,7 +11,7 @@
 // Shapes: any C; K at most CLASSES. `wide`: C a multiple of 4, rows of x aligned to 4 numbers.   Numbers: float32, -DF16,
 // -DBF16; weight, bias, y and dy are float32, as the loss wants them, and products are not rounded to TF32.
 //
-// Measure: python -m minunet.kernels.cuda.measure head
+// Measure: python bench/cuda.py head
 #include "prim.cuh"
 
 constexpr int PIXELS = 4, CLASSES = 8;
@@ -36,7 +36,7 @@ __device__ __forceinline__ void forward(const number* x, const float* weight, co
       }
   }
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 head(const number* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* y, int P, int C, int K,
      int ldx, int wide) {
   if (wide)
@@ -57,7 +57,7 @@ __device__ __forceinline__ void backward(const float* dy, const float* weight, n
   }
   write(dx + (long long)p * ldx + c, sum);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 head_back(const float* __restrict__ dy, const float* __restrict__ weight, number* dx, int P, int C, int K, int ldx, int wide) {
   if (wide)
     backward<4>(dy, weight, dx, P, C, K, ldx);

@@ -37,7 +37,13 @@ Grid = tuple[int, ...]
 
 
 def run(
-    file: str, name: str, grid: Grid, block: Grid, arguments: Sequence[Any], shared: int = 0, defines: Sequence[str] = ()
+    file: str,
+    name: str,
+    grid: Grid,
+    block: Grid,
+    arguments: Sequence[Any],
+    shared: int = 0,
+    defines: Sequence[str] = (),
 ) -> None:
     """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature."""
     arrays = [a for a in arguments if hasattr(a, "dtype")]
@@ -113,7 +119,8 @@ def address(x: Array) -> int:
 def in_pieces(numbers: int, *maps: Array) -> bool:
     """Whether all maps can be read in vectors of so many numbers."""
     return all(
-        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0 for x in maps
+        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0
+        for x in maps
     )
 
 
@@ -307,7 +314,8 @@ def max_pool(x: Array, y: Array, winner: Array, size: int, stride: int) -> None:
     wide = in_pieces(4, x, y)
     grid, block = elementwise(pixels(y), x.shape[3], wide)
     run("pool.cu", "max_pool", grid, block,
-        (x, y, winner, *x.shape, *y.shape[1:3], step_of(x), step_of(y), size, stride, wide), defines=storage(x.dtype))  # fmt: skip
+        (x, y, winner, *x.shape, *y.shape[1:3], step_of(x), step_of(y), size, stride, wide),
+        defines=storage(x.dtype))  # fmt: skip
 
 
 def max_pool_back(dy: Array, winner: Array, dx: Array, size: int, stride: int, accumulate: bool = False) -> None:
@@ -368,7 +376,8 @@ def adam(
 ) -> None:  # fmt: skip
     """optim.cu: step number `steps`, counted from 1; p, m and s in place."""
     run("optim.cu", "adam", _blocks(p), (256,),
-        (p, g, m, s, p.size, rate, 1 - beta1, 1 - beta2, eps, decay, decoupled, 1 - beta1**steps, 1 - beta2**steps))  # fmt: skip
+        (p, g, m, s, p.size, rate, 1 - beta1, 1 - beta2, eps, decay, decoupled, 1 - beta1**steps,
+         1 - beta2**steps))  # fmt: skip
 
 
 def _blocks(p: Array) -> Grid:

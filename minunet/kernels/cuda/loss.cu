@@ -11,7 +11,7 @@
 //
 // Shapes: 2 classes or more; weight and class_weight may be missing (null).
 //
-// Measure: python -m minunet.kernels.cuda.measure loss
+// Measure: python bench/cuda.py loss
 #include "prim.cuh"
 
 __device__ __forceinline__ double block_sum(double* shared, double v) {  // of 256 threads; everybody gets it
@@ -25,7 +25,7 @@ __device__ __forceinline__ double block_sum(double* shared, double v) {  // of 2
   return shared[0];
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 cross_entropy(const float* __restrict__ z, const int* __restrict__ labels, const float* __restrict__ weight,
               const float* __restrict__ class_weight, float* p, float* share, double* partial, int P, int K, int ignore) {
   SHARED(double, s);
@@ -47,7 +47,7 @@ cross_entropy(const float* __restrict__ z, const int* __restrict__ labels, const
   if (threadIdx.x < 3) partial[blockIdx.x * 3 + threadIdx.x] = threadIdx.x == 0 ? sums[0] : threadIdx.x == 1 ? sums[1] : sums[2];
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 cross_entropy_sum(const double* __restrict__ partial, float* result, int blocks) {
   SHARED(double, s);
   double sums[3] = {0, 0, 0};
@@ -58,7 +58,7 @@ cross_entropy_sum(const double* __restrict__ partial, float* result, int blocks)
   if (threadIdx.x == 0) result[0] = sums[0] / total, result[1] = total, result[2] = sums[2];
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 cross_entropy_back(const float* __restrict__ p, const int* __restrict__ labels, const float* __restrict__ share,
                    const float* __restrict__ result, const float* __restrict__ dloss, float* dz, int P, int K) {
   const int n = blockIdx.x * 256 + threadIdx.x;

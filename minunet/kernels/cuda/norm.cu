@@ -15,7 +15,7 @@
 //
 // Shapes: any; `wide` says that 4 channels may be read and written at once.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python -m minunet.kernels.cuda.measure norm
+// Measure: python bench/cuda.py norm
 #include "prim.cuh"
 
 constexpr int TILE = 256, ROWS = 8, MERGE_ROWS = 32;
@@ -31,7 +31,7 @@ template <class V> __device__ __forceinline__ V sum_rows(V* shared, V v) {
 }
 
 // each tile's mean and sum of squared deviations: partial [tile][2][C]
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
@@ -49,7 +49,7 @@ moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
 }
 
 // moments of tiles of `tile` pixels each (the last one has the rest) to those of all P: mean, biased variance, rstd
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 merge_moments(const float* __restrict__ partial, float* mean, float* var, float* rstd, int P, int C, int tile, float eps) {
   SHARED(double, s);
   const int c = blockIdx.x * 32 + threadIdx.x, tiles = (P + tile - 1) / tile;
@@ -69,7 +69,7 @@ merge_moments(const float* __restrict__ partial, float* mean, float* var, float*
 }
 
 // each tile's sum of x, partial [tile][C]: the gradient of a bias
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 channel_sums(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
@@ -80,7 +80,7 @@ channel_sums(const number* __restrict__ x, float* partial, int P, int C, int ldx
 }
 
 // sums [C] = the sum of partial [tiles][C] over the tiles
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 merge_sums(const float* __restrict__ partial, float* sums, int tiles, int C) {
   SHARED(double, s);
   const int c = blockIdx.x * 32 + threadIdx.x;
@@ -104,7 +104,7 @@ __device__ __forceinline__ void apply(const number* x, const float* mean, const 
   }
   write(y + (long long)p * ldy + c, v);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 norm_apply(const number* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ gamma,
      const float* __restrict__ beta, number* y, int P, int C, int ldx, int ldy, int relu, int wide) {
   if (wide)
@@ -119,7 +119,7 @@ __device__ __forceinline__ float passed(float dy, float d, float scale, float be
 }
 
 // each tile's sums of g and of g * (x - mean): partial [tile][2][C]
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
           const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
           int C, int ldx, int ldy, int relu) {
@@ -160,7 +160,7 @@ __device__ __forceinline__ void back(const number* x, const number* dy, const fl
   write(dx + (long long)p * lddx + c, g);
 }
 // sums [2][C] of norm_sums over all tiles; none if mean and rstd were given, not the batch's
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 norm_back(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
           const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta,
           const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, int relu, int wide) {
@@ -182,7 +182,7 @@ __device__ __forceinline__ void clip(const number* x, const number* dy, number* 
   UNROLL for (int e = 0; e < E; ++e) v[e] = v[e] > 0.f ? (dy ? g[e] : v[e]) : 0.f;
   write(y + (long long)p * ldy + c, v);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 relu(const number* __restrict__ x, const number* __restrict__ dy, number* y, int P, int C, int ldx, int lddy, int ldy, int wide) {
   if (wide)
     clip<4>(x, dy, y, P, C, ldx, lddy, ldy);

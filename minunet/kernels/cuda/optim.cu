@@ -9,10 +9,10 @@
 //
 // Shapes: any, contiguous.
 //
-// Measure: python -m minunet.kernels.cuda.measure optim
+// Measure: python bench/cuda.py optim
 #include "prim.cuh"
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 sgd(float* p, const float* __restrict__ gradient, float* v, long long size, float rate, float momentum, float decay,
     int nesterov) {
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
@@ -22,7 +22,7 @@ sgd(float* p, const float* __restrict__ gradient, float* v, long long size, floa
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 adam(float* p, const float* __restrict__ gradient, float* m, float* s, long long size, float rate, float gain1, float gain2,
      float eps, float decay, int decoupled, float correction1, float correction2) {
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {

@@ -11,7 +11,7 @@
 //
 // Shapes: any; size at most 16.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python -m minunet.kernels.cuda.measure pool
+// Measure: python bench/cuda.py pool
 #include "prim.cuh"
 
 template <int E>
@@ -36,7 +36,7 @@ __device__ __forceinline__ void forward(const number* x, number* y, uint8_t* win
   write(y + (long long)p * ldy + c, best);
   UNROLL for (int e = 0; e < E; ++e) winner[(long long)p * C + c + e] = first[e];
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 max_pool(const number* __restrict__ x, number* y, uint8_t* winner, int N, int H, int W, int C, int OH, int OW, int ldx, int ldy,
          int size, int stride, int wide) {
   if (wide)
@@ -67,7 +67,7 @@ __device__ __forceinline__ void backward(const number* dy, const uint8_t* winner
     }
   write(dx + (long long)p * ldx + c, sum);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 max_pool_back(const number* __restrict__ dy, const uint8_t* __restrict__ winner, number* dx, int N, int H, int W, int C, int OH,
               int OW, int ldy, int ldx, int size, int stride, int accumulate, int wide) {
   if (wide)

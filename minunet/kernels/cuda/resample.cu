@@ -11,7 +11,7 @@
 //
 // Shapes: any.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python -m minunet.kernels.cuda.measure resample
+// Measure: python bench/cuda.py resample
 #include "prim.cuh"
 
 __device__ __forceinline__ int place(int r, int H, int scale, int corners, float& near) {
@@ -45,7 +45,7 @@ __device__ __forceinline__ void forward(const number* x, number* y, int N, int H
     a[e] = (1.f - down) * ((1.f - right) * a[e] + right * b[e]) + down * ((1.f - right) * d[e] + right * f[e]);
   write(y + (long long)p * ldy + c, a);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 bilinear(const number* __restrict__ x, number* y, int N, int H, int W, int C, int scale, int corners, int ldx, int ldy, int wide) {
   if (wide)
     forward<4>(x, y, N, H, W, C, scale, corners, ldx, ldy);
@@ -75,7 +75,7 @@ __device__ __forceinline__ void backward(const number* dy, number* dx, int N, in
   }
   write(dx + (long long)p * ldx + c, sum);
 }
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 bilinear_back(const number* __restrict__ dy, number* dx, int N, int H, int W, int C, int scale, int corners, int ldy, int ldx,
               int wide) {
   if (wide)

@@ -19,7 +19,7 @@ def _maps(x: Any, *others: Any) -> bool:
     return (
         getattr(x, "ndim", 0) == 4
         and x.dtype.name in STORED
-        and 0 < x.size
+        and x.size > 0
         and x.size // x.shape[3] < 1 << 31
         and all(o is None or o.dtype == x.dtype for o in others)
     )

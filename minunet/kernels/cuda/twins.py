@@ -126,7 +126,9 @@ def softmax_cross_entropy(
 ) -> tuple[Any, tuple]:
     """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it."""
     xp = get_array_module(logits)
-    weight, class_weight = (None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight))
+    weight, class_weight = (
+        None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
+    )
     labels = _contiguous(labels.astype(np.int32, copy=False))
     p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
     if result[2]:

@@ -32,7 +32,11 @@ from .. import build
 SCHEDULES = ("up", "down", "shuffled", "warps up", "warps down")
 """Orders in which a block's threads run: by number, shuffled at every barrier, or a whole warp as far as it gets."""
 
-SCALARS = {"int": (np.int32, ctypes.c_int), "long long": (np.int64, ctypes.c_longlong), "float": (np.float32, ctypes.c_float)}
+SCALARS: dict[str, tuple[Any, Any]] = {
+    "int": (np.int32, ctypes.c_int),
+    "long long": (np.int64, ctypes.c_longlong),
+    "float": (np.float32, ctypes.c_float),
+}
 FLAGS = ("-std=c++17", "-O2", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-w", "-shared", "-fPIC", "-DEMULATOR")
 
 _lock = threading.Lock()  # an emulated GPU runs one kernel at a time
@@ -80,7 +84,9 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., No
     """A kernel of a .cu file, compiled with some macros: a function of (grid, block, arguments, bytes of shared memory)."""
     parameters = build.signatures(file)[name]
     defines = (*defines, *["EXACT"] * _exact)
-    start = getattr(_library(file, defines, build.sources_hash(file, *defines, *FLAGS, compiler() or "")), f"launch_{name}")
+    start = getattr(
+        _library(file, defines, build.sources_hash(file, *defines, *FLAGS, compiler() or "")), f"launch_{name}"
+    )
     start.restype = ctypes.c_char_p
     types = [ctypes.c_void_p if kind.endswith("*") else SCALARS[kind][1] for kind, _ in parameters]
     start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, *types]

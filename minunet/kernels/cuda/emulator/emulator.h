@@ -143,8 +143,10 @@ inline void run_warp_alone(int t) {
   const int start = t / WARP * WARP, stop = start + (int)WARP < threads ? start + (int)WARP : threads;
   for (bool again = true; again;) {
     again = false;
-    for (int u = start; u < stop; ++u)
-      if (fibers[u]->state == READY) run(*fibers[u]), again = true;
+    for (int i = 0; i < stop - start; ++i) {
+      Fiber& f = *fibers[schedule == WARPS_DOWN ? stop - 1 - i : start + i];
+      if (f.state == READY) run(f), again = true;
+    }
   }
 }
 static void run_block(std::mt19937& random) {

@@ -1,0 +1,107 @@
+"""Time the CUDA kernels one by one on a GPU, at the sizes of the 31 M-parameter network.
+
+    python bench/cuda.py [FILE...] [--size 1024] [--dtype float16]
+
+FILE is the name of a kernel's file without .cu. For each kernel: the median time on the GPU, arithmetic and memory traffic per
+second (what the algorithm needs at least, so repeated reads do not count).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minunet import cli
+from minunet.device import select_device
+from minunet.kernels.cuda import build, launch
+
+Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
+
+
+def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int = 4) -> Iterator[Case]:
+    """The kernels' calls for images of size x size pixels, level by level."""
+
+    def new(*shape: int, kind: str = dtype) -> Any:
+        return xp.ones(shape, kind)
+
+    item = np.dtype(dtype).itemsize
+    for level in range(depth + 1):
+        n, C = size >> level, base << level
+        x, y, w, P = new(1, n, n, C), new(1, n, n, C), new(9, C, C), n * n
+        same, where, work = {"side": 3, "pad": 1}, f"{n} x {n} x {C}", 18.0 * P * C * C
+        traffic = (2 * P * C + 9 * C * C) * item
+        for what, options in (("", {"moments": True}), (" data", {"flip": True, "gradient": True})):
+            yield "conv", f"3x3{what} {where}", work, traffic, partial(launch.conv, [x], w, [y], **same, **options)
+        dw = new(9, C, C, kind="float32")
+        yield "conv_weights", f"3x3 {where}", work, traffic, partial(launch.conv_weights, [x], y, dw, **same)
+    n, C, P = size, base, size * size
+    x, y, low, winner = (
+        new(1, n, n, C),
+        new(1, n, n, C),
+        new(1, n // 2, n // 2, C),
+        new(1, n // 2, n // 2, C, kind="uint8"),
+    )
+    statistics, where, map_bytes = [new(C, kind="float32") for _ in range(4)], f"{n} x {n} x {C}", P * C * item
+    up, wide = new(4, 2 * C, C), new(1, n // 2, n // 2, 2 * C)
+    yield (
+        "conv",
+        f"2x2 transposed {where}",
+        4.0 * P * C * C,
+        1.5 * map_bytes,
+        partial(launch.conv, [wide], up, [y], side=1, up=2),
+    )
+    for channels in (1, 3):
+        first, image = new(9, channels, C), new(1, n, n, channels)
+        work = 18.0 * P * channels * C
+        yield "conv", f"3x3 from {channels}", work, map_bytes, partial(launch.conv, [image], first, [y], side=3, pad=1)
+    yield "norm", f"moments {where}", 0, map_bytes, partial(launch.moments, x)
+    yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch.norm, x, *statistics, y, True)
+    yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch.norm_back, y, x, *statistics, y, True)
+    yield "pool", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool, x, low, winner, 2, 2)
+    yield "pool", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool_back, low, winner, x, 2, 2)
+    yield "resample", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear, low, y, 2, True)
+    yield "resample", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear_back, y, low, 2, True)
+    logits, weight, labels = new(1, n, n, 2, kind="float32"), new(C, 2, kind="float32"), new(1, n, n, kind="int32")
+    yield "head", f"forward {where}", 4.0 * P * C, map_bytes, partial(launch.head, x, weight, None, logits)
+    yield "head", f"backward {where}", 4.0 * P * C, map_bytes, partial(launch.head_back, logits, weight, x)
+    yield (
+        "loss",
+        f"cross-entropy {n} x {n} x 2",
+        0,
+        24.0 * P,
+        partial(launch.cross_entropy, logits, labels, None, None, -1),
+    )
+    p, g, m, s = (new(31_000_000 if n >= 64 else 1000, kind="float32") for _ in range(4))
+    yield "optim", "sgd", 0, 20.0 * p.size, partial(launch.sgd, p, g, m, 0.1, 0.9, False, 0.0)
+    yield "optim", "adam", 0, 28.0 * p.size, partial(launch.adam, p, g, m, s, 3, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
+
+
+def main() -> int:
+    names = [f.removesuffix(".cu") for f in build.kernel_files()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", choices=[*names, []], help="only the kernels of these files"
+    )
+    parser.add_argument("--size", type=cli.number(int, 64), default=1024, metavar="N", help="rows and columns")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="what maps are stored as")
+    options = parser.parse_args()
+    xp = select_device("cuda")
+    from cupyx.profiler import benchmark
+
+    print(f"{'microseconds':<40}{'time':>10}{'GFLOP/s':>12}{'GB/s':>10}")
+    for file, what, work, traffic, start in cases(xp, options.size, dtype=options.dtype):
+        if not options.files or file in options.files:
+            seconds = float(np.median(benchmark(start, n_repeat=50, n_warmup=5).gpu_times))
+            print(
+                f"{file + ', ' + what:<40}{1e6 * seconds:>10.1f}{work / seconds / 1e9:>12.0f}{traffic / seconds / 1e9:>10.0f}"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

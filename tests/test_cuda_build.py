@@ -1,0 +1,72 @@
+"""NVRTC compiles every CUDA kernel for every architecture, without a stack frame or spills; no GPU is needed."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from minunet.kernels.cuda import build
+
+MISSING = build.nvrtc_missing()
+needs_nvrtc = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
+
+INDEXED = """
+extern "C" __global__ void __launch_bounds__(32)
+indexed(float* x, int i) {
+  float local[64];
+  for (int j = 0; j < 64; ++j) local[(j * i) % 64] = x[j];
+  for (int j = 0; j < 64; ++j) x[j] = local[(j + i) % 64];
+}
+"""
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("file", build.kernel_files())
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_every_kernel_fits_its_registers(arch, file):
+    if arch not in build.known_architectures():
+        pytest.skip(f"this NVRTC does not know {arch}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = list(pool.map(lambda defines: build.compile_cubin(file, defines, arch), build.variants(file)))
+    for defines, (cubin, usage) in zip(build.variants(file), compiled):
+        assert cubin[:4] == b"\x7fELF"
+        assert {u.name for u in usage} == build.signatures(file).keys()
+        for u in usage:
+            assert u.stack == u.spills == 0, f"{u.name} {' '.join(defines)} for {arch}: {u}"
+
+
+@needs_nvrtc
+def test_a_stack_frame_is_noticed(tmp_path, monkeypatch):
+    """The check above is not blind: an array indexed at run time lives in a stack frame."""
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    (tmp_path / "indexed.cu").write_text(INDEXED)
+    _, (usage,) = build.compile_cubin("indexed.cu", (), "sm_80")
+    assert usage.name == "indexed" and usage.stack >= 256
+
+
+@needs_nvrtc
+def test_the_log_of_what_does_not_compile(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    (tmp_path / "wrong.cu").write_text('extern "C" __global__ void f() { undeclared = 1; }')
+    with pytest.raises(RuntimeError, match=r"wrong\.cu for sm_80:\s.*.undeclared. is undefined"):
+        build.compile_cubin("wrong.cu", (), "sm_80")
+
+
+@needs_nvrtc
+def test_the_cache_compiles_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINUNET_CACHE", str(tmp_path))
+    path = build.cached_cubin("optim.cu", (), "sm_80")
+    before = path.stat().st_mtime_ns
+    assert build.cached_cubin("optim.cu", (), "sm_80") == path and path.stat().st_mtime_ns == before
+    assert build.cached_cubin("optim.cu", (), "sm_90a") != path
+
+
+def test_signatures_are_read_from_the_sources():
+    assert build.signatures("optim.cu")["sgd"][:5] == [
+        ("float*", "p"), ("const float*", "gradient"), ("float*", "v"), ("long long", "size"), ("float", "rate"),
+    ]  # fmt: skip
+    for file in build.kernel_files():
+        text = (build.FOLDER / file).read_text()
+        assert text.count("__global__") == len(build.signatures(file)) > 0
+        head = text.split("#include")[0]
+        assert "Shapes:" in head and f"Measure: python bench/cuda.py {file.removesuffix('.cu')}\n" in head
