@@ -228,7 +228,7 @@ def checks():
         "splits": lambda d, r: conv.check_all(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
         "weights": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 8, 8),
         "halves": lambda d, r: conv.test_halves_of_concatenations(d, r, 16, 40, 12, 20),
-        "accumulate": lambda d, r: conv.test_relu_and_accumulation(d, r, 5),
+        "accumulate": lambda d, r: conv.test_scale_relu_and_accumulation(d, r, 5),
         "transposed": lambda d, r: conv.test_transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
         "head": lambda d, r: conv.test_head(d, r, "float32", 140, 3),
         "norm": lambda d, r: other.test_batch_norm(d, r, (1, 17, 16, 36), "float32", True),

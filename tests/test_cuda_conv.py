@@ -126,13 +126,14 @@ def test_halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2):
 
 
 @pytest.mark.parametrize("K", [12, 5])
-def test_relu_and_accumulation(exact_cuda, rng, K):
+def test_scale_relu_and_accumulation(exact_cuda, rng, K):
     x, w, b, before = problem(rng, "float32", 1, 5, 4, 8, K)
-    y, _ = ops.conv2d.plain(x, w, b)
+    scale = rng.standard_normal(K).astype(np.float32)
+    y, _ = ops.conv2d.plain(x, w * scale, b)
     out = exact_cuda.array(before, np.float32)
     launch.conv(
         [exact_cuda.array(x, np.float32)], filters(exact_cuda, w, "float32"), [out], side=3, pad=1,
-        bias=exact_cuda.array(b, np.float32), relu=True, accumulate=True,
+        bias=exact_cuda.array(b, np.float32), relu=True, accumulate=True, scale=exact_cuda.array(scale),
     )  # fmt: skip
     near(out, before + np.maximum(y, 0), eps(exact_cuda, "float32"), 72)
 

@@ -113,9 +113,10 @@ def test_max_pool(cuda, rng, dtype, size, stride, shape):
     out = empty_half(cuda, shape, dtype)
     launch.max_pool_back(in_half(cuda, dy, dtype), winner, out, size, stride)
     near(out, dx, EPS["exact"], size**2, dtype)
-    out = in_half(cuda, before, dtype)
-    launch.max_pool_back(in_half(cuda, dy, dtype), winner, out, size, stride, accumulate=True)
-    near(out, before + dx, EPS["exact"], size**2, dtype)
+    plus = in_half(cuda, before, dtype)
+    for out in (empty_half(cuda, shape, dtype), plus):  # plus another map, plus what is there
+        launch.max_pool_back(in_half(cuda, dy, dtype), winner, out, size, stride, plus=plus)
+        near(out, before + dx, EPS["exact"], size**2, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -123,7 +123,7 @@ def test_unet_in_halves_of_concatenations(whole, rng):
     launch.relu(low, dlow, dlow)
     launch.conv_weights([pooled], dlow, grads["down"], **same)
     launch.conv([dlow], w["down"], [dpooled], **back)
-    launch.max_pool_back(dpooled, winner, dskip, 2, 2, accumulate=True)
+    launch.max_pool_back(dpooled, winner, dskip, 2, 2, plus=dskip)
     dbeta, shares = launch.norm_back(dskip, raw, mean, rstd, gamma, beta, dskip, relu=True)
     launch.conv_weights([on], dskip, grads["in"], **same)
     dx = empty(x.shape)

@@ -11,8 +11,24 @@ emulator/       CUDA's execution model on the CPU, which the tests run all kerne
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from ..deferred import Pair
+
+
+def on_gpu(x: Any) -> bool:
+    """Whether x is a CuPy array, or an unfinished map made of such, or a tuple or list with one in it."""
+    if isinstance(x, (tuple, list)):
+        return any(on_gpu(a) for a in x)
+    if isinstance(x, Pair):
+        return on_gpu(x.a)
+    fused = sys.modules.get(f"{__name__}.fused")
+    if fused is not None and isinstance(x, fused.OnGpu):
+        return on_gpu(x.like)
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(x, cupy.ndarray)
 
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:

@@ -1,10 +1,11 @@
 // Convolution as an implicit matrix product on tensor cores: pixels x channels out = (pixels x taps x channels in) * weights.
 //
 //     for n, h, w in the output's pixels, for k in its channels:
-//         y[n, h, w, k] = bias[k]
+//         y[n, h, w, k] = 0
 //         for i, j in taps, for c in channels:                          x is 0 outside of its H x W pixels
 //             y[n, h, w, k] += x[n, h * stride + i - pad, w * stride + j - pad, c] * weight[i, j, c, k]
-//         moments: mean and sum of squared deviations of y over each tile's pixels
+//         y = y * scale[k] + bias[k]                                    at inference these can be a batch norm's
+//         moments: mean and sum of squared deviations of y over each tile's pixels (not with scale)
 //         y = max(y, 0) if relu
 //
 // One kernel, compiled in four ways, does for all convolutions of a U-Net and their data gradients:
@@ -58,7 +59,8 @@ struct Shape {
 };
 
 // What follows the sums of a tile in s->out: bias, moments, ReLU, and coalesced stores to the halves of y.
-__device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* bias, number* y1,
+__device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* scale,
+                                            const float* bias, number* y1,
                                             number* y2, float* moments, int relu, int accumulate, int wide) {
   const int tid = threadIdx.x, K = q.K1 + q.K2, P = q.N * q.OH * q.OW, rows = min(BM, P - m0);
   if (moments) {  // centred within the tile, so that nothing cancels: a thread takes a column's rows group, group + GROUPS...
@@ -98,7 +100,7 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
     }
     float v[4];
     UNROLL for (int e = 0; e < 4; ++e) {
-      v[e] = value[e] + (bias && k + e < K ? bias[k + e] : 0.f);
+      v[e] = value[e] * (scale && k + e < K ? scale[k + e] : 1.f) + (bias && k + e < K ? bias[k + e] : 0.f);
       if (relu) v[e] = v[e] > 0.f ? v[e] : 0.f;
     }
     if (wide) {  // K1 and K2 are multiples of 4
@@ -123,7 +125,7 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
-     const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
+     const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
      int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side, int stride, int pad, int flip, int up,
      int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);
@@ -213,7 +215,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     out[0] = u, out[1] = v;
   });
   __syncthreads();
-  if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, bias, y1, y2, moments, relu, accumulate, wide);
+  if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, scale, bias, y1, y2, moments, relu, accumulate, wide);
   partial += (long long)blockIdx.z * P * K;
   for (int item = tid; item < BM * BN; item += THREADS) {
     const int row = item / BN, column = item % BN;
@@ -223,7 +225,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
 
 // the sums of all splits, added in their order; a block for each tile, as above
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv_finish(const float* __restrict__ partial, const float* __restrict__ bias, number* y1, number* y2, float* moments, int N,
+conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, int N,
             int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);
   const Shape q = {N, OH, OW, 0, 0, 0, 0, 0, 0, K1, K2, ldy1, ldy2, 0, 0, 0, 0, up};
@@ -237,5 +239,5 @@ conv_finish(const float* __restrict__ partial, const float* __restrict__ bias, n
     s->out[row * OUT_ROW + column] = sum;
   }
   __syncthreads();
-  finish_tile(s, q, m0, n0, blockIdx.z, bias, y1, y2, moments, relu, accumulate, wide);
+  finish_tile(s, q, m0, n0, blockIdx.z, scale, bias, y1, y2, moments, relu, accumulate, wide);
 }

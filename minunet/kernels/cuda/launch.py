@@ -143,8 +143,8 @@ def elementwise(P: int, C: int, wide: bool) -> tuple[Grid, Grid]:
 
 def conv(
     sources: Sequence[Array], w: Array, outputs: Sequence[Array], *, side: int, stride: int = 1, pad: int = 0, up: int = 1,
-    flip: bool = False, gradient: bool = False, bias: Array | None = None, relu: bool = False, accumulate: bool = False,
-    moments: bool = False, splits: int | None = None,
+    flip: bool = False, gradient: bool = False, scale: Array | None = None, bias: Array | None = None, relu: bool = False,
+    accumulate: bool = False, moments: bool = False, splits: int | None = None,
 ) -> Array | None:  # fmt: skip
     """conv.cu: from one or two maps, over their concatenated channels, to one or two maps.
 
@@ -153,9 +153,10 @@ def conv(
     sources : one or two maps (N, H, W, C1) and (N, H, W, C2)
     w : (up*up or side*side, C1 + C2, K1 + K2) contiguous; with `gradient` (side*side, K1 + K2, C1 + C2)
     outputs : one or two maps to write (N, OH*up, OW*up, K1) and so on
-    bias : (K1 + K2,) float32
+    scale, bias : (K1 + K2,) float32
+        y = sum * scale + bias.
     moments : bool
-        Return the moments of tiles of BM pixels, (tiles, 2, K1 + K2) float32, for `merge_moments`; not with `up`.
+        Return the moments of tiles of BM pixels, (tiles, 2, K1 + K2) float32, for `merge_moments`; not with `up` or `scale`.
     splits : int, optional
         Blocks that share the sum of a tile; chosen by how many tiles there are if not given.
     """
@@ -177,11 +178,11 @@ def conv(
     partial = xp.empty((up * up * splits, P, K), np.float32) if splits > 1 else None
     lds = [0 if m is None else step_of(m) for m in (x1, x2, y1, y2)]
     run("conv.cu", "conv", (*tiles, up * up * splits), (256,),
-        (x1, x2, w, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
+        (x1, x2, w, scale, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
          flip, up, splits, relu, accumulate, wide), CONV_SHARED, defines)  # fmt: skip
     if splits > 1:
         run("conv.cu", "conv_finish", (*tiles, up * up), (256,),
-            (partial, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
+            (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
             CONV_SHARED, defines)  # fmt: skip
     return found
 
@@ -318,13 +319,13 @@ def max_pool(x: Array, y: Array, winner: Array, size: int, stride: int) -> None:
         defines=storage(x.dtype))  # fmt: skip
 
 
-def max_pool_back(dy: Array, winner: Array, dx: Array, size: int, stride: int, accumulate: bool = False) -> None:
-    """pool.cu: the map dx, or what is added to it, from the map dy."""
-    wide = in_pieces(4, dy, dx)
+def max_pool_back(dy: Array, winner: Array, dx: Array, size: int, stride: int, plus: Array | None = None) -> None:
+    """pool.cu: the map dx from the map dy, plus another map, which may be dx itself."""
+    wide = in_pieces(4, dy, dx) and (plus is None or in_pieces(4, plus))
     grid, block = elementwise(pixels(dx), dx.shape[3], wide)
     run("pool.cu", "max_pool_back", grid, block,
-        (dy, winner, dx, *dx.shape, *dy.shape[1:3], step_of(dy), step_of(dx), size, stride, accumulate, wide),
-        defines=storage(dy.dtype))  # fmt: skip
+        (dy, winner, plus, dx, *dx.shape, *dy.shape[1:3], step_of(dy), 0 if plus is None else step_of(plus), step_of(dx),
+         size, stride, wide), defines=storage(dy.dtype))  # fmt: skip
 
 
 def bilinear(x: Array, y: Array, scale: int, corners: bool) -> None:

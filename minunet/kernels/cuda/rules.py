@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..deferred import Pair, fusing
+from .fused import Convolved, Normed, Positive
+
 STORED = ("float32", "float16", "bfloat16")
 
 
@@ -55,6 +58,22 @@ def _map(x, *options, **more) -> bool:
     return _maps(x)
 
 
+def _relu(x) -> bool:
+    return isinstance(x, Normed) or (isinstance(x, Convolved) and x.raw is None)
+
+
+def _relu_backward(dy, cache) -> bool:
+    return _maps(dy) and isinstance(cache[0], Positive)
+
+
+def _concat(arrays) -> bool:
+    return fusing() and len(arrays) == 2 and _maps(*arrays) and arrays[0].shape[:3] == arrays[1].shape[:3]
+
+
+def _concat_backward(dy, cache) -> bool:
+    return isinstance(dy, Pair) and dy.a.shape[-1] == cache[0]
+
+
 def _max_pool2d(x, size=2, stride=None) -> bool:
     return _maps(x) and size <= min(16, *x.shape[1:3])
 
@@ -90,6 +109,10 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "max_pool2d_backward": _map,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "relu": _relu,
+    "relu_backward": _relu_backward,
+    "concat": _concat,
+    "concat_backward": _concat_backward,
     "upsample_bilinear": _map,
     "upsample_bilinear_backward": _map,
     "softmax_cross_entropy": _cross_entropy,

@@ -3,6 +3,8 @@
 Maps are float32, float16 or bfloat16; products of float32 are rounded to TF32 (10 bits of fraction, as cuDNN does by
 default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and weights'
 gradients are computed in float32, and returned in the dtype of the op's arguments.
+
+Inside a network maps may stay unfinished, see fused.py.
 """
 
 from __future__ import annotations
@@ -14,34 +16,45 @@ import numpy as np
 from ...array import Array, get_array_module
 from ...ops.conv import output_size, resolve_padding
 from ...ops.loss import check_labels
+from ..deferred import Pair, concat, concat_backward, finished, fusing
 from . import launch
+from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
+
+__all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
 
 
 def conv2d(
     x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: Any = "same", dilation: int = 1, groups: int = 1
-) -> tuple[Array, tuple]:  # fmt: skip
+) -> tuple[Any, tuple]:  # fmt: skip
     """Twin of `ops.conv2d` for square filters, one padding for all sides, no stride, dilation or groups."""
-    (N, H, W, C), (side, _, _, K) = x.shape, w.shape
+    (N, H, W, _), (side, _, C, K) = x.shape, w.shape
     pads = resolve_padding(padding, (H, W), (side, side), stride, dilation)
-    y = _empty(x, (N, *output_size((H, W), (side, side), pads, stride, dilation), K))
+    shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
+    y: Any
     if _is_head(w):
-        launch.head(launch.as_map(x), _float(w).reshape(C, K), _float(b), y)
+        y = _empty(w, shape)
+        launch.head(_map(x), _float(w).reshape(C, K), _float(b), y)
     else:
-        launch.conv([launch.as_map(x)], _taps(w), [y], side=side, pad=pads[0][0], bias=_float(b))
-    return y, (x, w, b is not None, stride, pads, dilation, groups)
+        y = Convolved(x, w, _float(b), shape, pads[0][0])
+    return y if fusing() else finished(y), (x, w, b is not None, stride, pads, dilation, groups)
 
 
-def conv2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None]:
+def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     """Twin of `ops.conv2d_backward`."""
     x, w, has_bias, _, pads, _, _ = cache
-    side, pad, dx = w.shape[0], pads[0][0], _empty(x, x.shape)
-    dy = launch.as_map(dy)
+    side, pad, dy = w.shape[0], pads[0][0], _map(dy)
+    dx: Any
     if _is_head(w):
+        maps, dx = [_map(x)], _empty(w, x.shape)
         launch.head_back(_contiguous(dy), _float(w).reshape(w.shape[2:]), dx)
     else:
-        launch.conv([dy], _taps(w), [dx], side=side, pad=side - 1 - pad, flip=True, gradient=True)
-    dw = _empty(dy, w.shape, np.float32)
-    launch.conv_weights([launch.as_map(x)], dy, dw, side=side, pad=pad)
+        maps = sources(x)
+        grads = [_empty(m, m.shape) for m in maps]
+        launch.conv([dy], taps(w), grads, side=side, pad=side - 1 - pad, flip=True, gradient=True)
+        dx = Pair(*grads) if len(grads) == 2 else grads[0]
+    dw = _empty(w, w.shape, np.float32)
+    launch.conv_weights(maps, dy, dw, side=side, pad=pad)
+    dx = dx if fusing() else finished(dx)
     return dx, dw.astype(w.dtype, copy=False), _bias_gradient(dy) if has_bias else None
 
 
@@ -50,17 +63,17 @@ def conv_transpose2d(
 ) -> tuple[Array, tuple]:
     """Twin of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
     (N, H, W, _), K = x.shape, w.shape[3]
-    y = _empty(x, (N, H * stride, W * stride, K))
-    launch.conv([launch.as_map(x)], _taps(w), [y], side=1, up=stride, bias=_float(b))
+    y = _empty(w, (N, H * stride, W * stride, K))
+    launch.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
     return y, (x, w, b is not None, stride, ((0, 0), (0, 0)))
 
 
 def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None]:
     """Twin of `ops.conv_transpose2d_backward`."""
     x, w, has_bias, stride, _ = cache
-    dx, dy, dw = _empty(x, x.shape), launch.as_map(dy), _empty(dy, w.shape, np.float32)
-    launch.conv([dy], _taps(w), [dx], side=stride, stride=stride, gradient=True)
-    launch.conv_weights([dy], launch.as_map(x), dw, side=stride, stride=stride, transposed=True)
+    dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
+    launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
+    launch.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
     return dx, dw.astype(w.dtype, copy=False), _bias_gradient(dy) if has_bias else None
 
 
@@ -68,24 +81,25 @@ def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
     """Twin of `ops.max_pool2d`."""
     (N, H, W, C), stride = x.shape, stride or size
     shape = (N, *output_size((H, W), (size, size), ((0, 0), (0, 0)), stride), C)
-    y, winner = _empty(x, shape), _empty(x, shape, np.uint8)
-    launch.max_pool(launch.as_map(x), y, winner, size, stride)
+    on = _map(x)
+    y, winner = _empty(on, shape), _empty(on, shape, np.uint8)
+    launch.max_pool(on, y, winner, size, stride)
     return y, (winner, x.shape, size, stride)
 
 
-def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
+def max_pool2d_backward(dy: Array, cache: tuple) -> Any:
     """Twin of `ops.max_pool2d_backward`."""
-    winner, x_shape, size, stride = cache
-    dx = _empty(dy, x_shape)
-    launch.max_pool_back(launch.as_map(dy), _contiguous(winner), dx, size, stride)
-    return dx
+    winner, *rest = cache
+    dx = Unpooled(finished(dy), (_contiguous(winner), *rest))
+    return dx if fusing() else dx.array()
 
 
 def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
     """Twin of `ops.upsample_bilinear`."""
     N, H, W, C = x.shape
-    y = _empty(x, (N, scale * H, scale * W, C))
-    launch.bilinear(launch.as_map(x), y, scale, align_corners)
+    on = _map(x)
+    y = _empty(on, (N, scale * H, scale * W, C))
+    launch.bilinear(on, y, scale, align_corners)
     return y, (H, W, align_corners)
 
 
@@ -93,32 +107,51 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
     """Twin of `ops.upsample_bilinear_backward`."""
     H, W, align_corners = cache
     N, OH, _, C = dy.shape
+    dy = _map(dy)
     dx = _empty(dy, (N, H, W, C))
-    launch.bilinear_back(launch.as_map(dy), dx, OH // H, align_corners)
+    launch.bilinear_back(dy, dx, OH // H, align_corners)
     return dx
 
 
 def batch_norm(
-    x: Array, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
-) -> tuple[Array, tuple, tuple[Array, Array]]:
+    x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[Any, tuple, tuple[Array, Array]]:
     """Twin of `ops.batch_norm`; statistics are float32."""
-    source, y, from_batch = launch.as_map(x), _empty(x, x.shape), mean is None
+    scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.raw is None
     if mean is None or var is None:
-        mean, var, rstd = launch.merge_moments(launch.moments(source), launch.pixels(x), launch.TILE, eps)
-    else:
-        mean, rstd = _float(mean), _float(1 / (_float(var) + eps) ** 0.5)
-    launch.norm(source, mean, rstd, _float(gamma), _float(beta), y, relu=False)
-    return y, (x, gamma, mean, rstd, from_batch), (mean, var)
+        tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
+        mean, var, rstd = launch.merge_moments(tiles, launch.pixels(x), size, eps)
+        raw = finished(x)
+        y: Any = Normed(raw, mean, rstd, scale, shift)
+        return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
+    rstd = _float(1 / (_float(var) + eps) ** 0.5)
+    y = x.then(scale * rstd, shift - _float(mean) * scale * rstd) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
+    return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
 
 
-def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
+def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     """Twin of `ops.batch_norm_backward`."""
     x, gamma, mean, rstd, from_batch = cache
-    dx, rstd = _empty(x, x.shape), _float(rstd)
+    raw, beta, rstd = finished(x), None, _float(rstd)
+    if isinstance(dy, Passed) and dy.y.raw is raw:
+        dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
+    dy, dx = _map(dy), _empty(raw, raw.shape)
     dbeta, shares = launch.norm_back(
-        launch.as_map(dy), launch.as_map(x), _float(mean), rstd, _float(gamma), None, dx, False, from_batch
-    )
+        dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
+    )  # fmt: skip
     return dx, (shares * rstd).astype(gamma.dtype, copy=False), dbeta.astype(gamma.dtype, copy=False)
+
+
+def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
+    """Twin of `ops.relu` for what has not been computed yet."""
+    y = x.clipped()
+    return y if fusing() else y.array(), (Positive(y),)
+
+
+def relu_backward(dy: Any, cache: tuple) -> Any:
+    """Twin of `ops.relu_backward` for what `relu` here has returned."""
+    dx = Passed(finished(dy), cache[0].y)
+    return dx if fusing() and isinstance(dx.y, Normed) else dx.array()
 
 
 def softmax_cross_entropy(
@@ -170,6 +203,11 @@ def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
     return get_array_module(like).empty(shape, dtype or like.dtype)
 
 
+def _map(x: Any) -> Array:
+    """x as kernels read it: finished, its pixels at one distance."""
+    return launch.as_map(finished(x))
+
+
 def _contiguous(a: Array) -> Array:
     return get_array_module(a).ascontiguousarray(a)
 
@@ -177,11 +215,6 @@ def _contiguous(a: Array) -> Array:
 def _float(a: Array | None) -> Any:
     """As the kernels want statistics, biases and the head's weights: contiguous float32."""
     return None if a is None else _contiguous(a.astype(np.float32, copy=False))
-
-
-def _taps(w: Array) -> Array:
-    """Filters (KH, KW, C, K) as (taps, C, K)."""
-    return _contiguous(w).reshape(-1, *w.shape[2:])
 
 
 def _is_head(w: Array) -> bool:
