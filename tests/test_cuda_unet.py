@@ -1,18 +1,25 @@
 """Whole tiny U-Nets through the CUDA kernels, forwards, backwards and a step, against the plain ops in float64."""
 
+import contextlib
 import copy
+import os
 
 import numpy as np
 import pytest
 from cuda_device import CONDITIONS, EPS, PARAMS, device, near, values
+from fused_networks import assert_same, chains, run, unets
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import minunet
 from minunet import kernels, ops, optim
 from minunet.array import to_numpy
 from minunet.kernels import cuda as cuda_kernels
 from minunet.kernels.cuda import launch, rules, twins
+from minunet.kernels.deferred import Unfinished
 from minunet.models import UNet
 
+EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 12)), 12)
 FEW = [PARAMS[CONDITIONS.index(c)] for c in (("shuffled", False), ("warps down", True))] + PARAMS[-1:]
 """A network runs under two conditions, each of its kernels alone under all."""
 
@@ -160,6 +167,57 @@ def plain_level(x, f, gamma, beta, labels):
         dx, g_in, _ = ops.conv2d_backward(d, c_in)
     return {"loss": np.array([loss]), "dx": dx, "dgamma": dgamma, "dbeta": dbeta,
             "in": g_in, "down": g_down, "up": g_up, "out": g_out, "head": g_head}  # fmt: skip
+
+
+@pytest.mark.parametrize("train", [True, False])
+@settings(max_examples=EXAMPLES)
+@given(network=st.one_of(chains(), unets()))
+def test_random_networks(monkeypatch, train, network):
+    """What twins hand each other unfinished, in networks of all kinds: as exact as the plain ops in float32."""
+    m, x = network
+    small = copy.deepcopy(m).convert(np.float32)
+    with emulated():
+        through_kernels(monkeypatch, set())
+        found = run(small, x.astype(np.float32), train)
+        monkeypatch.undo()
+    exact, rough = run(m, x, train, "reference"), run(small, x.astype(np.float32), train, "reference")
+    for _, chosen in (found, rough):  # ReLUs at 0 and pools' ties may fall otherwise
+        assume(all(np.array_equal(a, b) for a, b in zip(chosen, exact[1])))
+    assert_same(found, exact, 1e-5, rough=rough)
+
+
+@contextlib.contextmanager
+def emulated():
+    with device(("shuffled", False), exact=True):
+        yield
+
+
+def test_only_raw_maps_are_kept(whole, rng, monkeypatch):
+    """Between forward and backward there is one map for each convolution, and neither norms' results nor concatenations."""
+    if whole.xp is not np:
+        pytest.skip("the emulator shows it")
+    model, asked = UNet(3, 2, base_width=8, depth=1, seed=1), set()
+    through_kernels(monkeypatch, asked)
+    y, cache = model.forward(rng.standard_normal((1, 32, 32, 3)).astype(np.float32))
+    maps = {id(a): a.nbytes for a in arrays_in(cache) if a.ndim == 4 and a.shape[:2] != (1, 1)}
+    filters = {id(p) for p in model.named_params().values()}
+    top = 3 + 4 * 8 + 8  # channels of the image, of four convolutions and of the up-step
+    bottom = 8 + 2 * 16  # of the pool and of two convolutions
+    assert sum(n for i, n in maps.items() if i not in filters) == 32 * 32 * top * 4 + 16 * 16 * (
+        bottom * 4 + 8
+    )  # and winners
+    model.backward(np.ones_like(y), cache)
+
+
+def arrays_in(x):
+    """All arrays that a cache keeps alive."""
+    if isinstance(x, np.ndarray):
+        yield x if x.base is None else x.base
+    elif isinstance(x, (tuple, list)):
+        for part in x:
+            yield from arrays_in(part)
+    elif isinstance(x, Unfinished):
+        yield from arrays_in([v for k, v in vars(x).items() if k != "like"])
 
 
 def test_twins_take_any_view(whole, rng):

@@ -125,7 +125,11 @@ def batch_norm(
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
     rstd = _float(1 / (_float(var) + eps) ** 0.5)
-    y = x.then(scale * rstd, shift - _float(mean) * scale * rstd) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
+    y = (
+        x.then(scale * rstd, shift - _float(mean) * scale * rstd)
+        if waits
+        else Normed(_map(x), _float(mean), rstd, scale, shift)
+    )
     return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
 
 
