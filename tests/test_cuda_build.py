@@ -1,11 +1,14 @@
 """NVRTC compiles every CUDA kernel for every architecture, without a stack frame or spills; no GPU is needed."""
 
+import importlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minunet.kernels.cuda import build
+from minunet.kernels.cuda import build, emulator
 
 MISSING = build.nvrtc_missing()
 needs_nvrtc = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
@@ -61,6 +64,18 @@ def test_the_cache_compiles_once(tmp_path, monkeypatch):
     assert build.cached_cubin("optim.cu", (), "sm_90a") != path
 
 
+@pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
+def test_the_bench_calls_the_kernels_rightly(monkeypatch):
+    """All its cases, emulated on 16 x 16 pixels; how fast they are only a GPU shows."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "bench"))
+    files = set()
+    for file, what, work, traffic, start in importlib.import_module("cuda_kernels").cases(np, 16, base=4, depth=1):
+        start()
+        files.add(f"{file}.cu")
+        assert what and work >= 0 and traffic > 0
+    assert files == set(build.kernel_files())
+
+
 def test_signatures_are_read_from_the_sources():
     assert build.signatures("optim.cu")["sgd"][:5] == [
         ("float*", "p"), ("const float*", "gradient"), ("float*", "v"), ("long long", "size"), ("float", "rate"),
@@ -69,4 +84,4 @@ def test_signatures_are_read_from_the_sources():
         text = (build.FOLDER / file).read_text()
         assert text.count("__global__") == len(build.signatures(file)) > 0
         head = text.split("#include")[0]
-        assert "Shapes:" in head and f"Measure: python bench/cuda.py {file.removesuffix('.cu')}\n" in head
+        assert "Shapes:" in head and f"Measure: python bench/cuda_kernels.py {file.removesuffix('.cu')}\n" in head

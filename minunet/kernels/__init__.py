@@ -92,7 +92,11 @@ def accelerated(plain: F) -> F:
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
-    if name not in CPU_KERNELS or not args:
+    if not args:
+        return None
+    if "cupy" in sys.modules and (cuda := _load("cuda")).on_gpu(args):
+        return cuda.choose(name, *args, **options) if cuda.usable() else None  # type: ignore[no-any-return]
+    if name not in CPU_KERNELS:
         return None
     module, fits = CPU_KERNELS[name]
     if not fits(*args, **options) or not _numba_compiles() or not _load("launch").usable:

@@ -10,6 +10,7 @@ emulator/       CUDA's execution model on the CPU, which the tests run all kerne
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -29,6 +30,18 @@ def on_gpu(x: Any) -> bool:
         return on_gpu(x.like)
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def usable() -> bool:
+    """Whether CuPy's GPU runs the kernels: it needs NVRTC, and tensor cores and asynchronous copies (sm_80, Ampere)."""
+    return "cupy" in sys.modules and _usable(sys.modules["cupy"])
+
+
+@functools.cache
+def _usable(cupy: Any) -> bool:
+    if not hasattr(cupy, "RawModule") or importlib.import_module(".build", __name__).nvrtc_missing():
+        return False
+    return int(cupy.cuda.Device().compute_capability) >= 80
 
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:

@@ -29,7 +29,7 @@
 // channels wants anyway (its 9 or 27 products fill one step). `wide`: y's rows may be written 4 channels at a time.
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums float32.
 //
-// Measure: python bench/cuda.py conv
+// Measure: python bench/cuda_kernels.py conv
 #include "tiles.cuh"
 
 constexpr int BM = 128, BN = 64, BK = ROW, STAGES = 3, THREADS = 256;

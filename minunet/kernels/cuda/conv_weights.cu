@@ -19,7 +19,7 @@
 // tile's rows are then flattened (tap, channel) numbers, which a first layer of 1 or 3 channels wants anyway.
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums and dw are float32.
 //
-// Measure: python bench/cuda.py conv_weights
+// Measure: python bench/cuda_kernels.py conv_weights
 #include "tiles.cuh"
 
 constexpr int BM = 64, BN = 64, BK = 32, STAGES = 3, THREADS = 128;

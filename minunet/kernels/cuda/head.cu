@@ -11,7 +11,7 @@
 // Shapes: any C; K at most CLASSES. `wide`: C a multiple of 4, rows of x aligned to 4 numbers.   Numbers: float32, -DF16,
 // -DBF16; weight, bias, y and dy are float32, as the loss wants them, and products are not rounded to TF32.
 //
-// Measure: python bench/cuda.py head
+// Measure: python bench/cuda_kernels.py head
 #include "prim.cuh"
 
 constexpr int PIXELS = 4, CLASSES = 8;

@@ -11,7 +11,7 @@
 //
 // Shapes: 2 classes or more; weight and class_weight may be missing (null).
 //
-// Measure: python bench/cuda.py loss
+// Measure: python bench/cuda_kernels.py loss
 #include "prim.cuh"
 
 __device__ __forceinline__ double block_sum(double* shared, double v) {  // of 256 threads; everybody gets it

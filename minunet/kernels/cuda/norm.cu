@@ -15,7 +15,7 @@
 //
 // Shapes: any; `wide` says that 4 channels may be read and written at once.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python bench/cuda.py norm
+// Measure: python bench/cuda_kernels.py norm
 #include "prim.cuh"
 
 constexpr int TILE = 256, ROWS = 8, MERGE_ROWS = 32;
@@ -159,9 +159,9 @@ __device__ __forceinline__ void back(const number* x, const number* dy, const fl
   }
   write(dx + (long long)p * lddx + c, g);
 }
-// sums [2][C] of norm_sums over all tiles; none if mean and rstd were given, not the batch's
+// sums [2][C] of norm_sums over all tiles; none if mean and rstd were given, not the batch's; dx may be dy
 extern "C" __global__ void __launch_bounds__(256, 1)
-norm_back(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
+norm_back(const number* __restrict__ x, const number* dy, const float* __restrict__ mean,
           const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta,
           const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, int relu, int wide) {
   if (wide)
@@ -170,7 +170,7 @@ norm_back(const number* __restrict__ x, const number* __restrict__ dy, const flo
     back<1>(x, dy, mean, rstd, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, relu);
 }
 
-// y = max(x, 0), or with dy: y = dy where x > 0, else 0
+// y = max(x, 0), or with dy: y = dy where x > 0, else 0; y may be x or dy
 template <int E>
 __device__ __forceinline__ void clip(const number* x, const number* dy, number* y, int P, int C, int ldx, int lddy, int ldy) {
   const int c = channel<E>();
@@ -183,7 +183,7 @@ __device__ __forceinline__ void clip(const number* x, const number* dy, number* 
   write(y + (long long)p * ldy + c, v);
 }
 extern "C" __global__ void __launch_bounds__(256, 1)
-relu(const number* __restrict__ x, const number* __restrict__ dy, number* y, int P, int C, int ldx, int lddy, int ldy, int wide) {
+relu(const number* x, const number* dy, number* y, int P, int C, int ldx, int lddy, int ldy, int wide) {
   if (wide)
     clip<4>(x, dy, y, P, C, ldx, lddy, ldy);
   else

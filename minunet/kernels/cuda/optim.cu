@@ -9,7 +9,7 @@
 //
 // Shapes: any, contiguous.
 //
-// Measure: python bench/cuda.py optim
+// Measure: python bench/cuda_kernels.py optim
 #include "prim.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)

@@ -11,7 +11,7 @@
 //
 // Shapes: any; size at most 16.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python bench/cuda.py pool
+// Measure: python bench/cuda_kernels.py pool
 #include "prim.cuh"
 
 template <int E>

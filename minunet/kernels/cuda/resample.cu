@@ -11,7 +11,7 @@
 //
 // Shapes: any.   Numbers: float32, -DF16, -DBF16.
 //
-// Measure: python bench/cuda.py resample
+// Measure: python bench/cuda_kernels.py resample
 #include "prim.cuh"
 
 __device__ __forceinline__ int place(int r, int H, int scale, int corners, float& near) {

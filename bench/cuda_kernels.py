@@ -1,6 +1,6 @@
 """Time the CUDA kernels one by one on a GPU, at the sizes of the 31 M-parameter network.
 
-    python bench/cuda.py [FILE...] [--size 1024] [--dtype float16]
+    python bench/cuda_kernels.py [FILE...] [--size 1024] [--dtype float16]
 
 FILE is the name of a kernel's file without .cu. For each kernel: the median time on the GPU, arithmetic and memory traffic per
 second (what the algorithm needs at least, so repeated reads do not count).
