@@ -7,12 +7,12 @@ import os
 import numpy as np
 import pytest
 from cuda_device import CONDITIONS, EPS, PARAMS, device, near, values
-from fused_networks import assert_same, chains, run, unets
+from fused_networks import assert_same, chains, lively, run, unets
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import minunet
-from minunet import kernels, ops, optim
+from minunet import kernels, nn, ops, optim
 from minunet.array import to_numpy
 from minunet.kernels import cuda as cuda_kernels
 from minunet.kernels.cuda import launch, rules, twins
@@ -184,6 +184,20 @@ def test_random_networks(monkeypatch, train, network):
     for _, chosen in (found, rough):  # ReLUs at 0 and pools' ties may fall otherwise
         assume(all(np.array_equal(a, b) for a, b in zip(chosen, exact[1])))
     assert_same(found, exact, 1e-5, rough=rough)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_norms_and_relus_in_any_order(monkeypatch, train):
+    """A norm's statistics are those of what comes before it: of a ReLU's result, of another norm's."""
+    layers = {"conv": nn.Conv2d(3, 8), "relu": nn.ReLU(), "norm": nn.BatchNorm2d(8), "next": nn.Conv2d(8, 4),
+              "norm1": nn.BatchNorm2d(4), "norm2": nn.BatchNorm2d(4), "relu1": nn.ReLU(), "relu2": nn.ReLU(),
+              "last": nn.Conv2d(4, 9)}  # fmt: skip
+    m, x = lively(nn.Sequential(**layers)), np.random.default_rng(1).standard_normal((2, 7, 6, 3))
+    with emulated():
+        through_kernels(monkeypatch, set())
+        found = run(copy.deepcopy(m).convert(np.float32), x.astype(np.float32), train)
+        monkeypatch.undo()
+    assert_same(found, run(m, x, train, "reference"), 1e-4)
 
 
 @contextlib.contextmanager

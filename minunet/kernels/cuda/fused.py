@@ -78,6 +78,10 @@ class Convolved(OnGpu):
             self.start()
         return self.raw
 
+    def takes_norm(self) -> bool:
+        """Whether a norm can still be had with it: nothing has been started, and nothing else comes before the norm."""
+        return self.raw is None and self.scale is None and not self.relu
+
     def then(self, scale: Array, shift: Array) -> Convolved:
         """This, times scale, plus shift, (C,) float32, as a convolution that has not started either."""
         bias = shift if self.bias is None else self.bias * scale + shift

@@ -117,7 +117,7 @@ def batch_norm(
     x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> tuple[Any, tuple, tuple[Array, Array]]:
     """Twin of `ops.batch_norm`; statistics are float32."""
-    scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.raw is None
+    scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
         tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
         mean, var, rstd = launch.merge_moments(tiles, launch.pixels(x), size, eps)
