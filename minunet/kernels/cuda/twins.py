@@ -31,7 +31,7 @@ def conv2d(
     pads = resolve_padding(padding, (H, W), (side, side), stride, dilation)
     shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
     y: Any
-    if _is_head(w):
+    if _is_head(w, pads[0][0]):
         y = _empty(w, shape)
         launch.head(_map(x), _float(w).reshape(C, K), _float(b), y)
     else:
@@ -44,7 +44,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     x, w, has_bias, _, pads, _, _ = cache
     side, pad, dy = w.shape[0], pads[0][0], _map(dy)
     dx: Any
-    if _is_head(w):
+    if _is_head(w, pad):
         maps, dx = [_map(x)], _empty(w, x.shape)
         launch.head_back(_contiguous(dy), _float(w).reshape(w.shape[2:]), dx)
     else:
@@ -221,9 +221,9 @@ def _float(a: Array | None) -> Any:
     return None if a is None else _contiguous(a.astype(np.float32, copy=False))
 
 
-def _is_head(w: Array) -> bool:
+def _is_head(w: Array, pad: int) -> bool:
     """Whether a convolution is for head.cu, whose output is float32."""
-    return bool(w.shape[:2] == (1, 1) and w.shape[3] <= launch.CLASSES and w.dtype == np.float32)
+    return bool(w.shape[:2] == (1, 1) and pad == 0 and w.shape[3] <= launch.CLASSES and w.dtype == np.float32)
 
 
 def _bias_gradient(dy: Array) -> Array:
