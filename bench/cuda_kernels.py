@@ -18,6 +18,7 @@ import numpy as np
 
 from minunet import cli
 from minunet.device import select_device
+from minunet.errors import UserError
 from minunet.kernels.cuda import build, launch
 
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
@@ -84,12 +85,12 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
 def main() -> int:
     names = [f.removesuffix(".cu") for f in build.kernel_files()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
-    parser.add_argument(
-        "files", nargs="*", metavar="FILE", choices=[*names, []], help="only the kernels of these files"
-    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help=f"only the kernels of these: {', '.join(names)}")
     parser.add_argument("--size", type=cli.number(int, 64), default=1024, metavar="N", help="rows and columns")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="what maps are stored as")
     options = parser.parse_args()
+    for name in set(options.files) - set(names):
+        raise UserError(f"{name}: no such kernels; there are {', '.join(names)}")
     xp = select_device("cuda")
     from cupyx.profiler import benchmark
 
