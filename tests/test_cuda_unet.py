@@ -261,6 +261,31 @@ def test_paddings(whole, rng, side, padding):
         near(a, exact, EPS["exact" if whole.exact else "float32"], 1000)
 
 
+def test_maps_of_16_bits(whole, rng):
+    """float16 maps and filters beside float32 biases and norms: parameters' gradients are float32."""
+    x, w, gamma, b = (
+        rng.standard_normal((1, 6, 8, 8)),
+        rng.standard_normal((3, 3, 8, 16)) / 9,
+        *rng.standard_normal((2, 16)),
+    )
+    x, w, gamma, b = (a.astype(t).astype(float) for a, t in ((x, "f2"), (w, "f2"), (gamma, "f4"), (b, "f4")))
+    y, c_conv = ops.conv2d.plain(x, w, b)
+    y, c_norm, _ = ops.batch_norm.plain(y, gamma, b)
+    dy = rng.standard_normal(y.shape).astype("f2").astype(float)
+    d, dgamma, _ = ops.batch_norm_backward.plain(dy, c_norm)
+    dx, dw, db = ops.conv2d_backward.plain(d, c_conv)
+    on, filters, scale, bias = (whole.array(a, t) for a, t in ((x, "f2"), (w, "f2"), (gamma, "f4"), (b, "f4")))
+    assert all(rules.CUDA_KERNELS[n](on, filters, bias) for n in ("conv2d", "batch_norm"))
+    found, k_conv = twins.conv2d(on, filters, bias)
+    found, k_norm, _ = twins.batch_norm(found, scale, bias)
+    near(found, y, EPS["float16"], 4, "float16")
+    back, dscale, _ = twins.batch_norm_backward(whole.array(dy, "f2"), k_norm)
+    grads = (*twins.conv2d_backward(back, k_conv), dscale)
+    assert [g.dtype.name for g in grads] == ["float16", "float32", "float32", "float32"]
+    for g, exact in zip((*grads[:2], grads[3]), (dx, dw, dgamma)):
+        near(g, exact, EPS["float16"], 16, "float16")
+
+
 def test_rules_leave_the_rest_to_the_plain_ops():
     x, w = np.zeros((1, 8, 8, 4), np.float32), np.zeros((3, 3, 4, 4), np.float32)
     fits = rules.CUDA_KERNELS["conv2d"]

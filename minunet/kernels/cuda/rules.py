@@ -29,7 +29,7 @@ def _maps(x: Any, *others: Any) -> bool:
 
 
 def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:
-    fits = _maps(x, w, b) and w.size > 0 and w.shape[0] == w.shape[1] and stride == dilation == groups == 1
+    fits = _maps(x, w) and w.size > 0 and w.shape[0] == w.shape[1] and stride == dilation == groups == 1
     even = w.shape[0] % 2 == 0 and padding == "same"  # one more pixel of padding on one side
     return fits and not even and (isinstance(padding, (int, str)) or _one_number(padding)) and w.shape[2] == x.shape[3]
 
@@ -46,7 +46,7 @@ def _conv2d_backward(dy, cache) -> bool:
 
 def _conv_transpose2d(x, w, b=None, stride=2, padding=0) -> bool:
     apart = w.shape[:2] == (stride, stride) and isinstance(padding, int) and padding == 0
-    return _maps(x, w, b) and w.size > 0 and apart and w.shape[2] == x.shape[3]
+    return _maps(x, w) and w.size > 0 and apart and w.shape[2] == x.shape[3]
 
 
 def _conv_transpose2d_backward(dy, cache) -> bool:

@@ -1,8 +1,9 @@
 """Twins of the ops on the GPU: same names, same arguments, same caches; the kernels do the work.
 
 Maps are float32, float16 or bfloat16; products of float32 are rounded to TF32 (10 bits of fraction, as cuDNN does by
-default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and weights'
-gradients are computed in float32, and returned in the dtype of the op's arguments.
+default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and
+the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
+may be float32 there, too.
 
 Inside a network maps may stay unfinished, see fused.py.
 """
@@ -55,7 +56,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     dw = _empty(w, w.shape, np.float32)
     launch.conv_weights(maps, dy, dw, side=side, pad=pad)
     dx = dx if fusing() else finished(dx)
-    return dx, dw.astype(w.dtype, copy=False), _bias_gradient(dy) if has_bias else None
+    return dx, dw, launch.channel_sums(dy) if has_bias else None
 
 
 def conv_transpose2d(
@@ -74,7 +75,7 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
     launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
     launch.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
-    return dx, dw.astype(w.dtype, copy=False), _bias_gradient(dy) if has_bias else None
+    return dx, dw, launch.channel_sums(dy) if has_bias else None
 
 
 def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
@@ -143,7 +144,7 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     dbeta, shares = launch.norm_back(
         dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
     )  # fmt: skip
-    return dx, (shares * rstd).astype(gamma.dtype, copy=False), dbeta.astype(gamma.dtype, copy=False)
+    return dx, shares * rstd, dbeta
 
 
 def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
@@ -224,7 +225,3 @@ def _float(a: Array | None) -> Any:
 def _is_head(w: Array, pad: int) -> bool:
     """Whether a convolution is for head.cu, whose output is float32."""
     return bool(w.shape[:2] == (1, 1) and pad == 0 and w.shape[3] <= launch.CLASSES and w.dtype == np.float32)
-
-
-def _bias_gradient(dy: Array) -> Array:
-    return launch.channel_sums(dy).astype(dy.dtype, copy=False)
