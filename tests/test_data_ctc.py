@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 import minunet
-from minunet.data import Batches, open_dataset, read_image
+from minunet.data import Batches, open_dataset, read_image, read_mask
 from minunet.errors import UserError
+from minunet.evaluate import main as evaluate
 from minunet.inference import probabilities
+from minunet.predict import main as predict
 from minunet.train import main as train
 
 SIZE = (48, 60)
@@ -231,3 +233,26 @@ def test_training_from_end_to_end_scores_what_counts(tmp_path):
     assert abs(dice(valid) - dice(everywhere)) > 0.02
     by_image = -np.mean([p[v].mean() for p, v in zip(log_p, valid)])
     assert abs(by_image + log_p[valid].mean()) > 1e-3 * by_image
+
+
+def test_from_training_to_the_challenges_score(tmp_path, capsys):
+    """What the network finds in the second sequence is written, and scored against its gold truth as the challenge does."""
+    data, run, out = write(tmp_path / "data", frames=3), tmp_path / "run", tmp_path / "found"
+    (tmp_path / "val.txt").write_text("02\n")
+    flags = ["--base-width", "4", "--depth", "2", "--crop", "32", "-b", "2", "-e", "40", "-l", "0.02", "--no-augment"]
+    assert train(["--data", str(data), *flags, "--val-files", str(tmp_path / "val.txt"), "--out", str(run)]) == 0
+    model = str(run / "best.safetensors")
+    assert predict(["-m", model, "-i", str(data / "02"), "-o", str(out), "--instances", "--no-overlay"]) == 0
+    found = [read_mask(out / f"t{t:03}_labels.tif") for t in range(3)]
+    assert [labels.max() for labels in found] == [4, 4, 4]
+    assert evaluate(["--pred", str(out), "--truth", str(data / "02_GT" / "SEG"), "--csv", str(tmp_path / "s.csv")]) == 0
+    with open(tmp_path / "s.csv") as f:
+        stated = float(next(csv.DictReader(f))["seg"])
+    gold = discs(GOLD, 7, 1)
+    scores = []
+    for n in GOLD:
+        overlap = np.bincount(found[1][gold == n], minlength=5)
+        best = overlap[1:].argmax() + 1
+        union = np.count_nonzero((gold == n) | (found[1] == best))
+        scores.append(overlap[best] / union if 2 * overlap[best] > np.count_nonzero(gold == n) else 0)
+    assert stated == pytest.approx(np.mean(scores), abs=1e-3) and stated > 0.6

@@ -145,8 +145,8 @@ def _read(path: PathLike, page: int | None) -> Pixels:
     """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
     with one_line_errors(path):
         pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
-    if palette is not None and (not len(palette) or pixels.dtype.kind not in "bu"):
-        raise UserError(f"{path}: its pixels are no numbers of its palette's {len(palette)} colours; export it again")
+    if palette is not None and (palette.ndim != 2 or not len(palette) or pixels.dtype.kind not in "bu"):
+        raise UserError(f"{path}: its pixels are no numbers of colours, or its palette holds none; export it again")
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)
