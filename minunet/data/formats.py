@@ -136,6 +136,10 @@ def read_tiff(path: PathLike, page: int | None) -> Pixels:
     with open_tiff(path) as tiff:
         found = find_page(tiff, path, page)
         tiff_shape(found, path)
+        if _is_plain_lzw(
+            found
+        ):  # damaged LZW can make the decoder of imagecodecs end the whole process; libtiff's does not
+            return _read_tiff_by_pillow(path, page or 0, found)
         try:
             pixels = found.asarray()
         except (ValueError, KeyError, ImportError) as e:
@@ -148,6 +152,13 @@ def read_tiff(path: PathLike, page: int | None) -> Pixels:
     if pixels.ndim not in (2, 3):
         raise UserError(f"{path}: an array of shape {pixels.shape} is no image; save it as grey or RGB")
     return pixels, None if palette is None else (palette >> 8).astype(np.uint8).T
+
+
+def _is_plain_lzw(page: Any) -> bool:
+    """Whether a page is LZW-compressed and of a kind that Pillow keeps exactly: 8-bit grey or colour, 16-bit grey."""
+    bits, bands = page.bitspersample, page.samplesperpixel
+    plain = page.sampleformat == 1 and page.planarconfig == 1 and (bits == 8 or (bits == 16 and bands == 1))
+    return page.compression == 5 and plain
 
 
 def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
