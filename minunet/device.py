@@ -39,6 +39,7 @@ def gpu_status() -> GpuStatus:
 
     Examples
     --------
+    >>> import minunet
     >>> status = minunet.gpu_status()
     >>> print("yes" if status else "no", status.reason)  # doctest: +SKIP
     no CuPy is not installed: pip install 'minunet[cuda13]' (or [cuda12], by the driver's CUDA version)

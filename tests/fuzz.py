@@ -27,6 +27,7 @@ from typing import Any
 
 import fuzz_files as files
 import numpy as np
+from torch_made import small_files
 from tqdm import tqdm
 
 from minunet.errors import UserError
@@ -89,21 +90,14 @@ def targets():
         )
     names = [b"a\nb.png\n# c\n", "\ufeffé\n".encode(), b"\n"]
     made.append(Target("names.txt", lambda folder: read_names(folder / "names.txt"), names, files.BREAKS_OF_TEXT, both))
-    stored = "best.safetensors"
-    made.append(
-        Target(stored, lambda folder: minunet.load(folder / stored), kinds()["safetensors"], files.BREAKS_OF_TEXT, both)
-    )
+    for stored, breaks in (
+        ("best.safetensors", files.BREAKS_OF_TEXT),
+        ("weights.pth", files.BREAKS + files.BREAKS_OF_ZIP),
+    ):
+        sound = kinds()[stored.rpartition(".")[2]]
+        made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
     runs = b"ImageId,EncodedPixels\na,1 3 30 5\na,100 2\nb,\n"
     made.append(Target("s.csv", lambda folder: read_runs(folder / "s.csv"), [runs], files.BREAKS_OF_TEXT, both))
-    made.append(
-        Target(
-            "m.pth",
-            lambda folder: minunet.load_torch(folder / "m.pth", None),
-            kinds()["pth"],
-            files.BREAKS_OF_ZIP,
-            both,
-        )
-    )
     return made
 
 
@@ -118,24 +112,21 @@ _kinds: dict = {}
 def kinds():
     """Sound files by their ending."""
     if not _kinds:
-        stored, torch = checkpoints()
-        _kinds.update(files.images(), safetensors=[stored], pth=[torch])
+        _kinds.update(files.images(), safetensors=checkpoints(), pth=small_files())
     return _kinds
 
 
 def checkpoints():
-    """A checkpoint as training writes it, and the same for PyTorch-UNet."""
-    import minunet
+    """A checkpoint as training writes it."""
     from minunet.checkpoint import build_model, save_checkpoint
     from minunet.data import ClassMap
 
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 4, "seed": 0})
+    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "seed": 0})
     classes = ClassMap.binary().to_json()
     data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": classes}
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / "a.safetensors", model, data, {})
-        minunet.save_torch(minunet.load(Path(folder) / "a.safetensors"), Path(folder) / "a.pth", any_width=True)
-        return [(Path(folder) / name).read_bytes() for name in ("a.safetensors", "a.pth")]
+        return [(Path(folder) / "a.safetensors").read_bytes()]
 
 
 # ---- a case ----------------------------------------------------------------------------------------------------------
