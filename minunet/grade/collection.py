@@ -1,0 +1,13 @@
+"""All exercises, in the order of the lessons."""
+
+from . import (  # noqa: F401  they register themselves
+    exercises_conv,
+    exercises_gradients,
+    exercises_loss,
+    exercises_maps,
+    exercises_network,
+    exercises_weights,
+)
+from .exercise import EXERCISES as _found
+
+EXERCISES = dict(sorted(_found.items(), key=lambda item: item[1].lesson))

@@ -1,0 +1,144 @@
+"""What an exercise is: functions cut out of the package, checks, and known mistakes with the hint that each deserves."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import cut
+
+if TYPE_CHECKING:
+    from .sheet import Sheet
+
+Check = Callable[["Sheet", np.random.Generator], None]
+Place = tuple[str, str]  # a file of the package, and a name in it
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A known mistake: what to replace in the reference's text by what, and what to tell who makes it."""
+
+    name: str
+    hint: str
+    changes: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Exercise:
+    """One exercise.
+
+    Parameters
+    ----------
+    name, title, lesson, minutes
+        The file is tutorials/exercises/NAME.py; the lesson is the one that it belongs to.
+    task : str
+        What to write; stands at the head of the file.
+    write : places
+        The functions to write; given in the file as stubs.
+    given : places
+        Functions and constants given whole.
+    hidden : places
+        What only the reference needs.
+    docstrings : dict
+        Docstrings for stubs whose own tells the answer.
+    extras : names
+        Libraries allowed beside NumPy.
+    needs : names
+        Exercises that should have been done before.
+    """
+
+    name: str
+    title: str
+    lesson: int
+    minutes: int
+    task: str
+    write: tuple[Place, ...]
+    given: tuple[Place, ...] = ()
+    hidden: tuple[Place, ...] = ()
+    docstrings: dict[str, str] = field(default_factory=dict)
+    extras: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    checks: list[tuple[tuple[str, ...], Check, int]] = field(default_factory=list)
+    wrongs: list[Wrong] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        EXERCISES[self.name] = self
+
+    def check(self, *parts: str, times: int = 2) -> Callable[[Check], Check]:
+        """Register a check: the parts of the score that it decides, and how often to run it with other numbers."""
+
+        def register(f: Check) -> Check:
+            self.checks.append((parts, f, times))
+            return f
+
+        return register
+
+    def wrong(self, name: str, hint: str, *changes: tuple[str, str]) -> None:
+        """Register a known mistake."""
+        self.wrongs.append(Wrong(name, hint, changes))
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions to write."""
+        return tuple(name for _, name in self.write)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is scored, a point each."""
+        return tuple(dict.fromkeys(p for parts, _, _ in self.checks for p in parts))
+
+    @cached_property
+    def text(self) -> str:
+        """The exercise's file, as students get it."""
+        stubs = [
+            cut.stub(file, name, self.docstrings.get(name), name.removesuffix("_backward") not in self.functions)
+            if name.endswith("_backward")
+            else cut.stub(file, name, self.docstrings.get(name))
+            for file, name in self.write
+        ]
+        return self._file([cut.taken(*place) for place in self.given], stubs)
+
+    @cached_property
+    def reference(self) -> str:
+        """The same file with the answer in place."""
+        given = [cut.taken(*place) for place in (*self.given, *self.hidden)]
+        return self._file(given, [cut.taken(*place) for place in self.write])
+
+    def mistaken(self, wrong: Wrong) -> str:
+        """The reference with a mistake in it."""
+        text = self.reference
+        for right, instead in wrong.changes:
+            if right not in text:
+                raise ValueError(f"{self.name}: {wrong.name}: the reference has no {right!r}")
+            text = text.replace(right, instead)
+        return text
+
+    def _file(self, given: list[str], written: list[str]) -> str:
+        allowed = " and ".join(["NumPy", *(e.replace("scipy", "SciPy") for e in self.extras)])
+        before = f" Do {' and '.join(self.needs)} first." if self.needs else ""
+        head = (
+            f'"""{self.title}\n\nLesson {self.lesson:02d}, about {self.minutes} minutes.{before} {allowed} may be '
+            f"imported, nothing else.\n\n{_wrapped(self.task)}\n\n"
+            f'Grade it with:  python -m minunet.grade {self.name}.py\n"""\n\n'
+        )
+        blocks = [*[_rule("given")] * bool(given), *given, _rule("yours"), *written]
+        code = "\n\n".join(block.rstrip() + "\n" for block in blocks)
+        return head + cut.imports(code, self.extras) + code
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs as lines of at most 120 letters; what is indented stays."""
+    parts = text.strip("\n").split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, 120) for p in parts)
+
+
+def _rule(name: str) -> str:
+    return f"# ---- {name} ".ljust(120, "-")
+
+
+EXERCISES: dict[str, Exercise] = {}

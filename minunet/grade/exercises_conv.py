@@ -1,0 +1,240 @@
+"""Exercises on the convolution, forwards: by its definition, by im2col, and a tile of Winograd's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import ops
+from . import cut
+from .exercise import Exercise
+from .sheet import Sheet
+
+CONV = "ops/conv.py"
+
+
+def images(rng: np.random.Generator, least: int = 5) -> np.ndarray:
+    """Two or three images, never square, with two or three channels."""
+    H = int(rng.integers(least, least + 3))
+    return rng.standard_normal((int(rng.integers(2, 4)), H, H + int(rng.integers(1, 3)), int(rng.integers(2, 4))))
+
+
+def filters(rng: np.random.Generator, x: np.ndarray, KH: int = 3, KW: int = 3) -> np.ndarray:
+    """Filters for x, to another number of channels."""
+    return rng.standard_normal((KH, KW, x.shape[-1], x.shape[-1] + int(rng.integers(1, 3))))
+
+
+# ---- forward ---------------------------------------------------------------------------------------------------------
+
+conv_forward = Exercise(
+    "conv_forward",
+    "The convolution, forwards",
+    lesson=1,
+    minutes=45,
+    task=f"""Write `conv2d`. For one image
+
+{cut.quoted(CONV, "y[h, w, k] = b[k]", "(1)").rstrip("(1)").rstrip()}
+
+where x is padded with zeros, s is the stride and d the dilation. The kernel is not flipped. How many zeros go where,
+and how
+large y is, the given functions say. Return (y, cache); nobody looks at the cache yet, None will do. `groups` stays 1.
+Loops over pixels are right; loops over the taps (i, j) alone are right and a thousand times faster.""",
+    write=((CONV, "conv2d"),),
+    given=tuple((CONV, n) for n in ("Padding", "pad_spatial", "resolve_padding", "output_size")),
+    hidden=tuple((CONV, n) for n in ("taps", "window", "as_rows", "matmul")),
+    docstrings={
+        "conv2d": """Convolve x (N, H, W, C) with w (KH, KW, C, K), and add b (K,) if there is one: (y, cache).
+
+    y is (N, OH, OW, K). padding is "same", "valid", a number of pixels or pairs, see `resolve_padding`."""
+    },
+)
+
+
+@conv_forward.check("one tap")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng)
+    w = filters(rng, x, 1, 1)
+    y, _ = sheet.call("conv2d", x, w, keep=True)
+    sheet.same("one tap", "a 1x1 kernel", y, ops.conv2d(x, w)[0])
+
+
+@conv_forward.check("3x3", "bias", "rectangle")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng)
+    w, b = filters(rng, x), None
+    y, _ = sheet.call("conv2d", x, w, padding="valid", keep=True)
+    sheet.same("3x3", "a 3x3 kernel without padding", y, ops.conv2d(x, w, padding="valid")[0])
+    b = rng.standard_normal(w.shape[-1])
+    y, _ = sheet.call("conv2d", x, w, b, padding="valid", keep=True)
+    sheet.same("bias", "a bias", y, ops.conv2d(x, w, b, padding="valid")[0])
+    w = filters(rng, x, 2, 3)
+    y, _ = sheet.call("conv2d", x, w, padding="valid", keep=True)
+    sheet.same("rectangle", "a 2x3 kernel", y, ops.conv2d(x, w, padding="valid")[0])
+
+
+@conv_forward.check("padding", "stride", "dilation")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 6)
+    w = filters(rng, x)
+    for padding in ("same", ((2, 0), (1, 3))):
+        y, _ = sheet.call("conv2d", x, w, padding=padding, keep=True)
+        sheet.same("padding", f"padding {padding}", y, ops.conv2d(x, w, padding=padding)[0])
+    y, _ = sheet.call("conv2d", x, w, stride=2, padding="valid", keep=True)
+    sheet.same("stride", "stride 2", y, ops.conv2d(x, w, stride=2, padding="valid")[0])
+    y, _ = sheet.call("conv2d", x, w, dilation=2, padding="valid", keep=True)
+    sheet.same("dilation", "dilation 2", y, ops.conv2d(x, w, dilation=2, padding="valid")[0])
+
+
+_TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
+conv_forward.wrong(
+    "kernel_flipped",
+    "the kernel is flipped: tap (0, 0) belongs to the upper left pixel (what mathematicians call a convolution flips, networks "
+    "do not)",
+    (_TAP, _TAP.replace("w[i, j", "w[KH - 1 - i, KW - 1 - j")),
+)
+conv_forward.wrong(
+    "taps_transposed",
+    "rows and columns of the kernel are swapped: w[j, i] where w[i, j] should stand",
+    (_TAP, _TAP.replace("w[i, j", "w[j % KH, i % KW")),
+)
+conv_forward.wrong(
+    "only_the_last_tap",
+    "every tap overwrites what the others gave: = instead of +=",
+    (_TAP, _TAP.replace("+=", "=")),
+)
+conv_forward.wrong(
+    "stride_ignored",
+    "y is right but for the stride: the windows of neighbouring outputs are s pixels apart, not one",
+    (_TAP, _TAP.replace("stride, ", "1, ")),
+)
+conv_forward.wrong(
+    "dilation_ignored",
+    "y is right but for the dilation: neighbouring taps read pixels that are d apart",
+    (_TAP, _TAP.replace(", dilation)", ", 1)")),
+)
+conv_forward.wrong(
+    "padding_mirrored",
+    "the zeros are on the wrong sides: top and bottom, or left and right, are swapped",
+    ("padded = pad_spatial(x, pads)", "padded = pad_spatial(x, tuple(p[::-1] for p in pads))"),
+)
+conv_forward.wrong("bias_forgotten", "the bias is not added", ("        y += b\n", "        y += 0 * b\n"))
+conv_forward.wrong(
+    "bias_for_every_tap",
+    "the bias is added once for every tap instead of once for every output",
+    ("        y += b\n", "        y += KH * KW * b\n"),
+)
+
+# ---- im2col ----------------------------------------------------------------------------------------------------------
+
+im2col = Exercise(
+    "im2col",
+    "Image to columns: a convolution as one matrix product",
+    lesson=1,
+    minutes=30,
+    needs=("conv_forward",),
+    task="""Write `im2col`, which lays every output pixel's patch down as a row of a matrix, and with it
+`conv2d_im2col`: then the
+whole convolution is a single product, rows @ (w as a matrix).""",
+    write=(("grade/plain.py", "im2col"), ("grade/plain.py", "conv2d_im2col")),
+)
+
+
+@im2col.check("patches", "stride")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng)
+    for part, s in (("patches", 1), ("stride", 2)):
+        views = np.lib.stride_tricks.sliding_window_view(x, (2, 3), (1, 2))[:, ::s, ::s]  # (N, OH, OW, C, KH, KW)
+        wanted = np.moveaxis(views, 3, -1).reshape(-1, 6 * x.shape[-1])
+        sheet.same(part, f"patches of 2x3 pixels, stride {s}", sheet.call("im2col", x, 2, 3, stride=s), wanted)
+
+
+@im2col.check("product")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng)
+    w = filters(rng, x)
+    got = sheet.call("conv2d_im2col", x, w, stride=2)
+    sheet.same("product", "a 3x3 kernel, stride 2", got, ops.conv2d(x, w, stride=2, padding="valid")[0])
+
+
+_ROWS = "rows[:, :, :, i, j] = x[:, i : i + (OH - 1) * stride + 1 : stride, j : j + (OW - 1) * stride + 1 : stride]"
+im2col.wrong(
+    "channels_first",
+    "the numbers of a row are in the order (c, i, j): the channel should run fastest, as in w",
+    ("return rows.reshape(", "return np.moveaxis(rows, 5, 3).reshape("),
+)
+im2col.wrong(
+    "taps_transposed",
+    "the numbers of a row are in the order (j, i, c): rows and columns of the patch are swapped",
+    ("return rows.reshape(", "return rows.swapaxes(3, 4).reshape("),
+)
+im2col.wrong(
+    "stride_ignored",
+    "it is right but for the stride: patches of neighbouring outputs begin s pixels apart",
+    (_ROWS, "rows[:, :, :, i, j] = x[:, i : i + OH, j : j + OW]"),
+)
+im2col.wrong(
+    "columns_instead_of_rows",
+    "the matrix is transposed: a patch should be a row",
+    ("return rows.reshape(N * OH * OW, KH * KW * C)", "return rows.reshape(N * OH * OW, KH * KW * C).T"),
+)
+
+# ---- Winograd --------------------------------------------------------------------------------------------------------
+
+PLAIN, MATRICES = "grade/plain.py", "kernels/cpu_winograd_transforms.py"
+winograd = Exercise(
+    "winograd",
+    "One tile of Winograd's convolution",
+    lesson=8,
+    minutes=45,
+    needs=("conv_forward",),
+    task="""A tile of 4x4 outputs of a 3x3 convolution reads 6x6 inputs and takes 144 multiplications a channel. With
+the matrices
+given it takes 36: Y = A^T [ (B^T X B) * (G g G^T) ] A. Write the three transforms and the product between them. The
+grader
+puts your parts together, with its own product too, and compares with a convolution.""",
+    write=tuple((PLAIN, n) for n in ("transform_input", "transform_filter", "multiply_points", "transform_output")),
+    given=tuple((MATRICES, n) for n in ("BT", "G", "AT")),
+    hidden=((PLAIN, "both_axes"),),
+)
+
+
+@winograd.check("input", "filter", "output", "product", "tile")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    from ..kernels.cpu_winograd_transforms import AT, BT, G
+
+    C, K = int(rng.integers(2, 4)), int(rng.integers(4, 6))
+    x, w = rng.standard_normal((6, 6, C)), rng.standard_normal((3, 3, C, K))
+
+    def both(m, a):
+        return np.einsum("pi,qj,ij...->pq...", np.array(m), np.array(m), a)
+
+    v, u = both(BT, x), both(G, w)
+    m = (v[..., None] * u).sum(2)
+    sheet.same("input", "B^T d B", sheet.call("transform_input", x), v)
+    sheet.same("filter", "G g G^T", sheet.call("transform_filter", w), u)
+    sheet.same("product", "sum over the channels", sheet.call("multiply_points", v, u), m)
+    sheet.same("output", "A^T m A", sheet.call("transform_output", m), both(AT, m))
+    theirs = (sheet.call("transform_input", x)[..., None] * sheet.call("transform_filter", w)).sum(2)
+    wanted = ops.conv2d(x[None], w, padding="valid")[0][0]
+    sheet.same("tile", "against a convolution", sheet.call("transform_output", theirs), wanted, 1e-8)
+
+
+winograd.wrong(
+    "rows_only",
+    "the transform goes over the rows only: the columns need it too, from the right",
+    ("return both_axes(G, g)", 'return np.einsum("pi,ij...->pj...", np.array(G), g)'),
+)
+winograd.wrong(
+    "b_transposed",
+    "B stands where B^T should: BT is B^T already, so the tile is BT @ d @ BT.T",
+    ("return both_axes(BT, d)", "return both_axes(np.array(BT).T, d)"),
+)
+winograd.wrong(
+    "rows_and_columns_swapped",
+    "the result is transposed: rows and columns are swapped",
+    ("return both_axes(AT, m)", "return both_axes(AT, m).swapaxes(0, 1)"),
+)
+winograd.wrong(
+    "mean_over_channels",
+    "the product is a mean over the channels, where it should be their sum",
+    ('return np.einsum("pqc,pqck->pqk", v, u)', 'return np.einsum("pqc,pqck->pqk", v, u) / v.shape[-1]'),
+)

@@ -1,0 +1,216 @@
+"""Exercises on the convolution's three gradients, and on the transposed convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from .exercise import Exercise
+from .exercises_conv import CONV, filters, images
+from .sheet import Sheet
+
+# ---- backward --------------------------------------------------------------------------------------------------------
+
+conv_backward = Exercise(
+    "conv_backward",
+    "The three gradients of a convolution",
+    lesson=2,
+    minutes=90,
+    needs=("conv_forward",),
+    task="""Write `conv2d_backward`: from dy = dL/dy to dx, dw and db. Each counts by itself: return None for what
+you have not
+written yet, as in `return None, None, db`.
+
+The forward is a sum of products, one for each tap, y += window(x, i, j) @ w[i, j]; for P = A @ B the chain rule gives
+dA = dP @ B^T and dB = A^T @ dP. Lesson 02 derives it with a pencil. What a padded pixel gets is cut off at the end.
+
+The cache holds (x, w, whether there is a bias, stride, pads, dilation, groups), groups = 1, pads = ((top, bottom),
+(left, right)).
+Do not change dy, x or w.""",
+    write=((CONV, "conv2d_backward"),),
+    given=tuple((CONV, n) for n in ("window", "as_rows", "matmul", "pad_spatial")),
+    hidden=((CONV, "taps"),),
+    docstrings={
+        "conv2d_backward": "dy (N, OH, OW, K) to dx, dw and db, in the shapes of x, w and b; db is None without b."
+    },
+)
+
+
+def _gradients(sheet: Sheet, rng: np.random.Generator, names: tuple[str, ...], asked: str, **options: Any) -> None:
+    x = images(rng, 4)
+    w = filters(rng, x)
+    b = rng.standard_normal(w.shape[-1])
+    sheet.gradients(names, asked, ops.conv2d, "conv2d_backward", (x, w, b), rng, **options)
+
+
+@conv_backward.check("dx", "dw", "db", times=1)
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _gradients(sheet, rng, ("dx", "dw", "db"), "padding 'same'")
+
+
+@conv_backward.check("dx, stride", "dw, stride", times=1)
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _gradients(
+        sheet, rng, ("dx, stride", "dw, stride", "db"), "stride 2, uneven padding", stride=2, padding=((2, 1), (0, 1))
+    )
+
+
+@conv_backward.check("dx, dilation", "dw, dilation", times=1)
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _gradients(sheet, rng, ("dx, dilation", "dw, dilation", "db"), "dilation 2", dilation=2)
+
+
+_SEEN, _DW = "window(padded, i, j, OH, OW, stride, dilation)[..., cs]\n", "as_rows(seen).T @ as_rows(dy[..., ks])"
+_DX = "window(dpadded, i, j, OH, OW, stride, dilation)[..., cs] += matmul(dy[..., ks], w[i, j, :, ks].T)"
+conv_backward.wrong(
+    "dx_kernel_not_flipped",
+    "dx is right but for the kernel, seen from the wrong side: the tap (i, j) that took from a pixel gives back to that pixel",
+    (_DX, _DX.replace("w[i, j", "w[w.shape[0] - 1 - i, w.shape[1] - 1 - j")),
+)
+conv_backward.wrong(
+    "dx_overwrites",
+    "dx: a pixel lies in several windows and gets a share from each: +=, not =",
+    (_DX, _DX.replace("+=", "=")),
+)
+conv_backward.wrong(
+    "dx_ignores_stride",
+    "dx is right but for the stride: dy belongs to windows that are s pixels apart",
+    (_DX, _DX.replace("stride, ", "1, ")),
+)
+conv_backward.wrong(
+    "dx_ignores_dilation",
+    "dx is right but for the dilation: neighbouring taps gave to pixels that are d apart",
+    (_DX, _DX.replace(", dilation)", ", 1)")),
+)
+conv_backward.wrong(
+    "dx_off_by_the_padding",
+    "dx is cut out of the padded gradient at the wrong place: it begins at (top, left)",
+    ("dpadded[:, top : top + H, left : left + W]", "dpadded[:, :H, :W]"),
+)
+conv_backward.wrong(
+    "dw_ignores_stride",
+    "dw is right but for the stride: the windows that the taps saw are s pixels apart",
+    ("seen = " + _SEEN, "seen = " + _SEEN.replace("stride", "1")),
+)
+conv_backward.wrong(
+    "dw_ignores_dilation",
+    "dw is right but for the dilation: neighbouring taps see pixels that are d apart",
+    ("seen = " + _SEEN, "seen = " + _SEEN.replace("dilation", "1")),
+)
+conv_backward.wrong(
+    "dw_mean_over_images",
+    "dw is a mean over the images, where every image adds its share: a sum",
+    (_DW, _DW + " / len(x)"),
+)
+conv_backward.wrong(
+    "dw_of_the_first_image",
+    "dw has the share of the first image only: sum over the batch",
+    (_DW, "as_rows(seen[:1]).T @ as_rows(dy[:1, ..., ks])"),
+)
+conv_backward.wrong(
+    "dw_without_padding_shift",
+    "dw pairs dy with windows of x that forgot the padding's shift: pad x first, as the forward did",
+    (
+        "padded = pad_spatial(x, pads)",
+        "padded = np.pad(x, ((0, 0), (0, sum(pads[0])), (0, sum(pads[1])), (0, 0)))",
+    ),
+)
+conv_backward.wrong(
+    "db_of_one_image",
+    "db is summed over rows and columns but not over the images",
+    ("dy.sum((0, 1, 2))", "dy[0].sum((0, 1))"),
+)
+conv_backward.wrong(
+    "db_mean",
+    "db is a mean, where every output pixel adds its share: a sum",
+    ("dy.sum((0, 1, 2))", "dy.mean((0, 1, 2))"),
+)
+
+# ---- transposed ------------------------------------------------------------------------------------------------------
+
+conv_transpose = Exercise(
+    "conv_transpose",
+    "The transposed convolution",
+    lesson=3,
+    minutes=60,
+    needs=("conv_backward",),
+    task="""Write `conv_transpose2d` and its backward. Every input pixel stamps x[n, h, w] @ w[i, j] onto the output
+at row h*s + i and
+column w*s + j; where stamps overlap they add up. `padding` pixels are then cut off the border, and b is added if
+there is one.
+It is the map dy -> dx of a convolution, used forwards: which of a convolution's three maps are its own gradients?""",
+    write=((CONV, "conv_transpose2d"), (CONV, "conv_transpose2d_backward")),
+    given=tuple((CONV, n) for n in ("Padding", "window", "as_rows", "matmul", "pad_spatial", "resolve_padding")),
+    hidden=((CONV, "taps"),),
+)
+
+
+@conv_transpose.check("y", "overlap", "padding and bias")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 3)
+    for part, size, options in (
+        ("y", 2, {}),
+        ("overlap", 3, {"stride": 2}),
+        ("padding and bias", 3, {"stride": 2, "padding": ((1, 0), (0, 1))}),
+    ):
+        w = filters(rng, x, size, size)
+        b = rng.standard_normal(w.shape[-1]) if part == "padding and bias" else None
+        y, _ = sheet.call("conv_transpose2d", x, w, b, keep=True, **options)
+        sheet.same(
+            part, f"{size}x{size} stamps, {options or 'stride 2'}", y, ops.conv_transpose2d(x, w, b, **options)[0]
+        )
+
+
+@conv_transpose.check("dx", "dw", "db", times=1)
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 3)
+    w = filters(rng, x, 3, 3)
+    b = rng.standard_normal(w.shape[-1])
+    inputs, backward = (x, w, b), "conv_transpose2d_backward"
+    sheet.gradients(
+        ("dx", "dw", "db"), "3x3 stamps, stride 2", ops.conv_transpose2d, backward, inputs, rng, stride=2, padding=1
+    )
+
+
+@conv_transpose.check("adjoint")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 3)
+    w = filters(rng, x)
+    y, cache = sheet.call("conv_transpose2d", x, w, None, stride=2, keep=True)
+    dy = rng.standard_normal(np.shape(y))
+    dx, *_ = sheet.call("conv_transpose2d_backward", dy, cache)
+    balanced = np.isclose((y * dy).sum(), (x * dx).sum(), rtol=1e-9, atol=1e-9 * np.abs(y * dy).sum())
+    true = np.abs(y).max() > 0 and np.shape(y) == ops.conv_transpose2d(x, w, stride=2)[0].shape
+    sheet.holds(
+        "adjoint", "<y, dy> = <x, dx>", balanced and true, dx, "your backward is not the transpose of your forward"
+    )
+
+
+conv_transpose.wrong(
+    "stamps_overwrite",
+    "where stamps overlap the last one overwrites the others: +=, not =",
+    ("[...] += matmul(x, w[i, j])", "[...] = matmul(x, w[i, j])"),
+)
+conv_transpose.wrong(
+    "stamps_flipped",
+    "the stamps are flipped: w[i, j] goes to row h*s + i, column w*s + j",
+    ("matmul(x, w[i, j])", "matmul(x, w[KH - 1 - i, KW - 1 - j])"),
+)
+conv_transpose.wrong(
+    "wrong_border_cut",
+    "padding is cut off the wrong sides: `top` rows go from the top, `bottom` from the bottom",
+    ("full[:, top : full.shape[1] - bottom, left : full.shape[2] - right]",
+     "full[:, bottom : full.shape[1] - top, right : full.shape[2] - left]"),
+)  # fmt: skip
+conv_transpose.wrong(
+    "dx_flipped",
+    "dx reads the kernel from the other side: the tap that stamped onto a place takes its gradient from there",
+    ("dx += matmul(stamped, w[i, j].T)", "dx += matmul(stamped, w[-1 - i, -1 - j].T)"),
+)
+conv_transpose.wrong(
+    "dw_mean",
+    "dw is a mean over the images, where every image adds its share: a sum",
+    ("as_rows(x).T @ as_rows(stamped)", "as_rows(x).T @ as_rows(stamped) / len(x)"),
+)

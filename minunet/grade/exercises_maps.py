@@ -1,0 +1,261 @@
+"""Exercises on what moves values about: max-pool, bilinear upsampling, crop and concat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..gradcheck import draw
+from . import cut
+from .exercise import Exercise
+from .exercises_conv import images
+from .sheet import Sheet
+
+POOL, RESAMPLE, SHAPE = "ops/pool.py", "ops/resample.py", "ops/shape.py"
+
+
+def balances(sheet: Sheet, part: str, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+    """The adjoint identity <y, dy> = <x, dx> of the student's own forward and backward."""
+    ok = np.isclose((y * dy).sum(), (x * dx).sum(), rtol=1e-9, atol=1e-9 * np.abs(y * dy).sum())
+    sheet.holds(
+        part, "<y, dy> = <x, dx>", ok and np.abs(y).max() > 0, dx, "your backward is not your forward's transpose"
+    )
+
+
+# ---- max-pool --------------------------------------------------------------------------------------------------------
+
+max_pool = Exercise(
+    "max_pool",
+    "Max-pooling, both ways",
+    lesson=3,
+    minutes=45,
+    task="""Write `max_pool2d` and its backward. y is the largest value of every size x size window, windows `stride`
+pixels apart; what
+does not fill a window at the bottom and the right is dropped. Backwards only the winner gets the gradient; in a tie the
+first of the window, in reading order, wins alone. Windows may overlap. You choose what the cache holds (x is more
+than you
+need).""",
+    write=((POOL, "max_pool2d"), (POOL, "max_pool2d_backward")),
+    given=(("ops/conv.py", "output_size"),),
+    hidden=(("ops/conv.py", "window"),),
+    docstrings={
+        "max_pool2d": "Largest value of every window: x (N, H, W, C) to (y, cache), y (N, OH, OW, C).",
+        "max_pool2d_backward": "Gradient of `max_pool2d`: dy (N, OH, OW, C) to dx (N, H, W, C).",
+    },
+)
+
+
+@max_pool.check("y", "dx")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = draw(images(rng).shape, rng)
+    _pool(sheet, rng, x, ("y", "dx"), size=2)
+
+
+@max_pool.check("y, overlapping", "dx, overlapping")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = draw(images(rng).shape, rng)
+    _pool(sheet, rng, x, ("y, overlapping", "dx, overlapping"), size=3, stride=2)
+
+
+@max_pool.check("dx, ties")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = rng.integers(-2, 1, images(rng).shape).astype(np.float64)
+    _pool(sheet, rng, x, ("y", "dx, ties"), size=2)
+
+
+def _pool(sheet: Sheet, rng: np.random.Generator, x: np.ndarray, parts: tuple[str, str], **options: int) -> None:
+    y, cache = sheet.call("max_pool2d", x, keep=True, **options)
+    wanted, right = ops.max_pool2d(x, **options)
+    sheet.same(parts[0], f"{options}", y, wanted)
+    dy = rng.standard_normal(wanted.shape)
+    dx = sheet.call("max_pool2d_backward", dy, cache)
+    sheet.same(parts[1], f"{options}", dx, ops.max_pool2d_backward(dy, right))
+
+
+_WIN = "window(dx, i, j, OH, OW, stride)[...] += dy * (winner == n)"
+max_pool.wrong(
+    "the_last_wins",
+    "in a tie the last of the window wins, where the first should: > and not >=",
+    ("winner[seen > y] = n", "winner[seen >= y] = n"),
+)
+max_pool.wrong(
+    "all_tied_win",
+    "in a tie every one of the tied gets the whole gradient: it is counted several times",
+    ("return y, (winner, x.shape, size, stride)", "return y, ((x, y), x.shape, size, stride)"),
+    ("(winner == n)", "(window(winner[0], i, j, OH, OW, stride) == winner[1])"),
+)
+max_pool.wrong(
+    "overwrites",
+    "where windows overlap, the last one overwrites what the others gave: += instead of =",
+    (_WIN, "window(dx, i, j, OH, OW, stride)[...] = np.where(winner == n, dy, window(dx, i, j, OH, OW, stride))"),
+)
+max_pool.wrong(
+    "spread_over_the_window",
+    "every pixel of the window gets a share, as in mean-pooling: only the winner should",
+    ("dy * (winner == n)", "dy / size**2"),
+)
+max_pool.wrong(
+    "starts_at_zero",
+    "the maximum starts from 0, so that a window of negative numbers gives 0",
+    ("y = window(x, 0, 0, OH, OW, stride).copy()", "y = np.maximum(window(x, 0, 0, OH, OW, stride), 0)"),
+)
+max_pool.wrong(
+    "stride_ignored",
+    "it is right but for the stride: windows are `stride` pixels apart, not `size`",
+    ("window(x, 0, 0, OH, OW, stride)", "window(np.pad(x, ((0, 0), (0, 99), (0, 99), (0, 0))), 0, 0, OH, OW, size)"),
+    ("window(x, i, j, OH, OW, stride)", "window(np.pad(x, ((0, 0), (0, 99), (0, 99), (0, 0))), i, j, OH, OW, size)"),
+)
+
+# ---- bilinear upsampling ---------------------------------------------------------------------------------------------
+
+bilinear = Exercise(
+    "bilinear",
+    "Bilinear upsampling and its adjoint",
+    lesson=3,
+    minutes=60,
+    task=f"""Write `upsample_bilinear` and its backward. Interpolation is linear along rows and columns separately,
+so it can be written
+with one matrix for each. Where output row r lies among the input rows, two conventions say differently:
+
+{cut.quoted(RESAMPLE, "align_corners=True ", "clamped to the image")}
+
+and the value is mixed from the two rows beside that place, in proportion to nearness. The backward is the adjoint of
+the
+forward, for which <y, dy> = <x, dx> whatever x and dy: the grader tries it. You choose what the cache holds.""",
+    write=((RESAMPLE, "upsample_bilinear"), (RESAMPLE, "upsample_bilinear_backward")),
+    hidden=tuple((RESAMPLE, n) for n in ("interpolation_matrix", "places", "_apply")),
+    docstrings={
+        "upsample_bilinear_backward": "The adjoint: dy (N, scale*H, scale*W, C) to dx (N, H, W, C).",
+    },
+)
+
+
+@bilinear.check("y, corners aligned", "dx, corners aligned", "adjoint")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _upsample(sheet, rng, "corners aligned", True)
+
+
+@bilinear.check("y, pixels as areas", "dx, pixels as areas", "adjoint")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _upsample(sheet, rng, "pixels as areas", False)
+
+
+def _upsample(sheet: Sheet, rng: np.random.Generator, name: str, align_corners: bool) -> None:
+    x = images(rng, 2)
+    how: dict[str, Any] = {"scale": int(rng.integers(2, 4)), "align_corners": align_corners}
+    y, cache = sheet.call("upsample_bilinear", x, keep=True, **how)
+    wanted, right = ops.upsample_bilinear(x, **how)
+    sheet.same(f"y, {name}", f"{how}", y, wanted)
+    dy = rng.standard_normal(wanted.shape)
+    dx = sheet.call("upsample_bilinear_backward", dy, cache)
+    sheet.same(f"dx, {name}", f"{how}", dx, ops.upsample_bilinear_backward(dy, right))
+    balances(sheet, "adjoint", x, y, dy, dx)
+
+
+_BACK = "return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)"
+bilinear.wrong(
+    "other_corners_backwards",
+    "the backward uses the other convention for the corners than the forward",
+    (_BACK, _BACK.replace("align_corners", "not align_corners")),
+)
+bilinear.wrong(
+    "other_corners",
+    "the two conventions for the corners are swapped",
+    ("    if align_corners:\n", "    if not align_corners:\n"),
+)
+bilinear.wrong(
+    "half_pixel_forgotten",
+    "for pixels as areas the half pixel is missing: row r lies at (r + 1/2) * H / OH - 1/2",
+    ("(r + 0.5) * n / m - 0.5", "r * n / m"),
+)
+bilinear.wrong(
+    "interpolates_backwards",
+    "the backward interpolates dy down to the input's size: that is no adjoint; every input pixel collects what it gave",
+    (
+        _BACK,
+        "return _apply(dy, interpolation_matrix(OH, H, align_corners), interpolation_matrix(OW, W, align_corners))",
+    ),
+)
+bilinear.wrong(
+    "nearness_swapped",
+    "the two neighbours' shares are swapped: the nearer row counts more",
+    ("matrix[r, below] = 1 - nearness", "matrix[r, below] = nearness"),
+    ("+= nearness", "+= 1 - nearness"),
+)
+
+# ---- crop and concat -------------------------------------------------------------------------------------------------
+
+crop_concat = Exercise(
+    "crop_concat",
+    "Crop and concat: the joint of a skip connection",
+    lesson=3,
+    minutes=20,
+    task="""Write `crop` and `concat` and their backwards. They move values and change none, so their gradients move
+them back. Margins
+are ((top, bottom), (left, right)) pixels to cut off; channels are stacked in the order given. You choose the
+caches.""",
+    write=tuple((SHAPE, n) for n in ("crop", "crop_backward", "concat", "concat_backward")),
+    given=((SHAPE, "Margins"),),
+    hidden=((SHAPE, "_cut"), ("ops/conv.py", "pad_spatial")),
+    docstrings={
+        "crop": "Cut the margins off x (N, H, W, C): (y, cache).",
+        "crop_backward": "Gradient of `crop`: dy to dx, in the shape of the x that was cropped.",
+        "concat": "Stack (N, H, W, C1), (N, H, W, C2), ... along the channels, in this order: (y, cache).",
+        "concat_backward": "Gradient of `concat`: a tuple with one gradient for each array.",
+    },
+)
+
+
+@crop_concat.check("crop", "crop, backwards")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 7)
+    margins = ((0, 2), (1, 3)) if rng.random() < 0.5 else ((2, 1), (3, 0))
+    y, cache = sheet.call("crop", x, margins, keep=True)
+    wanted, right = ops.crop(x, margins)
+    sheet.same("crop", f"margins {margins}", y, wanted)
+    dy = rng.standard_normal(wanted.shape)
+    got = sheet.call("crop_backward", dy, cache)
+    sheet.same("crop, backwards", f"margins {margins}", got, ops.crop_backward(dy, right))
+
+
+@crop_concat.check("concat", "concat, backwards")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng)
+    arrays = [x, rng.standard_normal((*x.shape[:3], 5)), rng.standard_normal((*x.shape[:3], 1))]
+    y, cache = sheet.call("concat", arrays, keep=True)
+    wanted, right = ops.concat(arrays)
+    sheet.same("concat", "three arrays", y, wanted)
+    dy = rng.standard_normal(wanted.shape)
+    got = sheet.call("concat_backward", dy, cache)
+    for i, part in enumerate(ops.concat_backward(dy, right)):
+        sheet.same("concat, backwards", f"gradient {i} of three", got[i], part)
+
+
+crop_concat.wrong(
+    "margins_swapped_backwards",
+    "the gradient is put back at the wrong place: top and bottom (or left and right) margins are swapped",
+    ("return pad_spatial(dy, margins)", "return pad_spatial(dy, tuple(m[::-1] for m in margins))"),
+)
+crop_concat.wrong(
+    "rows_and_columns_swapped",
+    "the margins of rows and columns are swapped: ((top, bottom), (left, right))",
+    ("(top, bottom), (left, right) = margins\n    if", "(left, right), (top, bottom) = margins\n    if"),
+)
+crop_concat.wrong(
+    "stacked_the_other_way_round",
+    "the arrays are stacked in the wrong order",
+    ("np.concatenate(arrays, axis=-1)", "np.concatenate(arrays[::-1], axis=-1)"),
+)
+crop_concat.wrong(
+    "handed_back_in_reverse",
+    "the gradients are handed back in the wrong order",
+    ("return tuple(dy[..., end - n : end] for n, end in zip(cache, ends))",
+     "return tuple(dy[..., end - n : end] for n, end in zip(cache, ends))[::-1]"),
+)  # fmt: skip
+crop_concat.wrong(
+    "split_from_zero",
+    "every gradient is taken from the first channels on: each array's begin where the one before ends",
+    ("dy[..., end - n : end]", "dy[..., :n]"),
+)

@@ -1,0 +1,295 @@
+"""Exercises on the gradient checker, the U-Net's wiring, and momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops, optim
+from ..models import UNet
+from .exercise import Exercise
+from .sheet import Sheet
+
+PLAIN = "grade/plain.py"
+
+# ---- the checker -----------------------------------------------------------------------------------------------------
+
+gradient_check = Exercise(
+    "gradient_check",
+    "The gradient checker itself",
+    lesson=2,
+    minutes=45,
+    task="""Write `numerical_gradient`, which needs nothing but f, and with it `is_gradient`, which tells right
+backwards from wrong ones.
+The grader hands your checker functions of its own, f and backward, right ones and wrong ones; they run in another
+process,
+and all you can do is call them.""",
+    write=((PLAIN, "numerical_gradient"), (PLAIN, "is_gradient")),
+)
+
+
+@gradient_check.check("differences", "upstream", "x unchanged")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x, a = rng.standard_normal((2, 3, 2)), rng.standard_normal((2, 3, 2))
+    for part, dy in (("differences", np.ones((2, 3, 2))), ("upstream", rng.standard_normal((2, 3, 2)))):
+        got, after = sheet.call("numerical_gradient", lambda x: np.exp(a * x), x, dy, after=True)
+        sheet.same(part, "f(x) = exp(a x)" + ", dy = 1" * (part == "differences"), got, dy * a * np.exp(a * x), 1e-7)
+    sheet.same("x unchanged", "", after[1], x, 0.0)
+
+
+def _norm(x: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    C = x.shape[-1]
+    return scale * ops.batch_norm(x, np.ones(C), np.zeros(C))[0]
+
+
+def _norm_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    C = x.shape[-1]
+    return ops.batch_norm_backward(dy, ops.batch_norm(x, np.ones(C), np.zeros(C))[1])[0]
+
+
+def _without_mean(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    xhat = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    return (dy - xhat * (dy * xhat).mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+
+
+@gradient_check.check("right ones pass", "0.1 %", "one place", "small gradients", "large gradients", "dy = 1", times=1)
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 3, 3, 2))
+    place = tuple(int(rng.integers(n)) for n in x.shape)
+
+    def dented(dy, x):
+        dx = _norm_backward(dy, x)
+        dx[place] += 0.01 * np.abs(dx).max()
+        return dx
+
+    for part, f, backward, right in (
+        ("right ones pass", _norm, _norm_backward, True),
+        ("right ones pass", np.sin, lambda dy, x: dy * np.cos(x), True),
+        ("0.1 %", np.sin, lambda dy, x: 1.001 * dy * np.cos(x), False),
+        ("one place", _norm, dented, False),
+        ("small gradients", lambda x: 1e-6 * np.sin(x), lambda dy, x: 1.01e-6 * dy * np.cos(x), False),
+        ("large gradients", lambda x: 1e6 * np.sin(x), lambda dy, x: 1e6 * dy * np.cos(x), True),
+        ("dy = 1", _norm, _without_mean, False),
+    ):
+        got = sheet.call("is_gradient", f, backward, x)
+        wrong = "a wrong backward passes" if not right else "a right backward is refused"
+        known = isinstance(got, bool) or (np.shape(got) == () and np.asarray(got).dtype == bool)
+        ok = known and bool(got) == right
+        sheet.holds(part, "", ok, got, wrong if known else "it should return True or False")
+    # who says the same to all has checked nothing
+    answers = {bool(m.output) for m in sheet.marks if m.output is not None and not isinstance(m.output, (str, tuple))}
+    for m in sheet.marks:
+        if len(answers) < 2:
+            m.ok, m.message = False, "it says the same of right and of wrong backwards"
+
+
+_CHECK = "dx[index] = (above - below) / (2 * h)"
+_RANDOM = "dy = np.random.default_rng(0).standard_normal(f(x).shape)"
+_VERDICT = "return bool(np.abs(dx - wanted).max() <= 1e-5 * scale)"
+gradient_check.wrong("divided_by_h", "the points are 2h apart: divide by 2h", (_CHECK, _CHECK.replace("(2 * h)", "h")))
+gradient_check.wrong(
+    "one_sided",
+    "the difference is one-sided, with an error of the order of h: take f(x + h) - f(x - h)",
+    ("probe[index] = x[index] - h", "probe[index] = x[index]"),
+    ("(2 * h)", "h"),
+)
+gradient_check.wrong(
+    "dy_ignored", "dy is ignored: the gradient is that of sum(f(x) * dy)", ("(f(probe) * dy).sum()", "f(probe).sum()")
+)
+gradient_check.wrong(
+    "x_not_restored",
+    "x is left changed: put each element back before the next, or work on a copy",
+    ("probe = x.copy()", "probe = x"),
+    ("probe[index] = x[index] - h", "probe[index] = x[index] - 2 * h"),
+)
+gradient_check.wrong(
+    "ones_upstream",
+    "dy = 1 is blind to what cancels in a sum: take a random one",
+    (_RANDOM, "dy = np.ones(f(x).shape)"),
+)
+gradient_check.wrong(
+    "absolute_tolerance",
+    "the tolerance is absolute: measure the error against the gradient's largest element",
+    (_VERDICT, "return bool(np.abs(dx - wanted).max() <= 1e-5)"),
+)
+gradient_check.wrong(
+    "loose_tolerance",
+    "the tolerance is too loose to see an error of 0.1 %",
+    (_VERDICT, _VERDICT.replace("1e-5", "5e-3")),
+)
+gradient_check.wrong(
+    "mean_error",
+    "the mean of the errors is judged: a wrong element in a single place drowns in it; take the largest",
+    (_VERDICT, "return bool(np.abs(dx - wanted).mean() <= 5e-4 * scale)"),
+)
+gradient_check.wrong("always_true", "it says the same of right and of wrong backwards", (_VERDICT, "return True"))
+
+# ---- the U-Net -------------------------------------------------------------------------------------------------------
+
+unet = Exercise(
+    "unet_backward",
+    "The U-Net's backward: wiring",
+    lesson=5,
+    minutes=45,
+    needs=("crop_concat",),
+    task="""Write `unet_backward`: call the parts' backwards in the right order, each with the right gradient. What
+forward hands over
+twice must get the sum of both gradients. The parts are those of a real U-Net, which runs in the grader's process.""",
+    write=((PLAIN, "unet_backward"),),
+)
+
+
+class Wired:
+    """A U-Net whose parts' backwards can be called by name, once each."""
+
+    def __init__(self, rng: np.random.Generator, depth: int) -> None:
+        self.net = UNet(2, 3, base_width=2, depth=depth, seed=int(rng.integers(99)))
+        self.net.convert(lambda a: a.astype(np.float64))
+        self.x = rng.standard_normal((1, 2**depth + 1, 2**depth + 2, 2))
+        y, self.caches = self.net.forward(self.x)
+        self.dy = rng.standard_normal(y.shape)
+        down = [f"{part}.{level}" for level in range(depth) for part in ("encoder", "pool")]
+        up = [f"{part}.{level}" for level in reversed(range(depth)) for part in ("up", "join", "decoder")]
+        self.names, self.called = [*down, "bottom", *up, "head"], list[str]()
+
+    def back(self, name: str, dy: Any) -> Any:
+        """The backward of one part."""
+        if name not in self.names:
+            raise ValueError(f"there is no part {name!r}")
+        if name in self.called:
+            raise ValueError(f"the backward of {name!r} was called twice")
+        self.called.append(name)
+        part, _, level = name.partition(".")
+        module = getattr(self.net, part)
+        module = module[int(level)] if isinstance(module, list) else module
+        result = module.backward(dy, self.caches[self.names.index(name)])
+        return tuple(map(np.array, result)) if isinstance(result, tuple) else np.array(result)
+
+    def grads(self) -> np.ndarray:
+        """All parameters' gradients, in one row."""
+        return np.concatenate([np.ravel(g) for g in self.net.named_grads().values()])
+
+
+@unet.check("image, depth 1", "parameters, depth 1")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _wired(sheet, rng, 1)
+
+
+@unet.check("image, deeper", "parameters, deeper")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _wired(sheet, rng, int(rng.integers(2, 4)))
+
+
+def _wired(sheet: Sheet, rng: np.random.Generator, depth: int) -> None:
+    seed, how = int(rng.integers(1 << 31)), "depth 1" if depth == 1 else "deeper"
+    theirs, right = (Wired(np.random.default_rng(seed), depth) for _ in range(2))
+    dx = sheet.call("unet_backward", theirs.dy, theirs.back, depth)
+    wanted = right.net.backward(right.dy, right.caches)
+    sheet.same(f"image, {how}", f"depth {depth}", dx, wanted)
+    sheet.same(f"parameters, {how}", f"depth {depth}", theirs.grads(), right.grads())
+
+
+unet.wrong(
+    "forgotten_skip",
+    "the skip's gradient is forgotten: what forward used twice must get the sum of both gradients",
+    ("dx = dx + dskips.pop()", "dx = dx"),
+)
+unet.wrong(
+    "swapped_skip",
+    "the joint's two gradients are swapped: the skip gets the first, the way up the second",
+    ("dskip, dx = back(", "dx, dskip = back("),
+)
+unet.wrong(
+    "skip_replaces",
+    "the skip's gradient replaces the one from the pool: they add up",
+    ("dx = dx + dskips.pop()", "dx = dskips.pop()"),
+)
+unet.wrong(
+    "skip_added_before_the_pool",
+    "the skip's gradient is added at the wrong place: encoder.l feeds the pool and the skip, so the sum stands between the "
+    "backwards of pool.l and encoder.l",
+    ('        dx = dx + dskips.pop()\n        dx = back(f"encoder.{level}", dx)',
+     '        dx = back(f"encoder.{level}", dx)\n        skip = dskips.pop()\n        '
+     "dx = dx + skip.sum(-1, keepdims=True)"),
+)  # fmt: skip
+unet.wrong(
+    "skip_halved",
+    "the two gradients are averaged: they add up",
+    ("dx = dx + dskips.pop()", "dx = (dx + dskips.pop()) / 2"),
+)
+
+# ---- momentum --------------------------------------------------------------------------------------------------------
+
+momentum = Exercise(
+    "momentum",
+    "Gradient descent with momentum",
+    lesson=6,
+    minutes=20,
+    task="""Write `sgd_step`: change the parameters p, and the velocity, in place, given the gradient g (which stays
+as it is). The
+velocity keeps a share `momentum` of itself and adds the gradient; p moves against it by `rate`. Nesterov's variant
+moves by
+the gradient plus `momentum` times the new velocity. Weight decay adds weight_decay * p to the gradient first.""",
+    write=(("optim.py", "sgd_step"),),
+    docstrings={
+        "sgd_step": "One step of gradient descent with momentum: p and velocity are changed in place; returns None."
+    },
+)
+
+
+@momentum.check("p", "velocity", "g unchanged")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _steps(sheet, rng, "p", "velocity", momentum=0.9)
+
+
+@momentum.check("nesterov", "weight decay")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    _steps(sheet, rng, "nesterov", None, nesterov=True, momentum=0.8)
+    _steps(sheet, rng, "weight decay", None, weight_decay=0.1)
+
+
+def _steps(sheet: Sheet, rng: np.random.Generator, part: str, velocity_part: str | None, **options: Any) -> None:
+    """Three steps, one on the other."""
+    p, v = rng.standard_normal((3, 4)), rng.standard_normal((3, 4))
+    q, u = p.copy(), v.copy()
+    for step in range(3):
+        g = rng.standard_normal(p.shape)
+        _, after = sheet.call("sgd_step", p, g, v, 0.1, after=True, **options)
+        optim.sgd_step(q, g, u, 0.1, **options)
+        sheet.same(part, f"step {step + 1}", after[0], q)
+        if velocity_part:
+            sheet.same(velocity_part, f"step {step + 1}", after[2], u)
+            sheet.same("g unchanged", "", after[1], g, 0.0)
+        p, v = q.copy(), u.copy()
+
+
+momentum.wrong("uphill", "p moves along the gradient, uphill: subtract", ("p -= rate", "p += rate"))
+momentum.wrong(
+    "velocity_not_in_place",
+    "the velocity is computed but not kept: change the array itself (velocity *= ..., velocity += ...)",
+    ("    velocity *= momentum\n    velocity += g\n", "    velocity = momentum * velocity + g\n"),
+)
+momentum.wrong(
+    "p_not_in_place",
+    "p is not changed in place: p = p - ... makes a new array",
+    ("    p -= rate * (", "    p = p - rate * ("),
+)
+momentum.wrong(
+    "running_mean",
+    "the velocity is a running mean, with the gradient scaled by 1 - momentum: here the gradient counts whole",
+    ("velocity += g\n", "velocity += (1 - momentum) * g\n"),
+)
+momentum.wrong(
+    "nesterov_ignored", "nesterov is ignored", ("g + momentum * velocity if nesterov else velocity", "velocity")
+)
+momentum.wrong(
+    "decay_has_the_wrong_sign",
+    "the weight decay has the wrong sign: it pulls towards 0",
+    ("g = g + weight_decay", "g = g - weight_decay"),
+)
+momentum.wrong(
+    "g_modified",
+    "g is modified in place: whoever holds it finds it changed",
+    ("velocity += g\n", "velocity += g\n    g *= momentum\n"),
+)

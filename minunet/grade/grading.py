@@ -1,0 +1,134 @@
+"""Grade a file: run an exercise's checks on the student's process, count the parts, and find the likely mistakes."""
+
+from __future__ import annotations
+
+import ast
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..errors import UserError
+from .collection import EXERCISES
+from .exercise import Exercise
+from .hints import likely_mistakes
+from .runner import Forbidden, Limits, Student, Trouble
+from .sheet import Mark, Raised, Run, Sheet
+
+POINTS = 10.0  # of an exercise
+
+
+@dataclass
+class Part:
+    """One scored part: whether all its marks are right, and if not, what was found and what is likely wrong."""
+
+    name: str
+    ok: bool
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass
+class Grade:
+    """What an exercise got."""
+
+    exercise: Exercise
+    file: str
+    parts: list[Part]
+    seconds: float
+    seed: int
+    forbidden: str = ""
+
+    @property
+    def score(self) -> float:
+        """Points, of `POINTS`: the share of the parts that are right."""
+        return 0.0 if self.forbidden else POINTS * sum(p.ok for p in self.parts) / len(self.parts)
+
+
+def grade_file(
+    path: Path | str, names: list[str] | None = None, seed: int | None = None, limits: Limits | None = None
+) -> list[Grade]:
+    """Grade every exercise whose functions the file defines, or those named.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or defines none of the exercises' functions.
+    """
+    path = Path(path)
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}; give a Python file") from e
+    names = names or exercises_of(path, source)
+    if not names:
+        raise UserError(f"{path} defines no function of an exercise; --list shows them all")
+    return [grade(EXERCISES[name], source, path.name, seed, limits) for name in names]
+
+
+def exercises_of(path: Path, source: str) -> list[str]:
+    """The exercises that a file answers, by the functions it defines; of one that cannot be parsed, by its name."""
+    try:
+        defined = {n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [name for name in EXERCISES if name == path.stem]
+    return [name for name, e in EXERCISES.items() if defined & set(e.functions)]
+
+
+def grade(exercise: Exercise, source: str, name: str, seed: int | None = None, limits: Limits | None = None) -> Grade:
+    """Grade a file's text as an answer to an exercise, with random numbers of a seed, or of another one every time."""
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    begun, forbidden = time.monotonic(), ""
+    try:
+        with Student(source, name, exercise.extras, limits) as student:
+            parts = judge(exercise, student, seed)
+    except Forbidden as e:  # nothing counts, whatever was right before
+        forbidden = str(e)
+        parts = [Part(part, False, forbidden) for part in exercise.parts]
+    return Grade(exercise, name, parts, time.monotonic() - begun, seed, forbidden)
+
+
+def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
+    """Run all the checks of an exercise on a `Student` (or on `Local` code)."""
+    with kernels.use("reference"):
+        runs = [run for number in range(len(exercise.checks)) for run in run_check(exercise, number, impl, seed)]
+        hints = likely_mistakes(exercise, runs, seed)
+    parts = []
+    for part in exercise.parts:
+        marks = [m for _, marks in runs for m in marks if m.part == part]
+        bad = next((m for m in marks if not m.ok), None)
+        if bad is None:
+            parts.append(Part(part, bool(marks)))
+        else:
+            message = f"{bad.message} ({bad.asked})" if bad.asked else bad.message
+            parts.append(Part(part, False, message, hints.get(part, "")))
+    return parts
+
+
+def run_check(
+    exercise: Exercise, number: int, impl: Any, seed: int, judge: bool = True, only: int | None = None
+) -> list[Run]:
+    """Run one check as often as it wants, or one time of those: [((check, time), marks)].
+
+    What gives no answer fails every part that the check decides.
+    """
+    parts, body, times = exercise.checks[number]
+    runs = []
+    for time_ in range(times) if only is None else [only]:
+        sheet = Sheet(impl, judge)
+        try:
+            body(sheet, np.random.default_rng([seed, number, time_]))
+        except Forbidden:
+            raise
+        except Trouble as e:
+            done = {m.part for m in sheet.marks}
+            sheet.marks += [Mark(p, "", Raised(str(e)), False, str(e)) for p in parts if p not in done]
+        except (TypeError, ValueError, IndexError, AttributeError) as e:  # what came back has another form than agreed
+            done = {m.part for m in sheet.marks}
+            text = f"what it returns cannot be used: {e}"
+            sheet.marks += [Mark(p, "", None, False, text) for p in parts if p not in done]
+        runs.append(((number, time_), sheet.marks))
+    return runs

@@ -1,0 +1,31 @@
+"""Write the exercises' files, cut out of the package's sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..checkpoint import write_atomically
+from ..errors import UserError
+from .collection import EXERCISES
+
+
+def contents() -> dict[str, str]:
+    """The files of tutorials/exercises by name: one an exercise, and a list of them."""
+    rows = [f"| [`{name}.py`]({name}.py) | {e.title} | {e.lesson:02d} | {e.minutes} |" for name, e in EXERCISES.items()]
+    index = (
+        "# Exercises\n\nWrite what raises `NotImplementedError`, then `python -m minunet.grade FILE.py`: it says what "
+        "passes and what is likely wrong.\n\nThese files are cut out of the package by `python -m minunet.grade "
+        "--make-exercises tutorials/exercises`; change the sources, not the files.\n\n| file | | lesson | minutes |\n| --- | --- | --- | --- |\n"
+    )
+    files = {f"{name}.py": e.text for name, e in EXERCISES.items()}
+    return files | {"README.md": index + "\n".join(rows) + "\n"}
+
+
+def make_exercises(folder: Path) -> None:
+    """Write them into a folder; UserError if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot make the folder {folder}: {e.strerror or e}; choose another") from e
+    for name, text in contents().items():
+        write_atomically(folder / name, text.encode())

@@ -1,0 +1,112 @@
+"""Grades as a table, as Gradescope's results.json, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .exercise import EXERCISES
+from .grading import POINTS, Grade, grade_file
+from .runner import Limits
+
+
+def table(grade: Grade) -> str:
+    """What passes and what does not, with the likely mistake, for a terminal."""
+    lines = [f"{grade.exercise.name}: {grade.exercise.title}   ({grade.file}, seed {grade.seed})"]
+    if grade.forbidden:
+        lines.append(f"  no points: {grade.forbidden}")
+    for part in () if grade.forbidden else grade.parts:
+        lines.append(f"  {'ok   ' if part.ok else 'WRONG'}  {part.name:<22}  {part.message}".rstrip())
+        if part.hint:
+            lines += textwrap.wrap(f"likely: {part.hint}", 110, initial_indent=" " * 9, subsequent_indent=" " * 17)
+    passed = sum(p.ok for p in grade.parts)
+    share = "" if grade.forbidden else f"   ({passed} of {len(grade.parts)} parts, {grade.seconds:.1f} s)"
+    return "\n".join([*lines, f"  {grade.score:.1f} of {POINTS:.0f} points{share}"])
+
+
+def gradescope(grades: Iterable[Grade]) -> str:
+    """The text of results.json: a test for every part.
+
+    Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/
+    """
+    tests: list[dict[str, Any]] = []
+    grades = list(grades)
+    for number, grade in enumerate(grades, 1):
+        each = POINTS / len(grade.parts)
+        for i, part in enumerate(grade.parts, 1):
+            said = "\n".join(filter(None, [part.message, part.hint and f"Likely: {part.hint}"]))
+            tests.append({
+                "name": f"{grade.exercise.name}: {part.name}",
+                "number": f"{number}.{i}",
+                "score": round(each * part.ok, 4),
+                "max_score": round(each, 4),
+                "status": "passed" if part.ok else "failed",
+                "output": said or "right",
+                "output_format": "text",
+                "visibility": "visible",
+            })  # fmt: skip
+    note = "\n".join(f"{g.exercise.name}: {g.forbidden}" for g in grades if g.forbidden)
+    content = {
+        "score": round(sum(g.score for g in grades), 4),
+        "execution_time": round(sum(g.seconds for g in grades), 1),
+        "output": note,
+        "stdout_visibility": "hidden",
+        "tests": tests,
+    }
+    return json.dumps(content, indent=1)
+
+
+def submissions(folder: Path) -> dict[str, list[Path]]:
+    """The Python files of every submission: those of each subfolder, and each file beside them; UserError without any."""
+    found = {}
+    for entry in sorted(folder.iterdir()):
+        files = sorted(entry.rglob("*.py")) if entry.is_dir() else [entry] if entry.suffix == ".py" else []
+        if files:
+            found[entry.name] = files
+    if not found:
+        raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
+    return found
+
+
+def grade_submission(
+    files: list[Path], names: list[str] | None, seed: int | None, limits: Limits | None
+) -> tuple[list[Grade], list[str]]:
+    """All grades of a submission's files, the better of two for the same exercise, and what could not be graded."""
+    best: dict[str, Grade] = {}
+    notes = []
+    for file in files:
+        try:
+            grades = grade_file(file, names, seed, limits)
+        except UserError as e:
+            notes.append(str(e))
+            continue
+        for g in grades:
+            known = best.get(g.exercise.name)
+            best[g.exercise.name] = g if known is None or g.score > known.score else known
+    return list(best.values()), notes
+
+
+def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
+    """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were."""
+    exercises = [n for n in EXERCISES if any(g.exercise.name == n for grades, _ in graded.values() for g in grades)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["submission", "score", *exercises, "forbidden", "notes"])
+    for name, (grades, notes) in graded.items():
+        scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
+        hints = [f"{g.exercise.name}: {h}" for g in grades for h in dict.fromkeys(p.hint for p in g.parts if p.hint)]
+        forbidden = "; ".join(g.forbidden for g in grades if g.forbidden)
+        row = [name, f"{sum(g.score for g in grades):.2f}", *(scores.get(e, "") for e in exercises), forbidden]
+        writer.writerow([plain(cell) for cell in [*row, "; ".join([*notes, *hints])]])
+    return out.getvalue()
+
+
+def plain(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
