@@ -23,6 +23,10 @@ ANSWERS = (
     "autograd", "chainer", "cupy", "cv2", "jax", "jaxlib", "keras", "minunet", "mlx", "mxnet", "numba", "onnx", "onnxruntime",
     "openvino", "paddle", "skimage", "tensorflow", "theano", "tinygrad", "torch",
 )  # fmt: skip
+TOOLS = (  # ways to other processes, to other interpreters (which no hook watches), and to files past Python's open
+    "_ctypes", "_dbm", "_gdbm", "_interpreters", "_posixsubprocess", "_socket", "_testcapi", "_testinternalcapi", "_tkinter",
+    "_xxsubinterpreters", "ctypes", "multiprocessing", "readline", "socket", "subprocess", "tkinter",
+)  # fmt: skip
 DENIED = (  # audit events, by how they begin
     "_winapi.", "code.__new__", "ctypes.", "ftplib.", "gc.", "glob.", "http.", "mmap.", "msvcrt.", "os.chdir", "os.chmod",
     "os.chown", "os.exec", "os.fchdir", "os.fork", "os.kill", "os.link", "os.lockf", "os.mkdir", "os.posix_spawn", "os.remove",
@@ -38,6 +42,7 @@ def main() -> None:
     sys.path.insert(0, here)
     sys.path.append(site)
     import numpy as np
+    import numpy.testing
     import wire  # type: ignore[import-not-found]
 
     np.lib.stride_tricks  # noqa: B018  what NumPy imports only when asked is asked for now
@@ -45,6 +50,11 @@ def main() -> None:
     if "scipy" in extras:
         import scipy.ndimage
         import scipy.spatial  # noqa: F401
+    for name in TOOLS:  # what NumPy has loaded already
+        if name in sys.modules:
+            vars(sys.modules[name]).pop("fork_exec", None)  # which raises no event
+            vars(sys.modules[name]).pop("_fork_exec", None)
+            sys.modules[name] = None  # type: ignore[assignment]
     libraries = [os.path.join(site, name) for name in ("numpy", "numpy.libs", *(extras and ("scipy", "scipy.libs")))]
     sys.path[:] = [p for p in sys.path if p not in (here, site)]
 
@@ -150,7 +160,7 @@ def guard(libraries, harmless):
     folders = [os.path.dirname(os.__file__), *(os.path.realpath(p) for p in (os.path.dirname(os.__file__), *libraries))]
     readable, own = tuple(p + sep for p in (*folders, *libraries)), tuple(p + sep for p in libraries)
     packages = (sep + "site-packages" + sep, sep + "dist-packages" + sep)
-    answers, denied, harmless = frozenset(ANSWERS), DENIED, (os.devnull, "/dev/urandom", *harmless)
+    answers, denied, harmless = frozenset((*ANSWERS, *TOOLS)), DENIED, (os.devnull, "/dev/urandom", *harmless)
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     write, leave, status, kind, text, number, any_ = os.write, os._exit, FORBIDDEN, type, str, int, any
 
