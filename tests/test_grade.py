@@ -154,7 +154,7 @@ def test_seed_decides_shapes_and_numbers():
 def test_a_file_without_the_function_is_not_given_ours():
     found = grade(EXERCISES["momentum"], "import numpy as np\n", "empty.py", 1, QUICK)
     assert found.score == 0
-    assert found.parts[0].message == "the file defines no sgd_step"
+    assert found.parts[0].message.startswith("the file defines no sgd_step")
 
 
 def test_our_answer_is_never_run_for_the_students(monkeypatch):
@@ -197,7 +197,7 @@ FOUND_OUT = {
     "write": ("", "open('answer', 'w')"),
     "patched tools": (
         "import builtins, os, posixpath\nbuiltins.any = lambda *a: False\nposixpath.realpath = lambda p: p\n"
-        "builtins.type = builtins.str = lambda *a: None\nos._exit = lambda n: None",
+        "os._exit = lambda n: None\nos.write = lambda *a: None",
         "open('/etc/passwd').read()",
     ),
 }

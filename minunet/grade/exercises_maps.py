@@ -16,14 +16,6 @@ from .sheet import Sheet
 POOL, RESAMPLE, SHAPE = "ops/pool.py", "ops/resample.py", "ops/shape.py"
 
 
-def balances(sheet: Sheet, part: str, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
-    """The adjoint identity <y, dy> = <x, dx> of the student's own forward and backward."""
-    ok = np.isclose((y * dy).sum(), (x * dx).sum(), rtol=1e-9, atol=1e-9 * np.abs(y * dy).sum())
-    sheet.holds(
-        part, "<y, dy> = <x, dx>", ok and np.abs(y).max() > 0, dx, "your backward is not your forward's transpose"
-    )
-
-
 # ---- max-pool --------------------------------------------------------------------------------------------------------
 
 max_pool = Exercise(
@@ -151,7 +143,7 @@ def _upsample(sheet: Sheet, rng: np.random.Generator, name: str, align_corners: 
     dy = rng.standard_normal(wanted.shape)
     dx = sheet.call("upsample_bilinear_backward", dy, cache)
     sheet.same(f"dx, {name}", f"{how}", dx, ops.upsample_bilinear_backward(dy, right))
-    balances(sheet, "adjoint", x, y, dy, dx)
+    sheet.adjoint("adjoint", x, y, dy, dx, wanted)
 
 
 _BACK = "return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)"

@@ -15,7 +15,8 @@ def contents() -> dict[str, str]:
     index = (
         "# Exercises\n\nWrite what raises `NotImplementedError`, then `python -m minunet.grade FILE.py`: it says what "
         "passes and what is likely wrong.\n\nThese files are cut out of the package by `python -m minunet.grade "
-        "--make-exercises tutorials/exercises`; change the sources, not the files.\n\n| file | | lesson | minutes |\n| --- | --- | --- | --- |\n"
+        "--make-exercises tutorials/exercises`; change the sources, not the files.\n\n"
+        "| file | | lesson | minutes |\n| --- | --- | --- | --- |\n"
     )
     files = {f"{name}.py": e.text for name, e in EXERCISES.items()}
     return files | {"README.md": index + "\n".join(rows) + "\n"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..gradcheck import check
+from .runner import Forbidden, Trouble
 
 
 @dataclass
@@ -31,7 +32,10 @@ Run = tuple[tuple[int, int], list[Mark]]  # which check, which time, and its mar
 
 
 class Raised(str):
-    """Stands for an output where there was an error instead."""
+    """Stands for an output, or a part of one, where there was an error instead: what was said of it."""
+
+    def __getitem__(self, index: Any) -> Raised:  # type: ignore[override]
+        return self
 
 
 class Sheet:
@@ -50,8 +54,17 @@ class Sheet:
         self.marks: list[Mark] = []
 
     def call(self, function: str, *args: Any, **how: Any) -> Any:
-        """Ask the implementation, see `runner.Student.call`."""
-        return self.impl.call(function, *args, **how)
+        """Ask the implementation, see `runner.Student.call`; what cannot be had is `Raised`: other parts still count."""
+        try:
+            lost = next((a for a in args if isinstance(a, Raised)), None)
+            if lost is not None:
+                raise Trouble(lost)
+            return self.impl.call(function, *args, **how)
+        except Forbidden:
+            raise
+        except Trouble as e:
+            raised = Raised(e)
+            return (raised, raised) if how.get("keep") or how.get("after") else raised
 
     def same(self, part: str, asked: str, got: Any, wanted: Any, tolerance: float = 1e-9) -> None:
         """Is it what the package's own op gives, to a share of its largest element?"""
@@ -61,7 +74,17 @@ class Sheet:
 
     def holds(self, part: str, asked: str, ok: bool, output: Any, message: str) -> None:
         """Is something true of it?"""
+        message = output if isinstance(output, Raised) else message
         self.marks.append(Mark(part, asked, output, bool(ok), "" if ok else message))
+
+    def adjoint(self, part: str, x: np.ndarray, y: Any, dy: np.ndarray, dx: Any, wanted: np.ndarray) -> None:
+        """Is <y, dy> = <x, dx> for the implementation's own pair? y must have the form of `wanted`, and not be 0."""
+        message = unlike(y, wanted, np.inf) or unlike(dx, x, np.inf)
+        if not message:
+            left, right = float((y * dy).sum()), float((x * dx).sum())
+            if abs(left - right) > 1e-9 * float(np.abs(y * dy).sum()) or not np.any(y):
+                message = f"<y, dy> = {left:.6g}, <x, dx> = {right:.6g}: your backward is not your forward's transpose"
+        self.marks.append(Mark(part, "", dx, not message, message))
 
     def gradients(
         self,
@@ -82,12 +105,12 @@ class Sheet:
         y, cache, *_ = forward(*inputs, **options)
         dy = np.random.default_rng(seed).standard_normal(np.shape(y))[()]
         got = self.call(backward, dy, alter(cache))
-        grads = got if isinstance(got, tuple) else (got,)
+        grads = got if isinstance(got, tuple) else (got,) * (len(parts) if isinstance(got, Raised) else 1)
         if len(parts) == 1 and len(grads) > 1:
             grads = grads[:1]
         grads = (*grads, *[None] * len(parts))[: len(parts)]
         for part, dx, x in zip(parts, grads, inputs):
-            message = "" if not self.judge else unwritten(dx) or unlike(dx, np.zeros_like(x), np.inf)
+            message = unlike(dx, x, np.inf) if self.judge else ""
             self.marks.append(Mark(part, asked, dx, not message, message))
         if not self.judge:
             return
@@ -101,13 +124,10 @@ class Sheet:
                 mark.ok, mark.message = False, f"{mark.part}: {row.note}{at}"
 
 
-def unwritten(dx: Any) -> str:
-    """Said of a gradient that is None."""
-    return "not written yet" if dx is None else ""
-
-
 def unlike(got: Any, wanted: np.ndarray, tolerance: float) -> str:
     """How an output differs from what it should be, in words; nothing if it does not."""
+    if isinstance(got, Raised):
+        return str(got)
     if got is None:
         return "not written yet"
     if isinstance(got, (tuple, dict, str)):
