@@ -1,0 +1,116 @@
+"""The lessons: each runs in a process of its own, has the parts that a lesson has, and becomes a notebook."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from minunet.errors import UserError
+
+FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
+LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+
+spec = importlib.util.spec_from_file_location("tutorials_build", FOLDER / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def lesson(request):
+    return request.param
+
+
+@pytest.mark.lesson
+def test_a_lesson_runs(lesson, tmp_path):
+    _, problem = build.run(lesson, tmp_path)
+    assert not problem, problem
+    assert len(list(tmp_path.glob("*.png"))) >= 3
+
+
+def text(lesson):
+    """The markdown cells, one string."""
+    cells = re.split(r"^# %%", lesson.read_text(), flags=re.M)
+    return "".join(
+        re.sub("^# ?", "", c.removeprefix(" [markdown]\n"), flags=re.M) for c in cells if "[markdown]" in c[:12]
+    )
+
+
+def test_lessons_have_no_gap():
+    assert [path.stem[:2] for path in LESSONS] == [f"{n:02}" for n in range(1, len(LESSONS) + 1)]
+
+
+def test_a_lesson_has_its_parts(lesson):
+    """A title with the file's number, what one will be able to do, three to five exercises at the end, a check for each."""
+    words = text(lesson)
+    assert words.startswith(f"# {lesson.stem[:2]} ")
+    assert "**You will be able to**" in words.split("\n## ")[0]
+    exercises = words.split("\n## ")[-1]
+    assert exercises.startswith("Exercises\n")
+    items = re.findall(r"^(\d)\. (.*?)(?=^\d\. |\Z)", exercises, flags=re.M | re.S)
+    assert [int(n) for n, _ in items] == list(range(1, len(items) + 1)) and 3 <= len(items) <= 5
+    assert all("*Check:*" in item for _, item in items)
+    code = lesson.read_text()
+    assert "assert" in code and "plt.show()" in code
+
+
+def test_what_a_lesson_names_exists(lesson):
+    """Paths of the repository in `...`, and other lessons."""
+    for path in re.findall(r"`((?:minunet|bench|tutorials|docs)/[\w/.]*)`", text(lesson)):
+        assert (FOLDER.parent / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("assert 1 + 1 == 3", "AssertionError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import warnings; warnings.warn('old', DeprecationWarning)", "DeprecationWarning"),
+        ("import matplotlib.pyplot as plt; plt.figure()", "never shown"),
+        ("raise SystemExit(3)", "exit status 3"),
+        ("while True: pass", "stopped after 5 seconds"),
+    ],
+)
+def test_a_broken_lesson_fails(code, says, tmp_path):
+    lesson = tmp_path / "99_broken.py"
+    lesson.write_text(code)
+    _, problem = build.run(lesson, tmp_path / "pictures", limit=5 if "while" in code else 60)
+    assert says in problem
+
+
+def test_the_command_fails_with_a_lesson(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    (tmp_path / "execute.py").write_text((FOLDER / "execute.py").read_text())
+    (tmp_path / "01_good.py").write_text("import matplotlib.pyplot as plt\nplt.figure()\nplt.show()\n")
+    (tmp_path / "02_bad.py").write_text("assert False, 'on purpose'")
+    assert build.main(["--run", "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert re.search("01_good .* ok\n02_bad .* FAILED\n", out) and "on purpose" in err
+    assert (tmp_path / "out/tutorials/01_good/01.png").exists()
+    assert build.main(["--run", "01", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_an_unknown_lesson():
+    with pytest.raises(UserError, match="no lesson begins with '77'"):
+        build.find_lessons(["77"])
+
+
+def test_a_notebook(lesson, tmp_path):
+    nbformat = pytest.importorskip("nbformat", reason='needs pip install "minunet[tutorials]"')
+    pytest.importorskip("jupytext", reason='needs pip install "minunet[tutorials]"')
+    path = build.write_notebook(lesson, tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {lesson.stem[:2]} ")
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    compile(code, path.name, "exec")
+    assert code.count("plt.show()") == lesson.read_text().count("plt.show()")
+    before = path.read_bytes()
+    assert build.write_notebook(lesson, tmp_path).read_bytes() == before
+
+
+def test_without_jupytext(lesson, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    with pytest.raises(UserError, match=r"minunet\[tutorials\]"):
+        build.write_notebook(lesson, tmp_path)

@@ -1,0 +1,111 @@
+"""The lessons: run them, or turn them into notebooks.
+
+    python tutorials/build.py --run [LESSON ...]          # each in a process of its own; any error or failed assert fails
+    python tutorials/build.py --notebooks [LESSON ...]    # build/notebooks/NN_name.ipynb; pip install "minunet[tutorials]"
+
+A lesson, `tutorials/NN_name.py`, is the single source: a script in cells ("# %%" code, "# %% [markdown]" text). LESSON is its
+number or the beginning of its name; without any, all are taken. Pictures of a run go to build/tutorials/NN_name/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from minunet import cli
+from minunet.errors import UserError
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+LIMIT = 60
+"""Seconds that a lesson may take on two cores."""
+
+
+def find_lessons(names: list[str] | None = None) -> list[Path]:
+    """The lessons whose file names begin with one of `names` ("02" or "02_backprop_by_hand"), in order; by default all."""
+    lessons = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+    for name in names or ():
+        if not any(path.name.startswith(name) for path in lessons):
+            raise UserError(f"no lesson begins with {name!r}; there are {', '.join(path.stem for path in lessons)}")
+    return [path for path in lessons if not names or path.name.startswith(tuple(names))]
+
+
+def run(lesson: Path, pictures: Path, limit: float = LIMIT) -> tuple[float, str]:
+    """Execute a lesson in a process of its own.
+
+    Returns
+    -------
+    seconds : float
+    problem : str
+        Empty if all went well; else what the lesson wrote to stderr, or that it took too long.
+    """
+    command = [sys.executable, str(FOLDER / "execute.py"), str(lesson), str(pictures)]
+    began = time.perf_counter()
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return time.perf_counter() - began, f"{lesson.name} was stopped after {limit:g} seconds"
+    problem = (done.stderr.strip() or f"exit status {done.returncode}") if done.returncode else ""
+    return time.perf_counter() - began, problem
+
+
+def environment() -> dict[str, str]:
+    """That of this process, with its minunet found first."""
+    import os
+
+    import minunet
+
+    home = str(Path(minunet.__file__).resolve().parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def write_notebook(lesson: Path, folder: Path) -> Path:
+    """Turn a lesson into a notebook without outputs; the same lesson always gives the same bytes."""
+    try:
+        import jupytext
+    except ImportError:
+        raise UserError('notebooks need jupytext: pip install "minunet[tutorials]"') from None
+    notebook = jupytext.read(lesson)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:03}"  # by default random
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{lesson.stem}.ipynb"
+    jupytext.write(notebook, path, fmt="ipynb")
+    return path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", action="store_true", help="execute the lessons")
+    what.add_argument("--notebooks", action="store_true", help="write them as notebooks")
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="number or name; all without it")
+    parser.add_argument("--out", type=Path, default=ROOT / "build", help="where pictures and notebooks go")
+    parser.add_argument(
+        "--limit", type=cli.number(float, 0, above=True), default=LIMIT, help="seconds a lesson may take"
+    )
+    args = parser.parse_args(argv)
+
+    failed = 0
+    for lesson in find_lessons(args.lessons):
+        if args.notebooks:
+            print(write_notebook(lesson, args.out / "notebooks"))
+            continue
+        seconds, problem = run(lesson, args.out / "tutorials" / lesson.stem, args.limit)
+        print(f"{lesson.stem:<32}{seconds:6.1f} s  {'FAILED' if problem else 'ok'}", flush=True)
+        if problem:
+            failed += 1
+            print(problem, file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
