@@ -46,9 +46,9 @@ def write_numbers(ax, a, form="{:.2f}", size=8):
 # %% [markdown]
 # ## An image is an array
 #
-# A microscope counts light on a grid. One number a pixel is a grey image, three are a colour image. We keep images as $(H,
-# W, C)$: row, column, channel. Rows count downwards. A *batch* of $N$ images is $(N, H, W, C)$; everything in minunet has
-# this layout, called **NHWC**.
+# A microscope counts light on a grid. One number a pixel is a grey image, three are a colour image. We keep images as
+# $(H, W, C)$: row, column, channel. Rows count downwards. A *batch* of $N$ images is $(N, H, W, C)$; everything in minunet
+# has this layout, called **NHWC**.
 #
 # minunet generates pictures of cells, so that you need no data. Brightness is scaled to about 0..1.
 
@@ -230,8 +230,8 @@ figure.suptitle("blue squares: image; white: zeros; dots: centres of the filter;
 plt.show()
 
 # %% [markdown]
-# Zeros are a lie about what lies beyond the border, and the output shows it. In the corner of a white image a mean over $9
-# \times 9$ pixels finds only $5 \times 5$ of them real: 25/81, less than a third of the truth. A network can learn to
+# Zeros are a lie about what lies beyond the border, and the output shows it. In the corner of a white image a mean over
+# $9 \times 9$ pixels finds only $5 \times 5$ of them real: 25/81, less than a third of the truth. A network can learn to
 # notice its border by this.
 
 # %%

@@ -376,9 +376,9 @@ plt.show()
 # It is tempting to check $L = \sum y$, that is dy = 1. Now take a layer whose outputs always sum to the same. Then $L$ is
 # constant, its gradient is 0, and many wrong backwards are 0, too.
 #
-# The layer that does this is in every U-Net. It **standardises**: subtract the mean, divide by the standard deviation, $y =
-# (x - \mu) / \sigma$. (Lesson 04 derives its gradient, $dx = (dy - \overline{dy} - y\, \overline{dy\, y}) / \sigma$, bars
-# being means.) Forget the last term, the one for the standard deviation:
+# The layer that does this is in every U-Net. It **standardises**: subtract the mean, divide by the standard deviation,
+# $y = (x - \mu) / \sigma$. (Lesson 04 derives its gradient, $dx = (dy - \overline{dy} - y\, \overline{dy\, y}) / \sigma$,
+# bars being means.) Forget the last term, the one for the standard deviation:
 
 
 # %%
@@ -497,8 +497,8 @@ for stride in (1, 2):
 #    w turned round in rows and columns and with C and K swapped. Derive it from the stamps, and write it in one line.
 #    *Check:* `np.allclose` with `conv2d_backward`.
 # 4. **Deceive yourself.** Find a wrong `relu_backward` that passes `gradient_error` if all of x is positive. Find a wrong
-#    `conv2d_backward` that passes for $1 \times 1$ filters. *Check:* `check` on `draw((2, 5, 4, 3), rng)` and a $3 \times
-#    3$ filter finds both.
+#    `conv2d_backward` that passes for $1 \times 1$ filters. *Check:* `check` on `draw((2, 5, 4, 3), rng)` and a
+#    $3 \times 3$ filter finds both.
 # 5. **The step.** In the picture of errors, where is the best $h$ for float32, and how small does the error get? Predict
 #    both from $\varepsilon = 1.2 \cdot 10^{-7}$ by setting $\varepsilon / h = h^2$. *Check:* `steps32[error32.argmin()]`
 #    and `error32.min()`, to a factor of ten.

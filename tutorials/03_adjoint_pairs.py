@@ -486,12 +486,11 @@ plt.show()
 #    `adjoint_error` below $10^{-14}$, and `ops.avg_pool2d`.
 # 2. **Transpose by eye.** Write down the $8 \times 2$ matrix of `upsample_nearest` for an image of one row and two pixels,
 #    and the $2 \times 8$ one of mean-pooling for two rows and four columns. By which factor do the one and the other's
-#    transpose differ? *Check:* `matrix_of(lambda x: upsample_nearest(x)[0], (1, 1, 2, 1))` and `matrix_of(lambda x:
-#    ops.avg_pool2d(x)[0], (1, 2, 4, 1))`.
+#    transpose differ? *Check:* `matrix_of(lambda x: upsample_nearest(x)[0], (1, 1, 2, 1))` and
+#    `matrix_of(lambda x: ops.avg_pool2d(x)[0], (1, 2, 4, 1))`.
 # 3. **A flip.** Mirror an image left to right, `x[:, :, ::-1]`. What is its backward? And of a rotation by 90 degrees?
 #    *Check:* `adjoint_error`.
 # 4. **Overlapping pools.** `max_pool2d` with size 3 and stride 2 lets a pixel win twice. Which line of the backward is
-#    right only because of that? *Check:* replace it, and see `check` fail for size 3, stride 2 and pass for size 2, stride
-#    2.
+#    right only because of that? *Check:* replace it, and see `check` fail for size 3 and pass for size 2.
 # 5. **A blind identity.** Write a *wrong* pair `(forward, backward)` for which `adjoint_error` is 0. What does the identity
 #    leave open, and which comparison closes it? *Check:* your pair passes `adjoint_error` and fails against `ops`.

@@ -27,8 +27,8 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Activations: without them, depth is nothing
 #
-# Two convolutions in a row are one convolution with a larger filter. So are twenty. Feed an impulse through two $3 \times
-# 3$ filters and you can read off the $5 \times 5$ filter that replaces them.
+# Two convolutions in a row are one convolution with a larger filter. So are twenty. Feed an impulse through two
+# $3 \times 3$ filters and you can read off the $5 \times 5$ filter that replaces them.
 
 # %%
 x, first, second = (rng.standard_normal(s) for s in ((1, 12, 12, 1), (3, 3, 1, 1), (3, 3, 1, 1)))
@@ -100,8 +100,9 @@ plt.show()
 # ## Why numbers drift
 #
 # One output of a convolution is a sum of $F = KH \cdot KW \cdot C$ products. If weights have variance $\sigma^2$ and mean
-# 0, then $\text{var}(y) = F \sigma^2 \, E[x^2]$. A ReLU lets half of that through: $E[\text{relu}(y)^2] = \text{var}(y) /
-# 2$. So each layer multiplies $E[x^2]$ by $F \sigma^2 / 2$. If that is 2, twenty layers make a million of it. It stays if
+# 0, then $\text{var}(y) = F \sigma^2 \, E[x^2]$. A ReLU lets half of that through:
+# $E[\text{relu}(y)^2] = \text{var}(y) / 2$. So each layer multiplies $E[x^2]$ by $F \sigma^2 / 2$. If that is 2, twenty
+# layers make a million of it. It stays if
 #
 # $$\sigma = \sqrt{2 / F},$$
 #
@@ -148,16 +149,16 @@ plt.show()
 #
 # $$\hat x = (x - \mu)\, r, \quad r = 1 / \sqrt{\text{var} + \epsilon}, \qquad y = \gamma \hat x + \beta.$$
 #
-# Given dy. The easy ones: $\beta$ stands in every $y_i$, $\gamma$ with $\hat x_i$, so $d\beta = \sum_i dy_i$, $d\gamma =
-# \sum_i dy_i\, \hat x_i$. With $g = \gamma\, dy$, the gradient of $\hat x$, there remains dx.
+# Given dy. The easy ones: $\beta$ stands in every $y_i$, $\gamma$ with $\hat x_i$, so $d\beta = \sum_i dy_i$,
+# $d\gamma = \sum_i dy_i\, \hat x_i$. With $g = \gamma\, dy$, the gradient of $\hat x$, there remains dx.
 #
 # $x_i$ reaches $\hat x_j$ in three ways:
 #
 # 1. directly, if $i = j$: $\; r$;
 # 2. through the mean, $\partial \mu / \partial x_i = 1 / M$: $\; -r / M$;
 # 3. through the variance. As $\sum (x - \mu) = 0$, $\partial\, \text{var} / \partial x_i = 2 (x_i - \mu) / M$. And
-#    $\partial r / \partial\, \text{var} = -r^3 / 2$. Together $(x_j - \mu) \cdot (-r^3 / 2) \cdot 2 (x_i - \mu) / M = -r\,
-#    \hat x_i \hat x_j / M$.
+#    $\partial r / \partial\, \text{var} = -r^3 / 2$. Together
+#    $(x_j - \mu) \cdot (-r^3 / 2) \cdot 2 (x_i - \mu) / M = -r\, \hat x_i \hat x_j / M$.
 #
 # Sum over all $j$ with $g_j$:
 #
@@ -317,8 +318,8 @@ plt.show()
 #
 # $$I = \sum p\, t, \quad U = \sum p + \sum t, \quad D = \frac{2 I + s}{U + s}, \quad L = 1 - \text{mean over classes of } D.$$
 #
-# The small $s$ keeps a class finite that is neither there nor predicted. By the quotient rule, with $\partial I / \partial
-# p = t$ and $\partial U / \partial p = 1$,
+# The small $s$ keeps a class finite that is neither there nor predicted. By the quotient rule, with
+# $\partial I / \partial p = t$ and $\partial U / \partial p = 1$,
 #
 # $$\frac{\partial D}{\partial p} = \frac{2 t (U + s) - (2 I + s)}{(U + s)^2} = \frac{2 t - D}{U + s},$$
 #
@@ -401,14 +402,14 @@ plt.show()
 #
 # ## Exercises
 #
-# 1. **Leaky.** $f(x) = x$ for $x > 0$, else $0.01\, x$. Write it and its backward. *Check:* `check((f, f_backward),
-#    draw((50,), rng))`.
+# 1. **Leaky.** $f(x) = x$ for $x > 0$, else $0.01\, x$. Write it and its backward. *Check:*
+#    `check((f, f_backward), draw((50,), rng))`.
 # 2. **Two classes, one logit.** Show on paper that softmax over $(0, z)$ gives $p_1 = \text{sigmoid}(z)$. *Check:*
 #    `softmax(np.array([0, z]))[0][1]`.
 # 3. **A bias for nothing.** In front of batch norm a convolution's bias has no effect: why? What is its db? *Check:* db
 #    from `batch_norm_backward`'s dx, summed over pixels, is 0 but for rounding.
 # 4. **Group norm.** The same formula over another set: one image, a group of channels. Rewrite `batch_norm` for it by
-#    reshaping to $(N, H W, G, C / G)$. Which axes are summed for dx, which for dgamma? *Check:* `ops.group_norm(x, gamma,
-#    beta, 3)`.
+#    reshaping to $(N, H W, G, C / G)$. Which axes are summed for dx, which for dgamma? *Check:*
+#    `ops.group_norm(x, gamma, beta, 3)`.
 # 5. **Forget a term.** Leave $\overline{g}$ out of `batch_norm_backward`. What does `check` say? And with $L = \sum y$,
 #    that is dy = 1? *Check:* `check` fails; then compute dx for dy = 1 by both backwards and by differences.
