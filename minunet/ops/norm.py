@@ -29,6 +29,10 @@ Sources: Ioffe and Szegedy, arXiv:1502.03167; Wu and He, arXiv:1803.08494.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 
 from ..array import Array, get_array_module
@@ -36,8 +40,32 @@ from ..kernels import accelerated
 
 BATCH = (0, 1, 2)  # the axes that one channel of a batch extends over
 
+Op = TypeVar("Op", bound=Callable[..., Any])
+
+
+def widened(op: Op) -> Op:
+    """Under mixed precision maps come in half precision: let a norm, or its backward, compute in float32 all the same.
+
+    The result and the x that is kept for the backward are halves again.
+    """
+
+    @functools.wraps(op)
+    def run(a: Array, *args: Any, **options: Any) -> Any:  # op(x, gamma, ...) or op_backward(dy, cache)
+        if a.dtype.itemsize > 2:
+            return op(a, *args, **options)
+        if isinstance(args[0], tuple):
+            x, *rest = args[0]
+            args = ((x.astype(np.float32), *rest),)
+        result, *others = op(a.astype(np.float32), *args, **options)
+        if isinstance(others[0], tuple):
+            others[0] = (a, *others[0][1:])
+        return (result.astype(a.dtype), *others)
+
+    return run  # type: ignore[return-value]
+
 
 @accelerated
+@widened
 def batch_norm(
     x: Array, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> tuple[Array, tuple, tuple[Array, Array]]:
@@ -60,29 +88,30 @@ def batch_norm(
     statistics : ((C,), (C,)) float arrays
         The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
     """
-    from_batch, wide = mean is None, _widened(x)
+    from_batch = mean is None
     if mean is None or var is None:
-        mean, var = _moments(wide, BATCH)
-    rstd = (1 / (var + eps) ** 0.5).astype(wide.dtype)
-    y = (wide - mean) * (gamma * rstd) + beta
-    return y.astype(x.dtype, copy=False), (x, gamma, mean, rstd, from_batch), (mean, var)
+        mean, var = _moments(x, BATCH)
+    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
+    y = (x - mean) * (gamma * rstd) + beta
+    return y, (x, gamma, mean, rstd, from_batch), (mean, var)
 
 
 @accelerated
+@widened
 def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `batch_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd, from_batch = cache
-    dtype, dy = dy.dtype, _widened(dy)
-    xhat = (_widened(x) - mean) * rstd
+    xhat = (x - mean) * rstd
     dgamma, dbeta = _sum(dy * xhat, BATCH), _sum(dy, BATCH)
     dx = dy
     if from_batch:
         M = x.size // x.shape[-1]
         dx = dy - dbeta / M - xhat * (dgamma / M)  # mean(g) and mean(g * xhat), with gamma taken out
-    return (dx * (gamma * rstd)).astype(dtype, copy=False), dgamma, dbeta
+    return dx * (gamma * rstd), dgamma, dbeta
 
 
 @accelerated
+@widened
 def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
     """Standardise every group of channels of every image.
 
@@ -108,30 +137,25 @@ def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e
     N, H, W, C = x.shape
     if C % groups:
         raise ValueError(f"{C} channels do not divide into {groups} groups")
-    grouped = _widened(x).reshape(N, H * W, groups, C // groups)
+    grouped = x.reshape(N, H * W, groups, C // groups)
     mean, var = _moments(grouped, (1, 3), keepdims=True)  # (N, 1, groups, 1)
-    rstd = (1 / (var + eps) ** 0.5).astype(grouped.dtype)
+    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
     xhat = ((grouped - mean) * rstd).reshape(x.shape)
-    return (xhat * gamma + beta).astype(x.dtype, copy=False), (x, gamma, mean, rstd)
+    return xhat * gamma + beta, (x, gamma, mean, rstd)
 
 
 @accelerated
+@widened
 def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `group_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd = cache
     N, H, W, C = x.shape
-    grouped, dtype, dy = (N, H * W, mean.shape[2], -1), dy.dtype, _widened(dy)
-    xhat = (_widened(x).reshape(grouped) - mean) * rstd
+    grouped = (N, H * W, mean.shape[2], -1)
+    xhat = (x.reshape(grouped) - mean) * rstd
     g = (dy * gamma).reshape(grouped)
     M = xhat[0, :, 0].size
     dx = rstd * (g - _sum(g, (1, 3), True) / M - xhat * (_sum(g * xhat, (1, 3), True) / M))
-    dgamma, dbeta = _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
-    return dx.reshape(x.shape).astype(dtype, copy=False), dgamma, dbeta
-
-
-def _widened(x: Array) -> Array:
-    """A half-precision array in float32, others as they are: under mixed precision norms compute in float32."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    return dx.reshape(x.shape), _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
 
 
 def _sum(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
