@@ -12,8 +12,9 @@ convolutions are stored, a batch norm and a ReLU after one, and a concatenation,
 * training: weights, gradients and the optimiser's memory, and the worst moment of the backward: what the caches of the layers
   still to come keep, the gradient of a layer's output, of its input, and of the skips that wait.
 
-A caller holds what it has handed to a block of layers until the block is done. The plain ops (`fused=False`: on a GPU, or with
+A caller holds what it has handed to a block of layers until the block is done. The plain ops (`fused=False`, or with
 ``minunet.use("reference")``) store every output, and a convolution works with padded copies and one tap's window and product.
+For a GPU that is an upper bound: its kernels keep less, but their memory has not been measured.
 """
 
 from __future__ import annotations
