@@ -71,15 +71,16 @@ AT = (
 # The same as products, in which common parts stand once: 14 operations a column for B^T instead of 20, 12 for A^T instead of
 # 14. With t_n = x_(n+2) - x_n the rows of B^T x are  t_2 + 3/2 t_1 - t_0,  a + b,  a - b,  t_2 + 2 t_1,  t_2 - t_1 / 2  and
 # t_3 + 3/2 t_2 - t_1,  where a = t_2 + 3/2 x_3 and b = t_1 + 3/2 x_2. Those of A^T share x_1 + x_2 and x_1 - x_2.
+SUM_AND_DIFFERENCE = (  # of the second and the third
+    (1, 0, 0, 0, 0, 0),
+    (0, 1, 1, 0, 0, 0),
+    (0, 1, -1, 0, 0, 0),
+    (0, 0, 0, 1, 0, 0),
+    (0, 0, 0, 0, 1, 0),
+    (0, 0, 0, 0, 0, 1),
+)
 BT_STEPS = (
-    (
-        (1, 0, 0, 0, 0, 0),
-        (0, 1, 1, 0, 0, 0),
-        (0, 1, -1, 0, 0, 0),
-        (0, 0, 0, 1, 0, 0),
-        (0, 0, 0, 0, 1, 0),
-        (0, 0, 0, 0, 0, 1),
-    ),
+    SUM_AND_DIFFERENCE,
     (
         (-1, 3 / 2, 1, 0, 0, 0),
         (0, 0, 1, 0, 0, 3 / 2),
@@ -99,14 +100,7 @@ BT_STEPS = (
 )
 AT_STEPS = (
     ((1, 1, 0, 1, 1, 0), (0, 0, 1, 1 / 2, -2, 0), (0, 1, 0, 1 / 4, 4, 0), (0, 0, 1, 1 / 8, -8, 1)),
-    (
-        (1, 0, 0, 0, 0, 0),
-        (0, 1, 1, 0, 0, 0),
-        (0, 1, -1, 0, 0, 0),
-        (0, 0, 0, 1, 0, 0),
-        (0, 0, 0, 0, 1, 0),
-        (0, 0, 0, 0, 0, 1),
-    ),
+    SUM_AND_DIFFERENCE,
 )
 
 
