@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unfinished_maps import ONE, memory_of, numbers, unfinished
 
 from minunet import ops
-from minunet.kernels import cpu_direct, cpu_maps, cpu_pointwise, cpu_winograd, launch, simd
+from minunet.kernels import cpu_direct, cpu_direct_weights, cpu_maps, cpu_pointwise, cpu_winograd, launch, simd
 from minunet.kernels.cpu_direct import Shape, by_group
 from minunet.kernels.cpu_maps import MASK, MOMENTS, STORE, Target
 from minunet.kernels.deferred import Gradient, Pair, Unpooled
@@ -52,7 +52,7 @@ def weight_gradient(algorithm, x, dy, pads):
     if algorithm == "winograd":
         return cpu_winograd.weight_gradient(x, dy, top, left)
     w = np.empty((3, 3, x.shape[3], dy.shape[3]))
-    return cpu_direct.weight_gradient(x, dy, shape_of(x, w, dy, top, left))
+    return cpu_direct_weights.weight_gradient(x, dy, shape_of(x, w, dy, top, left))
 
 
 def shape_of(x, w, y, top, left):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..array import Array
 from ..ops.conv import output_size, resolve_padding
-from . import cpu_direct, cpu_winograd
+from . import cpu_direct, cpu_direct_weights, cpu_winograd
 from .cpu_direct import Shape, by_group
 from .cpu_maps import MASK, MOMENTS, STORE, Target
 from .cpu_pointwise import channel_sums, mask
@@ -52,7 +52,7 @@ def conv2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
     if winograd_pays(s, x.dtype):
         dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left)
     else:
-        dw = cpu_direct.weight_gradient(x, dy, s)
+        dw = cpu_direct_weights.weight_gradient(x, dy, s)
     if winograd_pays(back, x.dtype):
         to = gradient_targets(x)
         cpu_winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
@@ -80,7 +80,7 @@ def conv_transpose2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array 
     x, w, has_bias, stride, pads = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     s = Shape(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
-    dw = cpu_direct.weight_gradient(dy, x, s, swap=True)
+    dw = cpu_direct_weights.weight_gradient(dy, x, s, swap=True)
     dx = empty(x.shape, x.dtype)
     cpu_direct.convolution(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)
     return masked(dx, x), dw, bias_gradient(dy) if has_bias else None

@@ -1,4 +1,4 @@
-"""Direct convolution and its gradients on the CPU, with explicit vectors, in any shape.
+"""Direct convolution and its data gradient on the CPU, with explicit vectors, in any shape.
 
 In NHWC the KW taps of a filter's row meet KW*C numbers that lie one after the other, and the next output pixel's start
 stride*C numbers further. So a row of the output is a sum of KH matrix products, with overlapping rows and no im2col:
@@ -17,29 +17,17 @@ Forward (`convolve`):
 
 Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
 
-Weight gradient (`correlate`), dw[i] = sum over pixels of x^T dy, a matrix product that sums over pixels:
-
-    for each item = (split of the pixels, group, panel of dy, block of input channels):   in parallel
-        for each tile of about TILE pixels:
-            copy x's part of the tile (and what the taps see around it) and dy's panel, each in one piece
-            for each tap row i:  sums[i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
-    add the splits, in their order
-
 The order in which numbers are added depends on the shape alone: results depend neither on timing nor on the number of
 threads.
 
 The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
-of a stamp, all from one band. Its data gradient is a strided convolution, and its weight gradient a `correlate` of dy with
-x, transposed as it is stored.
+of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: `cpu_direct_weights`.
 
 Constants
     DEPTH     terms of a sum between two visits of y: a slice of a panel has DEPTH x 256 bytes, of a 32-48 KB L1 cache
               (a whole panel may have twice that, and then y is visited once)
-    TILE      pixels of a weight gradient's tile, likewise
-    CHANNELS  most input channels of an item of the weight gradient: its sums, KH*KW*64*256 bytes, stay in the L2 cache
     BAND      most bytes of a band: half of a 2 MB L2 cache
     PIXELS    of the output that an item wants, to be worth copying a slice
-    ITEMS     least items of a weight gradient, if there are so many tiles: work for that many threads
 
 Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
 
@@ -55,16 +43,13 @@ import numpy as np
 from numba import njit, prange
 
 from ..array import Array
-from .cpu_maps import PLAIN, read, source, sources, start_of
-from .launch import alone, ceil_div, empty, kernel, ready, scratch, workers
+from .cpu_maps import PLAIN, read, sources, start_of
+from .launch import alone, ceil_div, kernel, ready, scratch, workers
 from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
 
 DEPTH = 128
-TILE = 128
 BAND = 1 << 20
 PIXELS = 256
-CHANNELS = 64
-ITEMS = 32
 
 
 class Shape(NamedTuple):
@@ -146,35 +131,6 @@ def _distance(view: Array, whole: Array) -> int:
     """Elements from the start of an array to that of its view."""
     a, b = (array.__array_interface__["data"][0] for array in (view, whole))
     return (a - b) // whole.itemsize
-
-
-def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
-    """The weight gradient (KH, KW, C/groups, K) from maps x and dy; (KH, KW, K, C/groups) with swap."""
-    dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
-    shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
-    if dy.size == 0 or x.size == 0:
-        return np.zeros(shape, dtype)
-    (first, second), gradient = sources(x), source(dy)
-    columns = min(s.OW, TILE)
-    rows = min(s.OH, max(1, TILE // columns))
-    tiles = s.N * ceil_div(s.OH, rows) * ceil_div(s.OW, columns)
-    channels = ceil_div(C, ceil_div(C, CHANNELS))
-    tasks = s.groups * ceil_div(K, PANEL * lanes(dtype)) * ceil_div(C, channels)
-    splits = min(tiles, ceil_div(ITEMS, tasks))
-    width = min(PANEL, ceil_div(K, lanes(dtype))) * lanes(dtype)
-    seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
-    seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
-    dw = empty(shape, dtype, lasting=True)
-    with alone():
-        split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
-        tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
-        tiles_dy = scratch("outputs", (workers(), rows * columns * width), dtype)
-        sums = scratch("filters", (workers(), s.KH * s.KW * channels * width), dtype)
-        plan = rows, columns, channels, swap
-        correlate(first, second, gradient, split, s, plan, tiles_x, tiles_dy, sums, np.zeros(width, dtype))
-        if splits > 1:
-            split.sum(0, out=dw)
-    return dw
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------------------
@@ -324,76 +280,3 @@ def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
                                         init, init_row = start, 0
                                     multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, 0, 1, terms, slice_,
                                              c, y_pixel, init, init_row)  # fmt: skip
-
-
-@kernel
-def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
-    """The weight gradient's loop of this file's head.
-
-    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, KH, KW, C/groups, K), or with swap
-    (splits, KH, KW, K, C); tiles of rows x columns pixels, `channels` of x an item; tiles_x, tiles_dy, all_sums
-    (threads, ...) to work in; zeros (a panel's width,).
-    """
-    rows, columns, channels, swap = plan
-    C, K = s.C // s.groups, s.K // s.groups
-    width = lanes_of(zeros)
-    vectors_all = (K + width - 1) // width
-    panels, parts = (vectors_all + PANEL - 1) // PANEL, (C + channels - 1) // channels
-    down, across = (s.OH + rows - 1) // rows, (s.OW + columns - 1) // columns
-    tiles, splits = s.N * down * across, dw.shape[0]
-    for worker in prange(tiles_x.shape[0]):
-        for item in range(worker, splits * s.groups * panels * parts, tiles_x.shape[0]):
-            split, g = item // (s.groups * panels * parts), item // (panels * parts) % s.groups
-            p, c0 = item // parts % panels, item % parts * channels
-            part = min(channels, C - c0)
-            k0 = p * PANEL * width
-            vectors = min(PANEL, vectors_all - p * PANEL)
-            panel = vectors * width
-            real = min(panel, K - k0)
-            tile_dy = offset(pointer(tiles_dy), worker * tiles_dy.shape[1])
-            sums = offset(pointer(all_sums), worker * all_sums.shape[1])
-            clear(tile_dy, tiles_dy.shape[1])  # the last vector's unused lanes
-            first = split * tiles // splits
-            for tile in range(first, (split + 1) * tiles // splits):
-                n, row0, column0 = tile // (down * across), tile // across % down * rows, tile % across * columns
-                height, length = min(rows, s.OH - row0), min(columns, s.OW - column0)
-                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
-                seen_columns = (length - 1) * s.stride + (s.KW - 1) * s.dilation + 1
-                tile_x = offset(pointer(tiles_x), worker * tiles_x.shape[1])
-                fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen, column0 * s.stride - s.left,
-                     seen_columns)  # fmt: skip
-                fill_from(tile_dy, panel, dy, n, g * K + k0, real, row0, height, column0, length)
-                run = s.KW if s.dilation == 1 else 1  # taps that lie in one piece
-                for i in range(s.KH):
-                    for j in range(0, s.KW, run):
-                        c = offset(sums, (i * s.KW + j) * part * panel)
-                        init, init_row = c, panel
-                        if tile == first:
-                            init, init_row = pointer(zeros), 0
-                        seen_from = offset(tile_x, (i * seen_columns + j) * s.dilation * part)
-                        multiply(vectors, run * part, width, seen_from, 1, s.stride * part,
-                                 s.stride * seen_columns * part, height, length, tile_dy, c, panel,
-                                 init, init_row)  # fmt: skip
-            for tap in range(s.KH * s.KW):
-                here = offset(sums, tap * part * panel)
-                if swap:
-                    to = offset(pointer(dw), ((split * s.KH * s.KW + tap) * K + k0) * C + c0)
-                    turn(to, C, here, panel, part, real)
-                    continue
-                to = offset(pointer(dw), ((split * s.KH * s.KW + tap) * C + c0) * s.K + g * K + k0)
-                for c in range(part):
-                    copy(offset(to, c * s.K), offset(here, c * panel), real)
-
-
-@njit
-def turn(to, to_row, source, source_row, rows, columns):
-    """to[column, row] = source[row, column]: squares in registers, the rest number by number."""
-    width = lanes_of(to)
-    for r in range(0, rows, width):
-        for q in range(0, columns, width):
-            if r + width <= rows and q + width <= columns:
-                transpose(offset(to, q * to_row + r), to_row, offset(source, r * source_row + q), source_row)
-                continue
-            for i in range(r, min(rows, r + width)):
-                for j in range(q, min(columns, q + width)):
-                    to[j * to_row + i] = source[i * source_row + j]
