@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minunet.errors import UserError
+from minunet.grade.collection import EXERCISES
 
 FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
 LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -59,6 +60,12 @@ def test_what_a_lesson_names_exists(lesson):
     """Paths of the repository in `...`, and other lessons."""
     for path in re.findall(r"`((?:minunet|bench|tutorials|docs)/[\w/.]*)`", text(lesson)):
         assert (FOLDER.parent / path).exists(), path
+
+
+def test_a_lesson_names_its_graded_exercises(lesson):
+    """Those of the grader, by the command."""
+    named = re.findall(r"`python -m minunet\.grade (?:tutorials/exercises/)?(\w+)\.py`", text(lesson))
+    assert set(named) == {name for name, e in EXERCISES.items() if e.lesson == int(lesson.stem[:2])}
 
 
 @pytest.mark.parametrize(

@@ -525,6 +525,13 @@ plt.show()
 #
 # ## Exercises
 #
+# Graded: write what the file leaves open, then run its line.
+#
+# * `python -m minunet.grade tutorials/exercises/conv_forward.py`: the convolution, forwards
+# * `python -m minunet.grade tutorials/exercises/im2col.py`: image to columns: a convolution as one matrix product
+#
+# On your own, each with a check:
+#
 # 1. **By hand.** The image is `[[1, 2, 0], [0, 1, 3], [4, 0, 1]]`, the filter `[[1, 0], [0, -1]]`, no padding. Work out all
 #    four outputs on paper. *Check:* `filter_grey(np.array(...), np.array(...))`.
 # 2. **Sizes.** A network applies $3 \times 3$ valid, $3 \times 3$ valid, then a $2 \times 2$ filter with stride 2, valid.

@@ -489,6 +489,13 @@ for stride in (1, 2):
 #
 # ## Exercises
 #
+# Graded: write what the file leaves open, then run its line.
+#
+# * `python -m minunet.grade tutorials/exercises/conv_backward.py`: the three gradients of a convolution
+# * `python -m minunet.grade tutorials/exercises/gradient_check.py`: the gradient checker itself
+#
+# On your own, each with a check:
+#
 # 1. **Pencil.** Four pixels, two taps, stride 2: $y_0 = x_0 w_0 + x_1 w_1$, $y_1 = x_2 w_0 + x_3 w_1$. Write down dx and
 #    dw. Which sum from the stride-1 case is gone, and why? *Check:* `conv2d(**row, stride=2)`.
 # 2. **Dense.** Write `dense(x, w, b)` for x $(N, C)$, w $(C, K)$ and its backward, three lines. *Check:* `gradient_error`

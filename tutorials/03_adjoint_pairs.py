@@ -482,6 +482,15 @@ plt.show()
 #
 # ## Exercises
 #
+# Graded: write what the file leaves open, then run its line.
+#
+# * `python -m minunet.grade tutorials/exercises/conv_transpose.py`: the transposed convolution
+# * `python -m minunet.grade tutorials/exercises/max_pool.py`: max-pooling, both ways
+# * `python -m minunet.grade tutorials/exercises/bilinear.py`: bilinear upsampling and its adjoint
+# * `python -m minunet.grade tutorials/exercises/crop_concat.py`: crop and concat: the joint of a skip connection
+#
+# On your own, each with a check:
+#
 # 1. **Mean-pool.** Write `avg_pool2d` and its backward by windows. It is linear: which weight has every pixel? *Check:*
 #    `adjoint_error` below $10^{-14}$, and `ops.avg_pool2d`.
 # 2. **Transpose by eye.** Write down the $8 \times 2$ matrix of `upsample_nearest` for an image of one row and two pixels,

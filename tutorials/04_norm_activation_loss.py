@@ -402,6 +402,14 @@ plt.show()
 #
 # ## Exercises
 #
+# Graded: write what the file leaves open, then run its line.
+#
+# * `python -m minunet.grade tutorials/exercises/batch_norm.py`: the backward of batch norm
+# * `python -m minunet.grade tutorials/exercises/cross_entropy.py`: softmax cross-entropy, both ways
+# * `python -m minunet.grade tutorials/exercises/dice.py`: the gradient of soft Dice
+#
+# On your own, each with a check:
+#
 # 1. **Leaky.** $f(x) = x$ for $x > 0$, else $0.01\, x$. Write it and its backward. *Check:*
 #    `check((f, f_backward), draw((50,), rng))`.
 # 2. **Two classes, one logit.** Show on paper that softmax over $(0, z)$ gives $p_1 = \text{sigmoid}(z)$. *Check:*

@@ -390,6 +390,12 @@ plt.show()
 #
 # ## Exercises
 #
+# Graded: write what the file leaves open, then run its line.
+#
+# * `python -m minunet.grade tutorials/exercises/unet_backward.py`: the U-Net's backward: wiring
+#
+# On your own, each with a check:
+#
 # 1. **Count.** How many parameters has a U-Net with one input channel, two classes, width $B$ and depth 1? Add up by hand:
 #    convolutions, norms, up-step, head. *Check:* `minunet.UNet(1, 2, base_width=B, depth=1).num_params()`.
 # 2. **Sizes.** An image of $45 \times 70$ pixels and depth 3: which sizes have the maps on the way down, and where does
