@@ -37,7 +37,7 @@ from minunet.kernels.launch import workers
 minunet.use("fast")  # now the kernels: this lesson is about them
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
 START = Path(globals().get("__file__", ".")).resolve()  # a notebook has no __file__: then where it was started
-BENCH = next(p / "bench" for p in START.parents if (p / "bench" / "conv_ladder").is_dir())
+BENCH = next(p / "bench" for p in (START, *START.parents) if (p / "bench" / "conv_ladder").is_dir())
 rng = np.random.default_rng(0)
 
 
@@ -371,7 +371,8 @@ plt.show()
 #
 # A evaluates z at the points, G evaluates g, B interpolates. By Lagrange's formula the column of B for the point $a$ holds
 # the coefficients of $M(x) / (x - a)$, where $M(x)$ is the product of all $(x - a)$, and is to be divided by what
-# that polynomial is at $a$. The division goes into G: it is done once a filter. For infinity the column is M itself.
+# that polynomial is at $a$. The division goes into G: it is done once a filter. For infinity the column is M itself: it has
+# the leading coefficient, and is 0 at all other points.
 #
 # In exact fractions, for $m$ outputs of $r$ taps and any $m + r - 2$ points:
 

@@ -27,7 +27,7 @@ from minunet.costs import RULES
 minunet.use("reference")  # plain ops: Python can count every byte that they ask for
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
 START = Path(globals().get("__file__", ".")).resolve()  # a notebook has no __file__: then where it was started
-BENCH = next(p / "bench" for p in START.parents if (p / "bench" / "conv_ladder").is_dir())
+BENCH = next(p / "bench" for p in (START, *START.parents) if (p / "bench" / "conv_ladder").is_dir())
 MIB, GIB = 2**20, 2**30
 rng = np.random.default_rng(0)
 
