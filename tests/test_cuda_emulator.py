@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cuda_device import CONDITIONS, to_bfloat16
 
-from minunet.kernels.cuda import build, emulator
+from minunet.kernels.cuda import build, emulator, launch
 
 pytestmark = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 
@@ -117,6 +117,16 @@ def test_conversions(kernel):
     assert (np.abs(rounded[finite] - x[finite]) <= 2.0**-11 * np.abs(x[finite])).all()
 
 
+def test_nan_stays_nan(kernel):
+    """What shared memory is filled with must not become a number on its way to the tensor cores."""
+    x = np.array([0xFFFFFFFF, 0x7FFFFFFF, 0x7F800001, 0xFFC00000], np.uint32).view(np.float32)
+    half, bfloat, tf32 = np.zeros((3, x.size), np.int32)
+    kernel("convert")(x, half, bfloat, tf32, np.zeros_like(x), np.int32(x.size))
+    assert np.isnan(tf32.view(np.float32)).all()
+    assert np.isnan(half.astype(np.uint16).view(np.float16)).all()
+    assert np.isnan((bfloat << 16).view(np.float32)).all()
+
+
 def fragments(matrix, per_lane, place):
     """A matrix spread over the lanes by a table as the PTX ISA has it: place(lane, i) is row and column."""
     return np.array([[matrix[place(lane, i)] for i in range(per_lane)] for lane in range(32)])
@@ -215,6 +225,27 @@ def test_barriers_that_not_all_reach(kernel):
         kernel("leaves_early", threads=64)(y, np.int32(40))
     with pytest.raises(emulator.EmulatorError, match="lanes of a warp are at different instructions"):
         kernel("divided_warp")(y, np.int32(7))
+
+
+def test_other_sources():
+    """A change to a kernel holds within the block and no longer."""
+    text = (build.FOLDER / "optim.cu").read_text()
+    changed = text.replace("    p[i] -= rate *", "    p[i] += rate *")
+    own = '#include "prim.cuh"\nextern "C" __global__ void __launch_bounds__(32)\nones(float* y) { y[threadIdx.x] = 1.f; }\n'
+
+    def step():
+        p, g, v = np.zeros(3, np.float32), np.ones(3, np.float32), np.zeros(3, np.float32)
+        launch.sgd(p, g, v, 0.5, 0.0, False, 0.0)
+        return p.tolist()
+
+    home = build.FOLDER
+    assert changed != text and step() == [-0.5] * 3
+    with build.sources({"optim.cu": changed, "own.cu": own}):
+        assert step() == [0.5] * 3
+        y = np.zeros(32, np.float32)
+        launch.run("own.cu", "ones", (1,), (32,), (y,))
+        assert y.all()
+    assert home == build.FOLDER and step() == [-0.5] * 3
 
 
 def test_arguments_are_checked(kernel):

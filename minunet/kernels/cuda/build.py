@@ -6,11 +6,15 @@ device for the architecture and has no name for sm_90a, so the code is compiled 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import re
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +69,29 @@ def sources_hash(file: str, *more: str) -> str:
     headers = sorted(FOLDER.glob("*.cuh")) + sorted((FOLDER / "emulator").glob("*.h"))
     parts = [p.read_bytes() for p in [FOLDER / file, *headers]] + [m.encode() for m in more]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def sources(files: Mapping[str, str]) -> Iterator[None]:
+    """Within a ``with`` block, texts in place of the .cu files of these names, or beside them: {"name.cu": text}.
+
+    For a kernel of one's own, or in the emulator for one with a mistake. (On a GPU a kernel that has run is not loaded again.)
+    """
+    global FOLDER
+    home = FOLDER
+    with tempfile.TemporaryDirectory() as folder:
+        FOLDER = Path(folder, "cuda")
+        shutil.copytree(home, FOLDER, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+        for name, text in files.items():
+            (FOLDER / name).write_text(text)
+        for known in (signatures, sources_hash):
+            known.cache_clear()
+        try:
+            yield
+        finally:
+            FOLDER = home
+            for known in (signatures, sources_hash):
+                known.cache_clear()
 
 
 def cache_folder() -> Path:

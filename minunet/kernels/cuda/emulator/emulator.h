@@ -330,8 +330,10 @@ inline uint16_t float_to_bfloat(float f) { return emulator::to_bfloat(f); }
 inline uint32_t to_tf32(uint32_t bits) { return bits; }
 constexpr uint32_t TF32_BITS = ~0u;
 #else
-inline uint32_t to_tf32(uint32_t bits) { return (bits + 0x1000u) & ~0x1FFFu; }  // cvt.rna: to nearest, ties away from zero
-constexpr uint32_t TF32_BITS = ~0x1FFFu;                                          // mma reads no more than these
+inline uint32_t to_tf32(uint32_t bits) {  // cvt.rna: to nearest, ties away from zero; NaN stays NaN (all ones would become 0)
+  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FFFE000u : (bits + 0x1000u) & ~0x1FFFu;
+}
+constexpr uint32_t TF32_BITS = ~0x1FFFu;  // mma reads no more than these
 #endif
 inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   static char here;
