@@ -411,12 +411,9 @@ print(f"after 32 steps: {from_scratch[-1]:.3f} from random and {from_learned[-1]
 #    Who wins now, and which comparison would you make to choose for a given *time*? *Check:* `race(batch=1, number=48)`.
 # 2. **The best constant.** Suppose that the loss at rate $\eta$ is a parabola in $\log \eta$. Fit one through the three best
 #    points of `by_rate`; where is its lowest point? *Check:* `race` at that rate, with three seeds.
-# 3. **Noise as brake.** Near the minimum the steps' noise holds SGD at a loss that is larger by about $\eta \sigma^2 / 2B$.
-#    Show it in lesson 06's valley with a gradient of $\lambda p + \text{noise}$. *Check:* halve $\eta$, and the average loss
-#    of late steps is about halved.
-# 4. **How many seeds?** The spread between seeds is $s$. How many must be averaged to see a difference of $s / 2$ with some
+# 3. **How many seeds?** The spread between seeds is $s$. How many must be averaged to see a difference of $s / 2$ with some
 #    confidence? *Check:* simulate with normal numbers; the standard error is $s \sqrt{2 / n}$.
-# 5. **Optimism.** How does the winner's promise change with 1, 4, 16 images to compete on, and with two and six networks?
+# 4. **Optimism.** How does the winner's promise change with 1, 4, 16 images to compete on, and with two and six networks?
 #    *Check:* vary the loop above; it falls with the images and grows with the contestants.
-# 6. **The wrong elsewhere.** Tune on `1 - images`, cells that are dark on bright. How much is the learned start worth now,
+# 5. **The wrong elsewhere.** Tune on `1 - images`, cells that are dark on bright. How much is the learned start worth now,
 #    and what must the network unlearn? *Check:* `tune` with these images in place of `blurred`, 64 steps.

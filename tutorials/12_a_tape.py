@@ -642,8 +642,8 @@ if torch:
 #
 # ## Exercises
 #
-# 1. **Without a tape again.** Write the U-Net's backward from the page above, without looking at lesson 05: the graded
-#    exercise `unet_backward`. *Check:* `python -m minunet.grade tutorials/exercises/unet_backward.py`.
+# 1. **Without a tape again.** Write the U-Net's backward from the page above, without looking at lesson 05. *Check:* it is
+#    lesson 05's graded exercise, `unet_backward.py`.
 # 2. **A residual block.** Write `x + double_conv(x, ...)` with the operator `+` and as many channels out as in. How many
 #    lines does it write, and which value is used twice? *Check:* `check(as_pair(...), ...)` passes with `Tape`; count in
 #    `tape.lines`.
