@@ -52,7 +52,7 @@ class Target:
 def targets():
     """Everything that reads files. Add new readers here."""
     import minunet
-    from minunet.data import count_pages, open_dataset, read_image, read_info, read_mask, read_names
+    from minunet.data import count_pages, open_dataset, open_large, read_image, read_info, read_mask, read_names
 
     def read_all(path):
         for read in (read_info, count_pages, read_mask):
@@ -96,8 +96,35 @@ def targets():
     ):
         sound = kinds()[stored.rpartition(".")[2]]
         made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
+    made += large_targets(open_large)
     runs = b"ImageId,EncodedPixels\na,1 3 30 5\na,100 2\nb,\n"
     made.append(Target("s.csv", lambda folder: read_runs(folder / "s.csv"), [runs], files.BREAKS_OF_TEXT, both))
+    return made
+
+
+def large_targets(open_large):
+    """What is read by windows: TIFFs, and of every kind of OME-Zarr its metadata and its first chunk."""
+    import zarr
+
+    from minunet.data.lzw import is_sound
+
+    is_sound(np.zeros(2, np.uint8))  # compiled before time is taken
+    zarr.config.set({"threading.max_workers": 1})  # every thread takes address space, which is measured here
+
+    def read_windows(path):
+        image = open_large(path)
+        H, W, _ = image.shape
+        for rows, columns in ((slice(0, 20), slice(0, 30)), (slice(max(0, H - 30), H), slice(max(0, W - 20), W))):
+            image[rows, columns]
+
+    made = [Target("large.tif", lambda folder: read_windows(folder / "large.tif"), kinds()["tif"], files.BREAKS, {})]
+    for content in files.zarrs():
+        rest = {f"x.zarr/{path}": data for path, data in content.items()}
+        described = [path for path, data in rest.items() if data.startswith(b"{")]
+        chunk = next(path for path in rest if path not in described)
+        for path in (*described, chunk):
+            breaks = files.BREAKS if path == chunk else files.BREAKS_OF_METADATA
+            made.append(Target(path, lambda folder: read_windows(folder / "x.zarr"), [rest[path]], breaks, rest))
     return made
 
 
@@ -123,7 +150,7 @@ def checkpoints():
 
     model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "seed": 0})
     classes = ClassMap.binary().to_json()
-    data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": classes}
+    data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": classes, "target": "border", "tta": 4}
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / "a.safetensors", model, data, {})
         return [(Path(folder) / "a.safetensors").read_bytes()]

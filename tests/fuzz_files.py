@@ -3,8 +3,10 @@
 import io
 import json
 import struct
+import tempfile
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -54,6 +56,28 @@ def images():
         "bmp": [pillow(GREY, "BMP"), pillow(RGB, "BMP"), pillow(GREY, "BMP", "1")],
         "gif": [pillow(GREY, "GIF"), pillow(RGB, "GIF", "P")],
     }  # fmt: skip
+
+
+def zarrs():
+    """OME-Zarrs as both versions of the format have them, compressed and sharded: the files in each by their paths."""
+    import zarr
+
+    made = []
+    for version, options in (
+        (2, {"chunks": (1, 16, 16)}),  # Blosc
+        (3, {"chunks": (1, 16, 16)}),  # Zstandard
+        (3, {"chunks": (1, 8, 8), "shards": (1, 16, 16), "compressors": zarr.codecs.GzipCodec()}),
+        (3, {"chunks": (1, 16, 16), "compressors": zarr.codecs.BloscCodec(cname="zlib")}),
+    ):
+        with tempfile.TemporaryDirectory() as name:
+            group = zarr.create_group(name, zarr_format=version)
+            image = {"version": "0.4", "axes": [{"name": a} for a in "cyx"], "datasets": [{"path": "0"}]}
+            group.attrs.update({"multiscales": [image]} if version == 2 else {"ome": {"multiscales": [image]}})
+            array = group.create_array("0", shape=(3, *SHAPE), dtype=np.uint16, **options)
+            array[...] = RGB.transpose(2, 0, 1)
+            files = [path for path in sorted(Path(name).rglob("*")) if path.is_file()]
+            made.append({path.relative_to(name).as_posix(): path.read_bytes() for path in files})
+    return made
 
 
 # ---- ways to break a file --------------------------------------------------------------------------------------------
@@ -163,6 +187,33 @@ def break_chunk(data, rng):
     return data
 
 
+def change_value(place, rng):
+    """Another value, or none, somewhere in nested dicts and lists that came from JSON."""
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = keys[rng.integers(len(keys))]
+        inner = place[key]
+        if not (isinstance(inner, (dict, list)) and inner) or rng.random() < 0.1:
+            break
+        place = inner
+    values = [*TELLING, -1, 1e30, None, "", "x", [], {}, True, [0, 255], float("nan"), "valid", 0.5]
+    place[key] = values[rng.integers(len(values))]
+    if rng.random() < 0.1:
+        del place[key]
+
+
+def break_metadata(data, rng):
+    """Change a value in a zarr's JSON."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return raise_digits(data, rng)
+    if not isinstance(found, dict) or not found:
+        return data
+    change_value(found, rng)
+    return bytearray(json.dumps(found).encode())
+
+
 def break_json(data, rng):
     """Change a value in a safetensors header, keeping the header sound."""
     size = int.from_bytes(data[:8], "little")
@@ -173,17 +224,7 @@ def break_json(data, rng):
         return raise_digits(data, rng)
     if not meta:
         return data
-    place = meta if rng.integers(4) else {"format": 1, "data": {"classes": []}}
-    while True:
-        key = list(place)[rng.integers(len(place))]
-        inner = place[key]
-        if not (isinstance(inner, dict) and inner) or rng.random() < 0.1:
-            break
-        place = inner
-    values = [*TELLING, -1, 1e30, None, "", "x", [], {}, True, [0, 255], float("nan"), "valid", 0.5]
-    place[key] = values[rng.integers(len(values))]
-    if rng.random() < 0.1:
-        del place[key]
+    change_value(meta if rng.integers(4) else {"format": 1, "data": {"classes": []}}, rng)
     header["__metadata__"]["minunet"] = json.dumps(meta)
     text = json.dumps(header).encode()
     return bytearray(len(text).to_bytes(8, "little") + text + data[8 + size :])
@@ -221,4 +262,5 @@ BREAKS = [
     break_chunk,
 ]
 BREAKS_OF_TEXT = [flip_bits, cut, remove, repeat, overwrite, raise_digits, break_json, break_json, break_json]
+BREAKS_OF_METADATA = [*BREAKS_OF_TEXT[:6], *6 * [break_metadata]]
 BREAKS_OF_ZIP = [flip_bits, cut, remove, overwrite, replace_all, *6 * [break_member]]

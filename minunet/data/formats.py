@@ -27,6 +27,7 @@ TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CONVERTED_MODES = ("PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")  # by Pillow, to RGB
 MAX_PIXELS = 178_956_970  # where Pillow refuses, too: about 13,000 x 13,000
+LZW = 5  # a TIFF's compression
 MAX_PACKING = 10_000  # bytes of pixels per byte of file: no sound file packs more (deflate reaches 8,256 for one bit)
 
 
@@ -136,10 +137,12 @@ def read_tiff(path: PathLike, page: int | None) -> Pixels:
     with open_tiff(path) as tiff:
         found = find_page(tiff, path, page)
         tiff_shape(found, path)
-        if _is_plain_lzw(
-            found
-        ):  # damaged LZW can make the decoder of imagecodecs end the whole process; libtiff's does not
+        if _is_plain_lzw(found):  # libtiff withstands damaged data
             return _read_tiff_by_pillow(path, page or 0, found)
+        if found.compression == LZW:
+            for offset, count in zip(found.dataoffsets, found.databytecounts):
+                tiff.filehandle.seek(offset)
+                check_lzw(tiff.filehandle.read(count), path)
         try:
             pixels = found.asarray()
         except (ValueError, KeyError, ImportError) as e:
@@ -158,7 +161,15 @@ def _is_plain_lzw(page: Any) -> bool:
     """Whether a page is LZW-compressed and of a kind that Pillow keeps exactly: 8-bit grey or colour, 16-bit grey."""
     bits, bands = page.bitspersample, page.samplesperpixel
     plain = page.sampleformat == 1 and page.planarconfig == 1 and (bits == 8 or (bits == 16 and bands == 1))
-    return page.compression == 5 and plain
+    return page.compression == LZW and plain
+
+
+def check_lzw(data: bytes, path: PathLike) -> None:
+    """UserError for damaged data, which can make imagecodecs end the whole process."""
+    from .lzw import is_sound  # loads numba
+
+    if data and not is_sound(np.frombuffer(data, np.uint8)):
+        raise UserError(f"{path}: damaged or cut off (LZW-compressed data); copy or export it again")
 
 
 def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:

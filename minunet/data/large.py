@@ -6,6 +6,7 @@ only those strips or tiles are decoded that a window touches. What a header clai
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import OrderedDict
 from itertools import product
@@ -16,10 +17,11 @@ import numpy as np
 
 from ..errors import UserError
 from .files import one_line_errors
-from .formats import MAX_PACKING, PathLike, find_page, is_tiff, open_tiff
+from .formats import LZW, MAX_PACKING, PathLike, check_lzw, find_page, is_tiff, open_tiff
 
 CACHE = 128 << 20  # bytes of decoded strips that are kept: neighbouring windows need them again
 MAX_SEGMENT = 1 << 30  # bytes of one strip or tile: it has to be decoded as a whole
+MAX_CHUNK = 1 << 28  # bytes of a chunk or shard of a zarr, that may be tiny on disk
 ZARR_MARKS = (".zgroup", ".zattrs", ".zarray", "zarr.json")
 
 
@@ -145,6 +147,8 @@ class LargeTiff:
             return self.kept[index]
         tiff.filehandle.seek(page.dataoffsets[index])
         data = tiff.filehandle.read(page.databytecounts[index])
+        if page.compression == LZW:
+            check_lzw(data, self.path)
         more = {"jpegtables": page.jpegtables} if page.jpegtables is not None else {}
         block, _, shape = page.decode(data or None, index, **more)
         block = np.zeros(shape[1:], self.stored) if block is None else block[0]
@@ -193,17 +197,22 @@ class LargeZarr:
 
     def __init__(self, path: PathLike) -> None:
         zarr = import_zarr(path)
+        from .zarr_store import CheckedStore
+
         self.path = path
         with one_line_errors(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = zarr.open(str(path), mode="r")
-            axes = ""
-            if not hasattr(found, "shape"):
-                found, axes = self._level0(found)
+            store = CheckedStore(zarr.storage.LocalStore(Path(path), read_only=True))
+            try:
+                found, axes = zarr.open(store, mode="r"), ""
+                if not hasattr(found, "shape"):
+                    found, axes = self._level0(found)
+            except FileNotFoundError:
+                raise UserError(f"{path}: lacks the array that holds the image; copy or export it again") from None
         self.array, self.axes = found, axes or "yxc"[: len(found.shape)]
         sizes = dict(zip(self.axes, found.shape))
         others = {axis: n for axis, n in sizes.items() if axis not in "cyx" and n > 1}
-        if len(self.axes) != len(found.shape) or not {"x", "y"} <= sizes.keys() or others:
+        if not len(sizes) == len(self.axes) == len(found.shape) or not {"x", "y"} <= sizes.keys() or others:
             raise UserError(
                 f"{path}: an array of axes {self.axes} and shape {found.shape}; one flat image was expected"
             )
@@ -211,10 +220,11 @@ class LargeZarr:
             raise UserError(f"{path}: an array of shape {found.shape} and type {found.dtype} is no image")
         self.shape = (sizes["y"], sizes["x"], sizes.get("c", 1))
         self.dtype = np.dtype({"b": np.uint8, "f": np.float32}.get(found.dtype.kind, found.dtype)).newbyteorder("=")
-        if int(np.prod(found.chunks)) * found.dtype.itemsize > MAX_SEGMENT:
+        if math.prod(found.shards or found.chunks) * found.dtype.itemsize > MAX_CHUNK:
             raise UserError(
                 f"{path}: has chunks of {found.chunks} pixels, of which one would fill the memory; rechunk it"
             )
+        store.expect(found)
 
     def _level0(self, group: Any) -> tuple[Any, str]:
         attributes = dict(group.attrs)
@@ -223,7 +233,10 @@ class LargeZarr:
             raise UserError(f"{self.path}: a zarr group without OME's multiscales; give the path of an array in it")
         image = attributes["multiscales"][0]
         axes = [a["name"] if isinstance(a, dict) else a for a in image["axes"]]
-        return group[image["datasets"][0]["path"]], "".join(axes)
+        found = group[image["datasets"][0]["path"]]
+        if not hasattr(found, "shape"):
+            raise UserError(f"{self.path}: where level 0 should be there is a group; copy or export it again")
+        return found, "".join(axes)
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         rows, columns = part
