@@ -3,7 +3,7 @@
 --pred is a folder of what minunet.predict wrote (or of anybody's label images or masks), one file, or a submission's CSV.
 --truth is such a folder or file too, or a data set as minunet.train takes it. Images are paired by name, whatever of _labels,
 _mask, _masks or _cp_masks follows it. A file with several values above 0 holds object numbers; in a mask with only one,
-objects are the 4-connected regions.
+objects are the 4-connected regions. With --classes the values are classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from . import metrics, object_metrics, warping
+from . import class_scores, metrics, object_metrics, warping
 from .checkpoint import write_atomically
 from .cli import HelpFormatter, run
 from .data import LAYOUTS, open_dataset, read_names
@@ -34,6 +34,7 @@ EXAMPLES = """
 examples:
   python -m minunet.evaluate --pred out --truth masks
   python -m minunet.evaluate --pred out --truth DSB2018 --val-files held_out.txt --csv scores.csv
+  python -m minunet.evaluate --pred out --truth MINE --classes
   python -m minunet.evaluate --pred out --submission submission.csv
 """
 PIXELS = """Scores of pixels: foreground is what lies in an object.
@@ -95,7 +96,9 @@ class Scores:
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
-    definitions = "\n\n".join(text or "" for text in (PIXELS, object_metrics.__doc__, warping.__doc__))
+    definitions = "\n\n".join(
+        text or "" for text in (PIXELS, object_metrics.__doc__, warping.__doc__, f"--classes: {class_scores.__doc__}")
+    )
     p = argparse.ArgumentParser(
         prog="python -m minunet.evaluate",
         formatter_class=HelpFormatter,
@@ -109,6 +112,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--val-files", metavar="FILE", help="text file that lists the images to score, one a line")
     p.add_argument("--partial", action="store_true",
                    help="the truth outlines only some objects: pixels in none of them do not count")  # fmt: skip
+    p.add_argument("--classes", action="store_true",
+                   help="score class by class instead of objects: the masks' values or colours are classes")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write the scores of every image")
     p.add_argument(
         "--submission", metavar="FILE", help="write what was predicted as a Kaggle submission of run lengths"
@@ -126,18 +131,15 @@ def evaluate(args: argparse.Namespace) -> int:
     """Score, and write what was asked for."""
     if not (args.truth or args.submission):
         raise UserError("nothing to do: give --truth PATH to score against, or --submission FILE to write run lengths")
+    if args.classes:
+        return evaluate_classes(args)
     predicted = list_segmentations(Path(args.pred))
     if args.submission:
         submit(Path(args.submission), predicted)
     if not args.truth:
         return 0
     truths = list_truths(Path(args.truth), args.layout)
-    if args.val_files:
-        truths = choose(truths, read_names(args.val_files), args.val_files)
-    in_order = Path(args.pred).is_file() and Path(args.pred).suffix.lower() != ".csv"
-    pairs, surplus = pair(list(truths), list(predicted), in_order)
-    if surplus and not args.val_files:
-        print(f"note: {len(surplus)} predictions are of no image with a truth, and are left out: {some(surplus)}")
+    pairs = match(truths, predicted, args)
     images = {}
     total = Scores()
     for name, other in tqdm(pairs.items(), unit="image", disable=None, leave=False):
@@ -152,6 +154,34 @@ def evaluate(args: argparse.Namespace) -> int:
         write_table(Path(args.csv), images)
     print(report(images, total.values()))
     return 0
+
+
+def evaluate_classes(args: argparse.Namespace) -> int:
+    """Score class by class."""
+    if args.submission or args.partial:
+        raise UserError(f"{'--submission' if args.submission else '--partial'} is of objects; leave out --classes")
+    predicted = list_segmentations(Path(args.pred), objects=False)
+    truths, classes = class_scores.list_class_truths(Path(args.truth), args.layout)
+    counts = class_scores.score_classes(truths, predicted, match(truths, predicted, args), classes)
+    total = metrics.Confusion(classes.num_classes)
+    for image in counts.values():
+        total.counts += image.counts
+    images = {name: class_scores.columns(c, classes.names) for name, c in counts.items()}
+    if args.csv:
+        write_table(Path(args.csv), images)
+    print(class_scores.class_report(images, class_scores.columns(total, classes.names), classes))
+    return 0
+
+
+def match(truths: dict[str, Any], predicted: dict[str, Reader], args: argparse.Namespace) -> dict[str, str]:
+    """The prediction of every true image, of those listed if there is a list."""
+    if args.val_files:
+        truths = choose(truths, read_names(args.val_files), args.val_files)
+    in_order = Path(args.pred).is_file() and Path(args.pred).suffix.lower() != ".csv"
+    pairs, surplus = pair(list(truths), list(predicted), in_order)
+    if surplus and not args.val_files:
+        print(f"note: {len(surplus)} predictions are of no image with a truth, and are left out: {some(surplus)}")
+    return pairs
 
 
 # ---- what is true ----------------------------------------------------------------------------------------------------

@@ -39,9 +39,16 @@ Shape = tuple[int, int]
 Reader = Callable[[Shape | None], np.ndarray]  # gives the object numbers (H, W), of that size if one is asked for
 
 
-def read_objects(shape: Shape | None, path: Path, page: int | None = None, numbered: bool = False) -> np.ndarray:
-    """Object numbers of a file; UserError if it has colours, numbers below 0, or another size than is asked for."""
+def read_objects(
+    shape: Shape | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
+) -> np.ndarray:
+    """Object numbers of a file; UserError if it has colours, numbers below 0, or another size than is asked for.
+
+    Without `objects` the values or colours that it holds, whatever they are.
+    """
     values = read_mask(path, page)
+    if not objects:
+        return values
     if values.ndim == 3:
         raise UserError(f"{path}: is in colour; give label images, or masks in which everything above 0 is foreground")
     if values.min(initial=0) < 0:
@@ -53,14 +60,18 @@ def read_objects(shape: Shape | None, path: Path, page: int | None = None, numbe
     return as_objects(values, numbered)
 
 
-def list_segmentations(path: Path) -> dict[str, Reader]:
+def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
     """The segmentations in a folder, its folders, a single file, or a submission, by name; each is a function that reads.
+
+    Without `objects` it reads what the mask holds: values (H, W), or colours (H, W, 3).
 
     Raises
     ------
     UserError
         If there are none, or two of one name and kind.
     """
+    if path.suffix.lower() == ".csv" and not objects:
+        raise UserError(f"{path}: run lengths are of objects; give a folder of masks to score classes")
     if path.suffix.lower() == ".csv":
         return {n: partial(read_encoded, path=path, name=n, objects=o) for n, o in read_submission(path).items()}
     if path.is_file():
@@ -73,7 +84,7 @@ def list_segmentations(path: Path) -> dict[str, Reader]:
     found: dict[str, Reader] = {}
     for prefix, files in groups.items():
         for name, (ending, file) in _preferred(files).items():
-            read = partial(read_objects, path=file, numbered=ending in NUMBERED)
+            read = partial(read_objects, path=file, numbered=ending in NUMBERED, objects=objects)
             pages = count_pages(file)
             if pages == 1:
                 found[prefix + name] = read

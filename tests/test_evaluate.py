@@ -12,6 +12,7 @@ import minunet
 from minunet import objects
 from minunet.checkpoint import build_model, save_checkpoint
 from minunet.data import ClassMap
+from minunet.data.classes import palette
 from minunet.evaluate import main as evaluate
 from minunet.predict import main as predict
 from minunet.run_lengths import decode, read_submission
@@ -309,3 +310,63 @@ def test_the_networks_target_is_followed(network):
     assert objects.target_of(model) == "classes" and objects.output_names(model) == ["background", "foreground"]
     model.data["target"] = "border"
     assert objects.output_names(model) == ["background", "inside", "border"]
+
+
+# ---- classes ---------------------------------------------------------------------------------------------------------
+
+# two images of 8 pixels: counts of the truth's classes (rows) by the predicted ones, by hand
+#   a: 0 0 0 1 1 2 2 2 as 0 0 1 1 2 2 2 0      b: 0 0 0 0 0 0 1 1 as 0 0 0 0 0 0 1 0; of class 2 there is nothing
+IN_A, AS_A = [[0, 0, 0, 1], [1, 2, 2, 2]], [[0, 0, 1, 1], [2, 2, 2, 0]]
+IN_B, AS_B = [[0, 0, 0, 0], [0, 0, 1, 1]], [[0, 0, 0, 0], [0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("shown", ["values", "colours"])
+def test_scores_of_three_classes(tmp_path, capsys, shown):
+    values = np.array([0, 5, 9], np.uint8)
+    shade = values if shown == "values" else palette(3)  # as predict writes classes
+    for name, truth, predicted in (("a", IN_A, AS_A), ("b", IN_B, AS_B)):
+        save(tmp_path / "truth" / f"{name}.png", values[np.array(truth)])
+        save(tmp_path / "pred" / f"{name}_mask.png", shade[np.array(predicted)])
+    rows = score(tmp_path, "--classes")
+    said = capsys.readouterr().out
+    in_a = {"dice_class 0": 4 / 6, "dice_class 1": 2 / 4, "dice_class 2": 4 / 6,
+            "iou_class 0": 2 / 4, "iou_class 1": 1 / 3, "iou_class 2": 2 / 4,
+            "dice_foreground": (1 / 2 + 2 / 3) / 2, "iou_foreground": (1 / 3 + 1 / 2) / 2, "accuracy": 5 / 8}  # fmt: skip
+    assert {k: float(v) for k, v in rows["a"].items() if k != "image"} == pytest.approx(in_a, abs=1e-5)
+    assert rows["b"]["dice_class 2"] == rows["b"]["iou_class 2"] == ""  # neither there nor predicted
+    assert float(rows["b"]["dice_foreground"]) == pytest.approx(2 / 3, abs=1e-5)
+    table = {line.split("  ")[0]: line.split()[-4:] for line in said.splitlines()}
+    # pooled: class 0 TP 8 FP 2 FN 1, class 1 TP 2 FP 1 FN 2, class 2 TP 2 FP 1 FN 1
+    assert table["class 0"] == ["0.8421", f"{(4 / 6 + 12 / 13) / 2:.4f}", "0.7273", f"{(2 / 4 + 6 / 7) / 2:.4f}"]
+    assert table["class 1"] == ["0.5714", f"{(1 / 2 + 2 / 3) / 2:.4f}", "0.4000", f"{(1 / 3 + 1 / 2) / 2:.4f}"]
+    assert table["class 2"] == ["0.6667", "0.6667", "0.5000", "0.5000"]  # of image a alone
+    assert table["foreground"][0] == f"{(4 / 7 + 2 / 3) / 2:.4f}"
+    assert "accuracy 0.7500, mean of images 0.7500" in said
+
+
+def test_nothing_to_find_in_any_class(tmp_path, capsys):
+    save(tmp_path / "truth" / "a.png", np.array(IN_A, np.uint8))
+    save(tmp_path / "pred" / "a_mask.png", np.array(IN_A, np.uint8))
+    for name in ("truth/b.png", "pred/b_mask.png"):
+        save(tmp_path / name, np.zeros((4, 4), np.uint8))
+    row = score(tmp_path, "--classes")["b"]
+    assert row["dice_foreground"] == row["accuracy"] == "1" and row["dice_class 1"] == ""
+
+
+def test_classes_of_a_data_set(tmp_path, capsys):
+    """What training and prediction call the classes, evaluation does too; what does not fit is said."""
+    for name, labels in (("a", IN_A), ("b", IN_B)):
+        save(tmp_path / "data/imgs" / f"{name}.png", 60 * np.array(labels, np.uint8))
+        save(tmp_path / "data/masks" / f"{name}.png", np.array(labels, np.uint8))
+        save(tmp_path / "pred" / f"{name}_mask.png", palette(3)[np.array(labels)])
+    row = score(tmp_path, "--classes", truth="data")["a"]
+    assert row["dice_foreground"] == row["iou_class 2"] == "1"
+    flags = ["--pred", tmp_path / "pred", "--truth", tmp_path / "data", "--classes"]
+    refused(capsys, [*flags, "--submission", tmp_path / "s.csv"], "--submission", "leave out --classes")
+    save(tmp_path / "pred/b_mask.png", np.full((2, 4), 77, np.uint8))
+    refused(capsys, flags, "b", "77", "none of the classes")
+    save(tmp_path / "pred/b_mask.png", np.zeros((5, 4), np.uint8))
+    refused(capsys, flags, "4x5", "4x2")
+    save(tmp_path / "cells/a.tif", np.arange(400, dtype=np.uint16).reshape(20, 20) // 4)
+    save(tmp_path / "one/a_mask.png", np.zeros((20, 20), np.uint8))
+    refused(capsys, ["--pred", tmp_path / "one", "--truth", tmp_path / "cells", "--classes"], "number objects")
