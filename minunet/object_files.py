@@ -110,39 +110,52 @@ def save_table(path: Path, pages: list[tuple[np.ndarray, np.ndarray]]) -> None:
     write_atomically(path, buffer.getvalue().encode())
 
 
-def outlines(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """The outer outline of every object as a polygon (n, 2) of x and y, in ImageJ's coordinates.
+def outline(mask: np.ndarray, top: int, left: int) -> np.ndarray:
+    """The outer outline of an object as a polygon (n, 2) of x and y, in ImageJ's coordinates.
 
     Those count from the corner of the first pixel; the polygon holds the middle of every pixel of the object and of no
     other, but for holes, which it encloses.
+
+    Parameters
+    ----------
+    mask : (h, w) bool array
+        The object in its bounding box.
+    top, left : int
+        Row and column of the image where the bounding box begins.
     """
-    from scipy.ndimage import find_objects
     from skimage.measure import find_contours
 
-    found = {}
-    for number, box in enumerate(find_objects(labels), start=1):
-        if box is None:
-            continue
-        contours = find_contours(np.pad(labels[box] == number, 1).astype(np.uint8), 0.5)
-        outer = max(contours, key=lambda c: np.ptp(c, axis=0).prod())
-        corner = np.array(
-            [box[0].start, box[1].start]
-        )  # the pad takes one pixel away, ImageJ's corner adds half of one
-        found[number] = (outer + corner - 0.5)[:-1, ::-1]
-    return found
+    contours = find_contours(np.pad(mask, 1).astype(np.uint8), 0.5)
+    outer = max(contours, key=lambda c: np.ptp(c, axis=0).prod())
+    # the pad takes one pixel away, ImageJ's corner adds half of one
+    return (outer + np.array([top, left]) - 0.5)[:-1, ::-1]
+
+
+def outlines(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """The `outline` of every object in a label image (H, W), by its number."""
+    from scipy.ndimage import find_objects
+
+    boxes = enumerate(find_objects(labels), start=1)
+    return {n: outline(labels[box] == n, box[0].start, box[1].start) for n, box in boxes if box is not None}
+
+
+def add_roi(archive: zipfile.ZipFile, name: str, polygon: np.ndarray, page: int | None = None) -> None:
+    """Add an outline to what ImageJ's ROI Manager opens; of a page, from 1, of a stack."""
+    from roifile import ImagejRoi
+
+    roi = ImagejRoi.frompoints(polygon, name=name, position=None if page is None else page - 1)
+    archive.writestr(f"{name}.roi", roi.tobytes())
 
 
 def save_rois(path: Path, pages: list[np.ndarray]) -> None:
     """Write the outlines of label images, one or the pages of a stack, for ImageJ's ROI Manager."""
-    from roifile import ImagejRoi
-
     buffer = io.BytesIO()
+    paged = len(pages) > 1
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for page, labels in enumerate(pages):
+        for page, labels in enumerate(pages, start=1):
             for number, polygon in outlines(labels).items():
-                name = f"{number:05}" if len(pages) == 1 else f"{page + 1:04}-{number:05}"
-                roi = ImagejRoi.frompoints(polygon, name=name, position=page if len(pages) > 1 else None)
-                archive.writestr(f"{name}.roi", roi.tobytes())
+                name = f"{page:04}-{number:05}" if paged else f"{number:05}"
+                add_roi(archive, name, polygon, page if paged else None)
     write_atomically(path, buffer.getvalue())
 
 

@@ -79,8 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add_threads(p)
-    p.add_argument("--tta", nargs="?", type=number(int, 1, 8), const=8, default=1, metavar="N",
-                   help="average over N flips and rotations: 4 for the rotations, all 8 if N is not given")  # fmt: skip
+    p.add_argument("--tta", nargs="?", type=number(int, 1, 8), const=8, metavar="N",
+                   help="average over N flips and rotations: 4 for the rotations, all 8 if N is not given, 1 for none "
+                        "(default: as in training; 1 unless train was told --tta or --recipe paper)")  # fmt: skip
     g = p.add_argument_group("large images")
     g.add_argument("--tile", type=number(int, 0), metavar="PIXELS",
                    help="segment by tiles of this side; 0 for never (default: where memory is short)")  # fmt: skip
@@ -141,7 +142,7 @@ def predict(args: argparse.Namespace) -> int:
             if objects:
                 save_objects(out, name, objects, args.overlay, args.rois)
         if args.viz:
-            show(masks, path.name, class_map(model))
+            show([draw.overlay(image, labels, class_map(model)) for image, labels in masks], path.name)
     written = len(images) - len(failed)
     if written and not args.no_save:
         print(f"{written} image{'s' * (written != 1)} segmented into {out}")
@@ -180,7 +181,10 @@ def stream_file(model: Module, name: str, path: Path, out: Path, args: argparse.
         base = out / (f"{name}_{page:03}" if pages > 1 else name)
         for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr"):
             keep_truth(Path(f"{base}_{what}"), path)
-        segment_streamed(model, path, page if pages > 1 else None, None if args.no_save else base, args)
+        number = page if pages > 1 else None
+        picture = segment_streamed(model, path, number, None if args.no_save else base, args)
+        if picture is not None and args.viz:
+            show([picture], path.name)
 
 
 def save_pages(
@@ -220,14 +224,14 @@ def keep_truth(target: Path, image: Path) -> None:
         raise UserError(f"{target} exists beside {image} and may be its truth: choose another --output")
 
 
-def show(pages: list[tuple[np.ndarray, np.ndarray]], title: str, classes: ClassMap) -> None:
+def show(pictures: list[np.ndarray], title: str) -> None:
     """Show overlays, each in a window, and wait until it is closed."""
     import matplotlib.pyplot as plt
 
     if plt.get_backend().lower() == "agg":
         raise UserError("-v/--viz: there is no display to show a window on; look at the overlays in --output instead")
-    for image, labels in pages:
-        plt.imshow(draw.overlay(image, labels, classes))
+    for picture in pictures:
+        plt.imshow(picture)
         plt.title(title)
         plt.axis("off")
         plt.show()

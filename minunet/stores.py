@@ -62,10 +62,12 @@ class TiffStore:
                 for r, line in enumerate(lines, rows.start):
                     self._write((plane * H + r) * W + columns.start, line)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Whole rows as (h, W, planes * samples)."""
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        """What is at two slices, (h, w, planes * samples)."""
+        rows, columns = part
         whole = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-        return np.moveaxis(np.array(whole[:, rows]), 0, -2).reshape(rows.stop - rows.start, self.shape[2], -1)
+        found = np.moveaxis(np.array(whole[:, rows, columns]), 0, -2)
+        return found.reshape(*found.shape[:2], self.shape[0] * self.shape[3])
 
     def _write(self, pixel: int, values: np.ndarray) -> None:
         self.file.seek(self.offset + pixel * self.shape[3] * self.dtype.itemsize)
@@ -109,9 +111,9 @@ class ZarrStore:
         else:
             self.array[(slice(None), *part)] = np.moveaxis(values, -1, 0)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         """As in `TiffStore`."""
-        found = np.asarray(self.array[..., rows, :])
+        found = np.asarray(self.array[(..., *part)])
         return found[..., None] if self.planes == 1 else np.moveaxis(found, 0, -1)
 
 

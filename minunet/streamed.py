@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import zipfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,17 @@ from .data.sample import drop_alpha
 from .errors import UserError
 from .inference import class_map, classify, lay_tiles, semantic
 from .nn import Module
+from .object_files import add_roi, outline
 from .object_files import columns as table_columns
 from .objects import label_objects, target_of
-from .stores import TiffStore, ZarrStore, new_tiff, new_zarr
+from .stores import TiffStore, ZarrStore, beside, new_tiff, new_zarr
 from .strips import label_strips
 from .tiles import Tiles
 
 LARGE = 1 << 25  # pixels from which on a TIFF is streamed
 OVERVIEW = 2048  # most rows and columns of an overlay
 STRIP = 1 << 22  # about so many pixels are divided into objects at once
+OUTLINED = 1 << 24  # most pixels of an object's bounding box for --rois, which is looked at as a whole
 SEAM = 128  # rows that are divided into objects twice, at the least: twice as tall as most objects
 
 Large = LargeTiff | LargeZarr
@@ -52,16 +56,17 @@ def is_streamed(path: Path, tile: int | None) -> bool:
     return shape[0] * shape[1] > LARGE
 
 
-def segment_streamed(model: Module, path: Path, page: int | None, base: Path | None, args: argparse.Namespace) -> None:
-    """Segment one image, or one page of a stack, into files whose names begin with base; None writes nothing."""
+def segment_streamed(
+    model: Module, path: Path, page: int | None, base: Path | None, args: argparse.Namespace
+) -> np.ndarray | None:  # fmt: skip
+    """Segment one image, or one page of a stack, into files whose names begin with base; None writes nothing.
+
+    Returns the overlay (h, w, 3) uint8, at a size to look at, if it is to be written or shown.
+    """
     image, classes = open_large(path, page), class_map(model)
     tiles = lay_tiles(model, image, args.scale, args.tile, args.overlap, args.tta)
     if tiles.note:
         note_blending(path, tiles)
-    if args.rois:
-        tqdm.write(
-            f"note: {path}: outlines (--rois) are made of images that fit into memory only; X_labels has the objects"
-        )
     objects = args.instances or args.rois
     with ExitStack() as files:
         mask = p_store = None
@@ -83,8 +88,12 @@ def segment_streamed(model: Module, path: Path, page: int | None, base: Path | N
                     p_store[rows, columns] = p
         if base is not None and p_store is not None and objects:
             small = divide(model, image, p_store, base, args)
+    if not args.viz and (base is None or not args.overlay):
+        return None
+    picture = overview(image, small, every, classes if base is None or not objects else None)
     if base is not None and args.overlay:
-        save_overview(base, image, small, every, None if objects else classes)
+        draw.save_png(Path(f"{base}_overlay.png"), picture)
+    return picture
 
 
 def note_blending(path: Path, tiles: Tiles) -> None:
@@ -121,7 +130,7 @@ def divide(model: Module, image: Large, p_store: Store, base: Path, args: argpar
     with new_store(image, base, "numbers", np.uint32, keep=False) as numbers:
         row = 0
         with tqdm(total=H, unit="row", desc="objects", disable=None, leave=False) as bar:
-            for labels in label_strips((p_store[rows] for rows in strips), label, SEAM):
+            for labels in label_strips((p_store[rows, slice(0, W)] for rows in strips), label, SEAM):
                 rows = slice(row, row + len(labels))
                 numbers[rows, slice(0, W)] = labels
                 put_overview(small, every, rows, slice(0, W), labels)
@@ -130,9 +139,42 @@ def divide(model: Module, image: Large, p_store: Store, base: Path, args: argpar
                 bar.update(len(labels))
         with new_store(image, base, "labels", np.uint16 if len(table.sums) < 1 << 16 else np.uint32) as store:
             for rows in strips:
-                store[rows, slice(0, W)] = numbers[rows]
+                store[rows, slice(0, W)] = numbers[rows, slice(0, W)]
+        if args.rois:
+            save_rois(Path(f"{base}_rois.zip"), numbers, table.boxes, strips)
     table.save(Path(f"{base}_objects.csv"))
     return small
+
+
+def save_rois(path: Path, numbers: Store, boxes: np.ndarray, strips: list[slice]) -> None:
+    """Write the outlines of objects as `object_files.save_rois` does; a note says if some are too large for that."""
+    small = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) <= OUTLINED
+    found = stored_outlines(numbers, boxes, small, strips)
+    shown = tqdm(found, total=int(small.sum()), unit="outline", desc="outlines", disable=None, leave=False)
+    with beside(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, polygon in shown:
+            add_roi(archive, f"{number:05}", polygon)
+    if not small.all():
+        tqdm.write(f"note: {path}: without the outlines of {(~small).sum()} objects that span over {OUTLINED:,} pixels")
+
+
+def stored_outlines(
+    numbers: Store, boxes: np.ndarray, wanted: np.ndarray, strips: list[slice]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted objects' numbers and outlines; strip by strip, with the strip below, in which most objects end."""
+    for rows in strips:
+        below = rows.stop + (rows.stop - rows.start)
+        here = np.flatnonzero(wanted & (rows.start <= boxes[:, 1]) & (boxes[:, 1] < rows.stop))
+        ends = boxes[here, 3]
+        end = ends[ends <= below].max(initial=rows.start)
+        seen = numbers[slice(rows.start, end), slice(0, boxes[here, 2].max(initial=0))][..., 0]
+        for i in here:
+            left, top, right, bottom = map(int, boxes[i])
+            if bottom <= end:
+                labels = seen[top - rows.start : bottom - rows.start, left:right]
+            else:
+                labels = numbers[slice(top, bottom), slice(left, right)][..., 0]
+            yield int(i) + 1, outline(labels == i + 1, top, left)
 
 
 class Table:
@@ -191,12 +233,10 @@ def put_overview(small: np.ndarray, every: int, rows: slice, columns: slice, val
     small[r : r + taken.shape[0], c : c + taken.shape[1]] = taken
 
 
-def save_overview(base: Path, image: Large, labels: np.ndarray, every: int, classes: ClassMap | None) -> None:
+def overview(image: Large, labels: np.ndarray, every: int, classes: ClassMap | None) -> np.ndarray:
     """The overlay at the size of the overview; objects' outlines if there are no classes."""
     rows = every * max(1, STRIP // (every * image.shape[1]))
-    bands = [
-        image[slice(r, min(image.shape[0], r + rows)), slice(0, image.shape[1])] for r in range(0, image.shape[0], rows)
-    ]
-    seen = np.concatenate([band[::every, ::every] for band in bands])
-    picture = draw.object_outlines(seen, labels) if classes is None else draw.overlay(seen, labels, classes)
-    draw.save_png(Path(f"{base}_overlay.png"), picture)
+    H, W, _ = image.shape
+    bands = [slice(r, min(H, r + rows)) for r in range(0, H, rows)]
+    seen = np.concatenate([image[band, slice(0, W)][::every, ::every].copy() for band in bands])
+    return draw.object_outlines(seen, labels) if classes is None else draw.overlay(seen, labels, classes)

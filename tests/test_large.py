@@ -1,6 +1,7 @@
 """Large images: read by windows as `read_image` reads them whole, segmented into files as small ones are."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -8,14 +9,18 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from roifile import roiread
+from scipy.ndimage import find_objects
 
 from minunet import streamed
 from minunet.checkpoint import build_model, save_checkpoint
 from minunet.data import ClassMap, read_image
 from minunet.data.large import can_open, open_large
+from minunet.data.lzw import is_sound
 from minunet.errors import UserError
+from minunet.object_files import outlines, save_rois
 from minunet.predict import main as predict
-from minunet.stores import new_tiff
+from minunet.stores import new_tiff, new_zarr
 
 RNG = np.random.default_rng(0)
 GREY, DEEP = RNG.integers(0, 255, (83, 70)).astype(np.uint8), RNG.integers(0, 60000, (83, 70, 3)).astype(np.uint16)
@@ -84,6 +89,44 @@ def test_claims_are_checked(tmp_path):
         open_large(tmp_path / "nan.tif")[0:20, 0:20]
 
 
+def pack(codes):
+    """9-bit LZW codes as bytes."""
+    bits = "".join(f"{code:09b}" for code in codes)
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+@pytest.mark.parametrize("codes, sound", [
+    ([256, 65, 66, 258, 260, 257], True), ([256, 65, 256, 66, 258, 257], True), ([256, 65, 66], True), ([256, 257], True),
+    ([65, 66, 257], False), ([256, 258, 65, 257], False), ([256, 65, 259, 257], False), ([256, 65, 66, 261, 257], False),
+    ([256, 65, 66, 256, 258, 257], False),
+])  # fmt: skip
+def test_lzw_codes_are_in_the_table(codes, sound):
+    """The table by hand: after a clear one byte, then a code may be at most one more than the strings that were added."""
+    assert is_sound(np.frombuffer(pack(codes), np.uint8)) == sound
+
+
+def test_sound_lzw_of_every_width(tmp_path):
+    """Tables that fill up and are cleared, written by libtiff."""
+    for pixels in (RNG.integers(0, 255, (200, 300)), RNG.integers(0, 3, (300, 400)), np.zeros((400, 500))):
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.tif", compression="tiff_lzw")
+        with tifffile.TiffFile(tmp_path / "x.tif") as tiff:
+            page, whole = tiff.pages[0], (tmp_path / "x.tif").read_bytes()
+        for offset, count in zip(page.dataoffsets, page.databytecounts):
+            assert is_sound(np.frombuffer(whole[offset : offset + count], np.uint8))
+
+
+def test_damaged_lzw_does_not_reach_the_decoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tifffile.TiffPage, "decode", lambda *args, **options: pytest.fail("it was asked"))
+    Image.fromarray(GREY).save(tmp_path / "x.tif", compression="tiff_lzw")
+    with tifffile.TiffFile(tmp_path / "x.tif") as tiff:
+        at = tiff.pages[0].dataoffsets[0]
+    damaged = bytearray((tmp_path / "x.tif").read_bytes())
+    damaged[at : at + 2] = pack([65, 66])[:2]
+    (tmp_path / "x.tif").write_bytes(damaged)
+    with pytest.raises(UserError, match="LZW"):
+        open_large(tmp_path / "x.tif")
+
+
 def test_a_decompressor_that_is_missing_is_named(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "x.tif", GREY, compression="zlib")
 
@@ -105,6 +148,43 @@ def write_zarr(path, array, axes, version):
     )
     stored[...] = array
     return path
+
+
+@pytest.mark.parametrize("codec", ["blosc", "zstd"])
+def test_claims_of_chunks_are_checked(tmp_path, codec):
+    """A chunk that says it will fill the memory is not decompressed; sound chunks of blanks, however small, are."""
+    zarr = pytest.importorskip("zarr", minversion="3")
+    compressor = zarr.codecs.BloscCodec() if codec == "blosc" else zarr.codecs.ZstdCodec()
+    array = zarr.create_array(
+        str(tmp_path / "x"), shape=(2048, 2048), dtype="u1", chunks=(2048, 2048), compressors=compressor
+    )
+    array[...] = 7
+    image = open_large(tmp_path / "x")
+    assert (image[5:9, 7:2000] == 7).all()
+    chunk = tmp_path / "x/c/0/0"
+    data = bytearray(chunk.read_bytes())
+    if codec == "blosc":
+        data[4:8] = (2**31 - 100).to_bytes(4, "little")
+    else:  # one segment, and its size in 8 bytes
+        data[4:] = b"\xe0" + (1 << 40).to_bytes(8, "little") + bytes(20)
+    chunk.write_bytes(data)
+    with pytest.raises(UserError, match=r"c/0/0: claims [0-9,]+ bytes"):
+        image[0:9, 0:9]
+
+
+def test_zarrs_run_no_code(tmp_path):
+    """Codecs that unpickle are known to zarr; nothing of them is ever asked."""
+    zarr = pytest.importorskip("zarr", minversion="3")
+    array = zarr.create_array(str(tmp_path / "x"), shape=(4, 4), dtype="u1", zarr_format=2, compressors=None)
+    array[...] = 7
+    meta = json.loads((tmp_path / "x/.zarray").read_text())
+    (tmp_path / "x/0.0").write_bytes(f"cpathlib\nPath.touch\n(cpathlib\nPath\n(V{tmp_path}/ran\ntRtR.".encode())
+    for changed in ({"filters": [{"id": "pickle"}]}, {"compressor": {"id": "pickle"}},
+                    {"dtype": "|O", "filters": [{"id": "pickle"}], "fill_value": None}):  # fmt: skip
+        (tmp_path / "x/.zarray").write_text(json.dumps(meta | changed))
+        with pytest.raises(UserError):
+            open_large(tmp_path / "x")[0:4, 0:4]
+        assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -226,6 +306,62 @@ def test_a_truth_is_not_overwritten_and_a_failure_leaves_nothing(model, tmp_path
     assert "No space left" in capsys.readouterr().err and not list(out.iterdir())
 
 
+def polygons(path):
+    """The outlines in a file of ImageJ's ROI Manager, by what they hold: any corner first."""
+    return sorted(sorted(map(tuple, roi.coordinates().tolist())) for roi in roiread(path))
+
+
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_outlines_are_those_of_the_labels(model, tmp_path, small_limits, monkeypatch, capsys, kind):
+    """Of objects within strips and across them; what is too large to look at is said."""
+    image = blobs()
+    image[5:145, 60:64] = 220
+    if kind == "tif":
+        tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
+    else:
+        write_zarr(tmp_path / "a.zarr", image, "yx", "0.5")
+    monkeypatch.setattr(streamed, "SEAM", 20)
+    flags = ["-m", str(model), "-i", str(tmp_path / f"a.{kind}"), "--rois", "--min-size", "5", "--no-split"]
+    assert predict([*flags, "-o", str(tmp_path / "out")]) == 0
+    assert "note" not in capsys.readouterr().out
+    read = tmp_path / f"out/a_labels.{kind}"
+    labels = tifffile.imread(read) if kind == "tif" else open_large(read)[0:150, 0:131][..., 0]
+    save_rois(tmp_path / "expected.zip", [labels])
+    assert polygons(tmp_path / "out/a_rois.zip") == polygons(tmp_path / "expected.zip")
+    spans = sorted((b[0].stop - b[0].start) * (b[1].stop - b[1].start) for b in find_objects(labels))
+    assert len(spans) > 2 and spans[0] < spans[-1]
+    monkeypatch.setattr(streamed, "OUTLINED", spans[-1] - 1)
+    assert predict([*flags, "-o", str(tmp_path / "less")]) == 0
+    assert f"without the outlines of {spans.count(spans[-1])} objects" in capsys.readouterr().out
+    assert len(polygons(tmp_path / "less/a_rois.zip")) == len(spans) - spans.count(spans[-1])
+
+
+@pytest.mark.parametrize("new", [new_tiff, new_zarr])
+def test_outlines_of_tall_objects(tmp_path, new):
+    """Of some that end in their strip, in the one below, and far below; one that is not wanted is left out."""
+    labels = np.zeros((100, 40), np.uint32)
+    labels[3:90, 2:6], labels[5:30, 8:30], labels[32:38, 9:20], labels[95:100, 0:40] = 1, 2, 3, 4
+    labels[50:60, 10:12] = 5
+    boxes = np.array([[b[1].start, b[0].start, b[1].stop, b[0].stop] for b in find_objects(labels)])
+    strips = [slice(r, min(100, r + 20)) for r in range(0, 100, 20)]
+    expected = outlines(labels)
+    expected.pop(5)
+    if new is new_zarr:
+        pytest.importorskip("zarr", minversion="3")
+    with new(tmp_path / "x", (100, 40), np.uint32) as store:
+        store[0:100, 0:40] = labels
+        found = dict(streamed.stored_outlines(store, boxes, np.arange(5) < 4, strips))
+    assert found.keys() == expected.keys() and all((found[n] == expected[n]).all() for n in found)
+
+
+def test_overviews_are_shown(model, tmp_path, small_limits, monkeypatch):
+    shown = []
+    monkeypatch.setattr("minunet.predict.show", lambda pictures, title: shown.extend(pictures))
+    tifffile.imwrite(tmp_path / "a.tif", blobs())
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), "--viz"]) == 0
+    assert (shown[0] == np.asarray(Image.open(tmp_path / "out/a_overlay.png"))).all() and max(shown[0].shape) <= 64
+
+
 def test_many_objects_take_32_bits(model, tmp_path, small_limits, monkeypatch):
     monkeypatch.setattr(streamed, "label_objects", lambda p, *rest: 1 + np.arange(p[..., 0].size).reshape(p.shape[:2]))
     monkeypatch.setattr(streamed, "SEAM", 2)
@@ -264,7 +400,7 @@ def test_stores(tmp_path):
         with new_tiff(path, (40, 30), np.uint16, planes, samples) as store:
             for part in parts:
                 store[part] = values[part]
-            assert (store[5:25] == values[5:25]).all()
+            assert (store[5:25, 3:20] == values[5:25, 3:20]).all()
             assert not path.exists()
         found = tifffile.imread(path)
         assert (found == (np.moveaxis(values, -1, 0) if planes > 1 else values)).all()
