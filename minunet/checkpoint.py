@@ -92,9 +92,11 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
         if meta["format"] > FORMAT:
             raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
         meta = {key: meta[key] for key in ("arch", "options", "data", "train")}
-        target = meta["data"].get("target", "classes")
+        later = {"target": meta["data"].get("target", "classes"), "tta": meta["data"].get("tta", 1)}
+        if later["tta"] not in range(1, 9):
+            raise ValueError(f"tta {later['tta']!r}")
         meta["data"] = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
-        meta["data"]["target"] = target
+        meta["data"] |= later
         ClassMap.from_json(meta["data"]["classes"])
     except (TypeError, ValueError, KeyError, AttributeError) as e:
         raise UserError(f"{path}: its description of the network is damaged ({e!r}); use another copy of it") from e

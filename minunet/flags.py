@@ -27,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "crop": 572, "batch_size": 1, "bent": 1.0, "zoom": 1.0, "elastic": 10.0, "interpolation": "cubic",
         "optimizer": "sgd", "momentum": 0.99, "learning_rate": 1e-3, "schedule": "constant", "loss": "ce",
         "target": "classes", "weight_map": True, "w0": 10.0, "sigma": 5.0,
+        "tta": 4,  # the paper averages over 7 rotations, of which 4 keep the pixels
     },
 }  # fmt: skip
 
@@ -162,6 +163,10 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
     g.add_argument("--amp", nargs="?", choices=KINDS, const="fp16",
                    help="mixed precision on a GPU, fp16 if not said; on the CPU everything stays float32")  # fmt: skip
+
+    g.add_argument("--tta", type=number(int, 1, 8), default=1, metavar="N",
+                   help="predict will average over N flips and rotations unless told otherwise, 4 for the rotations; "
+                        "validation does not")  # fmt: skip
 
     g = p.add_argument_group("run")
     g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")

@@ -18,7 +18,7 @@ from .tiles import Tiles, best_tile, whole_fits
 
 def segment(
     model: Module, image: Any, threshold: float = 0.5, scale: float | None = None, tile: int | None = None,
-    overlap: int | None = None, tta: int = 1, out: Any = None,
+    overlap: int | None = None, tta: int | None = None, out: Any = None,
 ) -> Any:  # fmt: skip
     """Segment one image.
 
@@ -39,8 +39,9 @@ def segment(
         into memory. Either way the result is the same, but for the networks that `minunet.tiles` names.
     overlap : int, optional
         What the network sees around a tile, in pixels; as much as it needs if not given.
-    tta : int from 1 to 8
-        Of how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all.
+    tta : int from 1 to 8, optional
+        Of how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all. As the checkpoint says
+        if not given: 1, or what `minunet.train` was told (``--tta``, of which ``--recipe paper`` has 4).
     out : optional
         Where to write instead of a new array: an (H, W) array, memory map or zarr array.
 
@@ -67,7 +68,8 @@ def segment(
 
 
 def probabilities(
-    model: Module, image: Any, scale: float | None = None, tile: int | None = None, overlap: int | None = None, tta: int = 1
+    model: Module, image: Any, scale: float | None = None, tile: int | None = None, overlap: int | None = None,
+    tta: int | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
     tiles = by_tiles(model, image, scale, tile, overlap, tta)
@@ -82,14 +84,16 @@ def collect(tiles: Tiles) -> np.ndarray:
     return whole
 
 
-def whole_probabilities(model: Module, image: np.ndarray, scale: float | None = None, tta: int = 1) -> np.ndarray:
+def whole_probabilities(
+    model: Module, image: np.ndarray, scale: float | None = None, tta: int | None = None
+) -> np.ndarray:
     """What `probabilities` gives for an image that goes through the network in one piece."""
     if not np.isfinite(image).all():
         raise ValueError("the image holds NaN or infinity: replace them by numbers")
     image = image if image.ndim == 3 else image[..., None]
     data = model.data  # what training did to its images
     x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
-    total = np.zeros((), np.float32)
+    total, tta = np.zeros((), np.float32), turns(model, tta)
     for symmetry in SYMMETRIES[:tta]:
         logits = symmetry.back(to_numpy(predict_logits(model, symmetry.turn(x)[None]))[0])
         if logits.shape[:2] != image.shape[:2]:
@@ -99,7 +103,7 @@ def whole_probabilities(model: Module, image: np.ndarray, scale: float | None = 
 
 
 def by_tiles(
-    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
 ) -> Tiles | None:  # fmt: skip
     """Check an image, and lay tiles over it; None if it is segmented as a whole. Parameters as in `segment`."""
     image = image if hasattr(image, "shape") else np.asarray(image)
@@ -107,19 +111,26 @@ def by_tiles(
         raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
     if not hasattr(model, "data"):
         raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
-    if not 1 <= tta <= len(SYMMETRIES):
-        raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
+    turns(model, tta)
     if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale or model.data["scale"])):
         return None
     return None if tile == 0 else lay_tiles(model, image, scale, tile, overlap, tta)
 
 
 def lay_tiles(
-    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
 ) -> Tiles:  # fmt: skip
     """Tiles over an image, whatever its size."""
     windows = Windows(image, model.data["channels"], model.data["normalise"], scale or model.data["scale"])
-    return Tiles(model, windows, tile or best_tile(model), overlap, tta)
+    return Tiles(model, windows, tile or best_tile(model), overlap, turns(model, tta))
+
+
+def turns(model: Module, tta: int | None) -> int:
+    """Of how many flips and rotations to average: as asked for, else as the network was trained to be used."""
+    tta = model.data.get("tta", 1) if tta is None else tta
+    if not 1 <= tta <= len(SYMMETRIES):
+        raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
+    return int(tta)
 
 
 def semantic(model: Module, p: np.ndarray) -> np.ndarray:

@@ -180,7 +180,7 @@ def make_model(args: argparse.Namespace, masks: ClassMap, dataset: ImageSet) -> 
     )  # fmt: skip
     model.data = {
         "channels": dataset.channels, "normalise": args.normalise, "scale": args.scale,
-        "classes": masks.to_json(), "target": args.target,
+        "classes": masks.to_json(), "target": args.target, "tta": args.tta,
     }  # fmt: skip
     if args.init == "uniform":
         draw_uniform(model, np.random.default_rng(args.seed))

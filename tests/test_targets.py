@@ -14,12 +14,16 @@ from test_weightmap import draw_objects
 
 import minunet
 from minunet.augment import augment
-from minunet.data import Batches, SyntheticCells
+from minunet.checkpoint import save_checkpoint
+from minunet.data import Batches, ClassMap, SyntheticCells
+from minunet.errors import UserError
 from minunet.flags import RECIPES, parse
+from minunet.inference import probabilities
 from minunet.ops import named_loss
 from minunet.predict import main as predict
 from minunet.targets import Target, TargetSet, border_labels
 from minunet.train import main as train
+from minunet.train import make_model
 from minunet.weightmap import class_balance, cut_seams, separation
 
 
@@ -264,6 +268,25 @@ def test_the_recipe_trains_and_is_recorded(tmp_path, capsys):
     assert meta["options"]["padding"] == "valid" and meta["options"]["norm"] is None
     assert meta["train"]["config"]["crop"] == 104  # the tile whose output covers these images of 64 pixels
     assert train(["--resume", str(tmp_path / "run" / "last.safetensors"), "-e", "2"]) == 0
+
+
+def test_the_recipe_s_predictions_average_over_rotations(tmp_path):
+    """The checkpoint says so; 1 does without, and a network of another recipe does not."""
+    image = np.random.default_rng(0).integers(0, 255, (60, 44)).astype(np.uint8)
+    for recipe, turns in (("paper", 4), ("modern", 1)):
+        args, _ = parse(["--recipe", recipe, "--base-width", "2", "--depth", "1"])
+        assert args.tta == turns
+        model = make_model(args, ClassMap.binary(), SyntheticCells(4, size=32))
+        save_checkpoint(tmp_path / recipe, model, model.data, {})
+        model = minunet.load(tmp_path / recipe)
+        asked = [probabilities(model, image, tta=n) for n in (None, 1, 4)]
+        tiled = probabilities(model, image, tile=16)
+        assert np.array_equal(asked[0], asked[2 if turns == 4 else 1]) and abs(asked[1] - asked[2]).max() > 1e-4
+        assert abs(tiled - asked[0]).max() < 1e-5
+    damaged = {**model.data, "tta": 9}
+    save_checkpoint(tmp_path / "damaged", model, damaged, {})
+    with pytest.raises(UserError, match="tta 9"):
+        minunet.load(tmp_path / "damaged")
 
 
 def test_the_recipe_without_objects_balances_classes_and_says_so(tmp_path, capsys):
