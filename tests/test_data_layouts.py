@@ -194,6 +194,11 @@ def test_isbi2012_stacks(tmp_path):
     assert (ds.layout, ds.names) == ("isbi2012", ["0", "1", "2", "3"])
     assert np.array_equal(ds[2].labels, labels[2] // 255)
     assert np.corrcoef(ds[2].image.ravel(), volume[2].ravel())[0, 1] > 0.999
+    labels[2] = 255
+    labels[2, 10], labels[2, :10, 7] = 0, 0  # two membranes: three cells
+    tifffile.imwrite(tmp_path / "train-labels.tif", labels, photometric="minisblack")
+    cells = open_dataset(tmp_path)[2].instances
+    assert len({cells[0, 0], cells[0, -1], cells[-1, 0]}) == 3 and np.array_equal(cells > 0, labels[2] > 0)
     tifffile.imwrite(tmp_path / "train-labels.tif", labels[:3], photometric="minisblack")
     with pytest.raises(UserError, match=r"4 pages.*3"):
         open_dataset(tmp_path)

@@ -4,8 +4,9 @@
     PATH/image/0.png ...  + PATH/label/0.png ...    sections as files; also imgs/ for image/
 
 PATH may also hold them in train/, membrane/train/ or data/membrane/train/. Names are the section numbers. Cells are
-white: class 0 is "membrane" (0, black), class 1 is "cell" (255). Neighbouring sections are alike, so the data set
-counts as ordered and its validation set is a block.
+white: class 0 is "membrane" (0, black), class 1 is "cell" (255). Objects are the 4-connected regions of cell: that is how
+the challenge scored them, and what the paper's weight map looks at. Neighbouring sections are alike, so the data set counts
+as ordered and its validation set is a block.
 
 Source: Arganda-Carreras et al. 2015, Front. Neuroanat. 9:142, doi:10.3389/fnana.2015.00142.
 """
@@ -14,10 +15,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from scipy import ndimage
+
 from ..errors import UserError
 from .classes import ClassMap
-from .files import count_pages
-from .source import Entry, Source, list_images, natural_key, some
+from .files import count_pages, read_mask
+from .source import Entry, Mask, Source, list_images, natural_key, some
 
 NAME = "isbi2012"
 EXPECTS = "train-volume.tif beside train-labels.tif, or image/ beside label/"
@@ -63,7 +67,7 @@ def _pages(volume: Path, labels: Path) -> list[Entry]:
     pages, label_pages = count_pages(volume), count_pages(labels)
     if pages != label_pages:
         raise UserError(f"{volume} has {pages} pages but {labels} has {label_pages}; they must be of equal length")
-    return [Entry(str(page), volume, labels, page) for page in range(pages)]
+    return [Entry(str(page), volume, labels, page, _cells) for page in range(pages)]
 
 
 def _sections(images: Path, labels: Path) -> list[Entry]:
@@ -75,4 +79,10 @@ def _sections(images: Path, labels: Path) -> list[Entry]:
     if alone:
         files = [(image_of.get(name) or label_of[name]) for name in alone]
         raise UserError(f"{images} and {labels} must hold the same names, but these stand alone: {some(files)}")
-    return [Entry(name, image_of[name], label_of[name]) for name in sorted(image_of, key=natural_key)]
+    return [Entry(name, image_of[name], label_of[name], read=_cells) for name in sorted(image_of, key=natural_key)]
+
+
+def _cells(entry: Entry) -> Mask:
+    """The mask, and its cells numbered."""
+    values = read_mask(entry.mask, entry.page)
+    return Mask(values, ndimage.label(values > values.max() // 2)[0].astype(np.int32))
