@@ -1,0 +1,129 @@
+"""From the calls of layers to the nodes that the page draws: image, convolution, norm + ReLU, pool, up-step, joint, head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..models.blocks import Join
+from ..nn import (
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    GroupNorm,
+    LeakyReLU,
+    MaxPool2d,
+    Module,
+    ReLU,
+    UpsampleBilinear,
+    UpsampleNearest,
+)
+from .record import Call
+
+KINDS: dict[type[Module], str] = {
+    Conv2d: "conv", BatchNorm2d: "act", GroupNorm: "act", ReLU: "act", LeakyReLU: "act", Dropout: "act", MaxPool2d: "pool",
+    ConvTranspose2d: "up", UpsampleBilinear: "up", UpsampleNearest: "up", Join: "join",
+}  # fmt: skip
+WORDS: dict[type[Module], str] = {
+    BatchNorm2d: "batch norm", GroupNorm: "group norm", ReLU: "ReLU", LeakyReLU: "leaky ReLU", MaxPool2d: "max-pool",
+    ConvTranspose2d: "transposed convolution", UpsampleBilinear: "bilinear up-sampling",
+    UpsampleNearest: "nearest up-sampling", Join: "concatenation",
+}  # fmt: skip
+
+
+@dataclass
+class Node:
+    """One map of the U, the layers that made it, and the gradient that came back to it.
+
+    Attributes
+    ----------
+    kind : "image", "conv", "act" (norm, ReLU and dropout together), "pool", "up", "join" or "head"
+    title : str
+        What the layers are, in words.
+    level : int
+        How many pools above the map are not undone yet: 0 for the image's resolution.
+    side : "down" or "up"
+    value, gradient : (1, H, W, C) arrays
+        The map, and the loss's gradient with respect to it.
+    calls : list of Call
+        The layers that made the map from those of `sources`; none for the image.
+    sources : list of int
+        Numbers of the nodes whose maps these layers took.
+    handed : dict
+        What the readers of the map handed back, by their kind: where there are two, the gradient is their sum.
+    shown : list of int
+        Channels to draw, the most telling first.
+    """
+
+    kind: str
+    title: str
+    level: int
+    side: str
+    value: np.ndarray
+    gradient: np.ndarray
+    calls: list[Call] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    handed: dict[str, np.ndarray] = field(default_factory=dict)
+    shown: list[int] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """What forward and backward of its layers took."""
+        return sum(c.seconds for c in self.calls), sum(c.backward_seconds for c in self.calls)
+
+
+def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
+    """Gather a U-Net's calls into nodes, in the order of the forward, each with up to `most` channels to draw."""
+    x, dx = calls[0].inputs[0], calls[0].handed[0]
+    nodes = [Node("image", "image", 0, "down", x, dx)]
+    made_by = {id(x): 0}
+    level, side = 0, "down"
+    for call in calls:
+        kind = "head" if call is calls[-1] else KINDS[type(call.module)]
+        sources = [made_by[id(a)] for a in call.inputs]
+        for source, dinput in zip(sources, call.handed):
+            nodes[source].handed[kind] = dinput
+        if kind == "act" and nodes[-1].kind == "act":
+            node = nodes[-1]
+            node.calls.append(call)
+            node.value, node.gradient = call.output, call.gradient
+        else:
+            level += {"pool": 1, "up": -1}.get(kind, 0)
+            side = "up" if kind == "up" else side
+            nodes.append(Node(kind, "", level, side, call.output, call.gradient, [call], sources))
+        made_by[id(call.output)] = len(nodes) - 1
+    for node in nodes[1:]:
+        node.title = title(node)
+    choose_channels(nodes, most)
+    return nodes
+
+
+def title(node: Node) -> str:
+    """What its layers are, in words."""
+    m = node.calls[0].module
+    if isinstance(m, Conv2d):
+        return "{}x{} convolution".format(*m.params["w"].shape[:2])
+    return " + ".join(WORDS[type(c.module)] for c in node.calls if not isinstance(c.module, Dropout))
+
+
+def choose_channels(nodes: list[Node], most: int) -> None:
+    """Draw the channels that vary most after a ReLU, and the same ones where layers leave channels apart.
+
+    So a channel can be followed from its convolution through the pool and over the skip.
+    """
+    for i, node in enumerate(nodes):
+        C = node.value.shape[-1]
+        if node.kind in ("image", "head"):
+            node.shown = list(range(min(C, most)))
+        elif node.kind == "pool" or (node.kind == "up" and not node.calls[0].module.params):
+            node.shown = nodes[node.sources[0]].shown
+        elif node.kind == "join":
+            skip, up = (nodes[s] for s in node.sources)
+            start = skip.value.shape[-1]
+            room = max(most - len(up.shown), most // 2)
+            node.shown = skip.shown[:room] + [start + c for c in up.shown[: most - min(room, len(skip.shown))]]
+        else:
+            judged = nodes[i + 1] if node.kind == "conv" else node
+            node.shown = np.argsort(-judged.value.std((0, 1, 2)), kind="stable")[:most].tolist()

@@ -1,0 +1,130 @@
+"""Watching a network run: every layer's output, gradient and time, taken from the model's own forward and backward.
+
+The layers' `forward` and `backward` are stood in for by functions that call them, look at the clock and note what went in
+and out. So the wiring is the model's; which layer follows which is read off the arrays themselves: what one layer returned,
+another one takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..kernels import use
+from ..nn import Module
+
+
+@dataclass
+class Call:
+    """One layer as it ran.
+
+    Attributes
+    ----------
+    path : str
+        Of the layer, such as "encoder.0.conv1"; one layer may be called more than once.
+    module : Module
+    inputs : list of arrays (1, H, W, C)
+        Two for the joint of a skip, else one.
+    output : (1, H, W, C) array
+    gradient : (1, H, W, C) array
+        Of the output: what the backward was given.
+    handed : list of arrays
+        The gradients of the inputs, as this layer alone returned them: where a map has two readers, its gradient is a sum.
+    seconds, backward_seconds : float
+    """
+
+    path: str
+    module: Module
+    inputs: list[np.ndarray]
+    output: np.ndarray
+    seconds: float
+    gradient: Any = None
+    handed: Any = None
+    backward_seconds: float = 0.0
+
+
+@contextmanager
+def watched(model: Module) -> Iterator[list[Call]]:
+    """For a while, every call of a layer is noted in the list that this gives, in the order of the forward."""
+    calls: list[Call] = []
+    waiting: list[Call] = []  # for their backward, which goes the other way round
+    layers = [(path, m) for path, m in model.modules() if not m.children]
+    for path, m in layers:
+        m.forward = _watched_forward(path, m, calls, waiting)  # type: ignore[method-assign]
+        m.backward = _watched_backward(m, waiting)  # type: ignore[method-assign]
+    try:
+        yield calls
+    finally:
+        for _, m in layers:
+            del m.forward, m.backward
+
+
+def _watched_forward(path: str, m: Module, calls: list[Call], waiting: list[Call]) -> Any:
+    forward = m.forward
+
+    def run(x: Any, *mode: Any, **named: Any) -> Any:
+        start = perf_counter()
+        y, cache = forward(x, *mode, **named)
+        seconds = perf_counter() - start
+        calls.append(Call(path, m, list(x) if isinstance(x, tuple) else [x], y, seconds))
+        waiting.append(calls[-1])
+        return y, cache
+
+    return run
+
+
+def _watched_backward(m: Module, waiting: list[Call]) -> Any:
+    backward = m.backward
+
+    def run(dy: Any, cache: Any) -> Any:
+        call = waiting.pop()
+        start = perf_counter()
+        dx = backward(dy, cache)
+        call.backward_seconds = perf_counter() - start
+        call.gradient = dy
+        # copies: the U-Net adds the skip's gradient to the pool's in place
+        call.handed = [d.copy() for d in (dx if isinstance(dx, tuple) else (dx,))]
+        return dx
+
+    return run
+
+
+def record(model: Module, x: np.ndarray, loss: Any, runs: int = 3) -> tuple[list[Call], float]:
+    """Run forward and backward with the plain ops, in inference mode, and note every call of a layer.
+
+    Only the plain ops make every map there is: the kernels leave out what they can. The parameters' gradients are those of
+    one backward and stay in the model.
+
+    Parameters
+    ----------
+    model : Module
+    x : (1, H, W, C) float array
+    loss : callable
+        Takes the logits (1, OH, OW, K); returns the loss and its gradient, of the logits' shape.
+    runs : int
+        Times are the least of so many runs.
+
+    Returns
+    -------
+    calls : list of Call
+        In the order of the forward.
+    value : float
+        The loss.
+    """
+    times = []
+    with use("reference"):
+        for _ in range(runs):
+            model.zero_grad()
+            with watched(model) as calls:
+                logits, cache = model.forward(x, train=False)
+                value, dlogits = loss(logits)
+                model.backward(dlogits, cache)
+            times.append([(c.seconds, c.backward_seconds) for c in calls])
+    for call, least in zip(calls, np.min(times, axis=0)):
+        call.seconds, call.backward_seconds = (float(t) for t in least)
+    return calls, float(value)

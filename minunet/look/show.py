@@ -1,0 +1,116 @@
+"""From a network and an image to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..inference import class_map
+from ..kernels import are_fast
+from ..nn import Module
+from ..objects import output_names, target_of
+from ..ops import named_loss
+from ..targets import BORDER_CLASSES
+from . import build
+from .field import grid, pixel_gradients, receptive_field
+from .nodes import make_nodes
+from .record import record
+
+Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def classes_of(logits: np.ndarray) -> np.ndarray:
+    """Class numbers (H, W) of logits (H, W, K); one channel tells two classes by its sign."""
+    return (logits[..., 0] > 0).astype(np.int64) if logits.shape[-1] == 1 else logits.argmax(-1)
+
+
+def cross_entropy(labels: np.ndarray | None) -> Loss:
+    """The mean cross-entropy with labels (H, W), or with what the logits themselves say, and its gradient."""
+
+    def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+        forward, backward = named_loss("ce", logits.shape[-1])
+        value, cache = forward(logits, classes_of(logits[0])[None] if labels is None else labels[None])
+        return value, backward(1.0, cache)
+
+    return loss
+
+
+def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about: dict[str, Any]) -> str:
+    """Run a network on an image and make the page.
+
+    Parameters
+    ----------
+    model : UNet from `minunet.load`
+    x : (H, W, C) float32 array
+        Prepared, of a size that the network takes.
+    labels : (OH, OW) int64 array or None
+        True classes of the logits' pixels, -1 where they do not count.
+    n : int
+        n x n output pixels can be clicked on.
+    about : dict
+        What the page says of where it comes from: model, image, mask, whole (size of the image), params.
+
+    Returns
+    -------
+    str
+        HTML, at most `build.LIMIT` bytes.
+
+    Raises
+    ------
+    UserError
+        If not even small pictures of the maps fit into that.
+    """
+    loss = cross_entropy(labels)
+    with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=None, leave=False) as bar:
+        calls, value = record(model, x[None], loss)
+        nodes = make_nodes(calls)
+        grads = {path: g.copy() for path, g in model.named_grads().items()}
+        bar.update()
+        seconds = time_whole(model, x[None], loss) if are_fast() else None
+        bar.update()
+        bar.set_description("output pixels")
+        logits = calls[-1].output[0]
+        said = classes_of(logits)
+        pixels = list(product(grid(said.shape[0], n), grid(said.shape[1], n)))
+        boxes = [receptive_field(calls, pixel) for pixel in pixels]
+        channel = said if logits.shape[-1] > 1 else np.zeros_like(said)
+        gradients = []
+        for dx in pixel_gradients(model, x[None], pixels, channel):
+            gradients.append(dx)
+            bar.update()
+    classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
+    about |= {
+        "logit_names": output_names(model)[-logits.shape[-1] :],
+        "size": list(x.shape),
+        "loss": float(value),
+        "kernels_ms": seconds and [1e3 * s for s in seconds],
+        "pictures": build.pictures(x, said, labels, classes),
+    }
+    for side in build.SIDES:
+        about["nodes"] = [build.node_json(node, side, grads) for node in nodes]
+        about["field"] = build.field_json(pixels, boxes, gradients, said, logits, 2 * side)
+        page = build.page(about)
+        if len(page.encode()) <= build.LIMIT:
+            return page
+    raise UserError(f"the page would have more than {build.LIMIT / 1e6:g} MB: choose a smaller --size or --grid")
+
+
+def time_whole(model: Module, x: np.ndarray, loss: Loss, runs: int = 3) -> tuple[float, float]:
+    """Seconds of the whole forward and backward with the kernels, the least of some runs after one that compiles them."""
+    times = []
+    for _ in range(1 + runs):
+        start = perf_counter()
+        logits, cache = model.forward(x, train=False)
+        between = perf_counter()
+        dlogits = loss(logits)[1]
+        again = perf_counter()
+        model.backward(dlogits, cache)
+        times.append((between - start, perf_counter() - again))
+    forward, backward = np.min(times[1:], axis=0)
+    return float(forward), float(backward)
