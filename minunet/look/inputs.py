@@ -27,6 +27,8 @@ def read_labels(model: Module, path: str, size: tuple[int, int], scale: float) -
             raise UserError(f"--mask {path}: a colour mask; this network tells objects: give numbers of objects")
         objects = mask if len(np.unique(mask)) > 2 else ndimage.label(mask)[0]  # of one value, what is connected
         labels = border_labels(objects)
+    elif class_map(model).num_classes == 2 and mask.ndim == 2 and len(np.unique(mask)) > 2:
+        labels = (mask > 0).astype(np.uint8)  # numbers of objects
     else:
         labels = class_map(model).encode(mask, path)
     return resize_labels(labels, scale)

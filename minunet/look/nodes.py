@@ -33,7 +33,7 @@ WORDS: dict[type[Module], str] = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One map of the U, the layers that made it, and the gradient that came back to it.
 
@@ -82,9 +82,6 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
     level, side = 0, "down"
     for call in calls:
         kind = "head" if call is calls[-1] else KINDS[type(call.module)]
-        sources = [made_by[id(a)] for a in call.inputs]
-        for source, dinput in zip(sources, call.handed):
-            nodes[source].handed[kind] = dinput
         if kind == "act" and nodes[-1].kind == "act":
             node = nodes[-1]
             node.calls.append(call)
@@ -92,6 +89,9 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
         else:
             level += {"pool": 1, "up": -1}.get(kind, 0)
             side = "up" if kind == "up" else side
+            sources = [made_by[id(a)] for a in call.inputs]
+            for source, dinput in zip(sources, call.handed):
+                nodes[source].handed[kind] = dinput
             nodes.append(Node(kind, "", level, side, call.output, call.gradient, [call], sources))
         made_by[id(call.output)] = len(nodes) - 1
     for node in nodes[1:]:

@@ -19,7 +19,7 @@ from ..kernels import use
 from ..nn import Module
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One layer as it ran.
 

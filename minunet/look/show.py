@@ -85,7 +85,7 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
             gradients.append(dx)
             bar.update()
     classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
-    about |= {
+    facts = about | {
         "logit_names": output_names(model)[-logits.shape[-1] :],
         "size": list(x.shape),
         "loss": float(value),
@@ -93,9 +93,9 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
         "pictures": build.pictures(x, said, labels, classes),
     }
     for side in build.SIDES:
-        about["nodes"] = [build.node_json(node, side, grads) for node in nodes]
-        about["field"] = build.field_json(pixels, boxes, gradients, said, logits, 2 * side)
-        page = build.page(about)
+        facts["nodes"] = [build.node_json(node, side, grads) for node in nodes]
+        facts["field"] = build.field_json(pixels, boxes, gradients, said, logits, 2 * side)
+        page = build.page(facts)
         if len(page.encode()) <= build.LIMIT:
             return page
     raise UserError(f"the page would have more than {build.LIMIT / 1e6:g} MB: choose a smaller --size or --grid")

@@ -2,7 +2,7 @@
 // The U: where the cards of the maps lie, and the wires between them.
 
 const nodes = data.nodes;
-nodes.push({ kind: "loss", title: "prediction and loss", level: 0, side: "up", sources: [nodes.length - 1], handed: {} });
+nodes.push({ kind: "loss", title: "prediction and loss", level: 0, side: "up", sources: [nodes.length - 1], shape: nodes.at(-1).shape, handed: {} });
 const last = nodes.length - 1;
 
 const SIDE = 112, SMALLEST = 28, SHRINK = 0.8, FAN = 0.46, ROW_GAP = 48, TOP = 44;

@@ -58,7 +58,11 @@ async function choose(i) {
   g.strokeRect(...frame.map((n) => n * scale));
 
   const name = data.logit_names[Math.min(field.labels[i], data.logit_names.length - 1)];
-  $("seen").textContent = `Output pixel in row ${row}, column ${column}: logit of “${name}” ${short(field.logits[i])}. It can depend on ` +
-    `${bottom - top + 1} × ${right - left + 1} input pixels (rows ${top} to ${bottom}, columns ${left} to ${right}), but half of its ` +
-    `gradient lies within ${field.squares[i]} × ${field.squares[i]} of them.`;
+  const said = [
+    [`row ${row}, column ${column}`, "the output pixel"],
+    [`${name}: ${short(field.logits[i])}`, "its logit, of the class that it was given"],
+    [`${bottom - top + 1} × ${right - left + 1} pixels`, `receptive field, rows ${top} to ${bottom}, columns ${left} to ${right}`],
+    [`${field.squares[i]} × ${field.squares[i]} pixels`, "hold half of the gradient"],
+  ];
+  $("seen").replaceChildren(...said.map(([value, what]) => make("div", {}, make("b", {}, value), make("span", {}, what))));
 }

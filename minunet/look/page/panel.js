@@ -30,19 +30,17 @@ function drawTiles(node, what) {
   tiles.replaceChildren();
   $("legend").hidden = loss;
   $("legend").style.display = loss ? "none" : "";
-  tiles.classList.toggle("single", loss || node.shown.length === 1);
+  tiles.className = loss ? "pictures" : node.shown.length === 1 || (node.kind === "image" && what === "value") ? "single" : "";
   if (loss) {
     for (const [name, caption] of [["image", "the image"], ["prediction", "what the network says"], ["truth", "the mask"]]) {
       if (data.pictures[name]) tiles.append(make("button", { onclick: () => zoomPictures(caption, [name]) }, make("img", { src: data.pictures[name], alt: caption }), caption));
     }
-    tiles.classList.remove("single");
     $("chosen").textContent = "";
     return;
   }
   legend(node, what, $("ramp"), $("low"), $("high"));
   if (node.kind === "image" && what === "value") {
     tiles.append(make("button", { onclick: () => zoomPictures("The image", ["image"]) }, make("img", { src: data.pictures.image, alt: "the image" })));
-    tiles.classList.add("single");
     $("chosen").textContent = "";
     return;
   }
