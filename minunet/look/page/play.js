@@ -7,9 +7,8 @@ let step = -1, timer = null;
 function go(to) {
   to = Math.max(0, Math.min(steps, to));
   if (to === step) return;
-  const was = step;
   step = to;
-  drawU(step, was);
+  drawU(step);
   drawPanel(step);
   $("scrub").value = step;
   $("network").dataset.step = step;
