@@ -120,8 +120,8 @@ def run(name: str, data: Path, epochs: int, extra: list[str], out: Path) -> dict
     return result
 
 
-def table(results: dict[str, dict[str, Any]], epochs: int) -> str:
-    """Markdown: a row a variant."""
+def table(results: dict[str, dict[str, Any]], epochs: int, measured_on: str | None = None) -> str:
+    """Markdown: a row a variant; measured on this machine if no other is named."""
     first = next(iter(results.values()))
     lines = ["| variant | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, r in results.items():
@@ -135,7 +135,7 @@ def table(results: dict[str, dict[str, Any]], epochs: int) -> str:
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(
         [*lines, "", f"{first['images']} images held out, {first['objects']} objects; {epochs} epochs, last weights, one seed; "
-                     f"{machine()}."]
+                     f"{measured_on or machine()}."]
     )  # fmt: skip
 
 

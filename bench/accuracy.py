@@ -94,8 +94,8 @@ def python(command: list[str]) -> None:
     subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True)
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown: the nuclei's and the membranes' table, and the commands."""
+def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) -> str:
+    """Markdown: the nuclei's and the membranes' table, and the commands; measured on this machine if no other is named."""
     lines: list[str] = []
     nuclei = {name: r for name, r in results.items() if name in ("nuclei", "nuclei-plain")}
     if nuclei:
@@ -124,7 +124,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         ]
     threads = " or ".join(map(str, sorted({r["threads"] for r in results.values()})))
     chosen = "One seed, and the weights after the last epoch: none was chosen on the images held out"
-    lines += [f"{chosen}; {machine()}, {threads} of them used.", "", "```sh"]
+    lines += [f"{chosen}; {measured_on or machine()}, {threads} of them used.", "", "```sh"]
     for name in results:
         run, out = RUNS[name], f"runs/{name}"
         for command in (

@@ -1,5 +1,8 @@
 """What all tests share: the backends, and how hypothesis runs."""
 
+import importlib.util
+from pathlib import Path
+
 import cuda_device
 import numpy as np
 import pretend_cupy
@@ -51,3 +54,20 @@ def exact_cuda(request):
     """The same, but emulated products of float32 are not rounded to TF32, so that small mistakes show."""
     with cuda_device.device(request.param, exact=True) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def run_lesson(tmp_path_factory):
+    """A function that executes a lesson, once a session: (what it left behind, what went wrong)."""
+    path = Path(__file__).resolve().parents[1] / "tutorials" / "build.py"
+    spec = importlib.util.spec_from_file_location("tutorials_build", path)
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    folder, problems = tmp_path_factory.mktemp("lessons"), {}
+
+    def run(lesson):
+        if lesson.stem not in problems:
+            _, problems[lesson.stem] = build.run(lesson, folder / lesson.stem)
+        return folder / lesson.stem, problems[lesson.stem]
+
+    return run

@@ -1,6 +1,7 @@
 """The lessons: each runs in a process of its own, has the parts that a lesson has, and becomes a notebook."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -24,10 +25,10 @@ def lesson(request):
 
 
 @pytest.mark.lesson
-def test_a_lesson_runs(lesson, tmp_path):
-    _, problem = build.run(lesson, tmp_path)
+def test_a_lesson_runs(lesson, run_lesson):
+    left, problem = run_lesson(lesson)
     assert not problem, problem
-    assert len(list(tmp_path.glob("*.png"))) >= 3
+    assert len(list(left.glob("*.png"))) >= 3
 
 
 def text(lesson):
@@ -96,6 +97,25 @@ def test_the_command_fails_with_a_lesson(tmp_path, monkeypatch, capsys):
     assert re.search("01_good .* ok\n02_bad .* FAILED\n", out) and "on purpose" in err
     assert (tmp_path / "out/tutorials/01_good/01.png").exists()
     assert build.main(["--run", "01", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_what_a_run_leaves(tmp_path):
+    """The cells in order, each with what it printed and drew, in order; tracebacks count lines as the file does."""
+    lesson = tmp_path / "98_cells.py"
+    lesson.write_text(
+        "# %% [markdown]\n# # 98 Cells\n#\n# * `a`: $x$\n# %%\nimport matplotlib.pyplot as plt\nprint('one')\n"
+        "plt.figure()\nplt.show()\nprint('two')\nprint('three')\n# %%\nquiet = 1\n"
+    )
+    left = tmp_path / "left"
+    assert build.run(lesson, left)[1] == ""
+    text, loud, quiet = json.loads((left / "lesson.json").read_text())
+    assert text == {"kind": "markdown", "text": "# 98 Cells\n\n* `a`: $x$", "outputs": []}
+    assert loud["text"].startswith("import") and loud["text"].endswith("print('three')")
+    assert loud["outputs"] == [{"text": "one\n"}, {"picture": "01.png"}, {"text": "two\nthree\n"}]
+    assert quiet == {"kind": "code", "text": "quiet = 1", "outputs": []}
+    lesson.write_text(lesson.read_text().replace("quiet = 1", "quiet = 1 / 0"))
+    assert "line 13, in <module>" in build.run(lesson, left)[1]
+    assert not (left / "lesson.json").exists()  # nothing is left of the run before
 
 
 def test_an_unknown_lesson():

@@ -1,10 +1,12 @@
-"""The lessons: run them, or turn them into notebooks.
+"""The lessons: run them, turn them into notebooks, or into a site.
 
     python tutorials/build.py --run [LESSON ...]          # each in a process of its own; any error or failed assert fails
     python tutorials/build.py --notebooks [LESSON ...]    # build/notebooks/NN_name.ipynb; pip install "minunet[tutorials]"
+    python tutorials/build.py --site [LESSON ...]         # runs them, then build/site/index.html; pip install "minunet[site]"
 
 A lesson, `tutorials/NN_name.py`, is the single source: a script in cells ("# %%" code, "# %% [markdown]" text). LESSON is its
-number or the beginning of its name; without any, all are taken. Pictures of a run go to build/tutorials/NN_name/.
+number or the beginning of its name; without any, all are taken. What a run leaves goes to build/tutorials/NN_name/. The site
+has the lessons with their output, the reference and the measurements; those not named are taken as they last ran.
 """
 
 from __future__ import annotations
@@ -81,14 +83,21 @@ def write_notebook(lesson: Path, folder: Path) -> Path:
     return path
 
 
+def write_site(runs: Path, out: Path) -> int:
+    """Make the site of what lessons have left in `runs`; the exit status."""
+    command = [sys.executable, str(ROOT / "docs" / "website"), str(runs), str(out)]
+    return subprocess.run(command, cwd=ROOT, env=environment()).returncode
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", action="store_true", help="execute the lessons")
     what.add_argument("--notebooks", action="store_true", help="write them as notebooks")
+    what.add_argument("--site", action="store_true", help="execute them and make the site")
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="number or name; all without it")
-    parser.add_argument("--out", type=Path, default=ROOT / "build", help="where pictures and notebooks go")
+    parser.add_argument("--out", type=Path, default=ROOT / "build", help="where runs, notebooks and site go")
     parser.add_argument(
         "--limit", type=cli.number(float, 0, above=True), default=LIMIT, help="seconds a lesson may take"
     )
@@ -104,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         if problem:
             failed += 1
             print(problem, file=sys.stderr)
+    if args.site and not failed:
+        return write_site(args.out / "tutorials", args.out / "site")
     return 1 if failed else 0
 
 

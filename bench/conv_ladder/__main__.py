@@ -151,7 +151,7 @@ def measure(rungs: dict[str, ModuleType], size: int, channels: int, seconds: flo
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as a Markdown table that also reads well in a terminal."""
+    """The result, measured now or read from its file, as a Markdown table that also reads well in a terminal."""
     head = ("rung", "ms", "GFLOP/s", "of BLAS", "gain", "in all")
     lines = []
     for r in result["rungs"]:
@@ -170,7 +170,7 @@ def table(result: dict[str, Any]) -> str:
         "| " + " | ".join(f"{c:{'<' if i == 0 else '>'}{widths[i]}}" for i, c in enumerate(r)) + " |" for r in rows
     )
     blas = f"BLAS, on a large matrix product: {result['blas_gflops']:.0f} GFLOP/s"
-    return f"{text}\n\n{result['setting']}; {blas}; medians in turns; {machine()}."
+    return f"{text}\n\n{result['setting']}; {blas}; medians in turns; {result.get('machine') or machine()}."
 
 
 def figure(n: float) -> str:

@@ -1,0 +1,70 @@
+"""The reference: a page for every public module, from its docstrings."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import minunet
+
+if TYPE_CHECKING:
+    from pages import Pages
+
+ROOT = Path(minunet.__file__).resolve().parents[1]
+PRIVATE = ("__main__", "pytest_plugin", "exercises_")  # commands, and what teachers do not look up here
+
+
+@functools.cache
+def modules(only: tuple[str, ...] = ()) -> list[str]:
+    """All public modules and packages, packages before what is in them; or `only` these and what is in them."""
+    found = [m.name for m in pkgutil.walk_packages(minunet.__path__, "minunet.")]
+    public = [name for name in found if not name.rpartition(".")[2].startswith(PRIVATE)]
+    return ["minunet", *(name for name in public if not only or f"{name}.".startswith(tuple(f"{o}." for o in only)))]
+
+
+def module_of(path: str) -> str:
+    """The module in a file or folder of the repository: "minunet/ops/conv.py" holds "minunet.ops.conv"."""
+    return path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+
+
+def file_of(name: str) -> Path:
+    """Where a module's text is."""
+    path = ROOT / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def first_line(name: str) -> str:
+    """What a module is for, in a line."""
+    text = ast.get_docstring(ast.parse(file_of(name).read_text())) or ""
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
+
+
+def write(pages: Pages, names: list[str]) -> None:
+    """The pages of modules, and the one that lists them."""
+    packages = [name for name in names if file_of(name).name == "__init__.py"]
+    for name in names:
+        title = f"{name}\n{'=' * len(name)}\n\n"
+        inside = [other for other in names if other.rpartition(".")[0] == name and name != "minunet"]
+        body = f".. automodule:: {name}\n" if name in packages else f".. automodule:: {name}\n   :members:\n"
+        if name in packages and not inside and name != "minunet":
+            body += "   :members:\n"
+        pages.write(f"reference/{name}.rst", title + body + listing(inside))
+    groups = {"minunet": [n for n in names if n.count(".") == 1 and n not in packages]}
+    groups |= {p: [n for n in names if n.rpartition(".")[0] == p] for p in packages if p.count(".") == 1}
+    lines = ["# Reference", "", "From the docstrings. Images and maps are NHWC, filters HWIO.", ""]
+    for package, inside in groups.items():
+        lines += [f"## [{package}]({package}.rst)", "", first_line(package), ""]
+        lines += [f"[{name}]({name}.rst)\n: {first_line(name)}\n" for name in inside]
+    top = ["minunet", *(p for p in groups if p != "minunet"), *groups["minunet"]]
+    pages.write("reference/index", "\n".join([*lines, "```{toctree}", ":hidden:", "", *top, "```"]) + "\n")
+
+
+def listing(names: list[str]) -> str:
+    """The modules of a package: a table of contents, and what each is for."""
+    if not names:
+        return ""
+    toc = "\n.. toctree::\n   :hidden:\n\n" + "".join(f"   {name}\n" for name in names)
+    return toc + "\n" + "".join(f":doc:`{name}`\n   {first_line(name)}\n\n" for name in names)
