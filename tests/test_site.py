@@ -95,7 +95,6 @@ def test_every_lesson_and_module_has_its_page(site):
         page = parse(site / "lessons" / f"{lesson.stem}.html")
         assert page.h1.text.startswith(lesson.stem[:2] + " ")
         assert len(page.select("article img.output")) >= 3 and page.select("article div.highlight-python")
-        assert (site / "lessons" / f"{lesson.stem}.html").read_text().count("output") >= 3
     conv = (site / "reference" / "minunet.ops.conv.html").read_text()
     for words in ("conv2d_backward", "Parameters", "Returns", "(KH, KW, C/groups, K) float array", "window(dx, i, j)"):
         assert words in conv
@@ -164,13 +163,16 @@ def test_every_page_in_chromium(site, chromium):
     "words, target", [("im2col", "lessons/01_"), ("conv2d_backward", "reference/minunet.ops.conv")]
 )
 def test_search(site, chromium, words, target):
+    said = []
     page = chromium.new_page(viewport=DESK)
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: said.append(str(e)))
     page.goto((site / "index.html").as_uri())
     page.fill("input.sidebar-search", words)
     page.press("input.sidebar-search", "Enter")
     page.wait_for_selector(f"#search-results li a[href*='{target}']")
     page.click(f"#search-results li a[href*='{target}']")
-    assert target in page.url
+    assert target in page.url and not said
     page.close()
 
 

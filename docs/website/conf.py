@@ -25,11 +25,13 @@ viewcode_line_numbers = True
 
 html_theme = "furo"
 html_title = "minunet"
+html_logo = html_favicon = str(FOLDER / "mark.svg")
 html_static_path = [str(FOLDER / "style.css")]
 html_css_files = ["style.css"]
 html_math_renderer = "mathml"
 html_scaled_image_link = True
 html_copy_source = False
+html_show_search_summary = False  # needs a server
 html_show_sphinx = False
 html_show_copyright = False
 pygments_style = "friendly"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import minunet
@@ -48,10 +50,8 @@ def write(pages: Pages, names: list[str]) -> None:
     for name in names:
         title = f"{name}\n{'=' * len(name)}\n\n"
         inside = [other for other in names if other.rpartition(".")[0] == name and name != "minunet"]
-        body = f".. automodule:: {name}\n" if name in packages else f".. automodule:: {name}\n   :members:\n"
-        if name in packages and not inside and name != "minunet":
-            body += "   :members:\n"
-        pages.write(f"reference/{name}.rst", title + body + listing(inside))
+        body = f".. automodule:: {name}\n   :members:\n   :ignore-module-all:\n"  # what a package takes from elsewhere is there
+        pages.write(f"reference/{name}.rst", title + body + exported(name) * (name in packages) + listing(inside))
     groups = {"minunet": [n for n in names if n.count(".") == 1 and n not in packages]}
     groups |= {p: [n for n in names if n.rpartition(".")[0] == p] for p in packages if p.count(".") == 1}
     lines = ["# Reference", "", "From the docstrings. Images and maps are NHWC, filters HWIO.", ""]
@@ -60,6 +60,19 @@ def write(pages: Pages, names: list[str]) -> None:
         lines += [f"[{name}]({name}.rst)\n: {first_line(name)}\n" for name in inside]
     top = ["minunet", *(p for p in groups if p != "minunet"), *groups["minunet"]]
     pages.write("reference/index", "\n".join([*lines, "```{toctree}", ":hidden:", "", *top, "```"]) + "\n")
+
+
+def exported(package: str) -> str:
+    """The names that a package offers, as links to where they are documented."""
+    module = importlib.import_module(package)
+    links = []
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if isinstance(value, ModuleType):
+            links.append(f":py:mod:`{value.__name__}`")
+        elif getattr(value, "__module__", package) != package:
+            links.append(f":py:obj:`{name} <{value.__module__}.{name}>`")
+    return f"\nTo be had from ``{package}``: {', '.join(links)}.\n" if links else ""
 
 
 def listing(names: list[str]) -> str:
