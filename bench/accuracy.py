@@ -97,6 +97,7 @@ def python(command: list[str]) -> None:
 def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) -> str:
     """Markdown: the nuclei's and the membranes' table, and the commands; measured on this machine if no other is named."""
     lines: list[str] = []
+    results = {name: results[name] for name in RUNS if name in results}
     nuclei = {name: r for name, r in results.items() if name in ("nuclei", "nuclei-plain")}
     if nuclei:
         lines += [

@@ -94,10 +94,7 @@ def accuracy(pages: Pages) -> list[str]:
     if not found:
         return []
     machine = "; ".join(dict.fromkeys(result["machine"] for result in found.values()))
-    return [
-        "## Accuracy",
-        script("accuracy.py").table({name: result["runs"] for name, result in found.items()}, machine),
-    ]
+    return ["## Accuracy", script("accuracy.py").table(found, machine)]
 
 
 def ablation(pages: Pages) -> list[str]:
