@@ -118,7 +118,7 @@ def test_links_and_images_lead_somewhere(site):
             known = anchors.get(target)
             if not target.is_file() or (anchor and known is not None and unquote(anchor) not in known):
                 broken.append(f"{path.relative_to(site)}: {address}")
-    assert not broken and not foreign
+    assert not broken + foreign
 
 
 def test_figures_are_those_of_the_results(site):

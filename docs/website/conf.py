@@ -34,17 +34,14 @@ html_copy_source = False
 html_show_search_summary = False  # needs a server
 html_show_sphinx = False
 html_show_copyright = False
-pygments_style = "friendly"
+pygments_style = "tango"
 pygments_dark_style = "github-dark"
-html_theme_options = {
+html_theme_options = {  # a colour of the one needs its counterpart in the other
     "light_css_variables": {
         "color-brand-primary": "#00694d",
         "color-brand-content": "#00694d",
-        "color-code-background": "#f5f7f6",
-        "color-inline-code-background": "#f5f7f6",
         "color-api-name": "#00694d",
         "color-api-pre-name": "#00694d",
-        "color-content-foreground": "#222",
     },
     "dark_css_variables": {
         "color-brand-primary": "#4fc9a4",
