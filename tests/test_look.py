@@ -250,6 +250,24 @@ def test_the_loss_is_against_the_mask_if_there_is_one(checkpoint):
     assert against_itself == pytest.approx(-np.log(p.max(-1)).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("options", "size"), VARIANTS)
+def test_a_page_for_every_kind_of_network(options, size, rng):
+    model = network(options, rng)
+    K = max(2, options["num_classes"])
+    classes = ClassMap(list(range(K)), [f"class {k}" for k in range(K)])
+    target = "border" if options["num_classes"] == 3 else "classes"
+    model.data = {"channels": options["in_channels"], "classes": classes.to_json(), "target": target}
+    x = rng.standard_normal((*size, options["in_channels"]), np.float32)
+    told = facts(show(model, x, None, 2, {"model": "m", "image": "i", "mask": None, "whole": list(size), "params": 1}))
+    field, (H, W, C) = told["field"], told["nodes"][-1]["shape"]
+    assert C == options["num_classes"] == len(told["logit_names"])
+    assert field["pixels"] == [[r, c] for r in (H // 4, int(0.75 * H)) for c in (W // 4, int(0.75 * W))]
+    logits = model(x[None])[0]
+    for (row, column), label, logit in zip(field["pixels"], field["labels"], field["logits"]):
+        assert label == classes_of(logits)[row, column]
+        assert logit == pytest.approx(logits[row, column, min(label, C - 1)], rel=1e-4, abs=1e-5)
+
+
 def test_the_page_stays_below_its_limit(checkpoint, monkeypatch):
     assert look(checkpoint, "--grid", "1") == 0
     whole = (checkpoint / "look.html").stat().st_size
