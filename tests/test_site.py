@@ -159,6 +159,32 @@ def test_every_page_in_chromium(site, chromium):
         assert formulas[lesson.stem] == len(re.findall(r"\$\$.+?\$\$|\$[^$]+?\$", text, re.S)), lesson.stem
 
 
+CONTRAST = """selector => {
+    const light = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = element => {
+        const colour = getComputedStyle(element).backgroundColor;
+        return /, 0\\)$/.test(colour) && element.parentElement ? ground(element.parentElement) : colour;
+    };
+    return [...document.querySelectorAll(selector)].map(element => {
+        const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+        return (a + 0.05) / (b + 0.05);
+    });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(site, chromium, scheme):
+    """WCAG's contrast of texts and their ground, by day and by night: 7 for running text, 4.5 for code and links."""
+    page = chromium.new_page(viewport=PHONE, color_scheme=scheme)
+    for name in ("index", f"lessons/{LESSONS[0].stem}", "reference/minunet.ops.conv"):
+        page.goto((site / f"{name}.html").as_uri())
+        assert min(page.evaluate(CONTRAST, "article p, article h1, article h2")) >= 7, name
+        assert min(page.evaluate(CONTRAST, "article pre, article code, article a")) >= 4.5, name
+    page.close()
+
+
 @pytest.mark.parametrize(
     "words, target", [("im2col", "lessons/01_"), ("conv2d_backward", "reference/minunet.ops.conv")]
 )
