@@ -43,7 +43,7 @@ RUNS = {
     ),
     "nuclei-plain": Run("plain cross-entropy", *NUCLEI, ["--loss", "ce"], ["--instances"]),
     "membranes": Run(
-        "membranes", "isbi2012", "isbi2012", 60, ["--loss", "ce", "--crop", "256", "-b", "2"], ["--tta", "8"]
+        "membranes", "isbi2012", "isbi2012", 28, ["--loss", "ce", "--crop", "256", "-b", "2"], ["--tta", "8"]
     ),
 }
 PAPER = {"pixel_error": 0.0611, "adapted_rand_error": 0.0382}

@@ -104,7 +104,7 @@ def test_the_command(rng, tmp_path, capsys):
     assert export(["-m", str(source), "-o", str(tmp_path / "model.pth"), "--any-width", "--mask-values"]) == 0
     assert export(["-m", str(tmp_path / "model.pth"), "-o", str(tmp_path / "again.safetensors")]) == 0
     again = minunet.load(tmp_path / "again.safetensors")
-    assert again.data == {**model.data, "normalise": "255"}
+    assert again.data == {**model.data, "normalise": "255", "tta": 1}  # what older files do not say is filled in
     assert all((again.state()[k] == v).all() for k, v in model.state().items())
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "again.safetensors",
