@@ -8,7 +8,8 @@
 # * write a convolution as seven loops, as one matrix product (im2col), and as nine shifted products, and show that all agree;
 # * say which input pixels an output pixel depends on.
 #
-# You need Python and NumPy. The lesson ends with the function that `minunet/ops/conv.py` holds, written by you.
+# You need Python and NumPy. The lesson ends with the function that `minunet/ops/conv.py` holds; its first exercise is to write
+# it yourself.
 
 # %%
 import time
@@ -163,8 +164,8 @@ assert np.allclose(
 )
 
 # %% [markdown]
-# Nobody designs such filters for a network. Training finds them: a few hundred thousand of them, of size $3 \times 3$, in a
-# U-Net.
+# Nobody designs such filters for a network. Training finds them: some three million squares of $3 \times 3$ numbers in the
+# paper's U-Net.
 #
 # ## The border: padding
 #
@@ -306,7 +307,7 @@ print(f"{operations / 1e9:.1f} billion operations")
 assert 19e9 < operations < 20e9
 
 # %% [markdown]
-# Python takes some 0.2 to 0.5 microseconds for each: an hour or two, for one layer and one image. A processor core can do
+# Python takes some 0.2 to 0.5 microseconds for each: one to three hours, for one layer and one image. A processor core can do
 # tens of billions a second. Something must change.
 #
 # ## im2col: one matrix product
@@ -459,7 +460,7 @@ def seconds(function, x, repeats):
 
 
 times = {
-    "seven loops": 64 * seconds(conv2d_loops, x[:, :4, :4], 1),  # a 64th of the pixels, times 64
+    "seven loops": 64 * seconds(conv2d_loops, x[:, :4, :4], 5),  # a 64th of the pixels, times 64
     "im2col": seconds(conv2d_im2col, x, 20),
     "shifted products": seconds(conv2d, x, 20),
 }
@@ -473,7 +474,7 @@ ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# That is about four powers of ten without a line of C. im2col and shifted products do the same arithmetic; im2col makes one
+# Three to four powers of ten without a line of C. im2col and shifted products do the same arithmetic; im2col makes one
 # large product, the other nine smaller ones and no copies. On small maps either may win, on large ones memory decides.
 #
 # The climb goes on: `bench/conv_ladder/` has eleven rungs, one idea a file, to compiled loops, registers, caches and
@@ -521,11 +522,13 @@ plt.show()
 
 # %% [markdown]
 # This is why a U-Net halves its maps on the way down: at a quarter of the size, a $3 \times 3$ filter spans four times as
-# many pixels, at a sixteenth of the cost.
+# many pixels, at a sixteenth of the cost. (The last picture is off its centre: with a stride of 2 and an even size the odd zero
+# lies below and to the right.)
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name. Against the lesson's `conv2d` the
+# first one has a dilation (the taps lie $d$ pixels apart), may come without a bias, and returns a tuple.
 #
 # * `python -m minunet.grade tutorials/exercises/conv_forward.py`: the convolution, forwards
 # * `python -m minunet.grade tutorials/exercises/im2col.py`: image to columns: a convolution as one matrix product

@@ -489,7 +489,7 @@ for stride in (1, 2):
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
 #
 # * `python -m minunet.grade tutorials/exercises/conv_backward.py`: the three gradients of a convolution
 # * `python -m minunet.grade tutorials/exercises/gradient_check.py`: the gradient checker itself

@@ -402,7 +402,7 @@ plt.show()
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
 #
 # * `python -m minunet.grade tutorials/exercises/batch_norm.py`: the backward of batch norm
 # * `python -m minunet.grade tutorials/exercises/cross_entropy.py`: softmax cross-entropy, both ways

@@ -390,7 +390,7 @@ plt.show()
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
 #
 # * `python -m minunet.grade tutorials/exercises/unet_backward.py`: the U-Net's backward: wiring
 #

@@ -463,7 +463,7 @@ assert dices.min() < best[2] < dices.max()
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
 #
 # * `python -m minunet.grade tutorials/exercises/momentum.py`: gradient descent with momentum
 #

@@ -482,7 +482,7 @@ plt.show()
 #
 # ## Exercises
 #
-# Graded: write what the file leaves open, then run its line.
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
 #
 # * `python -m minunet.grade tutorials/exercises/weight_map.py`: the paper's weight map
 #

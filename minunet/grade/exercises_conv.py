@@ -78,10 +78,14 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     for padding in ("same", ((2, 0), (1, 3))):
         y, _ = sheet.call("conv2d", x, w, padding=padding, keep=True)
         sheet.same("padding", f"padding {padding}", y, ops.conv2d(x, w, padding=padding)[0])
-    y, _ = sheet.call("conv2d", x, w, stride=2, padding="valid", keep=True)
-    sheet.same("stride", "stride 2", y, ops.conv2d(x, w, stride=2, padding="valid")[0])
-    y, _ = sheet.call("conv2d", x, w, dilation=2, padding="valid", keep=True)
-    sheet.same("dilation", "dilation 2", y, ops.conv2d(x, w, dilation=2, padding="valid")[0])
+    even = rng.standard_normal(
+        (2, 6, 8, x.shape[-1])
+    )  # with a stride of 2 "same" pads even sides otherwise than with 1
+    for padding in ("valid", "same"):
+        y, _ = sheet.call("conv2d", even, w, stride=2, padding=padding, keep=True)
+        sheet.same("stride", f"stride 2, padding {padding}", y, ops.conv2d(even, w, stride=2, padding=padding)[0])
+        y, _ = sheet.call("conv2d", x, w, dilation=2, padding=padding, keep=True)
+        sheet.same("dilation", f"dilation 2, padding {padding}", y, ops.conv2d(x, w, dilation=2, padding=padding)[0])
 
 
 _TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
@@ -110,6 +114,17 @@ conv_forward.wrong(
     "dilation_ignored",
     "y is right but for the dilation: neighbouring taps read pixels that are d apart",
     (_TAP, _TAP.replace(", dilation)", ", 1)")),
+)
+_PADS = "pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)"
+conv_forward.wrong(
+    "padding_without_stride",
+    'the padding "same" does not know the stride: on an even side a stride of 2 needs one zero less',
+    (_PADS, _PADS.replace("stride, ", "1, ")),
+)
+conv_forward.wrong(
+    "padding_without_dilation",
+    'the padding "same" does not know the dilation: taps that are d apart reach further, and need more zeros',
+    (_PADS, _PADS.replace("dilation)", "1)")),
 )
 conv_forward.wrong(
     "padding_mirrored",

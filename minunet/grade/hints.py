@@ -64,8 +64,8 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, tuple) or isinstance(b, tuple):
         return isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) and all(map(equal, a, b))
     a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.dtype.kind not in "fiub":
-        return False
+    if a.shape != b.shape or a.dtype.kind not in "fiub" or (a.dtype.kind == b.dtype.kind == "f" and a.dtype != b.dtype):
+        return False  # of another precision: that is the mistake to mend first
     finite = np.isfinite(a) & np.isfinite(b)  # where one overflows, the other may do so a little differently
     if np.isfinite(a).all() != np.isfinite(b).all():
         return False

@@ -13,9 +13,10 @@ def contents() -> dict[str, str]:
     """The files of tutorials/exercises by name: one an exercise, and a list of them."""
     rows = [f"| [`{name}.py`]({name}.py) | {e.title} | {e.lesson:02d} | {e.minutes} |" for name, e in EXERCISES.items()]
     index = (
-        "# Exercises\n\nWrite what raises `NotImplementedError`, then `python -m minunet.grade FILE.py`: it says what "
-        "passes and what is likely wrong.\n\nThese files are cut out of the package by `python -m minunet.grade "
-        "--make-exercises tutorials/exercises`; change the sources, not the files.\n\n"
+        "# Exercises\n\nCopy a file to wherever you like, under any name, and write there what raises "
+        "`NotImplementedError`. Then `python -m minunet.grade YOUR_FILE.py` says what passes and what is likely wrong.\n\n"
+        "For who maintains minunet: these files are cut out of the package by `python -m minunet.grade --make-exercises "
+        "tutorials/exercises`; change the sources there.\n\n"
         "| file | | lesson | minutes |\n| --- | --- | --- | --- |\n"
     )
     files = {f"{name}.py": e.text for name, e in EXERCISES.items()}
