@@ -128,8 +128,7 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
             "",
         ]
     threads = " or ".join(map(str, sorted({r["threads"] for r in results.values()})))
-    chosen = "One seed, and the weights after the last epoch: none was chosen on the images held out"
-    lines += [f"{chosen}; {measured_on or machine()}, {threads} of them used.", "", "```sh"]
+    lines += [f"One seed, weights of the last epoch; {measured_on or machine()}, {threads} of them used.", "", "```sh"]
     for name in results:
         run, out = RUNS[name], f"runs/{name}"
         for command in (
