@@ -124,7 +124,8 @@ def describe(
         "widths": [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])],
     }  # fmt: skip
     data = {
-        "channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json(), "target": "classes"
+        "channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json(), "target": "classes",
+        "tta": 1,
     }  # fmt: skip
     if report:
         report(
