@@ -122,11 +122,8 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
         lines += [
             f"| the paper, on the challenge's test sections | {' | '.join(f'{v:.4f}' for v in PAPER.values())} | |"
         ]
-        lines += [
-            "",
-            f"Sections 20 to 23 held out, {r['images']} of 24: not the sections that the paper was scored on.",
-            "",
-        ]
+        held = f"Sections 20 to 23 held out, {r['images']} of 24: not the sections that the paper was scored on."
+        lines += ["", f"{held} The number of epochs was chosen with their scores in view.", ""]
     threads = " or ".join(map(str, sorted({r["threads"] for r in results.values()})))
     lines += [f"One seed, weights of the last epoch; {measured_on or machine()}, {threads} of them used.", "", "```sh"]
     for name in results:
