@@ -47,6 +47,19 @@ def test_windows_of_tiffs(tmp_path, pixels, options):
         assert part.dtype == whole.dtype and (part == whole[r0:r1, c0:c1]).all()
 
 
+def test_numbers_of_a_header_are_numbers(tmp_path):
+    """Bits (8, 8, 65535) reach us as a tuple, and "height times width times bits" as one of 2^31 entries and more."""
+    tifffile.imwrite(tmp_path / "x.tif", DEEP.astype(np.uint8), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "x.tif") as tiff:
+        bits = tiff.pages[0].tags["BitsPerSample"].valueoffset
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    content[bits + 4 : bits + 6] = b"\xff\xff"
+    (tmp_path / "x.tif").write_bytes(content)
+    for read in (open_large, read_image):
+        with pytest.raises(UserError, match=r"x\.tif: its bitspersample is \(8, 8, 65535\)"):
+            read(tmp_path / "x.tif")
+
+
 def test_strips_are_decoded_once_while_they_are_needed(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "x.tif", GREY, rowsperstrip=10, compression="zlib")
     image = open_large(tmp_path / "x.tif")

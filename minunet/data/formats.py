@@ -28,6 +28,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CONVERTED_MODES = ("PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")  # by Pillow, to RGB
 MAX_PIXELS = 178_956_970  # where Pillow refuses, too: about 13,000 x 13,000
 LZW = 5  # a TIFF's compression
+NUMBERS = (
+    *("imagelength", "imagewidth", "imagedepth", "samplesperpixel", "bitspersample", "rowsperstrip"),
+    *("tilelength", "tilewidth", "planarconfig", "sampleformat", "compression", "photometric"),
+)  # of a page
 MAX_PACKING = 10_000  # bytes of pixels per byte of file: no sound file packs more (deflate reaches 8,256 for one bit)
 
 
@@ -115,7 +119,11 @@ def find_page(tiff: Any, path: PathLike, page: int | None) -> Any:
         raise UserError(f"{path}: a stack of {pages} pages, one image was expected; save its pages as single files")
     if not 0 <= (page or 0) < pages:
         raise UserError(f"{path}: has no page {page}, its pages are 0 to {pages - 1}")
-    return tiff.pages[page or 0]
+    found = tiff.pages[page or 0]
+    for field in NUMBERS:  # tifffile gives whatever the file holds: of a tuple, products would be gigantic tuples
+        if not isinstance(getattr(found, field), int):
+            raise UserError(f"{path}: its {field} is {getattr(found, field)}, one number was expected; export it again")
+    return found
 
 
 def tiff_shape(page: Any, path: PathLike) -> tuple[int, int, int]:
