@@ -26,7 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "base_width": 64, "depth": 4, "up": "transpose", "norm": "none", "padding": "valid", "dropout": 0.5, "init": "he",
         "crop": 572, "batch_size": 1, "bent": 1.0, "zoom": 1.0, "elastic": 10.0, "interpolation": "cubic",
         "optimizer": "sgd", "momentum": 0.99, "learning_rate": 1e-3, "schedule": "constant", "loss": "ce",
-        "target": "classes", "weight_map": True, "w0": 10.0, "sigma": 5.0,
+        "target": "classes", "weight_map": True, "balance": True, "w0": 10.0, "sigma": 5.0,
         "tta": 4,  # the paper averages over 7 rotations, of which 4 keep the pixels
     },
 }  # fmt: skip
@@ -104,6 +104,8 @@ def make_parser() -> argparse.ArgumentParser:
                    help="of the class border; small objects get a narrower one")  # fmt: skip
     g.add_argument("--weight-map", action=argparse.BooleanOptionalAction, default=t.weight_map,
                    help="the paper's: balance classes, cut touching objects apart, and stress what lies between")  # fmt: skip
+    g.add_argument("--balance", action=argparse.BooleanOptionalAction, default=t.balance,
+                   help="whether the weight map balances classes; without, objects keep their size")  # fmt: skip
     g.add_argument("--w0", type=number(float, 0), default=t.w0, metavar="WEIGHT", help="the weight between objects")
     g.add_argument("--sigma", type=number(float, 0, 100, above=True), default=t.sigma, metavar="PIXELS",
                    help="how near objects must be for that")  # fmt: skip

@@ -32,12 +32,16 @@ class Target:
     ----------
     kind : "classes" or "border"
     border_width : float, of the class border, in pixels
+    balance : bool
+        Whether the weight map balances the classes' frequencies, as the paper's does. Balanced, a network calls a pixel
+        foreground as soon as it is likelier than foreground is on the whole, and objects come out fat.
     cache : str or None, folder in which separations are kept from run to run
     """
 
     kind: str = "classes"
     border_width: float = 2.0
     weight_map: bool = False
+    balance: bool = True
     w0: float = 10.0
     sigma: float = 5.0
     cache: str | None = None
@@ -82,18 +86,18 @@ class TargetSet(ImageSet):
             )
         if target.needs_instances:
             self._objects(base[train[0]])
-        self.balance = None
-        if target.weight_map:
+        self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
+        if target.weight_map and target.balance:
             counts = np.zeros(self.classes.num_classes, np.int64)
             for i in tqdm(train, desc="counting classes", delay=2, leave=False, disable=None):
                 labels, valid = self._labels(base[i]), base[i].valid
                 counts += np.bincount(labels.ravel() if valid is None else labels[valid], minlength=len(counts))
-            self.balance = class_balance(counts)
+            self.class_weight = class_balance(counts)
 
     def _read(self, index: int) -> Sample:
         sample = self.base[index]
         labels = self._labels(sample)
-        weight = None if self.balance is None else self.balance[labels]
+        weight = None if self.class_weight is None else self.class_weight[labels]
         if weight is not None and self.target.w0:
             # between objects, and on the outline of those that have one: wherever it is not the inside of one
             gap = labels != 1 if self.target.kind == "border" else labels == 0
@@ -129,9 +133,9 @@ class TargetSet(ImageSet):
             lines.append(
                 f"target      background, inside and border of objects, the border {t.border_width:g} pixels wide"
             )
-        if self.balance is not None:
-            balance = ", ".join(f"{n} {w:.2f}" for n, w in zip(self.classes.names, self.balance))
-            lines.append(f"weights     {balance}; between objects up to {t.w0:g} more (sigma {t.sigma:g} pixels)")
+        if self.class_weight is not None:
+            weights = ", ".join(f"{n} {w:.2f}" for n, w in zip(self.classes.names, self.class_weight))
+            lines.append(f"weights     {weights}; between objects up to {t.w0:g} more (sigma {t.sigma:g} pixels)")
         return "\n".join(lines)
 
 

@@ -151,7 +151,7 @@ def set_target(args: argparse.Namespace, given: set[str], dataset: ImageSet, tra
     if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
         args.w0 = 0.0
         print("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
-    target = Target(args.target, args.border_width, args.weight_map, args.w0, args.sigma, args.cache)
+    target = Target(args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache)
     return dataset if target.is_plain else TargetSet(dataset, target, train)
 
 

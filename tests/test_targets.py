@@ -115,6 +115,19 @@ def test_a_weighted_sample_is_the_papers():
         assert words in made.describe()
 
 
+@pytest.mark.parametrize("kind", ["classes", "border"])
+def test_without_balance_all_classes_weigh_1(kind):
+    """Also those that the images do not hold, and what is left is the separation."""
+    cells = SyntheticCells(3, 64, seed=1)
+    made = TargetSet(cells, Target(kind, weight_map=True, balance=False, w0=7.0), [0])
+    inside = made[1].labels == 1
+    assert (made[1].weight[inside] == 1).all()
+    np.testing.assert_allclose(made[1].weight[~inside], 1 + 7 * separation(cells[1].instances)[~inside], rtol=1e-6)
+    assert "background 1.00" in made.describe()
+    flat = TargetSet(cells, Target(kind, weight_map=True, balance=False, w0=0.0), [0])
+    assert (flat[1].weight == 1).all()
+
+
 def test_a_border_may_be_weighted_too():
     cells = SyntheticCells(3, 64, seed=1)
     made = TargetSet(cells, Target("border", weight_map=True), [0, 1, 2])
