@@ -39,7 +39,10 @@ NUCLEI = "dsb2018/stage1_train", "dsb2018", 30
 RUNS = {
     "nuclei": Run("border class", *NUCLEI, ["--target", "border"], ["--instances"]),
     "nuclei-weights": Run(
-        "border class and weight map", *NUCLEI, ["--target", "border", "--weight-map"], ["--instances"]
+        "border class and weight map",
+        *NUCLEI,
+        ["--target", "border", "--weight-map", "--no-balance", "--w0", "4"],
+        ["--instances"],
     ),
     "nuclei-plain": Run("plain cross-entropy", *NUCLEI, ["--loss", "ce"], ["--instances"]),
     "membranes": Run(
@@ -114,7 +117,11 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
             for name, r in nuclei.items()
         ]
         first = next(iter(nuclei.values()))
-        lines += ["", f"{first['images']} images with {first['objects']} nuclei held out, a fifth of all.", ""]
+        chosen = (
+            " Of w0 2 and 4 the latter was chosen, on a fifth of the other images; the paper's 10 splits more."
+        )
+        held = f"{first['images']} images with {first['objects']} nuclei held out, a fifth of all."
+        lines += ["", held + chosen * ("nuclei-weights" in nuclei), ""]
     if "membranes" in results:
         r = results["membranes"]
         lines += ["| membranes (ISBI 2012) | pixel error | adapted Rand error | minutes |", "| --- | --- | --- | --- |"]

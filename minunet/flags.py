@@ -162,6 +162,9 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
     )
+    g.add_argument("--ema", type=number(float, 0, 0.99999), default=d.ema, metavar="DECAY",
+                   help="validate and keep a moving average of the weights over some 1 / (1 - DECAY) steps, such as 0.995; "
+                        "then --schedule constant does well (default: none)")  # fmt: skip
     g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
     g.add_argument("--amp", nargs="?", choices=KINDS, const="fp16",
                    help="mixed precision on a GPU, fp16 if not said; on the CPU everything stays float32")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, and clipping.
+"""Optimisers, averages of weights, learning-rate schedules, and clipping.
 
 Every optimiser is one update rule: a function that changes an array p, and what it remembers for it, in place, given the
 gradient g. The learning rate is `rate`; weight decay adds weight_decay * p to g (L2), but for AdamW, where it shrinks p
@@ -8,6 +8,8 @@ directly (arXiv:1711.05101).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -182,6 +184,50 @@ def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
         for g in grads.values():
             g *= max_norm / norm
     return norm
+
+
+class WeightAverage:
+    """An exponential moving average of all that a model knows: its parameters and its running statistics.
+
+        average = d * average + (1 - d) * weights,    d = min(decay, (1 + n) / (10 + n)) after n steps
+
+    Steps of one and the same length jump about a minimum, and their average lies nearer to it than they do. So the learning
+    rate need not fall for it (``--schedule constant``).
+
+    Sources: Polyak and Juditsky 1992, doi:10.1137/0330046; Tarvainen and Valpola, arXiv:1703.01780.
+
+    Parameters
+    ----------
+    model : Module
+    decay : float in (0, 1)
+        The average reaches back over some 1 / (1 - decay) steps.
+    """
+
+    def __init__(self, model: Module, decay: float) -> None:
+        self.model, self.decay = model, decay
+        self.values = {name: a.copy() for name, a in model.state().items()}
+
+    def update(self, steps: int) -> None:
+        """Take in the weights after so many steps."""
+        d = min(self.decay, (1 + steps) / (10 + steps))
+        for name, a in self.model.state().items():
+            self.values[name] *= d
+            self.values[name] += (1 - d) * a
+
+    @contextmanager
+    def applied(self) -> Iterator[dict[str, Array]]:
+        """A block in which the model has the averages; yields what it has outside of it, by name."""
+        self._swap()
+        try:
+            yield self.values
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, a in self.model.state().items():
+            held = a.copy()
+            a[...] = self.values[name]
+            self.values[name][...] = held
 
 
 class Schedule:

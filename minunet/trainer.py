@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,9 @@ from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
 from .nn import Module
 from .ops import class_probabilities, named_loss
-from .optim import OPTIMIZERS, Schedule, clip_by_norm
+from .optim import OPTIMIZERS, Schedule, WeightAverage, clip_by_norm
+
+RAW = "raw."  # in a checkpoint: the weights to go on from, where the model's are an average
 
 NAN_ADVICE = (
     "Usual causes: a learning rate that is too high (try a tenth of it: -l {rate:g}), or --normalise none on images with "
@@ -51,6 +53,7 @@ class Config:
     weight_decay: float = 0.0
     schedule: str = "cosine"
     clip: float = 0.0
+    ema: float = 0.0
     loss: str = "ce+dice"
     crop: int = 128
     augment: bool = True
@@ -117,6 +120,7 @@ class Trainer:
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
         self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
+        self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
         channels = int(model.origin["options"]["num_classes"])
         self.loss, self.loss_backward = named_loss(config.loss, channels)
@@ -154,6 +158,8 @@ class Trainer:
                 loss = self.step(*batch)
             p.loss_sum, p.loss_count = p.loss_sum + loss * len(images), p.loss_count + len(images)
             p.batch, p.step = p.batch + 1, p.step + 1
+            if self.average:
+                self.average.update(p.step)
             p.seconds = elapsed + time.perf_counter() - began
             dice = f"{p.history[-1]['val_dice']:.3f}" if p.history else "?"
             bar.set_postfix_str(f"loss {p.loss_sum / p.loss_count:.3f}, val Dice {dice}", refresh=False)
@@ -194,6 +200,10 @@ class Trainer:
         t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
         return self.loss(logits, t, weight=w)
 
+    def _averaged(self) -> AbstractContextManager[dict[str, Any]]:
+        """A block in which the model has the weights that are validated and kept; those to go on from, if others."""
+        return self.average.applied() if self.average else nullcontext({})
+
     def validate(self) -> tuple[float, Confusion]:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
@@ -211,7 +221,8 @@ class Trainer:
     def _finish_epoch(self) -> dict[str, Any]:
         """Validate, note the scores, and save."""
         p, began = self.place, time.perf_counter()
-        val_loss, confusion = self.validate()
+        with self._averaged():
+            val_loss, confusion = self.validate()
         if not math.isfinite(val_loss):
             self._stop_on_nan(val_loss)
         row: dict[str, Any] = {
@@ -262,7 +273,9 @@ class Trainer:
             "optimizer_steps": self.optimizer.steps,
         }
         path = self.out / f"{name}.safetensors"
-        save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state())
+        with self._averaged() as weights:
+            kept = {RAW + path: a for path, a in weights.items()}
+            save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state() | kept)
 
     def resume(self, path: Path) -> None:
         """Go to where a checkpoint of this run stands (its weights are loaded already)."""
@@ -276,7 +289,10 @@ class Trainer:
                 )
             self.place = Place(**train["place"])
             self.schedule.state = train["schedule"]
+            raw = {k.removeprefix(RAW): optimizer.pop(k) for k in list(optimizer) if k.startswith(RAW)}
             self.optimizer.load_state(optimizer, train["optimizer_steps"])
+            if self.average:  # has the averages already, which were loaded as the model's weights
+                self.model.load_state(raw)
             if self.mixed and self.place.loss_scale:
                 self.mixed.scale = self.place.loss_scale
         except (KeyError, TypeError, ValueError) as e:
@@ -285,10 +301,13 @@ class Trainer:
             self.place.best = -1.0  # it was left behind: the next epoch is the best that there is
 
     def _memory_explained(self, shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        slots = len(self.optimizer.slots) + bool(self.average)
         return memory_explained(
             self.xp,
             f"a training step on {shape[0]} image{'s' * (shape[0] > 1)} of {shape[2]} x {shape[1]} pixels",
-            lambda: summary(self.model, shape, fused=self.xp is np).training_peak(len(self.optimizer.slots)),
+            lambda: summary(self.model, shape, fused=self.xp is np).training_peak(
+                len(self.optimizer.slots) + bool(self.average)
+            ),
             "Take a smaller --batch-size, --crop, --base-width or --scale",
         )
 

@@ -13,7 +13,7 @@ from minunet.kernels.deferred import Deferred, Mask, Pair
 from minunet.metrics import Confusion, dice, iou
 from minunet.models import UNet
 from minunet.nn import Conv2d
-from minunet.optim import SGD, Schedule, clip_by_norm
+from minunet.optim import SGD, Schedule, WeightAverage, clip_by_norm
 
 
 def test_binary_scores_by_hand():
@@ -87,6 +87,24 @@ def test_plateau_waits_then_halves():
     assert s(5) == 0.5
     s.report(0.7)
     assert s(6) == 0.5
+
+
+def test_an_average_comes_and_goes():
+    """Its weights are the model's inside of the block, whatever happens there, and to the last bit as before afterwards."""
+    model = UNet(1, 2, base_width=2, depth=1)
+    average = WeightAverage(model, 0.9)
+    first = {name: a.copy() for name, a in model.state().items()}
+    for a in model.state().values():
+        a += 1
+    average.update(10**6)
+    outside = {name: a.copy() for name, a in model.state().items()}
+    with pytest.raises(KeyError), average.applied() as raw:
+        for name, a in model.state().items():
+            np.testing.assert_allclose(a, first[name] + 0.1, atol=1e-6)
+            np.testing.assert_array_equal(raw[name], outside[name])
+        raise KeyError
+    for name, a in model.state().items():
+        np.testing.assert_array_equal(a, outside[name])
 
 
 def test_clipping():

@@ -16,6 +16,7 @@ import minunet
 from minunet import checkpoint
 from minunet.predict import main as predict
 from minunet.train import main as train
+from minunet.trainer import Trainer
 
 SMALL = ["--base-width", "2", "--depth", "2", "--crop", "16", "-b", "4"]
 
@@ -72,7 +73,7 @@ def test_a_run_leaves_what_it_promises(data, tmp_path, capsys):
 
 def test_resuming_gives_the_same_numbers(data, tmp_path):
     """Stopped after epoch 2 of 4 and resumed, with dropout, augmentation and momentum: equal to the last bit."""
-    flags = ["-e", "4", "--dropout", "0.3", "--optimizer", "sgd", "-l", "0.05"]
+    flags = ["-e", "4", "--dropout", "0.3", "--optimizer", "sgd", "-l", "0.05", "--ema", "0.9"]
     assert go(data, tmp_path / "whole", *flags) == 0
     assert go(data, tmp_path / "part", *flags) == 0
     # the state after epoch 2 is what an interrupted run would have left: make it by stopping there
@@ -85,7 +86,6 @@ def test_resuming_gives_the_same_numbers(data, tmp_path):
 
 def stop_after(epochs, data, out, flags, batches=0):
     """Run until so many epochs and batches are done, then as if Ctrl-C had been pressed."""
-    from minunet.trainer import Trainer
 
     def step(self, *batch, plain=Trainer.step):
         loss = plain(self, *batch)
@@ -105,14 +105,44 @@ def same_run(a, b):
     assert wa.keys() == wb.keys() and all((wa[k] == wb[k]).all() for k in wa)
 
 
-def test_resuming_within_an_epoch_too(data, tmp_path, capsys):
-    flags = ["-e", "2", "-b", "2"]
+@pytest.mark.parametrize("ema", ["0", "0.8"])
+def test_resuming_within_an_epoch_too(data, tmp_path, capsys, ema):
+    flags = ["-e", "2", "-b", "2", "--ema", ema]
     assert go(data, tmp_path / "whole", *flags) == 0
     stop_after(1, data, tmp_path / "cut", flags, batches=3)
     said = capsys.readouterr().out
     assert f"--resume {tmp_path / 'cut' / 'last.safetensors'}" in said
     assert train(["--resume", str(tmp_path / "cut" / "last.safetensors")]) == 0
     same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_averaged_weights_are_validated_and_kept(data, tmp_path, monkeypatch):
+    """By the definition, over all steps of a run; and those to go on from are kept beside them."""
+    steps, scored = [], []
+
+    def step(self, *batch, plain=Trainer.step):
+        loss = plain(self, *batch)
+        steps.append({name: a.astype(np.float64) for name, a in self.model.state().items()})
+        return loss
+
+    def validate(self, plain=Trainer.validate):
+        scored.append({name: a.copy() for name, a in self.model.state().items()})
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "validate", validate)
+    assert go(data, tmp_path / "run", "-e", "3", "-b", "2", "--ema", "0.6", "--schedule", "constant") == 0
+    tensors = load_file(tmp_path / "run" / "last.safetensors")
+    name = "encoder.0.conv1.w"
+    average = minunet.models.UNet(1, 2, base_width=2, depth=2, seed=0).named_params()[name].astype(np.float64)
+    for n, weights in enumerate(steps, start=1):
+        d = min(0.6, (1 + n) / (10 + n))
+        average = d * average + (1 - d) * weights[name]
+    np.testing.assert_allclose(tensors[name], average, rtol=1e-5, atol=1e-7)
+    for name, a in scored[-1].items():
+        np.testing.assert_array_equal(tensors[name], a)
+        np.testing.assert_array_equal(tensors["optimizer.raw." + name], steps[-1][name])
+    assert np.abs(tensors["encoder.0.conv1.w"] - steps[-1]["encoder.0.conv1.w"]).max() > 1e-4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work otherwise on Windows")
