@@ -117,9 +117,7 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
             for name, r in nuclei.items()
         ]
         first = next(iter(nuclei.values()))
-        chosen = (
-            " Of w0 2 and 4 the latter was chosen, on a fifth of the other images; the paper's 10 splits more."
-        )
+        chosen = " Of w0 2 and 4 the latter was chosen, on a fifth of the other images; the paper's 10 splits more."
         held = f"{first['images']} images with {first['objects']} nuclei held out, a fifth of all."
         lines += ["", held + chosen * ("nuclei-weights" in nuclei), ""]
     if "membranes" in results:

@@ -305,9 +305,7 @@ class Trainer:
         return memory_explained(
             self.xp,
             f"a training step on {shape[0]} image{'s' * (shape[0] > 1)} of {shape[2]} x {shape[1]} pixels",
-            lambda: summary(self.model, shape, fused=self.xp is np).training_peak(
-                len(self.optimizer.slots) + bool(self.average)
-            ),
+            lambda: summary(self.model, shape, fused=self.xp is np).training_peak(slots),
             "Take a smaller --batch-size, --crop, --base-width or --scale",
         )
 
