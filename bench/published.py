@@ -63,7 +63,7 @@ class Bench:
         self.later = sum(self.work(size, what) for size, what in cases)
         bar_format = "{l_bar}{bar}| {elapsed}, {remaining} left"
         every_call = {"miniters": 0, "mininterval": 0}
-        with tqdm(total=self.later, bar_format=bar_format, smoothing=0.05, **every_call) as self.bar:
+        with tqdm(total=self.later, bar_format=bar_format, smoothing=0.05, leave=False, **every_call) as self.bar:
             self.prepare()
             for size, what in cases:
                 self.later -= self.work(size, what)
