@@ -96,6 +96,7 @@ def task_time(say: Say, setting: Setting, size: int, what: str, whos: list[str],
             runners[who] = BUILD[who](setting, size, what)
         except Exception as e:
             say(lost=who, reason=first_line(e))
+    say(ready=True)
     take_turns(runners, repeats, seconds, say)
 
 
@@ -103,6 +104,7 @@ def task_memory(say: Say, setting: Setting, size: int, what: str, who: str) -> N
     """The peak of one contestant at a size."""
     with peak(who, setting.device) as so_far:
         run = BUILD[who](setting, size, what)
+        say(ready=True)
         for i in range(MEMORY_STEPS):
             run()
             say(left=MEMORY_STEPS - 1 - i)

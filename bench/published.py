@@ -12,6 +12,7 @@ import importlib.util
 import os
 import signal
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Bench:
         cases = [(size, what) for size in sorted(sizes) for what in WHATS]
         self.later = sum(self.work(size, what) for size, what in cases)
         bar_format = "{l_bar}{bar}| {elapsed}, {remaining} left"
-        with tqdm(total=self.later, bar_format=bar_format, smoothing=0.05) as self.bar:
+        every_call = {"miniters": 0, "mininterval": 0}
+        with tqdm(total=self.later, bar_format=bar_format, smoothing=0.05, leave=False, **every_call) as self.bar:
             self.prepare()
             for size, what in cases:
                 self.later -= self.work(size, what)
@@ -97,6 +99,8 @@ class Bench:
                 self.tell(f"{size}x{size} {what}: {m['lost']} left out: {m['reason']}")
             elif "dropped" in m:
                 dropped.append(m["dropped"])
+            elif "ready" in m:
+                self.begin()
             else:
                 tried[m["who"]].append(m["seconds"])
                 if m["counts"]:
@@ -130,6 +134,8 @@ class Bench:
             def hear(m: dict[str, Any], name: str = name, who: str = who, after: int = after) -> None:
                 if "peak" in m:
                     self.record.put(size, what, who, peak_mib=m["peak"] / MIB, **self.beside(name))
+                elif "ready" in m:
+                    self.begin()
                 else:
                     self.advance(size, what, m["left"] + after)
 
@@ -168,6 +174,10 @@ class Bench:
         whos = [who for who in self.whos if can(who, self.setting, what)]
         calls = (WARM_UP + self.repeats) * len(whos) + MEMORY_STEPS * len(self.families(whos))
         return calls * self.record.flops(size, what)
+
+    def begin(self) -> None:
+        """A process has started: how long that took, or compiling before it, tells nothing of the calls to come."""
+        self.bar.last_print_t = time.time()  # from where the bar reckons its rate
 
     def advance(self, size: int, what: str, left: int) -> None:
         """One call is done; so many of this case are left."""

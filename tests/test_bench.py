@@ -246,3 +246,26 @@ def test_a_killed_process_is_reported(monkeypatch, tmp_path):
     heard = []
     assert "memory" in child.attend("base", Setting(), heard.append, who="minunet")
     assert heard == [{"left": 1}]
+
+
+def test_what_is_left_is_reckoned_from_calls_alone(monkeypatch, tmp_path):
+    """Processes that take a minute to start, with calls of a second, do not make hours of a handful of calls."""
+    now = [1000.0]
+
+    def attend(task, setting, hear, who="minunet", **given):
+        now[0] += 60.0
+        if task in ("time", "memory"):
+            hear({"ready": True})
+            for left in reversed(range(6 if task == "time" else 3)):
+                now[0] += 1.0
+                hear({"who": who, "seconds": 1.0, "counts": True, "left": left} if task == "time" else {"left": left})
+                d = bench.bar.format_dict
+                found.append((d["total"] - d["n"]) / d["rate"])
+
+    found: list[float] = []
+    monkeypatch.setattr(published, "attend", attend)
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(published.time, "time", lambda: now[0])
+    bench = published.Bench(Record(tmp_path, Setting(base_width=2)), ["minunet"], 3, 60.0)
+    bench.run([32])
+    assert len(found) == 18 and max(found) < 40 and found[-1] == 0

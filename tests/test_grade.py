@@ -338,7 +338,15 @@ def test_command_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "args, says", [(["nowhere.py"], "cannot read"), ([], "which file"), (["x.py", "-e", "conv"], "no exercise 'conv'")]
+    "args, says",
+    [
+        (["nowhere.py"], "cannot read"),
+        ([], "which file"),
+        (["x.py", "-e", "conv"], "no exercise 'conv'"),
+        (["x.py", "--csv", "nowhere/grades.csv"], "cannot write nowhere/grades.csv"),
+        (["x.py", "--gradescope", "."], "cannot write ."),
+        ([".", "--gradescope", "results.json"], "takes one submission"),
+    ],
 )
 def test_mistakes_in_the_command_are_one_line(args, says, capsys):
     assert main(args) == 2
@@ -346,10 +354,42 @@ def test_mistakes_in_the_command_are_one_line(args, says, capsys):
     assert says in error and error.count("\n") == 1
 
 
-def test_file_that_answers_nothing(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1\n")
-    with pytest.raises(UserError, match="defines no function of an exercise"):
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"x = 1\n", "defines no function of an exercise"),
+        (b"def sgd_step(p:\n", "is not Python: '\\(' was never closed in line 1"),
+        (b"def sgd_step(p): pass\0\n", "is not Python"),
+        ("# \xfc\n".encode("latin-1"), "UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_graded(tmp_path, capsys, content, says):
+    (tmp_path / "a.py").write_bytes(content)
+    with pytest.raises(UserError, match=says):
         grade_file(tmp_path / "a.py")
+    out = tmp_path / "results.json"
+    assert main([str(tmp_path / "a.py"), "--gradescope", str(out)]) == 2
+    results = json.loads(out.read_text())  # Gradescope shows the student what the terminal shows
+    assert results["score"] == 0 and f"error: {results['output']}\n" == capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "a.py").write_text(momentum(RIGHT), encoding="utf-8-sig")
+    assert [g.score for g in grade_file(tmp_path / "a.py", limits=QUICK)] == [POINTS]
+
+
+def test_a_file_that_cannot_be_loaded_is_loaded_once(monkeypatch):
+    starts = []
+    real = subprocess.Popen
+    monkeypatch.setattr("minunet.grade.runner.subprocess.Popen", lambda *a, **k: starts.append(a) or real(*a, **k))
+    found = grade(EXERCISES["momentum"], momentum(RIGHT, "undefined"), "answer.py", 1, QUICK)
+    assert len(starts) == 1
+    assert all("NameError: name 'undefined'" in p.message for p in found.parts)
+
+
+def test_a_hint_is_printed_once(tmp_path):
+    printed = table(grade(EXERCISES["momentum"], momentum(RIGHT.replace("p -=", "p +=")), "a.py", 1, QUICK))
+    assert printed.count("uphill") == 1 and printed.count("likely: the same") == 2
 
 
 def test_folder_of_submissions(tmp_path):
@@ -359,13 +399,17 @@ def test_folder_of_submissions(tmp_path):
     (tmp_path / "=bob.py").write_text(momentum("import minunet"))
     (tmp_path / "eve.py").write_text(momentum(RIGHT.replace("p -=", "p +=")))
     (tmp_path / "notes.txt").write_text("not a submission")
+    (tmp_path / "mallory").mkdir()
+    (tmp_path / "mallory" / "step.docx").write_text("the wrong file")
+    (tmp_path / "__pycache__").mkdir()
     out = tmp_path / "grades.csv"
     assert main([str(tmp_path), "--csv", str(out), "--seed", "1"]) == 0
     rows = {row["submission"]: row for row in csv.DictReader(out.read_text().splitlines())}
-    assert set(rows) == {"ada", "'=bob.py", "eve.py"}
+    assert set(rows) == {"ada", "'=bob.py", "eve.py", "mallory"}
     assert float(rows["ada"]["score"]) == 2 * POINTS and rows["eve.py"]["im2col"] == ""
     assert float(rows["'=bob.py"]["score"]) == 0 and "minunet" in rows["'=bob.py"]["forbidden"]
     assert "uphill" in rows["eve.py"]["notes"]
+    assert float(rows["mallory"]["score"]) == 0 and "no Python file" in rows["mallory"]["notes"]
 
 
 def test_better_of_two_files_counts(tmp_path):

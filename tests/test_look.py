@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from minunet.checkpoint import build_model, save_checkpoint
 from minunet.data import ClassMap
 from minunet.look import build
 from minunet.look.__main__ import main
-from minunet.look.field import grid, pixel_gradients, receptive_field
+from minunet.look.field import grid, lying_apart, pixel_gradients, receptive_field
 from minunet.look.inputs import cut_middle
 from minunet.look.nodes import make_nodes
 from minunet.look.record import record
@@ -168,11 +169,35 @@ def test_the_receptive_field_is_where_gradients_are(options, size, rng):
         for _ in range(40):
             model = network(options | {"seed": int(rng.integers(1 << 30))}, rng, base_width=8)
             x = rng.standard_normal((1, *size, 1), np.float32)
-            for i, dx in enumerate(pixel_gradients(model, x, pixels, np.zeros((H, W), int))):
+            for i, dx in pixel_gradients(model, x, pixels, whole(size, pixels), np.zeros((H, W), int)):
                 seen[i] |= dx[..., 0] != 0
     for pixel, mask in zip(pixels, seen):
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         assert receptive_field(calls, pixel) == ((rows[0], rows[-1]), (columns[0], columns[-1]))
+
+
+def whole(size, pixels):
+    """The whole image as the field of every pixel."""
+    return [((0, size[0] - 1), (0, size[1] - 1))] * len(pixels)
+
+
+def test_pixels_that_share_a_pass_have_the_gradients_of_a_pass_of_their_own(rng):
+    model, x, calls, _ = recorded({"in_channels": 2, "num_classes": 3, "depth": 1}, (48, 40), rng)
+    pixels = list(product(grid(48, 4), grid(40, 4)))
+    boxes = [receptive_field(calls, pixel) for pixel in pixels]
+    groups = lying_apart(boxes)
+    assert sorted(i for group in groups for i in group) == list(range(16)) and len(groups) < 16
+    for group in groups:
+        read = np.zeros((48, 40), int)
+        for (top, bottom), (left, right) in (boxes[i] for i in group):
+            read[top : bottom + 1, left : right + 1] += 1
+        assert read.max() == 1
+    classes = rng.integers(0, 3, (48, 40))
+    with minunet.use("reference"):
+        shared = dict(pixel_gradients(model, x, pixels, boxes, classes))
+        alone = dict(pixel_gradients(model, x, pixels, whole((48, 40), pixels), classes))
+    for i in range(16):
+        np.testing.assert_allclose(shared[i], alone[i], rtol=1e-5, atol=1e-6 * np.abs(alone[i]).max())
 
 
 def test_the_receptive_field_of_the_papers_network(rng):

@@ -67,13 +67,21 @@ def work(args: argparse.Namespace) -> int:
         return 0
     if args.path is None:
         raise UserError("which file? Give a Python file or a folder of submissions; --help shows examples")
+    for file in filter(None, (args.csv, args.gradescope)):  # before minutes of grading, not after
+        if file.is_dir() or not file.parent.is_dir():
+            raise UserError(f"cannot write {file}: give the name of a file in a folder that exists")
     limits = Limits(call=args.seconds, total=6 * args.seconds, memory=args.memory << 20)
     return (grade_folder if args.path.is_dir() else grade_one)(args, limits)
 
 
 def grade_one(args: argparse.Namespace, limits: Limits) -> int:
     """Grade a file and print the table."""
-    grades = grade_file(args.path, args.exercise, args.seed, limits)
+    try:
+        grades = grade_file(args.path, args.exercise, args.seed, limits)
+    except UserError as e:
+        if args.gradescope:  # a student whose file cannot be graded is to read why
+            write_atomically(args.gradescope, gradescope([], str(e)).encode())
+        raise
     print("\n\n".join(table(g) for g in grades))
     write(args, {args.path.name: (grades, [])})
     return 0 if all(g.score == POINTS for g in grades) else 1
@@ -86,9 +94,8 @@ def grade_folder(args: argparse.Namespace, limits: Limits) -> int:
     graded = {}
     for name, files in tqdm(submissions(args.path).items(), unit="submission", disable=None):
         graded[name] = grade_submission(files, args.exercise, args.seed, limits)
-    if not args.csv:
-        print(as_csv(graded), end="")
     write(args, graded)
+    print(f"{args.csv}: {len(graded)} submissions\n" if args.csv else as_csv(graded), end="")
     return 0
 
 

@@ -6,6 +6,7 @@ from . import (  # noqa: F401  they register themselves
     exercises_loss,
     exercises_maps,
     exercises_network,
+    exercises_shapes,
     exercises_weights,
 )
 from .exercise import EXERCISES as _found

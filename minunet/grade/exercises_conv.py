@@ -88,32 +88,32 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         sheet.same("dilation", f"dilation 2, padding {padding}", y, ops.conv2d(x, w, dilation=2, padding=padding)[0])
 
 
-_TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
+TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
 conv_forward.wrong(
     "kernel_flipped",
     "the kernel is flipped: tap (0, 0) belongs to the upper left pixel (what mathematicians call a convolution flips, networks "
     "do not)",
-    (_TAP, _TAP.replace("w[i, j", "w[KH - 1 - i, KW - 1 - j")),
+    (TAP, TAP.replace("w[i, j", "w[KH - 1 - i, KW - 1 - j")),
 )
 conv_forward.wrong(
     "taps_transposed",
     "rows and columns of the kernel are swapped: w[j, i] where w[i, j] should stand",
-    (_TAP, _TAP.replace("w[i, j", "w[j % KH, i % KW")),
+    (TAP, TAP.replace("w[i, j", "w[j % KH, i % KW")),
 )
 conv_forward.wrong(
     "only_the_last_tap",
     "every tap overwrites what the others gave: = instead of +=",
-    (_TAP, _TAP.replace("+=", "=")),
+    (TAP, TAP.replace("+=", "=")),
 )
 conv_forward.wrong(
     "stride_ignored",
     "y is right but for the stride: the windows of neighbouring outputs are s pixels apart, not one",
-    (_TAP, _TAP.replace("stride, ", "1, ")),
+    (TAP, TAP.replace("stride, ", "1, ")),
 )
 conv_forward.wrong(
     "dilation_ignored",
     "y is right but for the dilation: neighbouring taps read pixels that are d apart",
-    (_TAP, _TAP.replace(", dilation)", ", 1)")),
+    (TAP, TAP.replace(", dilation)", ", 1)")),
 )
 _PADS = "pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)"
 conv_forward.wrong(

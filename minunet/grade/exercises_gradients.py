@@ -62,27 +62,27 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     _gradients(sheet, rng, ("dx, dilation", "dw, dilation", "db"), "dilation 2", dilation=2)
 
 
-_SEEN, _DW = "window(padded, i, j, OH, OW, stride, dilation)[..., cs]\n", "as_rows(seen).T @ as_rows(dy[..., ks])"
-_DX = "window(dpadded, i, j, OH, OW, stride, dilation)[..., cs] += matmul(dy[..., ks], w[i, j, :, ks].T)"
+SEEN, DW = "window(padded, i, j, OH, OW, stride, dilation)[..., cs]\n", "as_rows(seen).T @ as_rows(dy[..., ks])"
+DX = "window(dpadded, i, j, OH, OW, stride, dilation)[..., cs] += matmul(dy[..., ks], w[i, j, :, ks].T)"
 conv_backward.wrong(
     "dx_kernel_not_flipped",
     "dx is right but for the kernel, seen from the wrong side: the tap (i, j) that took from a pixel gives back to that pixel",
-    (_DX, _DX.replace("w[i, j", "w[w.shape[0] - 1 - i, w.shape[1] - 1 - j")),
+    (DX, DX.replace("w[i, j", "w[w.shape[0] - 1 - i, w.shape[1] - 1 - j")),
 )
 conv_backward.wrong(
     "dx_overwrites",
     "dx: a pixel lies in several windows and gets a share from each: +=, not =",
-    (_DX, _DX.replace("+=", "=")),
+    (DX, DX.replace("+=", "=")),
 )
 conv_backward.wrong(
     "dx_ignores_stride",
     "dx is right but for the stride: dy belongs to windows that are s pixels apart",
-    (_DX, _DX.replace("stride, ", "1, ")),
+    (DX, DX.replace("stride, ", "1, ")),
 )
 conv_backward.wrong(
     "dx_ignores_dilation",
     "dx is right but for the dilation: neighbouring taps gave to pixels that are d apart",
-    (_DX, _DX.replace(", dilation)", ", 1)")),
+    (DX, DX.replace(", dilation)", ", 1)")),
 )
 conv_backward.wrong(
     "dx_off_by_the_padding",
@@ -92,22 +92,22 @@ conv_backward.wrong(
 conv_backward.wrong(
     "dw_ignores_stride",
     "dw is right but for the stride: the windows that the taps saw are s pixels apart",
-    ("seen = " + _SEEN, "seen = " + _SEEN.replace("stride", "1")),
+    ("seen = " + SEEN, "seen = " + SEEN.replace("stride", "1")),
 )
 conv_backward.wrong(
     "dw_ignores_dilation",
     "dw is right but for the dilation: neighbouring taps see pixels that are d apart",
-    ("seen = " + _SEEN, "seen = " + _SEEN.replace("dilation", "1")),
+    ("seen = " + SEEN, "seen = " + SEEN.replace("dilation", "1")),
 )
 conv_backward.wrong(
     "dw_mean_over_images",
     "dw is a mean over the images, where every image adds its share: a sum",
-    (_DW, _DW + " / len(x)"),
+    (DW, DW + " / len(x)"),
 )
 conv_backward.wrong(
     "dw_of_the_first_image",
     "dw has the share of the first image only: sum over the batch",
-    (_DW, "as_rows(seen[:1]).T @ as_rows(dy[:1, ..., ks])"),
+    (DW, "as_rows(seen[:1]).T @ as_rows(dy[:1, ..., ks])"),
 )
 conv_backward.wrong(
     "dw_without_padding_shift",

@@ -56,13 +56,15 @@ def grade_file(
     Raises
     ------
     UserError
-        If the file cannot be read, or defines none of the exercises' functions.
+        If the file cannot be read, is not Python, or defines none of the exercises' functions.
     """
     path = Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}; give a Python file") from e
+        source = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}; give a Python file") from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is not text in UTF-8: give a Python file, saved as UTF-8") from e
     names = names or exercises_of(path, source)
     if not names:
         raise UserError(f"{path} defines no function of an exercise; --list shows them all")
@@ -70,11 +72,17 @@ def grade_file(
 
 
 def exercises_of(path: Path, source: str) -> list[str]:
-    """The exercises that a file answers, by the functions it defines; of one that cannot be parsed, by its name."""
+    """The exercises that a file answers, by the functions it defines; of one that cannot be parsed, by its name.
+
+    UserError for one that cannot be parsed and has another name.
+    """
     try:
         defined = {n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [name for name in EXERCISES if name == path.stem]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        if path.stem in EXERCISES:
+            return [path.stem]
+        what = f"{e.msg} in line {e.lineno}" if isinstance(e, SyntaxError) and e.lineno else e
+        raise UserError(f"{path} is not Python: {what}; mend that first") from None
     return [name for name, e in EXERCISES.items() if defined & set(e.functions)]
 
 

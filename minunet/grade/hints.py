@@ -1,14 +1,19 @@
-"""The likely mistake: whose known-wrong outputs are the student's?"""
+"""The likely mistake: whose known-wrong outputs are the student's?
+
+Where there was an error, that is the output. Two errors are the same if they say the same, or, as shapes' errors have many
+wordings, if the same sizes did not fit each other: shapes are drawn by chance, so this tells mistakes apart as numbers do.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from .exercise import EXERCISES, Exercise, Wrong
+from .exercise import EXERCISES, Exercise
 from .runner import Local
 from .sheet import Raised, Run
 
@@ -16,36 +21,31 @@ from .sheet import Raised, Run
 def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str, str]:
     """For each part that failed, the hint of the known mistake that gives the same outputs for the same inputs.
 
-    All outputs for the part must agree, right ones too. If several mistakes explain a part, the one that explains most of the
-    others is taken.
+    All outputs for the part must agree, right ones too. If several mistakes explain a part, the one that agrees on most of the
+    others is taken, be they wrong or right.
     """
     failed = {m.part for _, marks in runs for m in marks if not m.ok}
     if not failed:
         return {}
-    explained = {
-        wrong: {part for part in failed if explains(exercise, i, part, runs, seed)}
-        for i, wrong in enumerate(exercise.wrongs)
-    }
+    agreed = {wrong: agreement(exercise, i, runs, seed) for i, wrong in enumerate(exercise.wrongs)}
     hints: dict[str, str] = {}
-    often: Counter[Wrong] = Counter({wrong: len(parts) for wrong, parts in explained.items()})
-    for wrong, _ in often.most_common():
-        hints |= {part: wrong.hint for part in explained[wrong] if part not in hints}
+    for wrong in sorted(agreed, key=lambda wrong: -len(agreed[wrong])):  # of equals the first
+        hints |= {part: wrong.hint for part in agreed[wrong] & failed if part not in hints}
     return hints
 
 
-def explains(exercise: Exercise, number: int, part: str, runs: list[Run], seed: int) -> bool:
-    """Whether a known mistake gives the student's outputs for a part."""
+def agreement(exercise: Exercise, number: int, runs: list[Run], seed: int) -> set[str]:
+    """The parts for which a known mistake gives the student's outputs."""
     from .grading import run_check
 
+    parts = {m.part for _, marks in runs for m in marks}
     for (check, time), marks in runs:
-        mine = [m for m in marks if m.part == part]
-        if not mine:
-            continue
         [(_, theirs)] = run_check(exercise, check, mistaken(exercise.name, number), seed, judge=False, only=time)
-        known = [m for m in theirs if m.part == part]
-        if len(mine) != len(known) or not all(equal(m.output, k.output) for m, k in zip(mine, known)):
-            return False
-    return True
+        for part in parts & {m.part for m in marks}:
+            mine, known = ([m.output for m in sheet if m.part == part] for sheet in (marks, theirs))
+            if len(mine) != len(known) or not all(map(equal, mine, known)):
+                parts.remove(part)
+    return parts
 
 
 @cache
@@ -57,8 +57,8 @@ def mistaken(exercise: str, number: int) -> Local:
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two outputs are the same numbers, but for rounding."""
-    if isinstance(a, Raised) and isinstance(b, Raised):  # the student's says in which line
-        return a.split(" in line ")[0] == b
+    if isinstance(a, Raised) and isinstance(b, Raised):
+        return same_error(a, b)
     if a is None or b is None or isinstance(a, str) or isinstance(b, str):
         return False
     if isinstance(a, tuple) or isinstance(b, tuple):
@@ -71,3 +71,39 @@ def equal(a: Any, b: Any) -> bool:
         return False
     error = np.abs(np.where(finite, a, 0).astype(float) - np.where(finite, b, 0))
     return bool(error.max(initial=0.0) <= 1e-6 * (float(np.abs(b[finite]).max(initial=0.0)) or 1.0))
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+SHAPE = re.compile(r"(?<!->)\((\d+(?:, ?\d+)*),?\)")  # but not einsum's (2,5,6)->(6,2,5)
+PRODUCT = re.compile(r"size (\d+) is different from (\d+)|(\d+) \(dim \d+\) != (\d+) \(dim")  # by @, by np.dot
+INDEX = re.compile(r"index (\d+) is out of bounds for axis \d+ with size (\d+)")
+
+
+def same_error(a: str, b: str) -> bool:
+    """Whether two errors say the same, or are about the same sizes."""
+    a, b = (e.split(" in line ")[0] for e in (a, b))  # the student's says in which line
+    about = counts if ("reshape" in a) != ("reshape" in b) else misfits
+    return a == b or (about(a) == about(b) and bool(about(a)))
+
+
+def misfits(error: str) -> list[tuple[str, set[int]]]:
+    """Which sizes did not fit each other, of an error that names them: by axes, from the last one, and what these are."""
+    for kind, pattern in (("product", PRODUCT), ("index", INDEX)):
+        if found := pattern.search(error):
+            return [(kind, {int(n) for n in found.groups() if n})]
+    named = shapes(error)
+    axes = [set(axis) - {1} for axis in zip(*(shape[::-1] for shape in named))]  # 1 fits any other
+    last = "channels" if any(len(shape) > 3 for shape in named) else "pixels"
+    return [("pixels" if n else last, sizes) for n, sizes in enumerate(axes) if len(sizes) > 1]
+
+
+def counts(error: str) -> set[int]:
+    """How many elements the arrays had that did not fit each other: all that an error of reshape tells."""
+    found = {prod(shape) for shape in shapes(error)} | {int(n) for n in re.findall(r"array of size (\d+) into", error)}
+    return found if len(found) > 1 else set()
+
+
+def shapes(error: str) -> list[list[int]]:
+    """The shapes that an error names."""
+    return [[int(n) for n in shape.split(",")] for shape in SHAPE.findall(error)]

@@ -21,17 +21,20 @@ def table(grade: Grade) -> str:
     lines = [f"{grade.exercise.name}: {grade.exercise.title}   ({grade.file}, seed {grade.seed})"]
     if grade.forbidden:
         lines.append(f"  no points: {grade.forbidden}")
+    said = ""
     for part in () if grade.forbidden else grade.parts:
         lines.append(f"  {'ok   ' if part.ok else 'WRONG'}  {part.name:<22}  {part.message}".rstrip())
         if part.hint:
-            lines += textwrap.wrap(f"likely: {part.hint}", 110, initial_indent=" " * 9, subsequent_indent=" " * 17)
+            likely = f"likely: {'the same' if part.hint == said else part.hint}"
+            lines += textwrap.wrap(likely, 110, initial_indent=" " * 9, subsequent_indent=" " * 17)
+            said = part.hint
     passed = sum(p.ok for p in grade.parts)
     share = "" if grade.forbidden else f"   ({passed} of {len(grade.parts)} parts, {grade.seconds:.1f} s)"
     return "\n".join([*lines, f"  {grade.score:.1f} of {POINTS:.0f} points{share}"])
 
 
-def gradescope(grades: Iterable[Grade]) -> str:
-    """The text of results.json: a test for every part.
+def gradescope(grades: Iterable[Grade], problem: str = "") -> str:
+    """The text of results.json: a test for every part; without grades, the problem that there was.
 
     Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/
     """
@@ -51,11 +54,11 @@ def gradescope(grades: Iterable[Grade]) -> str:
                 "output_format": "text",
                 "visibility": "visible",
             })  # fmt: skip
-    note = "\n".join(f"{g.exercise.name}: {g.forbidden}" for g in grades if g.forbidden)
+    notes = [problem, *(f"{g.exercise.name}: {g.forbidden}" for g in grades if g.forbidden)]
     content = {
         "score": round(sum(g.score for g in grades), 4),
         "execution_time": round(sum(g.seconds for g in grades), 1),
-        "output": note,
+        "output": "\n".join(filter(None, notes)),
         "stdout_visibility": "hidden",
         "tests": tests,
     }
@@ -63,13 +66,17 @@ def gradescope(grades: Iterable[Grade]) -> str:
 
 
 def submissions(folder: Path) -> dict[str, list[Path]]:
-    """The Python files of every submission: those of each subfolder, and each file beside them; UserError without any."""
+    """The Python files of every submission: those of each subfolder, even if none, and each file beside them.
+
+    UserError without any file. Hidden folders, and those that Python and macOS leave behind, are none of a student's.
+    """
     found = {}
     for entry in sorted(folder.iterdir()):
-        files = sorted(entry.rglob("*.py")) if entry.is_dir() else [entry] if entry.suffix == ".py" else []
-        if files:
-            found[entry.name] = files
-    if not found:
+        if entry.is_dir() and not entry.name.startswith((".", "__")):
+            found[entry.name] = sorted(entry.rglob("*.py"))
+        elif entry.is_file() and entry.suffix == ".py":
+            found[entry.name] = [entry]
+    if not any(found.values()):
         raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
     return found
 
@@ -79,7 +86,7 @@ def grade_submission(
 ) -> tuple[list[Grade], list[str]]:
     """All grades of a submission's files, the better of two for the same exercise, and what could not be graded."""
     best: dict[str, Grade] = {}
-    notes = []
+    notes = [] if files else ["no Python file was handed in"]
     for file in files:
         try:
             grades = grade_file(file, names, seed, limits)

@@ -62,6 +62,7 @@ class Student:
         self.source, self.name, self.extras, self.limits = source, name, extras, limits or Limits()
         self.process: subprocess.Popen[bytes] | None = None
         self.spent, self.kept = 0.0, 0
+        self.broken = ""  # why the file cannot be loaded
         refuse_imports(source)
 
     def __enter__(self) -> Student:
@@ -104,7 +105,9 @@ class Student:
         return result
 
     def start(self) -> None:
-        """Start the process and let it run the student's file."""
+        """Start the process and let it run the student's file; what fails there would fail again, and is not tried again."""
+        if self.broken:
+            raise Trouble(self.broken)
         site = Path(np.__file__).parents[1]
         cpu = int(self.limits.total) + 5
         command = [sys.executable, "-I", "-S", "-B", CHILD, site, str(self.limits.memory), str(cpu), *self.extras]
@@ -121,7 +124,8 @@ class Student:
         kind, *content = self.ask((self.source, self.name), {}, first=True)
         if kind != "loaded":
             self.end()
-            raise Trouble(in_words(kind, content, "the file"))
+            self.broken = in_words(kind, content, "the file")
+            raise Trouble(self.broken)
 
     def listen(self, process: subprocess.Popen[bytes]) -> None:
         """Keep the end of what the process prints, so that it never waits for us."""

@@ -80,9 +80,9 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
         pixels = list(product(grid(said.shape[0], n), grid(said.shape[1], n)))
         boxes = [receptive_field(calls, pixel) for pixel in pixels]
         channel = said if logits.shape[-1] > 1 else np.zeros_like(said)
-        gradients = []
-        for dx in pixel_gradients(model, x[None], pixels, channel):
-            gradients.append(dx)
+        gradients = {}
+        for i, dx in pixel_gradients(model, x[None], pixels, boxes, channel):
+            gradients[i] = dx
             bar.update()
     classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
     facts = about | {
@@ -94,7 +94,9 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
     }
     for side in build.SIDES:
         facts["nodes"] = [build.node_json(node, side, grads) for node in nodes]
-        facts["field"] = build.field_json(pixels, boxes, gradients, said, logits, 2 * side)
+        facts["field"] = build.field_json(
+            pixels, boxes, [gradients[i] for i in range(len(pixels))], said, logits, 2 * side
+        )
         page = build.page(facts)
         if len(page.encode()) <= build.LIMIT:
             return page

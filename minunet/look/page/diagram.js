@@ -5,7 +5,7 @@ const nodes = data.nodes;
 nodes.push({ kind: "loss", title: "prediction and loss", level: 0, side: "up", sources: [nodes.length - 1], shape: nodes.at(-1).shape, handed: {} });
 const last = nodes.length - 1;
 
-const SIDE = 112, SMALLEST = 28, SHRINK = 0.8, FAN = 0.46, ROW_GAP = 48, TOP = 44;
+const SIDE = 112, SMALLEST = 28, SHRINK = 0.8, FAN = 0.46, ROW_GAP = 48, TOP = 60; // above the U a skip's share must fit in
 
 /** Sheets behind a card: one more for every fourfold of channels. */
 const sheetsOf = (node) => (node.kind === "loss" || node.kind === "image" ? 0 : Math.round(Math.log2(node.shape[2]) / 2));

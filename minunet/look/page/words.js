@@ -13,7 +13,7 @@ function short(x) {
   return `${digits.replace("-", "−")}·10${superscript(+power)}`;
 }
 
-const milliseconds = (ms) => (ms < 0.1 ? "under 0.1 ms" : `${+ms.toPrecision(3)} ms`);
+const milliseconds = (ms) => (ms < 0.1 ? "under 0.1 ms" : ms < 1e4 ? `${+ms.toPrecision(3)} ms` : `${+(ms / 1e3).toPrecision(3)} s`);
 
 function bytes(n) {
   const units = ["bytes", "KiB", "MiB", "GiB"];
