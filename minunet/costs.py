@@ -102,8 +102,9 @@ class Summary:
         last: dict[int, int] = {}
         for i, row in enumerate(self.rows):
             first, end = self._block(i)
+            joined = i > 0 and self.rows[i - 1].kind == "Join" and len(self.rows[i - 1].makes) > 1  # goes when read
             for n in row.takes:
-                last[n] = i if any(n in r.makes for r in self.rows[first:i]) else end
+                last[n] = i if joined or any(n in r.makes for r in self.rows[first:i]) else end
         alive, worst = {0}, 0
         for i, row in enumerate(self.rows):
             alive.update(row.makes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import minunet
 from minunet import kernels, nn, ops
 from minunet.kernels import cpu_conv, cpu_maps
 from minunet.kernels.cpu_maps import MOMENTS, STORE, Target
-from minunet.kernels.deferred import Deferred, Gradient, NormGradient, Pair, Unfinished, fusing
+from minunet.kernels.deferred import Deferred, Gradient, NormGradient, Pair, Unfinished, fusing, read_once
 from minunet.models import UNet
 
 relaxed = settings(
@@ -253,6 +255,43 @@ def test_nan_stays_visible(width, norm, train):
     y, _ = m.forward(x, train)
     assert np.isnan(y[0, 3, 4]).all()
     assert train or np.isfinite(y[0, -1, -1]).all() or width == 16
+
+
+@pytest.mark.parametrize("size", [(16, 16), (19, 22)])
+def test_without_caches_a_joint_goes_as_soon_as_it_has_been_read(rng, size):
+    """Skip and lower map, though the variables of three callers still name their concatenation."""
+    m, joined, left = UNet(1, 2, base_width=4, depth=1), [], []
+    second = dict(m.modules())["decoder.0.conv2"]
+    join, conv2 = m.join.forward, second.forward
+
+    def watch(x, *mode):
+        y, cache = join(x, *mode)
+        joined[:] = [weakref.ref(y.a.raw), weakref.ref(y.b)]
+        return y, cache
+
+    def look(x, *mode):
+        gc.collect()
+        left.append([half() is not None for half in joined])
+        return conv2(x, *mode)
+
+    x = rng.standard_normal((1, *size, 1)).astype(np.float32)
+    plain = m(x)
+    m.join.forward, second.forward = watch, look
+    np.testing.assert_array_equal(m(x), plain)
+    m.forward(x, train=False)
+    assert left == [[False, False], [True, True]]  # with caches, which the backward needs, all stays
+
+
+def test_what_has_been_let_go_says_so(rng):
+    a, w = rng.standard_normal((1, 6, 6, 4)), rng.standard_normal((3, 3, 8, 4))
+
+    class Twice(nn.Module):
+        def forward(self, x, train=True, rng=None, keep=True):
+            both = read_once(ops.concat([x, x])[0])
+            return ops.conv2d(both, w)[0] + ops.conv2d(both, w)[0], None
+
+    with pytest.raises(RuntimeError, match="let go"):
+        nn.Sequential(twice=Twice())(a)
 
 
 def test_a_pair_of_three(rng):

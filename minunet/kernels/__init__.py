@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import rules
-from .deferred import all_finished, fused
+from .deferred import all_finished, fused, read_once
 from .rules import CPU_KERNELS
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "choose",
     "fused",
     "is_compiled",
+    "read_once",
     "rules",
     "set_threads",
     "use",

@@ -37,6 +37,8 @@ def conv2d(
         cpu_winograd.convolution(x, w, b, [y], s.top, s.left)
     else:
         cpu_direct.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+    if isinstance(x, Pair):
+        x.let_go()
     result = Deferred(y.y, moments=y.found) if fusing() else y.y
     return result, (x, w, b is not None, stride, pads, dilation, groups)
 

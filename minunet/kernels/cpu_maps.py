@@ -79,7 +79,8 @@ def source(x: Any) -> Source:
 def sources(x: Any) -> tuple[Source, Source]:
     """How to read an array or any unfinished map: both halves of a Pair, or one source and an empty one."""
     if isinstance(x, Pair):
-        return source(x.a), source(x.b)
+        a, b = x.halves()
+        return source(a), source(b)
     s = source(x)
     return s, source(np.empty((*s.x.shape[:3], 0), s.x.dtype))
 

@@ -177,14 +177,27 @@ class Mask(Unfinished):
 
 
 class Pair(Unfinished):
-    """Two maps side by side, a's channels first: a concatenation that is never made."""
+    """Two maps side by side, a's channels first: a concatenation that is never made; `once` is what `read_once` sets."""
+
+    once = False
 
     def __init__(self, a: Any, b: Any) -> None:
         self.a, self.b = a, b
         self.shape, self.dtype = (*a.shape[:3], a.shape[3] + b.shape[3]), a.dtype
 
+    def let_go(self) -> None:
+        """A convolution has read it."""
+        if self.once:
+            self.a = self.b = None
+
+    def halves(self) -> tuple[Any, Any]:
+        """Both maps; RuntimeError if they have been let go."""
+        if self.a is None:
+            raise RuntimeError("a concatenation that was to be read once is read again after it has been let go")
+        return self.a, self.b
+
     def array(self) -> np.ndarray:
-        return np.concatenate([finished(self.a), finished(self.b)], axis=-1)
+        return np.concatenate([finished(half) for half in self.halves()], axis=-1)
 
 
 class Gradient(Unfinished):
@@ -247,6 +260,17 @@ class Unpooled(Unfinished):
         return self.array() + finished(other)
 
     __iadd__ = __radd__ = __add__
+
+
+def read_once(x: Any) -> Any:
+    """x, of which the caller says that one convolution will read it and nobody else, if it is a Pair.
+
+    The variables of all callers hold what they hand down, a U-Net's largest maps through the whole of its last block. They
+    can be let go as soon as they have been read.
+    """
+    if isinstance(x, Pair):
+        x.once = True
+    return x
 
 
 def _finish(x: Unfinished) -> np.ndarray:

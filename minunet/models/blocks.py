@@ -7,6 +7,7 @@ from math import gcd
 import numpy as np
 
 from .. import ops
+from ..kernels import read_once
 from ..nn import (
     BatchNorm2d,
     Conv2d,
@@ -53,7 +54,8 @@ class Join(Module):
     """The joint of a skip connection: bring (skip, up) to one size and concatenate them, the skip first.
 
     With "same" padding the map from below is at most a pixel smaller than the skip (a pool drops an odd row), and gets
-    zeros; with "valid" the skip is larger by what the convolutions below have eaten, and is cropped to its middle.
+    zeros; with "valid" the skip is larger by what the convolutions below have eaten, and is cropped to its middle. What
+    comes out without `keep` is for one reader: the convolution behind it.
     """
 
     def forward(self, x, train=True, rng=None, keep=True):
@@ -66,7 +68,7 @@ class Join(Module):
         else:
             skip, fit = ops.crop(skip, margins)
         y, split = ops.concat([skip, up])
-        return y, (pads, fit, split) if keep else None
+        return (y, (pads, fit, split)) if keep else (read_once(y), None)
 
     def backward(self, dy, cache):
         pads, fit, split = cache
