@@ -27,6 +27,7 @@ import numpy as np
 from ...array import Array, get_array_module
 from ..deferred import Pair, Unfinished, finished
 from . import launch
+from .start import as_map
 
 
 class OnGpu(Unfinished):
@@ -108,7 +109,7 @@ class Normed(OnGpu):
         y = self._held()
         if y is None:
             y = self.new()
-            launch.norm(launch.as_map(self.raw), *self.statistics, y, self.relu)
+            launch.norm(as_map(self.raw), *self.statistics, y, self.relu)
             self._held = weakref.ref(y)
         return y
 
@@ -137,7 +138,7 @@ class Passed(OnGpu):
     @functools.cached_property
     def masked(self) -> Array:
         dx = self.new()
-        launch.relu(launch.as_map(self.y.array()), launch.as_map(self.dy), dx)
+        launch.relu(as_map(self.y.array()), as_map(self.dy), dx)
         return dx
 
     def array(self) -> Array:
@@ -154,13 +155,13 @@ class Unpooled(OnGpu):
     def array(self, plus: Array | None = None) -> Array:
         winner, _, size, stride = self.cache
         dx = self.new()
-        launch.max_pool_back(launch.as_map(self.dy), winner, dx, size, stride, plus)
+        launch.max_pool_back(as_map(self.dy), winner, dx, size, stride, plus)
         return dx
 
     def __add__(self, other: Any) -> Any:
         other = finished(other)
         fits = getattr(other, "shape", None) == self.shape and other.dtype == self.dtype
-        return self.array(launch.as_map(other)) if fits else self.array() + other
+        return self.array(as_map(other)) if fits else self.array() + other
 
     __iadd__ = __radd__ = __add__
 
@@ -170,7 +171,7 @@ def sources(x: Any) -> list[Array]:
     halves = (x.a, x.b) if isinstance(x, Pair) else (x,)
     if any(isinstance(h, Pair) for h in halves):
         halves = (finished(x),)  # a concatenation of more than two
-    return [launch.as_map(finished(h)) for h in halves]
+    return [as_map(finished(h)) for h in halves]
 
 
 def taps(w: Array) -> Array:

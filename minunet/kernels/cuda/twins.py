@@ -20,6 +20,7 @@ from ...ops.loss import check_labels
 from ..deferred import Pair, concat, concat_backward, finished, fusing
 from . import launch
 from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
+from .start import as_map, pixels
 
 __all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
 
@@ -121,7 +122,7 @@ def batch_norm(
     scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
         tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
-        mean, var, rstd = launch.merge_moments(tiles, launch.pixels(x), size, eps)
+        mean, var, rstd = launch.merge_moments(tiles, pixels(x), size, eps)
         raw = finished(x)
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
@@ -210,7 +211,7 @@ def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
 
 def _map(x: Any) -> Array:
     """x as kernels read it: finished, its pixels at one distance."""
-    return launch.as_map(finished(x))
+    return as_map(finished(x))
 
 
 def _contiguous(a: Array) -> Array:
