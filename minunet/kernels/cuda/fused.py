@@ -9,6 +9,8 @@ fusion happens where kernels write:
     batch_norm   Normed(raw, statistics): starts it, with    relu_backward        Passed(dy, by)
                  moments in its epilogue; given statistics   batch_norm_backward  masks, sums and applies in two passes
                  become the epilogue's scale and bias
+    group_norm   Normed; starts it likewise, if its tiles    group_norm_backward  the same
+                 of pixels end where images do
     relu         sets a flag of either                       max_pool2d_backward  Unpooled(dy) + the skip's gradient
     concat       Pair(a, b): never made, read as two sources
 

@@ -122,11 +122,12 @@ def head_back(dy: Array, w: Array, dx: Array) -> None:
 # ---- norm ------------------------------------------------------------------------------------------------------------
 
 
-def moments(x: Array) -> Array:
-    """norm.cu: moments of tiles of TILE pixels of a map, (tiles, 2, C) float32."""
-    P, C = pixels(x), x.shape[3]
-    partial = get_array_module(x).empty((-(-P // TILE), 2, C), np.float32)
-    run("norm.cu", "moments", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+def moments(x: Array, images: int = 1) -> Array:
+    """norm.cu: moments of tiles of TILE pixels of a map, (images * tiles, 2, C) float32; no tile has pixels of two images."""
+    P, C = pixels(x) // images, x.shape[3]
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2, C), np.float32)
+    run("norm.cu", "moments", (tiles, -(-C // 32), images), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
         storage(x.dtype))  # fmt: skip
     return partial
 
@@ -137,6 +138,17 @@ def merge_moments(partial: Array, P: int, tile: int, eps: float = 1e-5) -> tuple
     mean, var, rstd = get_array_module(partial).empty((3, C), np.float32)
     run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, rstd, P, C, tile, eps), 1024 * 8)
     return mean, var, rstd
+
+
+def merge_group_moments(
+    partial: Array, images: int, P: int, groups: int, tile: int, eps: float = 1e-5
+) -> tuple[Array, Array]:
+    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C), from moments of P pixels an image."""
+    C = partial.shape[2]
+    mean, rstd = get_array_module(partial).empty((2, images, C), np.float32)
+    run("norm.cu", "merge_group_moments", (groups, images), (32, 8), (partial, mean, rstd, P, C, C // groups, tile, eps),
+        256 * 8)  # fmt: skip
+    return mean, rstd
 
 
 def channel_sums(x: Array) -> Array:
@@ -157,11 +169,12 @@ def _merged(partial: Array) -> Array:
 
 
 def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array, relu: bool) -> None:
-    """norm.cu: the map y from the map x; the rest (C,) float32."""
+    """norm.cu: the map y from the map x; mean and rstd (C,), or (N, C) each image's own, the rest (C,), float32."""
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, y)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_apply", grid, block,
-        (x, mean, rstd, gamma, beta, y, P, C, step_of(x), step_of(y), relu, wide), defines=storage(x.dtype))  # fmt: skip
+        (x, mean, rstd, gamma, beta, y, P, P * C // mean.size, C, step_of(x), step_of(y), relu, wide),
+        defines=storage(x.dtype))  # fmt: skip
 
 
 def norm_back(
@@ -172,17 +185,47 @@ def norm_back(
 
     dx may be dy itself; without `relu` no beta is needed.
     """
+    C, statistics = x.shape[3], (mean, rstd, gamma, beta)
+    sums = _merged(_sums_of_tiles(dy, x, statistics, relu))
+    _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
+    return sums[:C], sums[C:]
+
+
+def group_norm_back(
+    dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, groups: int, relu: bool
+) -> tuple[Array, Array]:  # fmt: skip
+    """norm.cu: the map dx, and dbeta and dgamma, (C,) float32; mean and rstd (N, C), the rest as for `norm_back`."""
+    (N, H, W, C), statistics = x.shape, (mean, rstd, gamma, beta)
+    partial = _sums_of_tiles(dy, x, statistics, relu)
+    sums, totals = get_array_module(x).empty((2, N, 2 * C), np.float32)
+    run("norm.cu", "merge_group_sums", (groups, N), (32, 8),
+        (partial, rstd, gamma, sums, totals, len(partial) // N, C, C // groups), 256 * 8)  # fmt: skip
+    _norm_dx(dy, x, statistics, totals, dx, relu, H * W * C // groups, True)
+    of_batch = _merged(sums)
+    return of_batch[:C], of_batch[C:]
+
+
+def _sums_of_tiles(dy: Array, x: Array, statistics: tuple, relu: bool) -> Array:
+    """norm.cu: the sums of `norm_back` over tiles of TILE pixels, (images * tiles, 2 * C) float32."""
+    C = x.shape[3]
+    images = statistics[0].size // C
+    P = pixels(x) // images
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2 * C), np.float32)
+    run("norm.cu", "norm_sums", (tiles, -(-C // 32), images), (32, 8),
+        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, storage(x.dtype))  # fmt: skip
+    return partial
+
+
+def _norm_dx(
+    dy: Array, x: Array, statistics: tuple, sums: Array | None, dx: Array, relu: bool, M: int, grouped: bool
+) -> None:
+    """norm.cu: the map dx, given the sums over sets of M numbers."""
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, dy, dx)
-    partial = get_array_module(x).empty((-(-P // TILE), 2 * C), np.float32)
-    statistics, defines = (mean, rstd, gamma, beta), storage(x.dtype)
-    run("norm.cu", "norm_sums", (len(partial), -(-C // 32)), (32, 8),
-        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, defines)  # fmt: skip
-    sums = _merged(partial)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_back", grid, block,
-        (x, dy, *statistics, sums if from_batch else None, dx, P, C, step_of(x), step_of(dy), step_of(dx), relu, wide),
-        defines=defines)  # fmt: skip
-    return sums[:C], sums[C:]
+        (x, dy, *statistics, sums, dx, M, grouped, P, P * C // statistics[0].size, C, step_of(x), step_of(dy), step_of(dx),
+         relu, wide), defines=storage(x.dtype))  # fmt: skip
 
 
 def relu(x: Array, dy: Array | None, y: Array) -> None:

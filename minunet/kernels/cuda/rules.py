@@ -86,6 +86,14 @@ def _batch_norm_backward(dy, cache) -> bool:
     return _maps(dy, cache[0])
 
 
+def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
+    return _maps(x) and x.shape[3] % groups == 0 and x.shape[0] < 1 << 16  # a grid has no more blocks beside each other
+
+
+def _group_norm_backward(dy, cache) -> bool:
+    return _maps(dy, cache[0]) and dy.shape[0] < 1 << 16
+
+
 def _cross_entropy(logits, labels, weight=None, class_weight=None, ignore=-1) -> bool:
     fits = _maps(logits) and logits.dtype == np.float32 and logits.shape[3] >= 2 and labels.shape == logits.shape[:3]
     return fits and labels.dtype.kind in "iu" and (weight is None or np.shape(weight) == labels.shape)
@@ -109,6 +117,8 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "max_pool2d_backward": _map,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "group_norm": _group_norm,
+    "group_norm_backward": _group_norm_backward,
     "relu": _relu,
     "relu_backward": _relu_backward,
     "concat": _concat,

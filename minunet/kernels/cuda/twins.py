@@ -148,6 +148,35 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     return dx, shares * rstd, dbeta
 
 
+def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
+    """Twin of `ops.group_norm`; statistics are float32."""
+    N, H, W, C = x.shape
+    if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
+        tiles, size = x.start(moments=True), launch.BM
+    else:
+        tiles, size = launch.moments(_map(x), N), launch.TILE
+    mean, rstd = launch.merge_group_moments(tiles, N, H * W, groups, size, eps)
+    raw = finished(x)
+    y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
+    of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))
+    return y if fusing() else y.array(), (raw, gamma, *of_groups)
+
+
+def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
+    """Twin of `ops.group_norm_backward`."""
+    x, gamma, *of_groups = cache
+    (N, _, groups, _), C = of_groups[0].shape, x.shape[3]
+    xp, raw, beta = get_array_module(gamma), finished(x), None
+    mean, rstd = (_float(xp.broadcast_to(a, (N, 1, groups, C // groups))).reshape(N, C) for a in of_groups)
+    if isinstance(dy, Passed) and dy.y.raw is raw:
+        dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
+    dy, dx = _map(dy), _empty(raw, raw.shape)
+    dbeta, dgamma = launch.group_norm_back(
+        dy, _map(raw), mean, rstd, _float(gamma), beta, dx, groups, beta is not None
+    )  # fmt: skip
+    return dx, dgamma, dbeta
+
+
 def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
     """Twin of `ops.relu` for what has not been computed yet."""
     y = x.clipped()
