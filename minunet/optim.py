@@ -177,7 +177,11 @@ def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
 
     Source: Pascanu et al., arXiv:1211.5063.
     """
-    norm = math.sqrt(sum(float(np.vdot(g, g) if isinstance(g, np.ndarray) else (g * g).sum()) for g in grads.values()))
+    squares = [
+        np.float64(np.vdot(g, g)) if isinstance(g, np.ndarray) else (g * g).sum(dtype=np.float64)
+        for g in grads.values()
+    ]
+    norm = math.sqrt(float(sum(squares)))  # on a GPU the host waits here, once
     if norm > max_norm:
         for g in grads.values():
             g *= max_norm / norm

@@ -31,6 +31,7 @@ from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
 from .nn import Module
 from .ops import class_probabilities, named_loss
+from .ops.loss import check_labels
 from .optim import OPTIMIZERS, Schedule, clip_by_norm
 
 NAN_ADVICE = (
@@ -118,8 +119,8 @@ class Trainer:
         self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
-        channels = int(model.origin["options"]["num_classes"])
-        self.loss, self.loss_backward = named_loss(config.loss, channels)
+        self.outputs = int(model.origin["options"]["num_classes"])
+        self.loss, self.loss_backward = named_loss(config.loss, self.outputs)
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
         self.place = Place()
         self.interrupted = False
@@ -169,30 +170,49 @@ class Trainer:
         labels : (N, h, w) integer array, -1 where they do not count
         weights : (N, h, w) float32 array, optional, how much each pixel counts
         """
-        x = self.xp.asarray(images)
+        batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
+        self.optimizer.rate = self.schedule(self.place.step)
+        loss = self._gradients(*batch)
+        if self.mixed:
+            self.place.loss_scale = self.mixed.scale
+        if not (self.mixed and self.mixed.overflowed):
+            if self.config.clip:
+                clip_by_norm(self.model.named_grads(), self.config.clip)
+            self.optimizer.step()
+        return self._on_host(loss, batch[1])
+
+    def _gradients(self, x: Any, labels: Any, weights: Any = None) -> Any:
+        """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
         rng = np.random.default_rng([self.config.seed, 3, self.place.step])
         network = self.mixed or self.model
         logits, cache = network.forward(x, train=True, rng=rng)
         loss, loss_cache = self._loss(logits, labels, weights)
-        loss = float(loss)
-        if not math.isfinite(loss):
-            self._stop_on_nan(loss)
+        if self.xp is np:
+            self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
         self.model.zero_grad()
         network.backward(self.loss_backward(1.0, loss_cache), cache)
-        if self.mixed:
-            self.place.loss_scale = self.mixed.scale
-            if self.mixed.overflowed:
-                return loss
-        if self.config.clip:
-            clip_by_norm(self.model.named_grads(), self.config.clip)
-        self.optimizer.rate = self.schedule(self.place.step)
-        self.optimizer.step()
         return loss
 
     def _loss(self, logits: Any, labels: np.ndarray, weights: np.ndarray | None) -> tuple[Any, tuple]:
         """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
         t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
         return self.loss(logits, t, weight=w)
+
+    def _on_host(self, loss: Any, labels: Any) -> float:
+        """The loss as a number: here, and nowhere else in a step, the host waits for a GPU.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite because a label is no class, which a GPU cannot say by itself.
+        UserError
+            If it is not finite otherwise.
+        """
+        value = float(loss)
+        if not math.isfinite(value):
+            check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
+            self._stop_on_nan(value)
+        return value
 
     def validate(self) -> tuple[float, Confusion]:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
@@ -204,7 +224,7 @@ class Trainer:
             truth = true_labels(sample)
             loss, _ = self._loss(logits, truth[None], None if sample.weight is None else sample.weight[None])
             counting = int(np.count_nonzero(truth >= 0))
-            loss_sum, pixels = loss_sum + float(loss) * counting, pixels + counting
+            loss_sum, pixels = loss_sum + self._on_host(loss, truth[None]) * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
         return loss_sum / max(pixels, 1), confusion
 
@@ -212,8 +232,6 @@ class Trainer:
         """Validate, note the scores, and save."""
         p, began = self.place, time.perf_counter()
         val_loss, confusion = self.validate()
-        if not math.isfinite(val_loss):
-            self._stop_on_nan(val_loss)
         row: dict[str, Any] = {
             "epoch": p.epoch + 1,
             "train_loss": p.loss_sum / max(p.loss_count, 1),

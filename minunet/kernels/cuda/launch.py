@@ -280,7 +280,10 @@ def bilinear_back(dy: Array, dx: Array, scale: int, corners: bool) -> None:
 def cross_entropy(
     z: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int
 ) -> tuple[Array, Array, Array]:
-    """loss.cu: p (like z), share (like labels) and (loss, total weight, wrong labels), all float32; labels int32."""
+    """loss.cu: p (like z), share (like labels) and (loss, total weight, wrong labels), all float32; labels int32.
+
+    The loss is NaN if there are wrong labels.
+    """
     xp, K, P = get_array_module(z), z.shape[-1], labels.size
     p, share, result = xp.empty(z.shape, np.float32), xp.empty(labels.shape, np.float32), xp.empty(3, np.float32)
     partial = xp.empty((-(-P // 256), 3), np.float64)
@@ -290,10 +293,17 @@ def cross_entropy(
     return p, share, result
 
 
-def cross_entropy_back(p: Array, labels: Array, share: Array, result: Array, dloss: Array, dz: Array) -> None:
-    """loss.cu: dz from what `cross_entropy` returned and dloss, an array of one float32."""
+def cross_entropy_back(
+    p: Array, labels: Array, share: Array, result: Array | None, dloss: float | Array, dz: Array
+) -> None:
+    """loss.cu: dz from what `cross_entropy` returned; without `result` from shares that were divided by the total weight."""
     run("loss.cu", "cross_entropy_back", (-(-labels.size // 256),), (256,),
-        (p, labels, share, result, dloss, dz, labels.size, p.shape[-1]))  # fmt: skip
+        (p, labels, share, result, *in_memory(dloss, p), dz, labels.size, p.shape[-1]))  # fmt: skip
+
+
+def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
+    """A number as a kernel takes it: where it lies in the memory of `like`, or None and its value."""
+    return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
 
 
 def sgd(p: Array, g: Array, v: Array, rate: float, momentum: float, nesterov: bool, decay: float) -> None:

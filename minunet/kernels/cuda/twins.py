@@ -16,7 +16,7 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ...ops.conv import output_size, resolve_padding
-from ...ops.loss import check_labels
+from ...ops.loss import dice_of_checked
 from ..deferred import Pair, concat, concat_backward, finished, fusing
 from . import launch
 from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
@@ -192,15 +192,16 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
 def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
-    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it."""
+    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it.
+
+    Nor does anybody wait to hear of a label that is no class: the loss is NaN then, and `ops.loss.check_labels` says why.
+    """
     xp = get_array_module(logits)
     weight, class_weight = (
         None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
     )
     labels = _contiguous(labels.astype(np.int32, copy=False))
     p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
-    if result[2]:
-        check_labels(logits, labels, ignore)
     share /= result[1]
     return result[0], (p, labels, share)
 
@@ -208,11 +209,19 @@ def softmax_cross_entropy(
 def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
     """Twin of `ops.softmax_cross_entropy_backward`."""
     p, labels, share = cache
-    xp, dz = get_array_module(p), _empty(p, p.shape)
-    result = xp.asarray([0, 1, 0], np.float32)  # the shares have been divided already
-    dloss = xp.asarray(dloss, np.float32).reshape(1)
-    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, result, dloss, dz)
+    dz = _empty(p, p.shape)
+    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, None, dloss, dz)
     return dz
+
+
+def soft_dice(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
+    smooth: float = 1.0,
+) -> tuple[Any, tuple]:  # fmt: skip
+    """Twin of `ops.soft_dice`: the same, but nobody waits to hear of wrong labels, as in `softmax_cross_entropy`."""
+    loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
+    wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
+    return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
 
 
 def sgd_step(
