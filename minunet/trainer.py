@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,11 +99,13 @@ class Trainer:
         numpy or cupy: where to compute.
     flags : dict
         Stored in the checkpoints, for --resume.
+    graph : bool
+        Whether to replay steps as a CUDA graph where that can be, see `minunet.kernels.cuda.graph`.
     """
 
     def __init__(
         self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: Config, out: Path,
-        xp: ModuleType = np, flags: dict[str, Any] | None = None,
+        xp: ModuleType = np, flags: dict[str, Any] | None = None, graph: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.config, self.out, self.xp = model, config, out, xp
         self.dataset, self.validation = dataset, validation
@@ -124,6 +127,7 @@ class Trainer:
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
         self.place = Place()
         self.interrupted = False
+        self.recorded = self._recorded() if graph else None
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +176,9 @@ class Trainer:
         """
         batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
         self.optimizer.rate = self.schedule(self.place.step)
+        if self.recorded:
+            self.optimizer.advance()
+            return self._on_host(self.recorded(*batch), batch[1])
         loss = self._gradients(*batch)
         if self.mixed:
             self.place.loss_scale = self.mixed.scale
@@ -192,6 +199,22 @@ class Trainer:
         self.model.zero_grad()
         network.backward(self.loss_backward(1.0, loss_cache), cache)
         return loss
+
+    def _recorded(self) -> Callable[..., Any] | None:
+        """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
+        graph = import_module("minunet.kernels.cuda.graph")
+        reason = graph.reason_against(self.model, self.xp, bool(self.mixed), self.config.clip)
+        if reason:
+            print(f"note: --graph has no effect: {reason}")
+            return None
+        self.optimizer.hold()
+
+        def update(*batch: Any) -> Any:
+            loss = self._gradients(*batch)
+            self.optimizer.apply()
+            return loss
+
+        return graph.RecordedStep(update, self.xp, tqdm.write)  # type: ignore[no-any-return]
 
     def _loss(self, logits: Any, labels: np.ndarray, weights: np.ndarray | None) -> tuple[Any, tuple]:
         """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""

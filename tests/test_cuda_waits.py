@@ -13,7 +13,7 @@ from minunet.trainer import Config, Trainer
 pytestmark = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 
 
-def trainer(gpu, tmp_path, images=1, network=None, **config):
+def trainer(gpu, tmp_path, images=1, graph=False, network=None, **config):
     """A trainer of a tiny U-Net on generated cells: an image gives four patches, so that an epoch has batches of 3 and 1."""
     options = {"in_channels": 1, "num_classes": 2, "base_width": 4, "depth": 1, "seed": 0, **(network or {})}
     cells = SyntheticCells(images + 1, size=32, seed=0)
@@ -21,7 +21,7 @@ def trainer(gpu, tmp_path, images=1, network=None, **config):
     tmp_path.mkdir(exist_ok=True)
     model = build_model("unet", options)
     model.data = {}
-    return Trainer(model, cells, list(range(images)), [images], Config(**shape), tmp_path, gpu)
+    return Trainer(model, cells, list(range(images)), [images], Config(**shape), tmp_path, gpu, graph=graph)
 
 
 def batch(gpu, weighted=False, seed=0, side=8):

@@ -306,19 +306,22 @@ def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
 
 
-def sgd(p: Array, g: Array, v: Array, rate: float, momentum: float, nesterov: bool, decay: float) -> None:
-    """optim.cu: one step, p and v in place."""
-    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, rate, momentum, decay, nesterov))
+def sgd(p: Array, g: Array, v: Array, rate: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
+    """optim.cu: one step, p and v in place; the rate may be an array of one number."""
+    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(rate, p), momentum, decay, nesterov))
 
 
 def adam(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float, beta2: float, eps: float, decay: float,
-    decoupled: bool,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float, beta2: float, eps: float,
+    decay: float, decoupled: bool,
 ) -> None:  # fmt: skip
-    """optim.cu: step number `steps`, counted from 1; p, m and s in place."""
+    """optim.cu: step number `steps`, counted from 1; p, m and s in place.
+
+    With steps None, `rate` is an array (rate, 1 - beta1^steps, 1 - beta2^steps).
+    """
+    corrections = (0.0, 0.0) if steps is None else (1 - beta1**steps, 1 - beta2**steps)
     run("optim.cu", "adam", _blocks(p), (256,),
-        (p, g, m, s, p.size, rate, 1 - beta1, 1 - beta2, eps, decay, decoupled, 1 - beta1**steps,
-         1 - beta2**steps))  # fmt: skip
+        (p, g, m, s, p.size, *in_memory(rate, p), 1 - beta1, 1 - beta2, eps, decay, decoupled, *corrections))  # fmt: skip
 
 
 def _blocks(p: Array) -> Grid:

@@ -225,7 +225,7 @@ def soft_dice(
 
 
 def sgd_step(
-    p: Array, g: Array, velocity: Array, rate: float, momentum: float = 0.9, nesterov: bool = False,
+    p: Array, g: Array, velocity: Array, rate: float | Array, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
     """Twin of `optim.sgd_step`."""
@@ -233,10 +233,10 @@ def sgd_step(
 
 
 def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float = 0.9, beta2: float = 0.999,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """Twin of `optim.adam_step`."""
+    """Twin of `optim.adam_step`; without `steps`, rate is all of `Adam.numbers`."""
     launch.adam(p, _contiguous(g), m, s, steps, rate, beta1, beta2, eps, weight_decay, decoupled)
 
 
