@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pretend_gpu
@@ -213,6 +214,19 @@ class OwnLayer(nn.Module):
     def __init__(self):
         super().__init__()
         self.params["w"] = np.ones(1, np.float32)
+
+
+def test_the_bench_records_its_step(gpu, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "bench"))
+    peers, made = importlib.import_module("peers"), []
+    monkeypatch.setattr(peers, "DEPTH", 1)
+    monkeypatch.setattr(graph, "RecordedStep", lambda *args: made.append(RecordedStep(*args)) or made[-1])
+    setting = peers.Setting("cuda", base_width=2)
+    assert [what for what in ("inference", "training") if peers.can("minunet graph", setting, what)] == ["training"]
+    step = peers.BUILD["minunet graph"](setting, 8, "training")
+    for _ in range(graph.WARM_UP + 1):
+        step()
+    assert made[0].graph is not None
 
 
 def test_cupy_has_what_graphs_need():
