@@ -63,6 +63,9 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
     yield "norm", f"moments {where}", 0, map_bytes, partial(launch.moments, x)
     yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch.norm, x, *statistics, y, True)
     yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch.norm_back, y, x, *statistics, y, True)
+    of_image = [a.reshape(1, C) for a in statistics[:2]]
+    group_back = partial(launch.group_norm_back, y, x, *of_image, *statistics[2:], y, min(C, 32), True)
+    yield "norm", f"group norm backward {where}", 0, 5 * map_bytes, group_back
     yield "pool", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool, x, low, winner, 2, 2)
     yield "pool", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool_back, low, winner, x, 2, 2)
     yield "resample", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear, low, y, 2, True)

@@ -61,8 +61,8 @@ def images(s: Setting, size: int) -> tuple[np.ndarray, np.ndarray]:
 # ---- minunet ---------------------------------------------------------------------------------------------------------
 
 
-def minunet(s: Setting, size: int, what: str) -> Runner:
-    """One inference, or one training step, with minunet."""
+def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
+    """One inference, or one training step, with minunet; the step as a CUDA graph if asked."""
     xp: Any = select_device(s.device)
     x, labels = map(xp.asarray, images(s, size))
     net = network(s).convert(xp.asarray)
@@ -76,12 +76,23 @@ def minunet(s: Setting, size: int, what: str) -> Runner:
         return infer
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
 
-    def step() -> None:
+    def update(x: Any, labels: Any) -> Any:
         logits, cache = net.forward(x)
-        _, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
+        loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
         net.zero_grad()
         net.backward(mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
-        optimizer.step()
+        optimizer.apply()
+        return loss
+
+    if graph:
+        from minunet.kernels.cuda.graph import RecordedStep
+
+        optimizer.hold()
+        update = RecordedStep(update, xp)
+
+    def step() -> None:
+        optimizer.advance()
+        update(x, labels)
         finish()
 
     return step
@@ -189,6 +200,7 @@ def export(s: Setting, file: str) -> None:
 
 BUILD: dict[str, Callable[[Setting, int, str], Runner]] = {
     "minunet": minunet,
+    "minunet graph": partial(minunet, graph=True),
     "PyTorch NCHW": partial(pytorch, layout="contiguous_format"),
     "PyTorch channels_last": partial(pytorch, layout="channels_last"),
     "PyTorch compiled": partial(pytorch, layout="channels_last", compiled=True),
@@ -196,9 +208,20 @@ BUILD: dict[str, Callable[[Setting, int, str], Runner]] = {
 }
 LAYOUTS = ("PyTorch NCHW", "PyTorch channels_last")
 
-PEERS = {"torch": LAYOUTS, "torch-compile": ("PyTorch compiled",), "openvino": ("OpenVINO",)}
-NEEDS = {"torch": ("torch",), "torch-compile": ("torch",), "openvino": ("openvino", "torch")}
-MODULES = {"minunet": "minunet.kernels", "PyTorch": "torch", "PyTorch compiled": "torch", "OpenVINO": "openvino"}
+PEERS = {
+    "graph": ("minunet graph",),
+    "torch": LAYOUTS,
+    "torch-compile": ("PyTorch compiled",),
+    "openvino": ("OpenVINO",),
+}
+NEEDS = {"graph": (), "torch": ("torch",), "torch-compile": ("torch",), "openvino": ("openvino", "torch")}
+MODULES = {
+    "minunet": "minunet.kernels",
+    "minunet graph": "minunet.kernels",
+    "PyTorch": "torch",
+    "PyTorch compiled": "torch",
+    "OpenVINO": "openvino",
+}
 FAMILIES = ("published", *MODULES)
 
 
@@ -208,7 +231,9 @@ def family(who: str) -> str:
 
 
 def can(who: str, s: Setting, what: str) -> bool:
-    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU."""
+    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for steps on a GPU."""
+    if who == "minunet graph":
+        return what == "training" and s.device == "cuda"
     return who != "OpenVINO" or (what == "inference" and s.device == "cpu")
 
 

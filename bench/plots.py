@@ -21,6 +21,7 @@ COLOURS = {
     "PyTorch compiled": "#CC79A7",
     "OpenVINO": "#0072B2",
     "minunet": "#009E73",
+    "minunet graph": "#56B4E9",
 }
 UNITS = {"seconds": ("s", 1.0), "peak_mib": ("GiB", 1 / 1024)}
 LABEL_AWAY, LABEL_GAP = 9.0, 13.0

@@ -82,7 +82,8 @@ class MixedPrecision:
             master.accumulate(**{name: g.astype(np.float32) / np.float32(self.scale) for name, g in m.grads.items()})
         grads = self.model.named_grads().values()
         xp = get_array_module(*grads)
-        self.overflowed = not all(bool(xp.isfinite(g).all()) for g in grads)
+        finite = xp.stack([xp.isfinite(g).all() for g in grads])
+        self.overflowed = not bool(finite.all())  # the host waits for the GPU here, once
         if self.fixed:
             return
         self.good = 0 if self.overflowed else self.good + 1

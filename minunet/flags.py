@@ -177,6 +177,8 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")
     g.add_argument("--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
     g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    g.add_argument("--graph", action="store_true", help="on a GPU, record a step as a CUDA graph and replay it; the "
+                   "numbers stay the same, and nobody has measured whether it is faster")  # fmt: skip
     add_threads(g)
     return p
 

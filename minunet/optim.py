@@ -92,10 +92,31 @@ class Optimizer:
             path: {slot: get_array_module(p).zeros_like(p) for slot in self.slots}
             for path, p in model.named_params().items()
         }
+        self.held: Array | None = None
 
     def step(self) -> None:
         """Update every parameter by the gradients that the model has gathered."""
+        self.advance()
+        self.apply()
+
+    def numbers(self) -> tuple[float, ...]:
+        """What is another number in each step: the rate, and more in a subclass."""
+        return (self.rate,)
+
+    def hold(self) -> None:
+        """Keep `numbers` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU."""
+        xp = get_array_module(*self.model.named_params().values())
+        self.held = xp.zeros(len(self.numbers()), np.float32)
+
+    def advance(self) -> None:
+        """Half of a step, the host's: count it, and write `held`."""
         self.steps += 1
+        if self.held is not None:
+            for i, number in enumerate(self.numbers()):
+                self.held[i] = number  # to a GPU as a kernel's argument: without an upload
+
+    def apply(self) -> None:
+        """The other half: change parameters and memory, in place."""
         params, grads = self.model.named_params(), self.model.named_grads()
         for path, g in grads.items():
             self.update(params[path], g, **self.memory[path])
@@ -130,7 +151,8 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = momentum, nesterov
 
     def update(self, p: Array, g: Array, velocity: Array) -> None:  # type: ignore[override]
-        sgd_step(p, g, velocity, self.rate, self.momentum, self.nesterov, self.weight_decay)
+        rate: Any = self.rate if self.held is None else self.held
+        sgd_step(p, g, velocity, rate, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -146,10 +168,13 @@ class Adam(Optimizer):
         super().__init__(model, rate, weight_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
+    def numbers(self) -> tuple[float, ...]:
+        """The rate, and by what the two means are divided."""
+        return self.rate, 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+
     def update(self, p: Array, g: Array, m: Array, s: Array) -> None:  # type: ignore[override]
-        adam_step(
-            p, g, m, s, self.steps, self.rate, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled
-        )
+        now: tuple[Any, Any] = (self.steps, self.rate) if self.held is None else (None, self.held)
+        adam_step(p, g, m, s, *now, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -171,7 +196,8 @@ class RMSprop(Optimizer):
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
     def update(self, p: Array, g: Array, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        rmsprop_step(p, g, s, velocity, self.rate, self.momentum, self.decay, self.eps, self.weight_decay)
+        rate: Any = self.rate if self.held is None else self.held
+        rmsprop_step(p, g, s, velocity, rate, self.momentum, self.decay, self.eps, self.weight_decay)
 
 
 def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
@@ -179,7 +205,11 @@ def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
 
     Source: Pascanu et al., arXiv:1211.5063.
     """
-    norm = math.sqrt(sum(float(np.vdot(g, g) if isinstance(g, np.ndarray) else (g * g).sum()) for g in grads.values()))
+    squares = [
+        np.float64(np.vdot(g, g)) if isinstance(g, np.ndarray) else (g * g).sum(dtype=np.float64)
+        for g in grads.values()
+    ]
+    norm = math.sqrt(float(sum(squares)))  # on a GPU the host waits here, once
     if norm > max_norm:
         for g in grads.values():
             g *= max_norm / norm

@@ -32,7 +32,7 @@ from .ops import class_probabilities
 from .targets import Target, TargetSet
 from .trainer import Config, Trainer
 
-RESUME_FLAGS = ("resume", "data", "device", "epochs", "threads")  # what may be given with --resume
+RESUME_FLAGS = ("resume", "data", "device", "graph", "epochs", "threads")  # what may be given with --resume
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
     config = make_config(args)
     check_crop(model, config, dataset)
     out = choose_run_folder(args)
-    trainer = Trainer(model, dataset, *split, config, out, xp, flags_to_keep(args))
+    trainer = Trainer(model, dataset, *split, config, out, xp, flags_to_keep(args), args.graph)
     if args.resume:
         trainer.resume(Path(args.resume))
     size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
@@ -126,7 +126,7 @@ def follow_checkpoint(args: argparse.Namespace, given: set[str], meta: dict[str,
 
 def flags_to_keep(args: argparse.Namespace) -> dict[str, Any]:
     """The flags for the checkpoints, with whole paths, so that --resume works from any folder."""
-    flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device", "threads")}
+    flags = {k: v for k, v in vars(args).items() if k not in ("resume", "load", "out", "device", "graph", "threads")}
     for name in ("data", "val_files", "cache"):
         flags[name] = flags[name] and str(Path(flags[name]).resolve())
     return flags

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
 from .nn import Module
 from .ops import class_probabilities, named_loss
+from .ops.loss import check_labels
 from .optim import OPTIMIZERS, Schedule, WeightAverage, clip_by_norm
 
 RAW = "raw."  # in a checkpoint: the weights to go on from, where the model's are an average
@@ -100,11 +102,13 @@ class Trainer:
         numpy or cupy: where to compute.
     flags : dict
         Stored in the checkpoints, for --resume.
+    graph : bool
+        Whether to replay steps as a CUDA graph where that can be, see `minunet.kernels.cuda.graph`.
     """
 
     def __init__(
         self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: Config, out: Path,
-        xp: ModuleType = np, flags: dict[str, Any] | None = None,
+        xp: ModuleType = np, flags: dict[str, Any] | None = None, graph: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.config, self.out, self.xp = model, config, out, xp
         self.dataset, self.validation = dataset, validation
@@ -122,11 +126,12 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
-        channels = int(model.origin["options"]["num_classes"])
-        self.loss, self.loss_backward = named_loss(config.loss, channels)
+        self.outputs = int(model.origin["options"]["num_classes"])
+        self.loss, self.loss_backward = named_loss(config.loss, self.outputs)
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
         self.place = Place()
         self.interrupted = False
+        self.recorded = self._recorded() if graph else None
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -175,25 +180,47 @@ class Trainer:
         labels : (N, h, w) integer array, -1 where they do not count
         weights : (N, h, w) float32 array, optional, how much each pixel counts
         """
-        x = self.xp.asarray(images)
+        batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
+        self.optimizer.rate = self.schedule(self.place.step)
+        if self.recorded:
+            self.optimizer.advance()
+            return self._on_host(self.recorded(*batch), batch[1])
+        loss = self._gradients(*batch)
+        if self.mixed:
+            self.place.loss_scale = self.mixed.scale
+        if not (self.mixed and self.mixed.overflowed):
+            if self.config.clip:
+                clip_by_norm(self.model.named_grads(), self.config.clip)
+            self.optimizer.step()
+        return self._on_host(loss, batch[1])
+
+    def _gradients(self, x: Any, labels: Any, weights: Any = None) -> Any:
+        """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
         rng = np.random.default_rng([self.config.seed, 3, self.place.step])
         network = self.mixed or self.model
         logits, cache = network.forward(x, train=True, rng=rng)
         loss, loss_cache = self._loss(logits, labels, weights)
-        loss = float(loss)
-        if not math.isfinite(loss):
-            self._stop_on_nan(loss)
+        if self.xp is np:
+            self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
         self.model.zero_grad()
         network.backward(self.loss_backward(1.0, loss_cache), cache)
-        if self.mixed:
-            self.place.loss_scale = self.mixed.scale
-            if self.mixed.overflowed:
-                return loss
-        if self.config.clip:
-            clip_by_norm(self.model.named_grads(), self.config.clip)
-        self.optimizer.rate = self.schedule(self.place.step)
-        self.optimizer.step()
         return loss
+
+    def _recorded(self) -> Callable[..., Any] | None:
+        """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
+        graph = import_module("minunet.kernels.cuda.graph")
+        reason = graph.reason_against(self.model, self.xp, bool(self.mixed), self.config.clip)
+        if reason:
+            print(f"note: --graph has no effect: {reason}")
+            return None
+        self.optimizer.hold()
+
+        def update(*batch: Any) -> Any:
+            loss = self._gradients(*batch)
+            self.optimizer.apply()
+            return loss
+
+        return graph.RecordedStep(update, self.xp, tqdm.write)  # type: ignore[no-any-return]
 
     def _loss(self, logits: Any, labels: np.ndarray, weights: np.ndarray | None) -> tuple[Any, tuple]:
         """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
@@ -203,6 +230,22 @@ class Trainer:
     def _averaged(self) -> AbstractContextManager[dict[str, Any]]:
         """A block in which the model has the weights that are validated and kept; those to go on from, if others."""
         return self.average.applied() if self.average else nullcontext({})
+
+    def _on_host(self, loss: Any, labels: Any) -> float:
+        """The loss as a number: here, and nowhere else in a step, the host waits for a GPU.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite because a label is no class, which a GPU cannot say by itself.
+        UserError
+            If it is not finite otherwise.
+        """
+        value = float(loss)
+        if not math.isfinite(value):
+            check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
+            self._stop_on_nan(value)
+        return value
 
     def validate(self) -> tuple[float, Confusion]:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
@@ -214,7 +257,7 @@ class Trainer:
             truth = true_labels(sample)
             loss, _ = self._loss(logits, truth[None], None if sample.weight is None else sample.weight[None])
             counting = int(np.count_nonzero(truth >= 0))
-            loss_sum, pixels = loss_sum + float(loss) * counting, pixels + counting
+            loss_sum, pixels = loss_sum + self._on_host(loss, truth[None]) * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
         return loss_sum / max(pixels, 1), confusion
 
@@ -223,8 +266,6 @@ class Trainer:
         p, began = self.place, time.perf_counter()
         with self._averaged():
             val_loss, confusion = self.validate()
-        if not math.isfinite(val_loss):
-            self._stop_on_nan(val_loss)
         row: dict[str, Any] = {
             "epoch": p.epoch + 1,
             "train_loss": p.loss_sum / max(p.loss_count, 1),

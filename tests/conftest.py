@@ -56,6 +56,12 @@ def exact_cuda(request):
         yield found
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """What stands in for CuPy, with the CUDA kernels running on its arrays, in the emulator."""
+    return pretend_cupy.install(monkeypatch, kernels=True)
+
+
 @pytest.fixture(scope="session")
 def run_lesson(tmp_path_factory):
     """A function that executes a lesson, once a session: (what it left behind, what went wrong)."""

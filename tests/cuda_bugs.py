@@ -155,8 +155,8 @@ BUGS = [
     Bug(
         "the last tile counted as full",
         "norm.cu",
-        "sum += (double)min(tile, P - i * tile) * ",
-        "sum += (double)tile * ",
+        "i += MERGE_ROWS)\n    sum += (double)min(tile, P - i * tile) * ",
+        "i += MERGE_ROWS)\n    sum += (double)tile * ",
         "norm",
     ),
     Bug(
@@ -193,8 +193,8 @@ BUGS = [
     Bug(
         "norm's gradient lacks a term",
         "norm.cu",
-        "sums[k] / P + d * rstd[k] * rstd[k] * (sums[C + k] / P)",
-        "sums[k] / P",
+        " + d * r * r * (of_set * sums[(n * 2 + 1) * C + k])",
+        "",
         "norm",
     ),
     Bug(
@@ -203,6 +203,38 @@ BUGS = [
         "relu && !(d * scale + beta > 0.f)",
         "relu && !(d * scale > 0.f)",
         "norm",
+    ),
+    Bug(
+        "group norm: columns added before all are there",
+        "norm.cu",
+        "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n  __syncthreads();\n",
+        "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n",
+        "group",
+    ),
+    Bug(
+        "group norm: a variance without that of the channels' means",
+        "norm.cu",
+        "c = j % D;\n    const double d = partial[(long long)i * 2 * C + c] - whole;",
+        "c = j % D;\n    const double d = 0;",
+        "group moments",
+    ),
+    Bug(
+        "group norm: threads without a channel leave before a barrier",
+        "norm.cu",
+        "for (int c0 = 0; c0 < D; c0 += 32) {",
+        "for (int c0 = 0; c0 + (int)threadIdx.x < D; c0 += 32) {",
+        "group",
+    ),
+    Bug("group norm: gamma left out of a group's sum", "norm.cu", "A += gamma[k] * a;", "A += a;", "group"),
+    Bug(
+        "group norm: the first image's mean for all",
+        "norm.cu",
+        "  mean += (long long)blockIdx.z * C;\n",
+        "",
+        "group",
+    ),
+    Bug(
+        "group norm: the first image's sums for all", "norm.cu", "const int n = p / image;", "const int n = 0;", "group"
     ),
     Bug("pool: the last of equals wins", "pool.cu", "if (v[e] > best[e])", "if (v[e] >= best[e])", "pool"),
     Bug(
@@ -218,6 +250,7 @@ BUGS = [
 def checks():
     """The checks by name, each a function of (device, rng), on the smallest shapes that show the mistakes."""
     import test_cuda_conv as conv
+    import test_cuda_group_norm as group
     import test_cuda_pointwise as other
 
     return {
@@ -233,6 +266,8 @@ def checks():
         "head": lambda d, r: conv.test_head(d, r, "float32", 140, 3),
         "norm": lambda d, r: other.test_batch_norm(d, r, (1, 17, 16, 36), "float32", True),
         "moments": lambda d, r: other.test_moments_do_not_cancel(d, r),
+        "group": lambda d, r: group.check(d, r, (2, 9, 30, 70), 2, "float32", True),
+        "group moments": lambda d, r: group.test_moments_of_groups_do_not_cancel(d, r),
         "loss": lambda d, r: other.test_cross_entropy(d, r, 2, False),
         "pool": lambda d, r: other.test_max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
         "bilinear": lambda d, r: other.test_bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),

@@ -4,8 +4,10 @@ It computes with NumPy, but its arrays are a type of their own that, like CuPy's
 
 * never become NumPy arrays unasked (only by ``.get()``) and never mix with them in arithmetic;
 * come out of reductions as arrays of no dimension, not as scalars;
-* are copied on streams that run late: what is copied on one arrives when the stream is waited for, not before, and memory
-  that nothing was written to is full of NaN.
+* live on streams that run late, in memory that is used again, and can be captured in graphs, see pretend_gpu.py; memory that
+  nothing was written to is full of NaN.
+
+Its own arithmetic is NumPy's; `install(kernels=True)` also runs the CUDA kernels on its arrays, in the emulator.
 
 What it does not show: speed, rounding, the order in which a GPU adds, and functions that NumPy has and CuPy lacks; the names
 that were asked for are kept in `used`, and a test looks for them in CuPy where that is installed.
@@ -13,12 +15,18 @@ that were asked for are kept in `used`, and a test looks for them in CuPy where 
 
 from __future__ import annotations
 
+import operator
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pretend_gpu
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from pretend_gpu import Stream, current, upload, wait
+
+from minunet.kernels import cuda as cuda_kernels
+from minunet.kernels.cuda import build
 
 used: set[str] = set()
 METHODS = {
@@ -42,6 +50,8 @@ METHODS = {
     *("reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "diagonal", "view", "astype", "copy", "fill"),
     *("take", "repeat", "sort", "argsort", "round", "nonzero"),
 }
+IN_PLACE = {"fill", "sort"}
+WAITING = {"nonzero", "argwhere", "flatnonzero", "unique"}  # the host waits, to know the result's shape
 ATTRIBUTES = {"shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"}
 
 
@@ -53,18 +63,23 @@ class ndarray(NDArrayOperatorsMixin):
 
     def get(self) -> np.ndarray:
         """A copy on the host."""
+        wait("get")
         return self._values.copy()
 
     def set(self, host: np.ndarray, stream: Stream | None = None) -> None:
         """Copy from the host, on a stream when that is waited for."""
         assert isinstance(host, np.ndarray) and host.shape == self.shape and host.dtype == self.dtype
-        (stream or _now).do(lambda: np.copyto(self._values, host))
+        (stream or current()).do(np.copyto, self._values, host)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self._values.ctypes.data)
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__":
+        if method != "__call__" or not all(isinstance(a, (ndarray, np.ndarray)) or np.isscalar(a) for a in inputs):
             return NotImplemented
         return _run(ufunc, inputs, kwargs)
 
@@ -75,7 +90,7 @@ class ndarray(NDArrayOperatorsMixin):
         if name in ATTRIBUTES:
             return getattr(self._values, name)
         if name in METHODS:
-            return lambda *args, **kwargs: _run(getattr(self._values, name), args, kwargs)
+            return lambda *args, **kwargs: _method(name, (self, *args), kwargs)
         raise AttributeError(f"a CuPy array has no {name!r}, or this stand-in does not know it")
 
     @property
@@ -83,10 +98,12 @@ class ndarray(NDArrayOperatorsMixin):
         return ndarray(self._values.T)
 
     def __getitem__(self, index: Any) -> ndarray:
-        return ndarray(self._values[_own(index)])
+        if any(a.dtype.kind == "b" for a in _arrays(_own(index))):
+            wait("boolean index")
+        return _run(lambda values, i: values[i], (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._values[_own(index)] = _own(value)
+        current().do(operator.setitem, self._values, _own(index), _own(value))
 
     def __len__(self) -> int:
         return len(self._values)
@@ -95,31 +112,84 @@ class ndarray(NDArrayOperatorsMixin):
         return (ndarray(v) for v in self._values)
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return bool(self._read("bool"))
 
     def __float__(self) -> float:
-        return float(self._values)
+        return float(self._read("float"))
 
     def __int__(self) -> int:
-        return int(self._values)
+        return int(self._read("int"))
 
     def __index__(self) -> int:
-        return self._values.__index__()
+        return self._read("index").__index__()
 
     def item(self) -> Any:
-        return self._values.item()
+        return self._read("item").item()
 
     def tolist(self) -> Any:
-        return self._values.tolist()
+        return self._read("tolist").tolist()
+
+    def _read(self, what: str) -> np.ndarray:
+        wait(what)
+        return self._values
 
     def __repr__(self) -> str:
         return f"pretended {self._values!r}"
 
 
-def _run(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Call NumPy with what is behind the arrays, and wrap what it returns."""
+def _run(function: Any, args: tuple, kwargs: dict[str, Any], in_place: bool = False) -> Any:
+    """Let the current stream call NumPy with what is behind the arrays, and wrap what comes of it."""
+    args, kwargs, stream = _own(args), _own(kwargs), current()
+    if in_place or kwargs.get("out") is not None:
+        stream.do(_call, function, args, kwargs)
+        out = kwargs.get("out")
+        return _wrapped(out[0] if isinstance(out, tuple) and len(out) == 1 else out)
+    result = _call(function, args, kwargs)  # on a late stream of numbers that are not there yet, for the shape
+    found, new = _moved(result, _arrays((args, kwargs)))
+    if new and stream.late:
+        stream.do(_call_into, _arrays(found), function, args, kwargs)
+    elif new:
+        _copy(_arrays(found), result)
+    return _wrapped(found)
+
+
+def _call(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     with np.errstate(all="ignore"):  # a GPU does not warn
-        return _wrapped(function(*_own(args), **_own(kwargs)))
+        return function(*args, **kwargs)
+
+
+def _call_into(to: list[np.ndarray], function: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    _copy(to, _call(function, args, kwargs))
+
+
+def _copy(to: list[np.ndarray], result: Any) -> None:
+    for a, b in zip(to, _arrays(result), strict=True):
+        np.copyto(a, b)
+
+
+def _method(name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if name in WAITING:
+        wait(name)
+    return _run(lambda values, *a, **k: getattr(values, name)(*a, **k), args, kwargs, name in IN_PLACE)
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    """All arrays, and NumPy's scalars as such, in what a function takes or gives."""
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    if isinstance(values, (tuple, list)):
+        return [a for v in values for a in _arrays(v)]
+    return [np.asarray(values)] if isinstance(values, (np.ndarray, np.generic)) else []
+
+
+def _moved(result: Any, mine: list[np.ndarray]) -> tuple[Any, bool]:
+    """The result with its arrays in the GPU's memory, still empty, but for views of `mine`; and whether any is new."""
+    if isinstance(result, (tuple, list)):
+        parts = [_moved(r, mine) for r in result]
+        return type(result)(p for p, _ in parts), any(c for _, c in parts)
+    if not isinstance(result, (np.ndarray, np.generic)) or any(np.may_share_memory(result, a) for a in mine):
+        return result, False
+    return pretend_gpu.allocate(result.shape, result.dtype), True
 
 
 def _own(a: Any) -> Any:
@@ -147,19 +217,23 @@ def asarray(a: Any, dtype: Any = None) -> ndarray:
     """Onto the GPU, the one way there is."""
     used.add("asarray")
     if isinstance(a, ndarray):
-        return a if dtype is None else ndarray(a._values.astype(dtype, copy=False))
-    return ndarray(np.array(_own(a) if isinstance(a, list) else a, dtype))
+        return a if dtype is None else _method("astype", (a, dtype), {"copy": False})
+    host = np.array(_own(a) if isinstance(a, list) else a, dtype)
+    upload(host.shape)
+    found = ndarray(pretend_gpu.allocate(host.shape, host.dtype))
+    current().do(np.copyto, found._values, host)
+    return found
 
 
 def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
-    return ndarray(np.ascontiguousarray(asarray(a, dtype)._values))
+    return _run(np.ascontiguousarray, (asarray(a, dtype),), {})
 
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
     """Memory that is full of what nobody wants."""
     used.add("empty")
-    a = np.empty(shape, dtype)
-    a.fill(np.nan if a.dtype.kind == "f" else 113)
+    a = pretend_gpu.allocate(shape, dtype)
+    current().do(np.ndarray.fill, a, np.nan if a.dtype.kind == "f" else 113)
     return ndarray(a)
 
 
@@ -175,52 +249,28 @@ def __getattr__(name: str) -> Any:
     used.add(name)
     if isinstance(found, type) or not callable(found):
         return found
-    return lambda *args, **kwargs: _run(found, args, kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if name in WAITING or (name == "where" and len(args) == 1):
+            wait(name)
+        return _run(found, args, kwargs, name == "copyto")
+
+    return call
 
 
 # ---- devices, streams, pinned memory ---------------------------------------------------------------------------------
-
-
-class Stream:
-    """A queue of copies, done when it is waited for; `late=False` does them at once."""
-
-    def __init__(self, non_blocking: bool = True, late: bool = True) -> None:
-        self.late, self.waiting = late, []
-
-    def do(self, work: Any) -> None:
-        self.waiting.append(work)
-        if not self.late:
-            self.synchronize()
-
-    def synchronize(self) -> None:
-        while self.waiting:
-            self.waiting.pop(0)()
-
-    def record(self) -> Event:
-        return Event(self)
-
-    def wait_event(self, event: Event) -> None:
-        event.synchronize()
-
-
-class Event:
-    """The work that was on a stream when it was recorded."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def synchronize(self) -> None:
-        self.stream.synchronize()
 
 
 class OutOfMemoryError(MemoryError):
     pass
 
 
-_now = Stream(late=False)
 cuda = SimpleNamespace(
     Stream=Stream,
-    get_current_stream=lambda: _now,
+    get_current_stream=current,
+    MemoryPool=pretend_gpu.MemoryPool,
+    using_allocator=pretend_gpu.using_allocator,
+    Device=lambda: pretend_gpu.device,
     memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=SimpleNamespace(
         getDeviceCount=lambda: 1,
@@ -234,10 +284,20 @@ cupyx = SimpleNamespace(empty_pinned=lambda shape, dtype: np.full(shape, 113, dt
 nvrtc = SimpleNamespace(getVersion=lambda: (13, 0))
 
 
-def install(monkeypatch: Any) -> Any:
-    """Let ``import cupy`` find the stand-in until the test is over."""
+def get_default_memory_pool() -> pretend_gpu.MemoryPool:
+    return pretend_gpu.default_pool
+
+
+def install(monkeypatch: Any, kernels: bool = False) -> Any:
+    """Let ``import cupy`` find the stand-in until the test is over; with `kernels` the CUDA kernels run on its arrays."""
     here = sys.modules[__name__]
     monkeypatch.setitem(sys.modules, "cupy", here)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.nvrtc", nvrtc)
+    if kernels:
+        monkeypatch.setattr(here, "RawModule", pretend_gpu.RawModule, raising=False)
+        monkeypatch.setattr(cuda_kernels, "_usable", lambda cupy: True)
+        monkeypatch.setattr(build, "cached_cubin", pretend_gpu.pretended_cubin)
+    pretend_gpu.waits.clear()
+    pretend_gpu.uploads.clear()
     return here

@@ -77,8 +77,9 @@ def test_the_bench_calls_the_kernels_rightly(monkeypatch):
 
 
 def test_signatures_are_read_from_the_sources():
-    assert build.signatures("optim.cu")["sgd"][:5] == [
-        ("float*", "p"), ("const float*", "gradient"), ("float*", "v"), ("long long", "size"), ("float", "rate"),
+    assert build.signatures("optim.cu")["sgd"][:6] == [
+        ("float*", "p"), ("const float*", "gradient"), ("float*", "v"), ("long long", "size"), ("const float*", "now"),
+        ("float", "rate"),
     ]  # fmt: skip
     for file in build.kernel_files():
         text = (build.FOLDER / file).read_text()

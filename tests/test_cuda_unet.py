@@ -41,7 +41,10 @@ def through_kernels(monkeypatch, asked):
     monkeypatch.setattr(kernels, "choose", choose)
 
 
-@pytest.mark.parametrize("up, norm, size", [("transpose", "batch", (16, 20)), ("bilinear", None, (13, 11))])
+@pytest.mark.parametrize(
+    "up, norm, size",
+    [("transpose", "batch", (16, 20)), ("bilinear", None, (13, 11)), ("transpose", "group", (16, 16))],
+)
 def test_unet_by_the_twins(whole, rng, monkeypatch, up, norm, size):
     """The model as it is, every op by its twin: logits, loss, all gradients, and the parameters after a step."""
     model = UNet(3, 2, base_width=4, depth=2, up=up, norm=norm, seed=1)
@@ -74,8 +77,8 @@ def test_unet_by_the_twins(whole, rng, monkeypatch, up, norm, size):
         error = np.abs(values(g) - grads[path]).max()
         assert error < 1e4 * eps * max(scale, np.abs(grads[path]).max()), (path, error)
         near(model.named_params()[path], params[path], eps, 1e5)
-    used = rules.CUDA_KERNELS.keys() - {"adam_step"}
-    used -= {"batch_norm", "batch_norm_backward"} if norm is None else set()
+    used = rules.CUDA_KERNELS.keys() - {"adam_step", "soft_dice"}
+    used -= {f"{kind}_norm{back}" for kind in ("batch", "group") if kind != norm for back in ("", "_backward")}
     used -= {n for n in used if ("bilinear" if up == "transpose" else "transpose") in n}
     assert asked == used
 

@@ -148,9 +148,15 @@ def soft_dice(
 
     `weight` weighs the pixels within the sums, `class_weight` the classes in their mean.
     """
-    xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
-    p = class_probabilities(logits)
+    return dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
+
+
+def dice_of_checked(
+    logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int, smooth: float
+) -> tuple[Any, tuple]:
+    """`soft_dice` of labels that are classes or `ignore`."""
+    xp, p = get_array_module(logits), class_probabilities(logits)
     seen = (labels != ignore).astype(p.dtype)
     if weight is not None:
         seen = seen * xp.asarray(weight, p.dtype)
@@ -207,7 +213,7 @@ def mean_dice(both: Array, either: Array, K: int, class_weight: Any, smooth: flo
     xp = get_array_module(both)
     shares = xp.ones_like(both) if class_weight is None else xp.asarray(class_weight, both.dtype)
     if K == 1:
-        shares = shares * xp.asarray([0, 1], both.dtype)
+        shares = shares * xp.arange(2, dtype=both.dtype)  # 0 and 1
     shares = shares / shares.sum()
     union = either + smooth
     dice = (2 * both + smooth) / union

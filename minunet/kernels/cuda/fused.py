@@ -9,6 +9,8 @@ fusion happens where kernels write:
     batch_norm   Normed(raw, statistics): starts it, with    relu_backward        Passed(dy, by)
                  moments in its epilogue; given statistics   batch_norm_backward  masks, sums and applies in two passes
                  become the epilogue's scale and bias
+    group_norm   Normed; starts it likewise, if its tiles    group_norm_backward  the same
+                 of pixels end where images do
     relu         sets a flag of either                       max_pool2d_backward  Unpooled(dy) + the skip's gradient
     concat       Pair(a, b): never made, read as two sources
 
@@ -27,6 +29,7 @@ import numpy as np
 from ...array import Array, get_array_module
 from ..deferred import Pair, Unfinished, finished
 from . import launch
+from .start import as_map
 
 
 class OnGpu(Unfinished):
@@ -70,6 +73,8 @@ class Convolved(OnGpu):
             sources(self.x), taps(self.w), [self.raw], side=side, pad=self.pad, scale=self.scale, bias=self.bias,
             relu=self.relu, moments=moments,
         )  # fmt: skip
+        if isinstance(self.x, Pair):
+            self.x.let_go()
         self.x = self.w = self.bias = None
         return found
 
@@ -108,7 +113,7 @@ class Normed(OnGpu):
         y = self._held()
         if y is None:
             y = self.new()
-            launch.norm(launch.as_map(self.raw), *self.statistics, y, self.relu)
+            launch.norm(as_map(self.raw), *self.statistics, y, self.relu)
             self._held = weakref.ref(y)
         return y
 
@@ -137,7 +142,7 @@ class Passed(OnGpu):
     @functools.cached_property
     def masked(self) -> Array:
         dx = self.new()
-        launch.relu(launch.as_map(self.y.array()), launch.as_map(self.dy), dx)
+        launch.relu(as_map(self.y.array()), as_map(self.dy), dx)
         return dx
 
     def array(self) -> Array:
@@ -154,23 +159,23 @@ class Unpooled(OnGpu):
     def array(self, plus: Array | None = None) -> Array:
         winner, _, size, stride = self.cache
         dx = self.new()
-        launch.max_pool_back(launch.as_map(self.dy), winner, dx, size, stride, plus)
+        launch.max_pool_back(as_map(self.dy), winner, dx, size, stride, plus)
         return dx
 
     def __add__(self, other: Any) -> Any:
         other = finished(other)
         fits = getattr(other, "shape", None) == self.shape and other.dtype == self.dtype
-        return self.array(launch.as_map(other)) if fits else self.array() + other
+        return self.array(as_map(other)) if fits else self.array() + other
 
     __iadd__ = __radd__ = __add__
 
 
 def sources(x: Any) -> list[Array]:
     """The one or two maps that a convolution reads x from."""
-    halves = (x.a, x.b) if isinstance(x, Pair) else (x,)
+    halves = x.halves() if isinstance(x, Pair) else (x,)
     if any(isinstance(h, Pair) for h in halves):
         halves = (finished(x),)  # a concatenation of more than two
-    return [launch.as_map(finished(h)) for h in halves]
+    return [as_map(finished(h)) for h in halves]
 
 
 def taps(w: Array) -> Array:

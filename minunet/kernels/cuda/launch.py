@@ -1,22 +1,17 @@
 """Starting the CUDA kernels: one function a kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
 
-A *map* here is an array (N, H, W, C), or a slice of its channels: pixels may be further apart than C numbers. So a kernel
-reads and writes halves of a concatenation where they lie. Storage is float32, float16, or bfloat16 (CuPy's own dtype; on
-NumPy its bits as uint16); statistics, weights' gradients, losses and optimisers are float32.
-
-What each kernel computes, and for which shapes, stands at the head of its .cu file.
+What each kernel computes, and for which shapes, stands at the head of its .cu file; what a map is, in start.py. Statistics,
+weights' gradients, losses and optimisers are float32.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ...array import Array, get_array_module
-from . import build, emulator
+from .start import Grid, address, elementwise, in_pieces, multiprocessors, pixels, run, step_of, storage
 
 BM, BN, TILE = 128, 64, 256
 """Tiles of conv.cu (pixels, channels out), and the pixels of a tile of norm.cu."""
@@ -29,114 +24,6 @@ WAVES, LEAST_STEPS = 2, 4
 
 CLASSES = 8
 """The most channels that the head's kernel gives."""
-
-Grid = tuple[int, ...]
-
-
-# ---- starting --------------------------------------------------------------------------------------------------------
-
-
-def run(
-    file: str,
-    name: str,
-    grid: Grid,
-    block: Grid,
-    arguments: Sequence[Any],
-    shared: int = 0,
-    defines: Sequence[str] = (),
-) -> None:
-    """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature."""
-    arrays = [a for a in arguments if hasattr(a, "dtype")]
-    xp = get_array_module(*arrays)
-    scalars = {"int": np.int32, "long long": np.int64, "float": np.float32}
-    parameters = build.signatures(file)[name]
-    if len(parameters) != len(arguments):
-        raise TypeError(f"{name} takes {len(parameters)} arguments, not {len(arguments)}")
-    values = [a if kind.endswith("*") else scalars[kind](a) for a, (kind, _) in zip(arguments, parameters)]
-    if not all(grid):
-        return  # no pixels or no channels
-    if xp is np:
-        emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
-        return
-    kernel = _function(file, name, tuple(defines), xp.cuda.Device().compute_capability)
-    if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
-    kernel(grid, block, tuple(np.uint64(0) if v is None else v for v in values), shared_mem=shared)
-
-
-@functools.cache
-def _function(file: str, name: str, defines: tuple[str, ...], capability: str) -> Any:
-    """A kernel for a GPU of a compute capability such as "90", compiled with its own instructions ("a") if it has such."""
-    import cupy
-
-    arch = f"sm_{capability}" + ("a" if int(capability) >= 90 else "")
-    return cupy.RawModule(path=str(build.cached_cubin(file, defines, arch))).get_function(name)
-
-
-@functools.cache
-def multiprocessors(xp: Any) -> int:
-    """How many the GPU has; the emulator is told that it has 1."""
-    return 1 if xp is np else int(xp.cuda.Device().attributes["MultiProcessorCount"])
-
-
-def storage(dtype: Any) -> tuple[str, ...]:
-    """The macros for maps of a dtype."""
-    name = np.dtype(dtype).name
-    known = {"float32": (), "float16": ("F16",), "bfloat16": ("BF16",), "uint16": ("BF16",)}
-    if name not in known:
-        raise TypeError(f"no CUDA kernel stores {name}: float32, float16 or bfloat16")
-    return known[name]
-
-
-# ---- maps ------------------------------------------------------------------------------------------------------------
-
-
-def is_map(x: Array) -> bool:
-    """Whether x (N, H, W, C) has its channels beside each other and its pixels at one distance."""
-    _, H, W, C = x.shape
-    step = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0]
-    apart = (W * H * step, W * step, step, x.itemsize)
-    return step >= C * x.itemsize and all(n == 1 or s == a for n, s, a in zip(x.shape, x.strides, apart))
-
-
-def as_map(x: Array) -> Array:
-    """x, or a contiguous copy if it is no map."""
-    return x if is_map(x) else get_array_module(x).ascontiguousarray(x)
-
-
-def step_of(x: Array) -> int:
-    """Numbers from one pixel of a map to the next."""
-    N, H, W, C = x.shape
-    bytes_ = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0] if N > 1 else C * x.itemsize
-    return bytes_ // x.itemsize
-
-
-def address(x: Array) -> int:
-    """Where an array's memory starts."""
-    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
-
-
-def in_pieces(numbers: int, *maps: Array) -> bool:
-    """Whether all maps can be read in vectors of so many numbers."""
-    return all(
-        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0
-        for x in maps
-    )
-
-
-def pixels(x: Array) -> int:
-    N, H, W, _ = x.shape
-    return N * H * W
-
-
-def elementwise(P: int, C: int, wide: bool) -> tuple[Grid, Grid]:
-    """Grid and block of a kernel whose threads take 1 or 4 channels of a pixel."""
-    items = C // 4 if wide else C
-    across = 1
-    while across < min(items, 256):
-        across *= 2
-    return (-(-P // (256 // across)), -(-items // across)), (across, 256 // across)
-
 
 # ---- convolutions ----------------------------------------------------------------------------------------------------
 
@@ -235,11 +122,12 @@ def head_back(dy: Array, w: Array, dx: Array) -> None:
 # ---- norm ------------------------------------------------------------------------------------------------------------
 
 
-def moments(x: Array) -> Array:
-    """norm.cu: moments of tiles of TILE pixels of a map, (tiles, 2, C) float32."""
-    P, C = pixels(x), x.shape[3]
-    partial = get_array_module(x).empty((-(-P // TILE), 2, C), np.float32)
-    run("norm.cu", "moments", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+def moments(x: Array, images: int = 1) -> Array:
+    """norm.cu: moments of tiles of TILE pixels of a map, (images * tiles, 2, C) float32; no tile has pixels of two images."""
+    P, C = pixels(x) // images, x.shape[3]
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2, C), np.float32)
+    run("norm.cu", "moments", (tiles, -(-C // 32), images), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
         storage(x.dtype))  # fmt: skip
     return partial
 
@@ -250,6 +138,17 @@ def merge_moments(partial: Array, P: int, tile: int, eps: float = 1e-5) -> tuple
     mean, var, rstd = get_array_module(partial).empty((3, C), np.float32)
     run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, rstd, P, C, tile, eps), 1024 * 8)
     return mean, var, rstd
+
+
+def merge_group_moments(
+    partial: Array, images: int, P: int, groups: int, tile: int, eps: float = 1e-5
+) -> tuple[Array, Array]:
+    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C), from moments of P pixels an image."""
+    C = partial.shape[2]
+    mean, rstd = get_array_module(partial).empty((2, images, C), np.float32)
+    run("norm.cu", "merge_group_moments", (groups, images), (32, 8), (partial, mean, rstd, P, C, C // groups, tile, eps),
+        256 * 8)  # fmt: skip
+    return mean, rstd
 
 
 def channel_sums(x: Array) -> Array:
@@ -270,11 +169,12 @@ def _merged(partial: Array) -> Array:
 
 
 def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array, relu: bool) -> None:
-    """norm.cu: the map y from the map x; the rest (C,) float32."""
+    """norm.cu: the map y from the map x; mean and rstd (C,), or (N, C) each image's own, the rest (C,), float32."""
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, y)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_apply", grid, block,
-        (x, mean, rstd, gamma, beta, y, P, C, step_of(x), step_of(y), relu, wide), defines=storage(x.dtype))  # fmt: skip
+        (x, mean, rstd, gamma, beta, y, P, P * C // mean.size, C, step_of(x), step_of(y), relu, wide),
+        defines=storage(x.dtype))  # fmt: skip
 
 
 def norm_back(
@@ -285,17 +185,47 @@ def norm_back(
 
     dx may be dy itself; without `relu` no beta is needed.
     """
+    C, statistics = x.shape[3], (mean, rstd, gamma, beta)
+    sums = _merged(_sums_of_tiles(dy, x, statistics, relu))
+    _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
+    return sums[:C], sums[C:]
+
+
+def group_norm_back(
+    dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, groups: int, relu: bool
+) -> tuple[Array, Array]:  # fmt: skip
+    """norm.cu: the map dx, and dbeta and dgamma, (C,) float32; mean and rstd (N, C), the rest as for `norm_back`."""
+    (N, H, W, C), statistics = x.shape, (mean, rstd, gamma, beta)
+    partial = _sums_of_tiles(dy, x, statistics, relu)
+    sums, totals = get_array_module(x).empty((2, N, 2 * C), np.float32)
+    run("norm.cu", "merge_group_sums", (groups, N), (32, 8),
+        (partial, rstd, gamma, sums, totals, len(partial) // N, C, C // groups), 256 * 8)  # fmt: skip
+    _norm_dx(dy, x, statistics, totals, dx, relu, H * W * C // groups, True)
+    of_batch = _merged(sums)
+    return of_batch[:C], of_batch[C:]
+
+
+def _sums_of_tiles(dy: Array, x: Array, statistics: tuple, relu: bool) -> Array:
+    """norm.cu: the sums of `norm_back` over tiles of TILE pixels, (images * tiles, 2 * C) float32."""
+    C = x.shape[3]
+    images = statistics[0].size // C
+    P = pixels(x) // images
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2 * C), np.float32)
+    run("norm.cu", "norm_sums", (tiles, -(-C // 32), images), (32, 8),
+        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, storage(x.dtype))  # fmt: skip
+    return partial
+
+
+def _norm_dx(
+    dy: Array, x: Array, statistics: tuple, sums: Array | None, dx: Array, relu: bool, M: int, grouped: bool
+) -> None:
+    """norm.cu: the map dx, given the sums over sets of M numbers."""
     P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, dy, dx)
-    partial = get_array_module(x).empty((-(-P // TILE), 2 * C), np.float32)
-    statistics, defines = (mean, rstd, gamma, beta), storage(x.dtype)
-    run("norm.cu", "norm_sums", (len(partial), -(-C // 32)), (32, 8),
-        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, defines)  # fmt: skip
-    sums = _merged(partial)
     grid, block = elementwise(P, C, wide)
     run("norm.cu", "norm_back", grid, block,
-        (x, dy, *statistics, sums if from_batch else None, dx, P, C, step_of(x), step_of(dy), step_of(dx), relu, wide),
-        defines=defines)  # fmt: skip
-    return sums[:C], sums[C:]
+        (x, dy, *statistics, sums, dx, M, grouped, P, P * C // statistics[0].size, C, step_of(x), step_of(dy), step_of(dx),
+         relu, wide), defines=storage(x.dtype))  # fmt: skip
 
 
 def relu(x: Array, dy: Array | None, y: Array) -> None:
@@ -350,7 +280,10 @@ def bilinear_back(dy: Array, dx: Array, scale: int, corners: bool) -> None:
 def cross_entropy(
     z: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int
 ) -> tuple[Array, Array, Array]:
-    """loss.cu: p (like z), share (like labels) and (loss, total weight, wrong labels), all float32; labels int32."""
+    """loss.cu: p (like z), share (like labels) and (loss, total weight, wrong labels), all float32; labels int32.
+
+    The loss is NaN if there are wrong labels.
+    """
     xp, K, P = get_array_module(z), z.shape[-1], labels.size
     p, share, result = xp.empty(z.shape, np.float32), xp.empty(labels.shape, np.float32), xp.empty(3, np.float32)
     partial = xp.empty((-(-P // 256), 3), np.float64)
@@ -360,25 +293,35 @@ def cross_entropy(
     return p, share, result
 
 
-def cross_entropy_back(p: Array, labels: Array, share: Array, result: Array, dloss: Array, dz: Array) -> None:
-    """loss.cu: dz from what `cross_entropy` returned and dloss, an array of one float32."""
+def cross_entropy_back(
+    p: Array, labels: Array, share: Array, result: Array | None, dloss: float | Array, dz: Array
+) -> None:
+    """loss.cu: dz from what `cross_entropy` returned; without `result` from shares that were divided by the total weight."""
     run("loss.cu", "cross_entropy_back", (-(-labels.size // 256),), (256,),
-        (p, labels, share, result, dloss, dz, labels.size, p.shape[-1]))  # fmt: skip
+        (p, labels, share, result, *in_memory(dloss, p), dz, labels.size, p.shape[-1]))  # fmt: skip
 
 
-def sgd(p: Array, g: Array, v: Array, rate: float, momentum: float, nesterov: bool, decay: float) -> None:
-    """optim.cu: one step, p and v in place."""
-    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, rate, momentum, decay, nesterov))
+def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
+    """A number as a kernel takes it: where it lies in the memory of `like`, or None and its value."""
+    return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
+
+
+def sgd(p: Array, g: Array, v: Array, rate: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
+    """optim.cu: one step, p and v in place; the rate may be an array of one number."""
+    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(rate, p), momentum, decay, nesterov))
 
 
 def adam(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float, beta2: float, eps: float, decay: float,
-    decoupled: bool,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float, beta2: float, eps: float,
+    decay: float, decoupled: bool,
 ) -> None:  # fmt: skip
-    """optim.cu: step number `steps`, counted from 1; p, m and s in place."""
+    """optim.cu: step number `steps`, counted from 1; p, m and s in place.
+
+    With steps None, `rate` is an array (rate, 1 - beta1^steps, 1 - beta2^steps).
+    """
+    corrections = (0.0, 0.0) if steps is None else (1 - beta1**steps, 1 - beta2**steps)
     run("optim.cu", "adam", _blocks(p), (256,),
-        (p, g, m, s, p.size, rate, 1 - beta1, 1 - beta2, eps, decay, decoupled, 1 - beta1**steps,
-         1 - beta2**steps))  # fmt: skip
+        (p, g, m, s, p.size, *in_memory(rate, p), 1 - beta1, 1 - beta2, eps, decay, decoupled, *corrections))  # fmt: skip
 
 
 def _blocks(p: Array) -> Grid:

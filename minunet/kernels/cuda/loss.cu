@@ -2,12 +2,12 @@
 //
 //     for each pixel:  p = softmax(z);   share = class_weight[label] * weight, 0 where the label is ignored
 //                      loss += share * -log p[label];   total += share;   wrong += the label is no class
-//     loss /= total                                                                    (total 0 counts as 1)
+//     loss /= total;   NaN if wrong                                                    (total 0 counts as 1)
 //     backwards:       dz[k] = dloss * share / total * (p[k] - [k = label])
 //
 // A thread takes a pixel; a block of 256 adds up in shared memory and leaves its three sums in partial [block][3];
 // one more block adds these, in float64, always in the same order: result = (loss, total, wrong).
-// dloss lies in device memory, where a loss scale may be: nothing here waits for the host.
+// Nothing here waits for the host: a wrong label shows when somebody looks at the loss, and dloss may lie in device memory.
 //
 // Shapes: 2 classes or more; weight and class_weight may be missing (null).
 //
@@ -55,14 +55,15 @@ cross_entropy_sum(const double* __restrict__ partial, float* result, int blocks)
     UNROLL for (int j = 0; j < 3; ++j) sums[j] += partial[i * 3LL + j];
   UNROLL for (int j = 0; j < 3; ++j) sums[j] = block_sum(s, sums[j]);
   const double total = sums[1] > 0 ? sums[1] : 1;
-  if (threadIdx.x == 0) result[0] = sums[0] / total, result[1] = total, result[2] = sums[2];
+  if (threadIdx.x == 0) result[0] = sums[2] > 0 ? nanf("") : sums[0] / total, result[1] = total, result[2] = sums[2];
 }
 
+// dloss lies at dloss_at, if that is not null; without result the shares have been divided by the total already
 extern "C" __global__ void __launch_bounds__(256, 1)
 cross_entropy_back(const float* __restrict__ p, const int* __restrict__ labels, const float* __restrict__ share,
-                   const float* __restrict__ result, const float* __restrict__ dloss, float* dz, int P, int K) {
+                   const float* __restrict__ result, const float* __restrict__ dloss_at, float dloss, float* dz, int P, int K) {
   const int n = blockIdx.x * 256 + threadIdx.x;
   if (n >= P) return;
-  const float here = dloss[0] * share[n] / result[1];
+  const float here = (dloss_at ? *dloss_at : dloss) * share[n] / (result ? result[1] : 1.f);
   for (int k = 0; k < K; ++k) dz[(long long)n * K + k] = here * (p[(long long)n * K + k] - (k == labels[n] ? 1.f : 0.f));
 }

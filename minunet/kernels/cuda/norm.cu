@@ -1,17 +1,20 @@
-// Batch norm with its ReLU, forwards and backwards, and the sums over pixels that it and biases need.
+// Batch norm and group norm with their ReLU, forwards and backwards, and the sums over pixels that they and biases need.
 //
-//     forward:   mean, var = moments of x over the pixels                     from those of tiles: conv.cu leaves them too
+//     batch norm's sets: a channel, over all pixels.   group norm's: a group of D channels, over an image.   M numbers in a set.
+//     forward:   mean, var = moments of x over its set        from those of tiles and channels: conv.cu leaves them too
 //                rstd = 1 / sqrt(var + eps)
 //                y = (x - mean) * rstd * gamma + beta,  and max(y, 0) if relu
 //     backward:  g = dy, but 0 where relu and y <= 0                     y is computed again, it needs not be kept
-//                dbeta = sum g,  dgamma = rstd * sum g * (x - mean)
-//                dx = gamma * rstd * (g - dbeta / P - (x - mean) * rstd * dgamma / P)
+//                dbeta = sum g,  dgamma = sum g * (x - mean) * rstd      over the channel's pixels in all images
+//                A = sum gamma * g / M,  B = sum gamma * g * (x - mean) / M                              over the set
+//                dx = rstd * (gamma * g - A - (x - mean) * rstd^2 * B)
 //
-// Sums have two stages, always in the same order: each block's tile of pixels in float32, centred, then the tiles in
-// float64. Moments of tiles merge as mean = sum n_i mean_i / P, M2 = sum (M2_i + n_i (mean_i - mean)^2): nothing cancels.
+// Sums have two stages, always in the same order: each block's tile of pixels in float32, centred, then the tiles (and
+// a group's channels) in float64. Moments merge as mean = sum n_i mean_i / M, M2 = sum (M2_i + n_i (mean_i - mean)^2): nothing
+// cancels. mean and rstd are kept for each image and channel, [images][C]; for batch norm all pixels are one image.
 //
-// Tiles: TILE pixels x 32 channels, 32 x 8 threads (channel, row). Elementwise kernels: 256 threads, 1 or 4 channels each.
-// Maps have ld numbers between pixels, so they may be halves of a concatenation.
+// Tiles: TILE pixels of an image x 32 channels, 32 x 8 threads (channel, row). Elementwise kernels: 256 threads, 1 or 4
+// channels each. Maps have ld numbers between pixels, so they may be halves of a concatenation.
 //
 // Shapes: any; `wide` says that 4 channels may be read and written at once.   Numbers: float32, -DF16, -DBF16.
 //
@@ -30,11 +33,24 @@ template <class V> __device__ __forceinline__ V sum_rows(V* shared, V v) {
   return sum;
 }
 
-// each tile's mean and sum of squared deviations: partial [tile][2][C]
+// the sum over a block of 32 x ROWS threads of v; everybody gets it
+template <class V> __device__ __forceinline__ V sum_block(V* shared, V v) {
+  v = sum_rows(shared, v);
+  __syncthreads();  // all columns have been read
+  if (threadIdx.y == 0) shared[threadIdx.x] = v;
+  __syncthreads();
+  V sum = 0;
+  for (int i = 0; i < 32; ++i) sum += shared[i];
+  return sum;
+}
+
+// each tile's mean and sum of squared deviations, of P pixels an image: partial [image][tile][2][C]
 extern "C" __global__ void __launch_bounds__(256, 1)
 moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
+  x += (long long)blockIdx.z * P * ldx;
+  partial += (long long)blockIdx.z * gridDim.x * 2 * C;
   float sum = 0.f, squares = 0.f;
   for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) sum += to_float(x[(long long)p * ldx + c]);
   const float mean = sum_rows(s, sum) / (stop - p0);
@@ -68,6 +84,31 @@ merge_moments(const float* __restrict__ partial, float* mean, float* var, float*
   rstd[c] = 1 / sqrt(squares / P + eps);
 }
 
+// the same for an image's group of D channels, a block each: mean and rstd [image][C], for every channel those of its group
+extern "C" __global__ void __launch_bounds__(256, 1)
+merge_group_moments(const float* __restrict__ partial, float* mean, float* rstd, int P, int C, int D, int tile, float eps) {
+  SHARED(double, s);
+  const int tiles = (P + tile - 1) / tile, tid = threadIdx.y * 32 + threadIdx.x, first = blockIdx.x * D;
+  const double M = (double)P * D;
+  partial += (long long)blockIdx.y * tiles * 2 * C + first;
+  double sum = 0, squares = 0;
+  for (long long j = tid; j < (long long)tiles * D; j += 32 * ROWS) {
+    const int i = j / D, c = j % D;
+    sum += (double)min(tile, P - i * tile) * partial[(long long)i * 2 * C + c];
+  }
+  const double whole = sum_block(s, sum) / M;
+  for (long long j = tid; j < (long long)tiles * D; j += 32 * ROWS) {
+    const int i = j / D, c = j % D;
+    const double d = partial[(long long)i * 2 * C + c] - whole;
+    squares += partial[((long long)i * 2 + 1) * C + c] + min(tile, P - i * tile) * d * d;
+  }
+  squares = sum_block(s, squares);
+  for (int c = tid; c < D; c += 32 * ROWS) {
+    mean[blockIdx.y * C + first + c] = whole;
+    rstd[blockIdx.y * C + first + c] = 1 / sqrt(squares / M + eps);
+  }
+}
+
 // each tile's sum of x, partial [tile][C]: the gradient of a bias
 extern "C" __global__ void __launch_bounds__(256, 1)
 channel_sums(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
@@ -92,25 +133,27 @@ merge_sums(const float* __restrict__ partial, float* sums, int tiles, int C) {
 
 template <int E>
 __device__ __forceinline__ void apply(const number* x, const float* mean, const float* rstd, const float* gamma, const float* beta,
-                                      number* y, int P, int C, int ldx, int ldy, int relu) {
+                                      number* y, int P, int image, int C, int ldx, int ldy, int relu) {
   const int c = channel<E>();
   const int p = pixel();
   if (p >= P || c >= C) return;
+  const int at = p / image * C + c;
   float v[E];
   read(v, x + (long long)p * ldx + c);
   UNROLL for (int e = 0; e < E; ++e) {
-    v[e] = (v[e] - mean[c + e]) * (gamma[c + e] * rstd[c + e]) + beta[c + e];
+    v[e] = (v[e] - mean[at + e]) * (gamma[c + e] * rstd[at + e]) + beta[c + e];
     if (relu && !(v[e] > 0.f)) v[e] = 0.f;
   }
   write(y + (long long)p * ldy + c, v);
 }
+// P pixels, `image` of them an image
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_apply(const number* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ gamma,
-     const float* __restrict__ beta, number* y, int P, int C, int ldx, int ldy, int relu, int wide) {
+           const float* __restrict__ beta, number* y, int P, int image, int C, int ldx, int ldy, int relu, int wide) {
   if (wide)
-    apply<4>(x, mean, rstd, gamma, beta, y, P, C, ldx, ldy, relu);
+    apply<4>(x, mean, rstd, gamma, beta, y, P, image, C, ldx, ldy, relu);
   else
-    apply<1>(x, mean, rstd, gamma, beta, y, P, C, ldx, ldy, relu);
+    apply<1>(x, mean, rstd, gamma, beta, y, P, image, C, ldx, ldy, relu);
 }
 
 // g of the head comment, from d = x - mean
@@ -118,13 +161,18 @@ __device__ __forceinline__ float passed(float dy, float d, float scale, float be
   return relu && !(d * scale + beta > 0.f) ? 0.f : dy;
 }
 
-// each tile's sums of g and of g * (x - mean): partial [tile][2][C]
+// each tile's sums of g and of g * (x - mean), of P pixels an image: partial [image][tile][2][C]
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
           const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
           int C, int ldx, int ldy, int relu) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
+  x += (long long)blockIdx.z * P * ldx;
+  dy += (long long)blockIdx.z * P * ldy;
+  mean += (long long)blockIdx.z * C;
+  rstd += (long long)blockIdx.z * C;
+  partial += (long long)blockIdx.z * gridDim.x * 2 * C;
   const float scale = c < C ? gamma[c] * rstd[c] : 0.f, shift = relu && c < C ? beta[c] : 0.f;
   float a = 0.f, b = 0.f;
   for (int p = p0 + threadIdx.y; p < stop && c < C; p += ROWS) {
@@ -140,34 +188,70 @@ norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const flo
   partial[((long long)blockIdx.x * 2 + 1) * C + c] = b;
 }
 
+// from partial of norm_sums, for an image's group of D channels, a block each: sums [image][2][C] over the tiles, of g and of
+// g * (x - mean) * rstd; totals [image][2][C], for every channel M A and M B of its group
+extern "C" __global__ void __launch_bounds__(256, 1)
+merge_group_sums(const float* __restrict__ partial, const float* __restrict__ rstd, const float* __restrict__ gamma, float* sums,
+                 float* totals, int tiles, int C, int D) {
+  SHARED(double, s);
+  const int first = blockIdx.x * D;
+  const long long image = (long long)blockIdx.y * 2 * C;
+  partial += image * tiles;
+  double A = 0, B = 0;
+  for (int c0 = 0; c0 < D; c0 += 32) {  // the same rounds for all threads: there are barriers within
+    const int c = c0 + threadIdx.x, k = first + c;
+    double a = 0, b = 0;
+    for (int i = threadIdx.y; i < tiles && c < D; i += ROWS) {
+      a += partial[(long long)i * 2 * C + k];
+      b += partial[((long long)i * 2 + 1) * C + k];
+    }
+    a = sum_rows(s, a);
+    b = sum_rows(s, b);
+    if (c < D && threadIdx.y == 0) {
+      sums[image + k] = a;
+      sums[image + C + k] = b * rstd[blockIdx.y * C + k];
+      A += gamma[k] * a;
+      B += gamma[k] * b;
+    }
+  }
+  A = sum_block(s, A);
+  B = sum_block(s, B);
+  for (int c = threadIdx.y * 32 + threadIdx.x; c < D; c += 32 * ROWS) {
+    totals[image + first + c] = A;
+    totals[image + C + first + c] = B;
+  }
+}
+
 template <int E>
 __device__ __forceinline__ void back(const number* x, const number* dy, const float* mean, const float* rstd, const float* gamma,
-                                     const float* beta, const float* sums, number* dx, int P, int C, int ldx, int ldy, int lddx,
-                                     int relu) {
+                                     const float* beta, const float* sums, number* dx, float M, int grouped, int P,
+                                     int image, int C, int ldx, int ldy, int lddx, int relu) {
   const int c = channel<E>();
   const int p = pixel();
   if (p >= P || c >= C) return;
+  const int n = p / image;
   float v[E], g[E];
   read(v, x + (long long)p * ldx + c);
   read(g, dy + (long long)p * ldy + c);
   UNROLL for (int e = 0; e < E; ++e) {
     const int k = c + e;
-    const float d = v[e] - mean[k], scale = gamma[k] * rstd[k];
-    g[e] = passed(g[e], d, scale, relu ? beta[k] : 0.f, relu);
-    if (sums) g[e] -= sums[k] / P + d * rstd[k] * rstd[k] * (sums[C + k] / P);
-    g[e] *= scale;
+    const float d = v[e] - mean[n * C + k], r = rstd[n * C + k], of_set = (grouped ? 1.f : gamma[k]) / M;
+    g[e] = gamma[k] * passed(g[e], d, gamma[k] * r, relu ? beta[k] : 0.f, relu);
+    if (sums) g[e] -= of_set * sums[n * 2 * C + k] + d * r * r * (of_set * sums[(n * 2 + 1) * C + k]);
+    g[e] *= r;
   }
   write(dx + (long long)p * lddx + c, g);
 }
-// sums [2][C] of norm_sums over all tiles; none if mean and rstd were given, not the batch's; dx may be dy
+// sums: of norm_sums over all tiles, [2][C], or totals if `grouped`; none if mean and rstd were given, not x's. dx may be dy.
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_back(const number* __restrict__ x, const number* dy, const float* __restrict__ mean,
           const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta,
-          const float* __restrict__ sums, number* dx, int P, int C, int ldx, int ldy, int lddx, int relu, int wide) {
+          const float* __restrict__ sums, number* dx, float M, int grouped, int P, int image, int C, int ldx, int ldy, int lddx,
+          int relu, int wide) {
   if (wide)
-    back<4>(x, dy, mean, rstd, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, relu);
+    back<4>(x, dy, mean, rstd, gamma, beta, sums, dx, M, grouped, P, image, C, ldx, ldy, lddx, relu);
   else
-    back<1>(x, dy, mean, rstd, gamma, beta, sums, dx, P, C, ldx, ldy, lddx, relu);
+    back<1>(x, dy, mean, rstd, gamma, beta, sums, dx, M, grouped, P, image, C, ldx, ldy, lddx, relu);
 }
 
 // y = max(x, 0), or with dy: y = dy where x > 0, else 0; y may be x or dy

@@ -5,6 +5,8 @@
 //             m += gain1 * (g - m);   s += gain2 * (g * g - s)                            gain = 1 - beta
 //             p -= rate * (m / correction1) / (sqrt(s / correction2) + eps)         correction = 1 - beta^steps
 //
+// rate and corrections are arguments, or lie in memory, `now`, where a recorded step (graph.py) finds those of its turn.
+//
 // 256 threads, each takes numbers `threads of the grid` apart, so that reads and writes are coalesced.
 //
 // Shapes: any, contiguous.
@@ -13,8 +15,9 @@
 #include "prim.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-sgd(float* p, const float* __restrict__ gradient, float* v, long long size, float rate, float momentum, float decay,
-    int nesterov) {
+sgd(float* p, const float* __restrict__ gradient, float* v, long long size, const float* __restrict__ now, float rate,
+    float momentum, float decay, int nesterov) {
+  if (now) rate = now[0];
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
     const float g = gradient[i] + decay * p[i];
     v[i] = momentum * v[i] + g;
@@ -23,8 +26,9 @@ sgd(float* p, const float* __restrict__ gradient, float* v, long long size, floa
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-adam(float* p, const float* __restrict__ gradient, float* m, float* s, long long size, float rate, float gain1, float gain2,
-     float eps, float decay, int decoupled, float correction1, float correction2) {
+adam(float* p, const float* __restrict__ gradient, float* m, float* s, long long size, const float* __restrict__ now, float rate,
+     float gain1, float gain2, float eps, float decay, int decoupled, float correction1, float correction2) {
+  if (now) rate = now[0], correction1 = now[1], correction2 = now[2];
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
     float w = p[i], g = gradient[i];
     if (decoupled)

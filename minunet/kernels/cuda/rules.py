@@ -86,6 +86,14 @@ def _batch_norm_backward(dy, cache) -> bool:
     return _maps(dy, cache[0])
 
 
+def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
+    return _maps(x) and x.shape[3] % groups == 0 and x.shape[0] < 1 << 16  # a grid has no more blocks beside each other
+
+
+def _group_norm_backward(dy, cache) -> bool:
+    return _maps(dy, cache[0]) and dy.shape[0] < 1 << 16
+
+
 def _cross_entropy(logits, labels, weight=None, class_weight=None, ignore=-1) -> bool:
     fits = _maps(logits) and logits.dtype == np.float32 and logits.shape[3] >= 2 and labels.shape == logits.shape[:3]
     return fits and labels.dtype.kind in "iu" and (weight is None or np.shape(weight) == labels.shape)
@@ -93,6 +101,10 @@ def _cross_entropy(logits, labels, weight=None, class_weight=None, ignore=-1) ->
 
 def _cross_entropy_backward(dloss, cache) -> bool:
     return _maps(cache[0]) and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (cache[0], cache[2]))
+
+
+def _soft_dice(logits, labels, *options, **more) -> bool:
+    return _maps(logits) and logits.dtype == np.float32 and labels.shape == logits.shape[:3]
 
 
 def _step(p, g, *memory, **options) -> bool:
@@ -109,6 +121,8 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "max_pool2d_backward": _map,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "group_norm": _group_norm,
+    "group_norm_backward": _group_norm_backward,
     "relu": _relu,
     "relu_backward": _relu_backward,
     "concat": _concat,
@@ -117,6 +131,7 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "upsample_bilinear_backward": _map,
     "softmax_cross_entropy": _cross_entropy,
     "softmax_cross_entropy_backward": _cross_entropy_backward,
+    "soft_dice": _soft_dice,
     "sgd_step": _step,
     "adam_step": _step,
 }

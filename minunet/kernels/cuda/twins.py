@@ -16,10 +16,11 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ...ops.conv import output_size, resolve_padding
-from ...ops.loss import check_labels
+from ...ops.loss import dice_of_checked
 from ..deferred import Pair, concat, concat_backward, finished, fusing
 from . import launch
 from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
+from .start import as_map, pixels
 
 __all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
 
@@ -121,7 +122,7 @@ def batch_norm(
     scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
         tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
-        mean, var, rstd = launch.merge_moments(tiles, launch.pixels(x), size, eps)
+        mean, var, rstd = launch.merge_moments(tiles, pixels(x), size, eps)
         raw = finished(x)
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
@@ -147,6 +148,35 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     return dx, shares * rstd, dbeta
 
 
+def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
+    """Twin of `ops.group_norm`; statistics are float32."""
+    N, H, W, C = x.shape
+    if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
+        tiles, size = x.start(moments=True), launch.BM
+    else:
+        tiles, size = launch.moments(_map(x), N), launch.TILE
+    mean, rstd = launch.merge_group_moments(tiles, N, H * W, groups, size, eps)
+    raw = finished(x)
+    y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
+    of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))
+    return y if fusing() else y.array(), (raw, gamma, *of_groups)
+
+
+def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
+    """Twin of `ops.group_norm_backward`."""
+    x, gamma, *of_groups = cache
+    (N, _, groups, _), C = of_groups[0].shape, x.shape[3]
+    xp, raw, beta = get_array_module(gamma), finished(x), None
+    mean, rstd = (_float(xp.broadcast_to(a, (N, 1, groups, C // groups))).reshape(N, C) for a in of_groups)
+    if isinstance(dy, Passed) and dy.y.raw is raw:
+        dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
+    dy, dx = _map(dy), _empty(raw, raw.shape)
+    dbeta, dgamma = launch.group_norm_back(
+        dy, _map(raw), mean, rstd, _float(gamma), beta, dx, groups, beta is not None
+    )  # fmt: skip
+    return dx, dgamma, dbeta
+
+
 def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
     """Twin of `ops.relu` for what has not been computed yet."""
     y = x.clipped()
@@ -162,15 +192,16 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
 def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
-    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it."""
+    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it.
+
+    Nor does anybody wait to hear of a label that is no class: the loss is NaN then, and `ops.loss.check_labels` says why.
+    """
     xp = get_array_module(logits)
     weight, class_weight = (
         None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
     )
     labels = _contiguous(labels.astype(np.int32, copy=False))
     p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
-    if result[2]:
-        check_labels(logits, labels, ignore)
     share /= result[1]
     return result[0], (p, labels, share)
 
@@ -178,15 +209,23 @@ def softmax_cross_entropy(
 def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
     """Twin of `ops.softmax_cross_entropy_backward`."""
     p, labels, share = cache
-    xp, dz = get_array_module(p), _empty(p, p.shape)
-    result = xp.asarray([0, 1, 0], np.float32)  # the shares have been divided already
-    dloss = xp.asarray(dloss, np.float32).reshape(1)
-    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, result, dloss, dz)
+    dz = _empty(p, p.shape)
+    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, None, dloss, dz)
     return dz
 
 
+def soft_dice(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
+    smooth: float = 1.0,
+) -> tuple[Any, tuple]:  # fmt: skip
+    """Twin of `ops.soft_dice`: the same, but nobody waits to hear of wrong labels, as in `softmax_cross_entropy`."""
+    loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
+    wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
+    return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
+
+
 def sgd_step(
-    p: Array, g: Array, velocity: Array, rate: float, momentum: float = 0.9, nesterov: bool = False,
+    p: Array, g: Array, velocity: Array, rate: float | Array, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
     """Twin of `optim.sgd_step`."""
@@ -194,10 +233,10 @@ def sgd_step(
 
 
 def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float = 0.9, beta2: float = 0.999,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """Twin of `optim.adam_step`."""
+    """Twin of `optim.adam_step`; without `steps`, rate is all of `Adam.numbers`."""
     launch.adam(p, _contiguous(g), m, s, steps, rate, beta1, beta2, eps, weight_decay, decoupled)
 
 
@@ -210,7 +249,7 @@ def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
 
 def _map(x: Any) -> Array:
     """x as kernels read it: finished, its pixels at one distance."""
-    return launch.as_map(finished(x))
+    return as_map(finished(x))
 
 
 def _contiguous(a: Array) -> Array:

@@ -1,0 +1,121 @@
+"""How a CUDA kernel is started, on the GPU or in the emulator, and the maps that it reads and writes.
+
+A *map* here is an array (N, H, W, C), or a slice of its channels: pixels may be further apart than C numbers. So a kernel
+reads and writes halves of a concatenation where they lie. Storage is float32, float16, or bfloat16 (CuPy's own dtype; on
+NumPy its bits as uint16).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...array import Array, get_array_module
+from . import build, emulator
+
+Grid = tuple[int, ...]
+
+
+def run(
+    file: str,
+    name: str,
+    grid: Grid,
+    block: Grid,
+    arguments: Sequence[Any],
+    shared: int = 0,
+    defines: Sequence[str] = (),
+) -> None:
+    """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature."""
+    arrays = [a for a in arguments if hasattr(a, "dtype")]
+    xp = get_array_module(*arrays)
+    scalars = {"int": np.int32, "long long": np.int64, "float": np.float32}
+    parameters = build.signatures(file)[name]
+    if len(parameters) != len(arguments):
+        raise TypeError(f"{name} takes {len(parameters)} arguments, not {len(arguments)}")
+    values = [a if kind.endswith("*") else scalars[kind](a) for a, (kind, _) in zip(arguments, parameters)]
+    if not all(grid):
+        return  # no pixels or no channels
+    if xp is np:
+        emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
+        return
+    kernel = _function(file, name, tuple(defines), xp.cuda.Device().compute_capability)
+    if shared > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
+    kernel(grid, block, tuple(np.uint64(0) if v is None else v for v in values), shared_mem=shared)
+
+
+@functools.cache
+def _function(file: str, name: str, defines: tuple[str, ...], capability: str) -> Any:
+    """A kernel for a GPU of a compute capability such as "90", compiled with its own instructions ("a") if it has such."""
+    import cupy
+
+    arch = f"sm_{capability}" + ("a" if int(capability) >= 90 else "")
+    return cupy.RawModule(path=str(build.cached_cubin(file, defines, arch))).get_function(name)
+
+
+@functools.cache
+def multiprocessors(xp: Any) -> int:
+    """How many the GPU has; the emulator is told that it has 1."""
+    return 1 if xp is np else int(xp.cuda.Device().attributes["MultiProcessorCount"])
+
+
+def storage(dtype: Any) -> tuple[str, ...]:
+    """The macros for maps of a dtype."""
+    name = np.dtype(dtype).name
+    known = {"float32": (), "float16": ("F16",), "bfloat16": ("BF16",), "uint16": ("BF16",)}
+    if name not in known:
+        raise TypeError(f"no CUDA kernel stores {name}: float32, float16 or bfloat16")
+    return known[name]
+
+
+# ---- maps ------------------------------------------------------------------------------------------------------------
+
+
+def is_map(x: Array) -> bool:
+    """Whether x (N, H, W, C) has its channels beside each other and its pixels at one distance."""
+    _, H, W, C = x.shape
+    step = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0]
+    apart = (W * H * step, W * step, step, x.itemsize)
+    return step >= C * x.itemsize and all(n == 1 or s == a for n, s, a in zip(x.shape, x.strides, apart))
+
+
+def as_map(x: Array) -> Array:
+    """x, or a contiguous copy if it is no map."""
+    return x if is_map(x) else get_array_module(x).ascontiguousarray(x)
+
+
+def step_of(x: Array) -> int:
+    """Numbers from one pixel of a map to the next."""
+    N, H, W, C = x.shape
+    bytes_ = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0] if N > 1 else C * x.itemsize
+    return bytes_ // x.itemsize
+
+
+def address(x: Array) -> int:
+    """Where an array's memory starts."""
+    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+
+
+def in_pieces(numbers: int, *maps: Array) -> bool:
+    """Whether all maps can be read in vectors of so many numbers."""
+    return all(
+        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0
+        for x in maps
+    )
+
+
+def pixels(x: Array) -> int:
+    N, H, W, _ = x.shape
+    return N * H * W
+
+
+def elementwise(P: int, C: int, wide: bool) -> tuple[Grid, Grid]:
+    """Grid and block of a kernel whose threads take 1 or 4 channels of a pixel."""
+    items = C // 4 if wide else C
+    across = 1
+    while across < min(items, 256):
+        across *= 2
+    return (-(-P // (256 // across)), -(-items // across)), (across, 256 // across)
