@@ -45,7 +45,9 @@ def run_with(bug: cuda_bugs.Bug, folder: Path) -> str:
 def outcomes(tmp_path_factory, request):
     """What became of each planted bug: two at a time, as many as there are cores."""
     asked = {
-        item.callspec.params["bug"].name for item in request.session.items if "bug" in getattr(item, "fixturenames", ())
+        item.callspec.params["bug"].name
+        for item in request.session.items
+        if "outcomes" in getattr(item, "fixturenames", ()) and "bug" in item.callspec.params
     }
     bugs = [b for b in cuda_bugs.BUGS if b.name in asked]
     apart = "PYTEST_XDIST_WORKER" in os.environ  # then other workers have the other cores, and the other tests

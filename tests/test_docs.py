@@ -41,4 +41,4 @@ def test_commands_in_the_readme_have_known_flags():
     for module, parser in (("train", train_flags()), ("predict", predict_flags()), ("evaluate", evaluate_flags())):
         known = {flag for action in parser._actions for flag in action.option_strings}
         for command in re.findall(rf"-m minunet\.{module}([^\n`]*)", text):
-            assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", command.split("#")[0])) <= known, command
+            assert set(re.findall(r"(?<= )--?[a-z][a-z0-9-]*", command.split("#")[0])) <= known, command
