@@ -232,7 +232,7 @@ class Trainer:
         return self.average.applied() if self.average else nullcontext({})
 
     def _on_host(self, loss: Any, labels: Any) -> float:
-        """The loss as a number: here, and nowhere else in a step, the host waits for a GPU.
+        """The loss as a number: here the host waits for a GPU, and elsewhere in a step only for `--clip` and `--amp`.
 
         Raises
         ------
