@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from .array import to_numpy
 from .data import ClassMap
 from .errors import UserError
-from .models import ARCHITECTURES, build
+from .models import ARCHITECTURES, Ensemble, build
 from .models.unet import count_filters
 from .nn import Module
 
@@ -151,13 +151,15 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
         )
 
 
-def load(path: Path | str) -> Module:
-    """Load a trained network, ready for `minunet.segment`.
+def load(path: Path | str, *more: Path | str) -> Module:
+    """Load a trained network, or several as one, ready for `minunet.segment`.
 
     Parameters
     ----------
     path : path of a checkpoint
         best.safetensors or last.safetensors of a run, or a checkpoint of PyTorch-UNet.
+    *more : paths of checkpoints
+        Of networks whose probabilities are averaged with the first's, see `minunet.models.Ensemble`.
 
     Returns
     -------
@@ -167,10 +169,34 @@ def load(path: Path | str) -> Module:
     Raises
     ------
     UserError
-        If the file is missing, cut short, or no checkpoint.
+        If a file is missing, cut short, or no checkpoint, or the networks do not go together.
     """
     meta, weights, _ = read_checkpoint(path)
-    return model_of(meta, weights, path)
+    model = model_of(meta, weights, path)
+    return together({Path(path): model} | {Path(other): load(other) for other in more}) if more else model
+
+
+def together(models: dict[Path, Module]) -> Ensemble:
+    """Networks as one; UserError, naming the file, if one was trained for other images or classes than the first."""
+    (first, model), *others = models.items()
+    for path, other in others:
+        for (what, ours), theirs in zip(prepared_for(model).items(), prepared_for(other).values()):
+            if ours != theirs:
+                raise UserError(
+                    f"{path} was trained with {what} {theirs}, {first} with {ours}: they cannot be averaged"
+                )
+    try:
+        ensemble = Ensemble(list(models.values()))
+    except ValueError as e:
+        raise UserError(f"{' and '.join(map(str, models))} cannot be averaged: {e}") from e
+    ensemble.data = model.data
+    return ensemble
+
+
+def prepared_for(model: Module) -> dict[str, Any]:
+    """What networks must have in common to be averaged: how images are prepared for them, and what they say of a pixel."""
+    found = {key: model.data.get(key) for key in ("channels", "normalise", "scale", "target")}
+    return {**found, "classes": ClassMap.from_json(model.data["classes"]).describe()}
 
 
 def model_of(meta: dict[str, Any], weights: dict[str, np.ndarray], path: Path | str) -> Module:

@@ -61,8 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
         "-m",
         "--model",
         required=True,
+        nargs="+",
         metavar="FILE",
-        help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth",
+        help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth; of several the probabilities are averaged",
     )
     p.add_argument(
         "-i", "--input", required=True, nargs="+", metavar="IMAGE", help="images, folders of images, or patterns"
@@ -108,11 +109,9 @@ def predict(args: argparse.Namespace) -> int:
     """Segment every image; those that cannot be read are named at the end, and the status is 2."""
     use_threads(args.threads)
     xp = select_device(args.device)
-    model = load(args.model).convert(xp.asarray)
-    if args.scale is None and is_torch_file(args.model):
-        print(
-            f"note: {args.model} does not tell the scale of its training; 1 is taken, PyTorch-UNet's default is -s 0.5"
-        )
+    model = load(*args.model).convert(xp.asarray)
+    for file in filter(is_torch_file, args.model if args.scale is None else []):
+        print(f"note: {file} does not tell the scale of its training; 1 is taken, PyTorch-UNet's default is -s 0.5")
     images = find_images(args.input)
     out = Path(args.output)
     if not args.no_save:

@@ -28,6 +28,7 @@ from .array import get_array_module, to_numpy
 from .costs import Summary, summary
 from .data.windows import Windows, interpolate, interpolation
 from .device import free_memory
+from .models import Ensemble
 from .nn import AvgPool2d, Conv2d, ConvTranspose2d, GroupNorm, MaxPool2d, Module, UpsampleBilinear
 from .ops import class_probabilities
 from .symmetry import SYMMETRIES, Symmetry
@@ -41,21 +42,26 @@ OVERLAPS = 10  # side of a tile in overlaps, if memory allows: windows then hold
 # ---- what a network asks for -----------------------------------------------------------------------------------------
 
 
+def networks(model: Module) -> list[Module]:
+    """An ensemble's members, which run one after another on the same window, or the one network."""
+    return model.members if isinstance(model, Ensemble) else [model]
+
+
 def first_channels(model: Module) -> int:
     """Channels of the images that a network takes."""
     return next(int(p.shape[2]) for p in model.named_params().values() if p.ndim == 4)
 
 
 def trace(model: Module, n: int = 4096) -> Summary:
-    """The layers as they run on an image of n x n pixels, or the next size that fits."""
+    """The layers of one network as they run on an image of n x n pixels, or the next size that fits."""
     n = model.fit_size(n)
     return summary(model, (1, n, n, first_channels(model)))
 
 
 def stride(model: Module) -> int:
     """Pixels of the image along one side of a pixel of the coarsest map: 2^depth."""
-    rows = trace(model).rows
-    return int(2 ** np.floor(np.log2(rows[0].input[1] / min(row.input[1] for row in rows))))
+    every = [trace(m).rows for m in networks(model)]
+    return max(int(2 ** np.floor(np.log2(rows[0].input[1] / min(row.input[1] for row in rows)))) for rows in every)
 
 
 def reach(model: Module) -> int:
@@ -66,6 +72,11 @@ def reach(model: Module) -> int:
     """
     if model.fit_size(4096) > 4096:
         return 0
+    return max(reach_of_layers(m) for m in networks(model))
+
+
+def reach_of_layers(model: Module) -> int:
+    """The sum that `reach` describes, for one network."""
     modules, total = dict(model.modules()), 0
     for row in (rows := trace(model).rows):
         m, pixel = modules[row.name], rows[0].input[1] // row.input[1]
@@ -120,9 +131,15 @@ def spare_memory(model: Module) -> int:
 
 
 def needed(model: Module, h: int, w: int) -> int:
-    """Predicted bytes for one window: what the network takes, the window as read, the logits and two of the probabilities."""
-    cost = summary(model, (1, model.fit_size(h), model.fit_size(w), first_channels(model)))
-    return cost.inference_peak + 4 * h * w * (2 * first_channels(model) + 3 * max(2, cost.rows[-1].output[-1]))
+    """Predicted bytes for one window: what the network takes, the window as read, the logits and two of the probabilities.
+
+    Of an ensemble the network that takes the most, the weights of all, and one more of the probabilities.
+    """
+    shape = (1, model.fit_size(h), model.fit_size(w), first_channels(model))
+    costs = [summary(m, shape) for m in networks(model)]
+    network = max(c.inference_peak - c.weight_bytes for c in costs) + sum(c.weight_bytes for c in costs)
+    maps = 3 + (len(costs) > 1)
+    return network + 4 * h * w * (2 * first_channels(model) + maps * max(2, costs[0].rows[-1].output[-1]))
 
 
 # ---- one axis --------------------------------------------------------------------------------------------------------
@@ -198,7 +215,7 @@ class Tiles:
         self.tile = [max(1, round(max(step, tile // step * step) * n / m)) for n, m in zip(size, windows.size)]
         self.half = self._half(overlap) if self.note else 0  # of the width in which neighbours fade into each other
         whole = [model.fit_size(n) for n in windows.size]
-        (_, *outputs, channels) = summary(model, (1, *whole, first_channels(model))).rows[-1].output
+        (_, *outputs, channels) = summary(networks(model)[0], (1, *whole, first_channels(model))).rows[-1].output
         self.axes = [Axis(model, n, o, step, overlap) for n, o in zip(windows.size, outputs)]
         self.num_classes = max(2, channels)
         self.symmetries = SYMMETRIES[:tta]

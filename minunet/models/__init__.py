@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..nn import Module
+from .ensemble import Ensemble
 from .unet import UNet
 
 ARCHITECTURES: dict[str, type[Module]] = {"unet": UNet}
@@ -15,4 +16,4 @@ def build(arch: str, **options: Any) -> Module:
     return ARCHITECTURES[arch](**options)
 
 
-__all__ = ["ARCHITECTURES", "UNet", "build"]
+__all__ = ["ARCHITECTURES", "Ensemble", "UNet", "build"]

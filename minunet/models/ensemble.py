@@ -1,0 +1,57 @@
+"""Several networks as one: where they differ, each has made other mistakes, and the mean of what they say makes fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..array import Array, get_array_module
+from ..nn import Module
+from ..ops import class_probabilities
+
+
+class Ensemble(Module):
+    """A network for prediction whose probabilities are the means of its members'.
+
+    It gives log((p_1 + ... + p_n) / n): logits whose softmax is that mean, as its members' probabilities p_i sum to 1. So it
+    goes wherever a network goes that is to predict: tiles, flips and rotations, objects. There is no backward.
+
+    Parameters
+    ----------
+    members : sequence of Module
+        Networks for the same images with the same classes; of any width, and any depth unless their convolutions are unpadded.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or their outputs are of different sizes.
+    """
+
+    def __init__(self, members: Sequence[Module]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("an ensemble needs networks")
+        if len({m.fit_size(4096) for m in members}) > 1:
+            raise ValueError("networks with unpadded convolutions go together only if all are, and of the same depth")
+        self.members = list(members)
+
+    def forward(self, x, train=False, rng=None, keep=False):
+        """Images (N, H, W, in_channels) to logits (N, H, W, num_classes), at least two."""
+        if train or keep:
+            raise ValueError("an ensemble only predicts: train its members")
+        xp = get_array_module(x)
+        total: Array = sum(class_probabilities(m(x)) for m in self.members)
+        p = total / len(self.members)
+        return xp.log(xp.maximum(p, xp.finfo(p.dtype).tiny)), None
+
+    def check_size(self, H: int, W: int) -> None:
+        """ValueError, saying what would do, if images of H x W pixels cannot pass."""
+        for m in self.members:
+            m.check_size(H, W)
+
+    def fit_size(self, n: int) -> int:
+        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        return max(m.fit_size(n) for m in self.members)
+
+    def output_size(self, n: int) -> int:
+        """Rows or columns of the output for n that pass."""
+        return self.members[0].output_size(n)
