@@ -16,6 +16,7 @@ import numpy as np
 
 from .checkpoint import load
 from .cli import HelpFormatter, number, run
+from .config import Config
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
 from .data.dataset import find_source
 from .data.source import Source
@@ -26,7 +27,6 @@ from .metrics import Confusion
 from .models import build
 from .nn import Module
 from .symptoms import Findings, Survey, named, survey
-from .trainer import Config
 
 EXAMPLES = """
 examples:

@@ -7,11 +7,11 @@ from typing import Any
 
 from .amp import KINDS
 from .cli import HelpFormatter, add_threads, number
+from .config import Config
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS
 from .models import ARCHITECTURES
 from .optim import OPTIMIZERS, Schedule
 from .targets import TARGETS, Target
-from .trainer import Config
 
 DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
 

@@ -21,6 +21,7 @@ from . import draw, kernels
 from .array import to_numpy
 from .checkpoint import build_model, check_arch, load_weights, read_checkpoint
 from .cli import run, use_threads
+from .config import Config
 from .data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from .device import describe, select_device
 from .errors import UserError
@@ -30,7 +31,7 @@ from .metrics import Confusion
 from .nn import Module, draw_uniform
 from .ops import class_probabilities
 from .targets import Target, TargetSet
-from .trainer import Config, Trainer
+from .trainer import Trainer
 
 RESUME_FLAGS = ("resume", "data", "device", "graph", "epochs", "threads")  # what may be given with --resume
 

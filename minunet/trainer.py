@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
-from importlib import import_module
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .amp import MixedPrecision
 from .checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from .config import Config, Place
 from .costs import summary
 from .data import Batches, ImageSet
 from .data.loader import to_device
@@ -31,9 +30,9 @@ from .errors import UserError
 from .inference import classify, predict_logits, true_labels
 from .metrics import Confusion
 from .nn import Module
-from .ops import class_probabilities, named_loss
-from .ops.loss import check_labels
-from .optim import OPTIMIZERS, Schedule, WeightAverage, clip_by_norm
+from .ops import class_probabilities
+from .optim import Schedule, WeightAverage
+from .step import NotFinite, TrainingStep
 
 RAW = "raw."  # in a checkpoint: the weights to go on from, where the model's are an average
 
@@ -41,45 +40,6 @@ NAN_ADVICE = (
     "Usual causes: a learning rate that is too high (try a tenth of it: -l {rate:g}), or --normalise none on images with "
     "large values. --clip 1 limits the gradients' length; with --amp fp16, --amp bf16 reaches further"
 )
-
-
-@dataclass
-class Config:
-    """How to train: the flags of ``python -m minunet.train`` that shape the run."""
-
-    epochs: int = 20
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    optimizer: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    clip: float = 0.0
-    ema: float = 0.0
-    loss: str = "ce+dice"
-    crop: int = 128
-    augment: bool = True
-    bent: float = 0.5
-    zoom: float = 1.25
-    elastic: float = 4.0
-    interpolation: str = "linear"
-    amp: str | None = None
-    seed: int = 0
-
-
-@dataclass
-class Place:
-    """Where a run stands: the next epoch and its next batch, and what was summed up so far in that epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
-    loss_scale: float | None = None  # of mixed precision
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Interrupted(Exception):
@@ -121,17 +81,13 @@ class Trainer:
             scales=(1 / config.zoom, config.zoom), bent=config.bent, elastic=config.elastic,
             interpolation=config.interpolation,
         )  # fmt: skip
-        extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
-        self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
-        self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
+        self.training_step = TrainingStep(model, config, xp, graph)
+        self.optimizer, self.mixed = self.training_step.optimizer, self.training_step.mixed
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
-        self.outputs = int(model.origin["options"]["num_classes"])
-        self.loss, self.loss_backward = named_loss(config.loss, self.outputs)
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
         self.place = Place()
         self.interrupted = False
-        self.recorded = self._recorded() if graph else None
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -171,81 +127,17 @@ class Trainer:
             bar.update()
             self._stop_if_interrupted()
 
-    def step(self, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """One step of training on a batch: forward, loss, backward, update. Returns the loss.
-
-        Parameters
-        ----------
-        images : (N, h, w, C) float32 array
-        labels : (N, h, w) integer array, -1 where they do not count
-        weights : (N, h, w) float32 array, optional, how much each pixel counts
-        """
-        batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
-        self.optimizer.rate = self.schedule(self.place.step)
-        if self.recorded:
-            self.optimizer.advance()
-            return self._on_host(self.recorded(*batch), batch[1])
-        loss = self._gradients(*batch)
+    def step(self, images: Any, labels: Any, weights: Any = None) -> float:
+        """One step of training on a batch, see `TrainingStep`. Returns the loss."""
+        with self._stopped_by_nan():
+            loss = self.training_step(self.place.step, self.schedule(self.place.step), images, labels, weights)
         if self.mixed:
             self.place.loss_scale = self.mixed.scale
-        if not (self.mixed and self.mixed.overflowed):
-            if self.config.clip:
-                clip_by_norm(self.model.named_grads(), self.config.clip)
-            self.optimizer.step()
-        return self._on_host(loss, batch[1])
-
-    def _gradients(self, x: Any, labels: Any, weights: Any = None) -> Any:
-        """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
-        rng = np.random.default_rng([self.config.seed, 3, self.place.step])
-        network = self.mixed or self.model
-        logits, cache = network.forward(x, train=True, rng=rng)
-        loss, loss_cache = self._loss(logits, labels, weights)
-        if self.xp is np:
-            self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
-        self.model.zero_grad()
-        network.backward(self.loss_backward(1.0, loss_cache), cache)
         return loss
-
-    def _recorded(self) -> Callable[..., Any] | None:
-        """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
-        graph = import_module("minunet.kernels.cuda.graph")
-        reason = graph.reason_against(self.model, self.xp, bool(self.mixed), self.config.clip)
-        if reason:
-            print(f"note: --graph has no effect: {reason}")
-            return None
-        self.optimizer.hold()
-
-        def update(*batch: Any) -> Any:
-            loss = self._gradients(*batch)
-            self.optimizer.apply()
-            return loss
-
-        return graph.RecordedStep(update, self.xp, tqdm.write)  # type: ignore[no-any-return]
-
-    def _loss(self, logits: Any, labels: np.ndarray, weights: np.ndarray | None) -> tuple[Any, tuple]:
-        """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
-        t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
-        return self.loss(logits, t, weight=w)
 
     def _averaged(self) -> AbstractContextManager[dict[str, Any]]:
         """A block in which the model has the weights that are validated and kept; those to go on from, if others."""
         return self.average.applied() if self.average else nullcontext({})
-
-    def _on_host(self, loss: Any, labels: Any) -> float:
-        """The loss as a number: here the host waits for a GPU, and elsewhere in a step only for `--clip` and `--amp`.
-
-        Raises
-        ------
-        ValueError
-            If the loss is not finite because a label is no class, which a GPU cannot say by itself.
-        UserError
-            If it is not finite otherwise.
-        """
-        value = float(loss)
-        if not math.isfinite(value):
-            check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
-            self._stop_on_nan(value)
-        return value
 
     def validate(self) -> tuple[float, Confusion]:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
@@ -255,9 +147,12 @@ class Trainer:
             sample = self.dataset[i]
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
-            loss, _ = self._loss(logits, truth[None], None if sample.weight is None else sample.weight[None])
+            with self._stopped_by_nan():
+                loss = self.training_step.loss(
+                    logits, truth[None], None if sample.weight is None else sample.weight[None]
+                )
             counting = int(np.count_nonzero(truth >= 0))
-            loss_sum, pixels = loss_sum + self._on_host(loss, truth[None]) * counting, pixels + counting
+            loss_sum, pixels = loss_sum + loss * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
         return loss_sum / max(pixels, 1), confusion
 
@@ -354,6 +249,13 @@ class Trainer:
         if self.interrupted:
             raise Interrupted
 
+    @contextmanager
+    def _stopped_by_nan(self) -> Iterator[None]:
+        try:
+            yield
+        except NotFinite as e:
+            self._stop_on_nan(e)
+
     def _stop_on_nan(self, loss: Any) -> None:
         last = self.out / "last.safetensors"
         kept = f"the last good state is {last}" if last.exists() else "no epoch was finished, nothing was saved"
@@ -392,12 +294,6 @@ def write_history(path: Path, history: list[dict[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     """A number as text; nothing for a class without a score."""
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def centre(labels: Any, size: tuple[int, ...]) -> Any:
-    """The middle of labels or weights (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
-    top, left = ((n - m) // 2 for n, m in zip(labels.shape[1:], size))
-    return labels[:, top : top + size[0], left : left + size[1]]
 
 
 def format_seconds(seconds: float) -> str:

@@ -188,7 +188,7 @@ def test_a_run_with_graphs_is_the_run_without(gpu, tmp_path):
     """The trainer's: epochs with validation between them, a last batch that is smaller, checkpoints."""
     runs = [trainer(gpu, tmp_path / str(g), graph=g, loss="ce+dice") for g in (False, True)]
     assert all(run.run() for run in runs)
-    assert runs[1].recorded.graph is not None
+    assert runs[1].training_step.recorded.graph is not None
     plain, recorded = ({name: a.get() for name, a in run.model.state().items()} for run in runs)
     same(recorded, plain)
     for a, b in zip(*(run.place.history for run in runs)):
@@ -206,7 +206,7 @@ def test_what_speaks_against_a_graph(gpu, tmp_path, monkeypatch, capsys):
     assert reason_against(model, gpu) == "head.own is a OwnLayer, which nobody has tried"
     monkeypatch.setattr(graph, "usable", lambda: False)
     assert "NVRTC" in reason_against(model, gpu)
-    assert trainer(np, tmp_path, graph=True).recorded is None
+    assert trainer(np, tmp_path, graph=True).training_step.recorded is None
     assert "note: --graph has no effect: the CPU has no CUDA graphs" in capsys.readouterr().out
 
 

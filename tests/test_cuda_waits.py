@@ -5,10 +5,11 @@ import pretend_gpu
 import pytest
 
 from minunet.checkpoint import build_model
+from minunet.config import Config
 from minunet.data import SyntheticCells
 from minunet.kernels.cuda import emulator
 from minunet.ops import softmax_cross_entropy
-from minunet.trainer import Config, Trainer
+from minunet.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 

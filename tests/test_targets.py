@@ -168,7 +168,9 @@ def test_the_same_seed_gives_the_patches_that_augment_gives():
 def test_weights_reach_the_loss(tmp_path):
     """The loss of a step is that of the weighted op on the middle of labels and weights."""
     from minunet.checkpoint import build_model
-    from minunet.trainer import Config, Trainer, centre
+    from minunet.config import Config
+    from minunet.step import centre
+    from minunet.trainer import Trainer
 
     cells = TargetSet(SyntheticCells(4, 64), Target(weight_map=True), [0, 1])
     model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "padding": "valid"})
