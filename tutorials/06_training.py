@@ -456,10 +456,10 @@ assert dices.min() < best[2] < dices.max()
 #
 # ## The command
 #
-# `python -m minunet.train` is this lesson with files: `minunet/trainer.py` is the loop, `minunet/step.py` a step of it, `minunet/optim.py` the updates,
-# `minunet/augment.py` the distortions, `minunet/metrics.py` the counts. It draws the two curves, keeps the weights of the
-# best epoch, and stops with an explanation at a loss of `nan`. `python -m minunet.doctor` looks for the faults in images and
-# masks before you train.
+# `python -m minunet.train` is this lesson with files: `minunet/trainer.py` is the loop, `minunet/step.py` a step of it,
+# `minunet/optim.py` the updates, `minunet/augment.py` the distortions, `minunet/metrics.py` the counts. It draws the two
+# curves, keeps the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
+# minunet.doctor` looks for the faults in images and masks before you train.
 #
 # ## Exercises
 #
