@@ -47,6 +47,7 @@ VARIANTS = {
     "class-balance": Variant([*CE, "--weight-map", "--w0", "0"]),
     "border-class": Variant([*CE, "--target", "border"]),
     "border-and-weights": Variant([*CE, "--target", "border", "--weight-map"]),
+    "border-and-w0": Variant([*CE, "--target", "border", "--weight-map", "--no-balance", "--w0", "4"]),
     "rotations-averaged": Variant(CE, tta=4),
     "unpadded": Variant([*CE, "--padding", "valid", "--crop", "316"]),  # 132 pixels out, nearly the others' 128
     "no-norm": Variant([*CE, "--norm", "none"]),
@@ -120,23 +121,16 @@ def run(name: str, data: Path, epochs: int, extra: list[str], out: Path) -> dict
     return result
 
 
-def table(results: dict[str, dict[str, Any]], epochs: int, measured_on: str | None = None) -> str:
+def table(results: dict[str, dict[str, Any]], epochs: int, extra: list[str], measured_on: str | None = None) -> str:
     """Markdown: a row a variant; measured on this machine if no other is named."""
     first = next(iter(results.values()))
     lines = ["| variant | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, r in results.items():
-        cells = [
-            f"{r['dice']:.3f}",
-            f"{r['precision']:.3f}",
-            f"{r['precision_50']:.3f}",
-            r["merged"],
-            f"{r['minutes']:.1f}",
-        ]
-        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(
-        [*lines, "", f"{first['images']} images held out, {first['objects']} objects; {epochs} epochs, last weights, one seed; "
-                     f"{measured_on or machine()}."]
-    )  # fmt: skip
+        scores = [f"{r[column]:.3f}" for column in ("dice", "precision", "precision_50")]
+        lines.append(f"| {name} | " + " | ".join([*scores, str(r["merged"]), f"{r['minutes']:.1f}"]) + " |")
+    held = f"{first['images']} images with {first['objects']} objects held out"
+    how = ", ".join([f"{epochs} epochs", *([f"`{' '.join(extra)}`"] if extra else []), "last weights", "one seed"])
+    return "\n".join([*lines, "", f"{held}; {how}; {measured_on or machine()}."])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -160,9 +154,9 @@ def main(argv: list[str] | None = None) -> None:
             {"data": args.data.name, "epochs": args.epochs, "extra": extra, "variants": results},
             args.results,
         )
-    print(table(results, args.epochs))
+    print(table(results, args.epochs, extra))
     if args.readme:
-        write_into_readme("ablation", table(results, args.epochs))
+        write_into_readme("ablation", table(results, args.epochs, extra))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def machine() -> str:
         name = re.sub(r"\((R|TM)\)| Processor| CPU", "", found[1]).strip() if found else name
         flags = next((v for f, v in (("avx512f", ", AVX-512"), ("avx2", ", AVX2")) if f in text), "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores{flags}"
+    return f"{name}, {cores} core{'s' * (cores != 1)}{flags}"
 
 
 def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
