@@ -57,6 +57,7 @@ VARIANTS = {
     "dropout": Variant([*CE, "--dropout", "0.5"]),
     "uniform-init": Variant([*CE, "--init", "uniform"]),
     "one-image-a-step": Variant([*CE, "-b", "1"]),
+    "one-image-group-norm": Variant([*CE, "-b", "1", "--norm", "group"]),
     "paper": Variant(["--recipe", "paper", "--base-width", "16"], tta=4),
 }
 COLUMNS = {

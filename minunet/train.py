@@ -70,6 +70,10 @@ def train(args: argparse.Namespace, given: set[str] | None = None) -> int:
         load_weights(model, weights, args.resume or args.load)
     config = make_config(args)
     check_crop(model, config, dataset)
+    if config.batch_size == 1 and args.norm == "batch":
+        print(
+            "note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group"
+        )
     out = choose_run_folder(args)
     trainer = Trainer(model, dataset, *split, config, out, xp, flags_to_keep(args), args.graph)
     if args.resume:

@@ -71,6 +71,12 @@ def test_a_run_leaves_what_it_promises(data, tmp_path, capsys):
     assert np.asarray(Image.open(out / "curves.png")).shape[1] > 500
 
 
+@pytest.mark.parametrize("flags, noted", [(["-b", "1"], True), (["-b", "1", "--norm", "group"], False), ([], False)])
+def test_a_note_on_batch_norm_of_single_images(data, tmp_path, capsys, flags, noted):
+    assert go(data, tmp_path / "run", "-e", "1", *flags) == 0
+    assert ("try --norm group" in capsys.readouterr().out) == noted
+
+
 def test_resuming_gives_the_same_numbers(data, tmp_path):
     """Stopped after epoch 2 of 4 and resumed, with dropout, augmentation and momentum: equal to the last bit."""
     flags = ["-e", "4", "--dropout", "0.3", "--optimizer", "sgd", "-l", "0.05", "--ema", "0.9"]
