@@ -452,16 +452,16 @@ def test_multiply_writes_its_block_only():
     """All widths and row counts, a c that starts at an odd address, and guards around every row."""
     from numba import njit
 
-    from minunet.kernels import simd
+    from minunet.kernels import simd, simd_product
 
     @njit
     def run(vectors, m, last, a, taps, b, c, c_row, start):
         to, depth = simd.offset(simd.pointer(c), start), a.shape[1] // taps
-        simd.multiply(vectors, m, last, simd.pointer(a), a.shape[1], 1, depth, taps, depth, simd.pointer(b),
+        simd_product.multiply(vectors, m, last, simd.pointer(a), a.shape[1], 1, depth, taps, depth, simd.pointer(b),
                       to, c_row, to, c_row)  # fmt: skip
 
     rng, width = np.random.default_rng(9), simd.lanes(np.dtype(np.float32))
-    for vectors in range(1, simd.PANEL + 1):
+    for vectors in range(1, simd_product.PANEL + 1):
         for m in (1, 2, 3, 8, 11, 29, 47):
             for last in (1, width - 1, width):
                 for taps in (1, 3):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from minunet.kernels import simd
+from minunet.kernels import simd, simd_product
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -17,7 +17,7 @@ def test_the_block_stays_in_registers(rows, vectors, precision, monkeypatch):
     from numba import cfunc, types
 
     monkeypatch.setattr(simd, "VECTOR_BYTES", 16)
-    block, n, p = simd._block(rows, vectors), types.intp, types.CPointer(getattr(types, precision))
+    block, n, p = simd_product._block(rows, vectors), types.intp, types.CPointer(getattr(types, precision))
 
     @cfunc(types.void(n, p, n, n, n, n, n, p, p, n))
     def run(last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row):

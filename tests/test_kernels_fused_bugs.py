@@ -10,7 +10,7 @@ import pytest
 from fused_networks import Beside, assert_same, lively, run
 
 from minunet import kernels, nn
-from minunet.kernels import cpu_conv, cpu_maps, cpu_pointwise, deferred
+from minunet.kernels import cpu_conv, cpu_maps, cpu_norm, cpu_pointwise, deferred
 from minunet.kernels.cpu_maps import MASK, MOMENTS, Target
 from minunet.kernels.deferred import Deferred, Gradient, NormGradient, Pair
 from minunet.models import UNet
@@ -179,8 +179,8 @@ def the_norms_gradient_forgets_that_the_mean_depends_on_x(patch):
         dx, dgamma, dbeta = real(dy, cache)
         return NormGradient(dx.dy, dx.raw, dx.a, dx.b, 0 * dx.c), dgamma, dbeta
 
-    real = cpu_pointwise.batch_norm_backward
-    patch.setattr(cpu_pointwise, "batch_norm_backward", wrong)
+    real = cpu_norm.batch_norm_backward
+    patch.setattr(cpu_norm, "batch_norm_backward", wrong)
 
 
 @planted(unet)

@@ -307,9 +307,9 @@ ax.set_title("loads a multiply-add; grey: more than 32 registers; framed: minune
 plt.show()
 
 # %% [markdown]
-# Compilers do not find this block. `minunet/kernels/simd.py` writes it in vector instructions, and everything around it is
-# ordinary numba. It reads the three taps of a filter's row as one run of $3C$ numbers, which they are in NHWC: im2col
-# without a copy. (With 16 registers, AVX2, the block is 6 by 2.)
+# Compilers do not find this block. `minunet/kernels/simd_product.py` writes it in vector instructions, and everything
+# around it is ordinary numba. It reads the three taps of a filter's row as one run of $3C$ numbers, which they are in
+# NHWC: im2col without a copy. (With 16 registers, AVX2, the block is 6 by 2.)
 
 # %%
 climb("08_registers")
@@ -595,7 +595,7 @@ plt.show()
 # A network trained with the wrong border works with the wrong border, and nobody notices, until its weights are used
 # elsewhere. The tests compare kernel and plain op; so should yours.
 #
-# Now read, in this order: `bench/conv_ladder/08_registers.py`, `minunet/kernels/simd.py`,
+# Now read, in this order: `bench/conv_ladder/08_registers.py`, `minunet/kernels/simd_product.py`,
 # `minunet/kernels/cpu_winograd_transforms.py`, `minunet/kernels/cpu_winograd.py`.
 #
 # ## Exercises

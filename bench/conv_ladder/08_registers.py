@@ -19,7 +19,7 @@ and a register block computes it for 6 pixels x 4 vectors of output channels at 
 
 That is 10 loads for 24 multiply-adds: fewer loads than multiply-adds, at last. And 24 sums are enough that none waits: a
 multiply-add takes 4 cycles and two start in each, so 8 must be under way. Compilers do not find this block: `multiply` in
-minunet/kernels/simd.py writes it in vector instructions (with blocks of other sizes for 16 registers and for what remains).
+minunet/kernels/simd_product.py writes it in vector instructions (with other blocks for 16 registers and for what remains).
 
 The block reads w from one end to the other, 4 vectors a step. So w is packed once: panels of 4 vectors of output channels,
 each in one piece. Expect twice the last rung, or more.

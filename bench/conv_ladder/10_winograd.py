@@ -37,7 +37,8 @@ Source: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from minunet.kernels.simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer
+from minunet.kernels.simd import clear, copy, lanes, lanes_of, offset, pointer
+from minunet.kernels.simd_product import PANEL, multiply
 from minunet.kernels.simd_transform import sandwich
 
 BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))

@@ -18,7 +18,8 @@ from ..ops.conv import output_size, resolve_padding
 from . import cpu_direct, cpu_direct_weights, cpu_winograd
 from .cpu_direct import Shape, by_group
 from .cpu_maps import MASK, MOMENTS, STORE, Target
-from .cpu_pointwise import channel_sums, mask
+from .cpu_norm import channel_sums
+from .cpu_pointwise import mask
 from .deferred import Deferred, Gradient, Pair, finished, fusing, training
 from .launch import empty
 

@@ -13,7 +13,7 @@ Forward (`convolve`):
             for each tap row i, for each slice of its KW*C numbers:
                 copy the slice of the panel in one piece               it stays in the L1 cache
                 for each row of the block:
-                    y[row, :, panel] += band rows @ slice              simd.multiply
+                    y[row, :, panel] += band rows @ slice              multiply
 
 Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
 
@@ -45,7 +45,8 @@ from numba import njit, prange
 from ..array import Array
 from .cpu_maps import PLAIN, read, sources, start_of
 from .launch import alone, ceil_div, kernel, ready, scratch, workers
-from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
+from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
+from .simd_product import PANEL, multiply
 
 DEPTH = 128
 BAND = 1 << 20

@@ -35,7 +35,8 @@ from ..array import Array
 from .cpu_direct import Shape, fill, fill_from
 from .cpu_maps import source, sources
 from .launch import alone, ceil_div, empty, kernel, scratch, workers
-from .simd import PANEL, clear, copy, lanes, lanes_of, multiply, offset, pointer, transpose
+from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
+from .simd_product import PANEL, multiply
 
 TILE = 128
 CHANNELS = 64

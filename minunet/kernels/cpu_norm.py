@@ -1,36 +1,87 @@
-"""Group norm on the CPU: memory is read once for the statistics and once more for the values.
+"""Batch norm and group norm on the CPU: memory is read once for the statistics and once more for the values.
 
     moments:    for each image, for each of its blocks of pixels, in parallel:
                     for each chunk of CHUNK pixels:     it stays in the L1 or L2 cache, so that two passes cost one
                         pass 1: each channel's mean (less that of pixel 0);   pass 2: its sum of (x - this mean)^2
                         merge into the block's mean and sum of squares
-                merge blocks, then the channels of a group
+                merge the blocks, in their order
     norm:       y = (x - mean) * scale + beta, with scale = gamma * rstd
     gradients:  sums of dy and of dy * (x - mean) by block and channel; dx = dy * scale - a - (x - mean) * b, with a and b
-                from the sums of a group
+                from the sums
 
-Merging is as in cpu_pointwise.py: nothing cancels. Within a chunk numbers are added in their own dtype, chunks in float64.
+A batch norm takes all pixels of a batch for those of one image. A group norm merges an image's channels by groups.
+
+Merging two sets with counts n, m, means a, b and sums of squares p, q (Chan, Golub and LeVeque 1979):
+
+    mean = a + (b - a) * m / (n + m),    squares = p + q + (b - a)^2 * n * m / (n + m)
+
+Nothing cancels here, unlike in E[x^2] - mean^2. Within a chunk numbers are added in their own dtype, chunks in float64.
 
 Constants: CHUNK pixels; BLOCKS blocks an image at most, whatever the number of threads, so results do not depend on it.
 
 Shapes: any, contiguous or not, float32 and float64.
 
-Measure: python bench/pointwise.py
+Measure: python bench/layers.py, python bench/pointwise.py
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import prange
 
 from ..array import Array
-from .launch import kernel, ready
+from .deferred import Deferred, Gradient, NormGradient, finished, fusing
+from .launch import empty, kernel, ready
 
 CHUNK = 64
 BLOCKS = 64
 
 
 # ---- twins of the ops ------------------------------------------------------------------------------------------------
+
+
+def batch_norm(
+    x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[Any, tuple, tuple[Array, Array]]:
+    """Twin of `ops.batch_norm`."""
+    known = x.moments if isinstance(x, Deferred) else None
+    x = finished(x)
+    pixels, from_batch = _one_image(x), mean is None
+    if mean is None or var is None:
+        mean, var = (m.astype(x.dtype).reshape(-1) for m in known or _moments(pixels, x.shape[-1]))
+    rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
+    cache, scale = (x, gamma, mean, rstd, from_batch), gamma * rstd
+    if fusing():
+        shift = (beta - mean.astype(np.float64) * scale).astype(x.dtype)
+        return Deferred(x, scale, shift, mean=mean), cache, (mean, var)
+    y = empty(x.shape, x.dtype)
+    norm_forward(pixels, ready(mean)[None], scale[None], ready(beta), _one_image(y))
+    return y, cache, (mean, var)
+
+
+def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array]:
+    """Twin of `ops.batch_norm_backward`."""
+    x, gamma, mean, rstd, from_batch = cache
+    pixels, mean = _one_image(x), ready(mean)
+    if isinstance(dy, Gradient) and dy.has_sums_for(x):
+        dbeta, dgamma = dy.sums
+    else:
+        sums = np.zeros((1, _blocks(pixels), 2, x.shape[-1]))
+        norm_sums(pixels, _one_image(finished(dy)), mean[None], sums)
+        dbeta, dgamma = sums.sum((0, 1))
+    dgamma = dgamma * rstd
+    scale, dy = gamma * rstd, finished(dy)
+    share = scale * (from_batch / max(1, pixels.shape[1]))
+    a, b = dbeta * share, dgamma * rstd * share  # dx = dy * scale - a - (x - mean) * b
+    dgamma, dbeta = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
+    if fusing():
+        return NormGradient(dy, x, scale, (-b).astype(x.dtype), (mean * b - a).astype(x.dtype)), dgamma, dbeta
+    dx = empty(x.shape, x.dtype)
+    a, b = a.astype(x.dtype), b.astype(x.dtype)
+    norm_back(pixels, _one_image(dy), mean[None], scale[None], a[None], b[None], _one_image(dx))
+    return dx, dgamma, dbeta
 
 
 def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
@@ -59,6 +110,19 @@ def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     a, b = _by_channel(a, C) * rstd, _by_channel(b, C) * rstd**2
     norm_back(pixels, dpixels, mean, rstd * gamma, a.astype(x.dtype), b.astype(x.dtype), dx.reshape(pixels.shape))
     return dx, dgamma.sum(0).astype(x.dtype), dbeta.sum(0).astype(x.dtype)
+
+
+def channel_sums(dy: Array) -> Array:
+    """Sum of dy (N, H, W, C) over all pixels, (C,): the gradient of a bias."""
+    pixels = _one_image(dy)
+    sums = np.zeros((_blocks(pixels), dy.shape[-1]))
+    plain_sums(pixels[0], sums)
+    return sums.sum(0).astype(dy.dtype)
+
+
+def _one_image(x: Array) -> Array:
+    """All pixels of (..., C) as those of one image: (1, pixels, C)."""
+    return ready(x).reshape(1, -1, x.shape[-1])
 
 
 def _pixels(x: Array) -> Array:
@@ -169,3 +233,20 @@ def norm_back(x, dy, mean, scale, a, b, dx):
         n, p = item // M, item % M
         for c in range(C):
             dx[n, p, c] = dy[n, p, c] * scale[n, c] - a[n, c] - (x[n, p, c] - mean[n, c]) * b[n, c]
+
+
+@kernel
+def plain_sums(dy, sums):
+    """dy (M, C); sums (blocks, C) float64: each block's sum of dy."""
+    M, C = dy.shape
+    blocks = sums.shape[0]
+    work = np.empty((blocks, C), dy.dtype)
+    for block in prange(blocks):
+        a = work[block]
+        for p in range(block * M // blocks, (block + 1) * M // blocks, CHUNK):
+            a[:] = 0
+            for q in range(p, min(p + CHUNK, (block + 1) * M // blocks)):
+                for c in range(C):
+                    a[c] += dy[q, c]
+            for c in range(C):
+                sums[block, c] += a[c]

@@ -10,7 +10,7 @@ Forward (`convolve`): V = B^T X B of every tile and channel, U = G g G^T of ever
         V[36, tiles, C] = B^T X B, with norm and ReLU on the way
         for each panel, for each slice of input channels:
             U[36, slice, panel] = G w G^T, unless they were made ahead for all items
-            for each of the 36 points:   M[point] += V[point, :, slice] @ U[point]          simd.multiply
+            for each of the 36 points:   M[point] += V[point, :, slice] @ U[point]          multiply
         y = A^T M A, with its sums for the next norm
 
 The bias is the map whose values are b everywhere, and only the point (1, 1) sees such a thing: M starts from b there.
@@ -25,7 +25,7 @@ Weight gradient (`correlate`): y is linear in g, so dg = G^T [ sum over tiles of
             V[36, tiles, channels] = B^T X B
             for each panel:
                 D[36, tiles, panel] = A dY A^T
-                for each of the 36 points:   S[panel, point] += V[point]^T @ D[point]       simd.multiply
+                for each of the 36 points:   S[panel, point] += V[point]^T @ D[point]       multiply
         dw = G^T S G
     add the splits, in their order
 
@@ -59,7 +59,8 @@ from ..array import Array
 from .cpu_maps import Target, shape_of, source, sources
 from .cpu_winograd_transforms import filter_gradient, make_filters, read_gradient_tiles, read_tiles, write_tiles
 from .launch import alone, ceil_div, empty, kernel, ready, round_up, scratch, workers
-from .simd import PANEL, copy, lanes, lanes_of, multiply, offset, pointer
+from .simd import copy, lanes, lanes_of, offset, pointer
+from .simd_product import PANEL, multiply
 
 TILES = 64
 GRADIENT_TILES = 32

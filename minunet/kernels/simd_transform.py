@@ -15,7 +15,7 @@ costs next to nothing:
 
     load="relu"        X = max(x * scale + shift, 0)
     load="blend"       X = a * x + b * other + c
-    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in cpu_pointwise.py
+    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in cpu_norm.py
     finish="mask"      Y = 0 where raw * scale + shift <= 0; Y and Y * (raw - mean) are added to sums
 
 Coefficients lie one row after the other (`table`, rows `table_row` apart), sums likewise. Squares at the edge of an image go
@@ -31,7 +31,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import _at, _Vectors
+from .simd import Vectors, address
 
 Steps = Sequence[Sequence[Sequence[float]]]
 
@@ -61,7 +61,7 @@ def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
         def plain(typingctx, source, row, column, to, to_row, to_column):
             def codegen(context, builder, signature, args):
                 source, row, column, *target = args
-                simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+                simd = Vectors(builder, context.get_data_type(signature.args[0].dtype))
                 columns = zip(*_cells(builder, source, row, column, size))
                 square = _apply(simd, steps, ([simd.load(p) for p in at] for at in columns))
                 _store(simd, square, *target, stream)
@@ -76,7 +76,7 @@ def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
     def loading(typingctx, source, row, column, to, to_row, to_column, other, table, table_row):
         def codegen(context, builder, signature, args):
             source, row, column, to, to_row, to_column, other, table, table_row = args
-            simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+            simd = Vectors(builder, context.get_data_type(signature.args[0].dtype))
             a, b, c = _rows(simd, table, table_row)
 
             def value(p, beside):
@@ -116,10 +116,10 @@ def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
     ):
         def codegen(context, builder, signature, args):
             source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight = args
-            simd = _Vectors(builder, context.get_data_type(signature.args[0].dtype))
+            simd = Vectors(builder, context.get_data_type(signature.args[0].dtype))
             columns = zip(*_cells(builder, source, row, column, len(steps[-1][0])))
             square = _apply(simd, steps, ([simd.load(p) for p in at] for at in columns))
-            places = [sums, _at(builder, sums, sums_row)]
+            places = [sums, address(builder, sums, sums_row)]
             first, second = (simd.load(p) for p in places)
             if finish == "moments":
                 first, second = _merge(simd, square, first, second, share, weight)
@@ -170,13 +170,13 @@ def _merge(simd, square, mean, squares, share, weight):
 
 def _cells(builder, p, row, column, size):
     """Addresses of a square's entries."""
-    rows = [_at(builder, p, builder.mul(row, row.type(i))) for i in range(size)]
-    return [[_at(builder, r, builder.mul(column, column.type(j))) for j in range(size)] for r in rows]
+    rows = [address(builder, p, builder.mul(row, row.type(i))) for i in range(size)]
+    return [[address(builder, r, builder.mul(column, column.type(j))) for j in range(size)] for r in rows]
 
 
 def _rows(simd, table, table_row):
     """The three coefficients of a vector of channels."""
-    return [simd.load(_at(simd.builder, table, simd.builder.mul(table_row, table_row.type(n)))) for n in range(3)]
+    return [simd.load(address(simd.builder, table, simd.builder.mul(table_row, table_row.type(n)))) for n in range(3)]
 
 
 def _store(simd, square, to, to_row, to_column, stream=False):
