@@ -32,14 +32,16 @@ from minunet.objects import label_objects, target_of
 
 
 class Variant(NamedTuple):
-    """Flags of a training, and of how many rotations its predictions are averaged."""
+    """Flags of a training, of how many rotations its predictions are averaged, and how many times longer it trains."""
 
     flags: list[str]
     tta: int = 1
+    longer: int = 1
 
 
-# all but the first and the last differ in one thing from "cross-entropy"
+# what each name says is what differs from "cross-entropy"; the first is how train works untold, the last the whole recipe
 CE = ["--loss", "ce"]
+PAPER = ["--recipe", "paper", "--base-width", "16"]
 VARIANTS = {
     "default-loss": Variant([]),
     "cross-entropy": Variant(CE),
@@ -58,7 +60,8 @@ VARIANTS = {
     "uniform-init": Variant([*CE, "--init", "uniform"]),
     "one-image-a-step": Variant([*CE, "-b", "1"]),
     "one-image-group-norm": Variant([*CE, "-b", "1", "--norm", "group"]),
-    "paper": Variant(["--recipe", "paper", "--base-width", "16"], tta=4),
+    "paper": Variant(PAPER, tta=4),
+    "paper-4-times-longer": Variant(PAPER, tta=4, longer=4),
 }
 COLUMNS = {
     "dice": "Dice",
@@ -109,8 +112,10 @@ def score(weights: Path, data: Path, tta: int = 1) -> dict[str, Any]:
 def run(name: str, data: Path, epochs: int, extra: list[str], out: Path) -> dict[str, Any]:
     """A variant's scores, from where it, or one with the same flags, was trained before."""
     variant = VARIANTS[name]
+    epochs *= variant.longer
     flags = {"epochs": epochs, "flags": [*variant.flags, *extra], "tta": variant.tta}
-    folder = out / next(other for other, v in VARIANTS.items() if v.flags == variant.flags)
+    same = (other for other, v in VARIANTS.items() if (v.flags, v.longer) == (variant.flags, variant.longer))
+    folder = out / next(same)
     kept = folder / f"score_{name}.json"
     if kept.exists():
         result = json.loads(kept.read_text())
