@@ -38,8 +38,9 @@ SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
 LINE = 64
 """Bytes of a cache line, and of the largest vector."""
 
-PAGE, CHUNK = 1 << 12, 1 << 30
-"""Bytes: what recycled memory is cut into multiples of, and the least that is asked of the system at once."""
+PAGE, CHUNK = 1 << 12, 1 << 32
+"""Bytes: what recycled memory is cut into multiples of, and the least that is asked of the system at once: several of the
+largest maps, lest each gets a chunk of its own and leaves a gap there that nothing fits into."""
 
 RECYCLED = 1 << 18
 """Bytes from which on memory is recycled; less than that the system hands out without clearing pages."""
