@@ -28,7 +28,8 @@ each in one piece. Expect twice the last rung, or more.
 import numpy as np
 from numba import njit, prange
 
-from minunet.kernels.simd import PANEL, lanes, lanes_of, multiply, offset, pointer
+from minunet.kernels.simd import lanes, lanes_of, offset, pointer
+from minunet.kernels.simd_product import PANEL, multiply
 
 
 def conv(x, w):
