@@ -97,6 +97,7 @@ def test_untouched_file_scores_nothing(name):
     found = grade(EXERCISES[name], EXERCISES[name].text, "stub.py", limits=QUICK)
     assert found.score == 0
     assert all(p.message.startswith("not written yet") for p in found.parts)
+    assert "todo" in table(found) and "WRONG" not in table(found)
 
 
 @ALL

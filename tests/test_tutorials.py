@@ -96,7 +96,7 @@ def test_the_command_fails_with_a_lesson(tmp_path, monkeypatch, capsys):
     (tmp_path / "02_bad.py").write_text("assert False, 'on purpose'")
     assert build.main(["--run", "--out", str(tmp_path / "out")]) == 1
     out, err = capsys.readouterr()
-    assert re.search("01_good .* ok\n02_bad .* FAILED\n", out) and "on purpose" in err
+    assert re.search("01_good .* ok; pictures in .*01_good\n02_bad .* FAILED\n", out) and "on purpose" in err
     assert (tmp_path / "out/tutorials/01_good/01.png").exists()
     assert build.main(["--run", "01", "--out", str(tmp_path / "out")]) == 0
 

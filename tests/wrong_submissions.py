@@ -56,6 +56,17 @@ def conv2d_im2col(x, w, stride=1):
     OH, OW = (x.shape[1] - w.shape[0]) // stride + 1, (x.shape[2] - w.shape[1]) // stride + 1
     return (im2col(x, *w.shape[:2], stride) @ w.reshape(-1, w.shape[3])).reshape(len(x), OH, OW, -1)
 ''', "channel should run fastest"),
+    "im2col, place by place": ("im2col", '''
+def im2col(x, KH, KW, stride=1):
+    rows = []
+    for r in range(0, x.shape[1] - KH + 1, stride):
+        for c in range(0, x.shape[2] - KW + 1, stride):
+            rows.append(x[:, r : r + KH, c : c + KW].reshape(len(x), -1))
+    return np.concatenate(rows)
+def conv2d_im2col(x, w, stride=1):
+    OH, OW = (x.shape[1] - w.shape[0]) // stride + 1, (x.shape[2] - w.shape[1]) // stride + 1
+    return (im2col(x, *w.shape[:2], stride) @ w.reshape(-1, w.shape[3])).reshape(len(x), OH, OW, -1)
+''', "vary slowest"),
     "im2col, patches as columns": ("im2col", '''
 def im2col(x, KH, KW, stride=1):
     v = np.lib.stride_tricks.sliding_window_view(x, (KH, KW), (1, 2))[:, ::stride, ::stride]

@@ -8,8 +8,8 @@
 # * write a convolution as seven loops, as one matrix product (im2col), and as nine shifted products, and show that all agree;
 # * say which input pixels an output pixel depends on.
 #
-# You need Python and NumPy. The lesson ends with the function that `minunet/ops/conv.py` holds; its first exercise is to write
-# it yourself.
+# You need Python and NumPy, and about 20 minutes to read; the exercises take longer. The lesson ends with the function that
+# `minunet/ops/conv.py` holds; its first exercise is to write it yourself.
 
 # %%
 import time
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 from scipy.signal import correlate2d
+from threadpoolctl import threadpool_limits
 
 import minunet
 from minunet import ops
@@ -79,7 +80,8 @@ plt.show()
 #
 # $$y[h, w] = \sum_{i=0}^{2} \sum_{j=0}^{2} x[h + i, w + j] \; w[i, j]$$
 #
-# The nine positions $(i, j)$ within the filter are its **taps**.
+# The nine positions $(i, j)$ within the filter are its **taps**. ($h$ and $w$ alone are a row and a column, here and below;
+# $w[i, j]$ with brackets is a weight of the filter.)
 
 # %%
 across = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 4  # right minus left: Sobel's filter
@@ -169,7 +171,7 @@ assert np.allclose(
 #
 # ## The border: padding
 #
-# A $K \times K$ filter fits only $H - K + 1$ times into $H$ rows. Two choices:
+# A filter of $KH$ rows fits only $H - KH + 1$ times into $H$ rows. Two choices:
 #
 # * **valid**: only where it fits. Each $3 \times 3$ convolution then costs two rows and two columns. The U-Net of 2015 did
 #   that.
@@ -178,12 +180,12 @@ assert np.allclose(
 # ## Taking fewer: stride
 #
 # With **stride** $s$ the filter moves $s$ pixels at a time. With $P$ rows of zeros added in all (above and below together),
-# its last start is at or before row $H + P - K$, so
+# its last start is at or before row $H + P - KH$, so
 #
-# $$OH = \left\lfloor \frac{H + P - K}{s} \right\rfloor + 1$$
+# $$OH = \left\lfloor \frac{H + P - KH}{s} \right\rfloor + 1$$
 #
 # and the same for columns. *Same* padding means $OH = \lceil H / s \rceil$. Solve for the smallest $P$:
-# $P = (OH - 1)\,s + K - H$, or 0 if that is negative. If $P$ is odd, the odd row goes below.
+# $P = (OH - 1)\,s + KH - H$, or 0 if that is negative. If $P$ is odd, the odd row goes below.
 
 
 # %%
@@ -201,8 +203,7 @@ def same_padding(n, k, stride):
 for n in range(3, 30):
     for k in (1, 2, 3, 5):
         for stride in (1, 2, 3):
-            if k >= stride:
-                assert output_size(n, k, sum(same_padding(n, k, stride)), stride) == -(-n // stride)
+            assert output_size(n, k, sum(same_padding(n, k, stride)), stride) == -(-n // stride)
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.3), layout="constrained")
@@ -232,8 +233,10 @@ plt.show()
 
 # %% [markdown]
 # Zeros are a lie about what lies beyond the border, and the output shows it. In the corner of a white image a mean over
-# $9 \times 9$ pixels finds only $5 \times 5$ of them real: 25/81, less than a third of the truth. A network can learn to
-# notice its border by this.
+# $9 \times 9$ pixels finds only $5 \times 5$ of them real: 25/81, less than a third of the truth. A network can learn
+# to notice its border by this. (`ops.conv2d` is minunet's own convolution, which this lesson builds below. Its filters
+# have an axis for rows, for columns, for input and for output channels; it returns the output and what the backward
+# will need, hence `[0]`.)
 
 # %%
 white = np.ones((1, 32, 32, 1), np.float32)
@@ -356,18 +359,18 @@ assert rows.shape == (9, 9)
 assert (rows == 12).sum() == 9 and (rows == 0).sum() == 1
 assert list(rows[0]) == [0, 1, 2, 5, 6, 7, 10, 11, 12]
 
-figure, (a, b_) = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained", width_ratios=[5, 9])
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained", width_ratios=[5, 9])
 for ax, values, title in (
-    (a, small[0, :, :, 0], "x, its pixels numbered"),
-    (b_, rows, "im2col(x): a row a patch, a column a tap"),
+    (left, small[0, :, :, 0], "x, its pixels numbered"),
+    (right, rows, "im2col(x): a row a patch, a column a tap"),
 ):
     ax.imshow(values, cmap="viridis", vmin=0, vmax=24)
     write_numbers(ax, values, "{:.0f}", size=10)
     bare(ax, title)
     for row, column in np.argwhere(values == 12):
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=ORANGE, lw=2.5))
-b_.set_ylabel("9 output pixels")
-b_.set_xlabel("9 taps")
+right.set_ylabel("9 output pixels")
+right.set_xlabel("9 taps")
 plt.show()
 
 # %% [markdown]
@@ -389,8 +392,9 @@ print(f"the map: {bytes_of_map / 2**20:.0f} MiB, its im2col: {bytes_of_rows / 2*
 #
 # $$y = b + \sum_{i, j} \text{window}(x, i, j) \; @ \; w[i, j] \qquad (2)$$
 #
-# Here $w[i, j]$ is a $C \times K$ matrix. The window is a *view*: NumPy's slice `x[:, i::s, j::s]` copies nothing. The
-# largest array is the map itself. Equation (2) also makes the gradients easy; that is the next lesson.
+# Here $w[i, j]$ is a $C \times K$ matrix, and `@` multiplies the last axis by it, for every pixel alike. The window is a
+# *view*: a slice from row $i$ on, every $s$-th row, $OH$ of them, copies nothing. The largest array is the map itself.
+# Equation (2) also makes the gradients easy; that is the next lesson.
 
 # %%
 figure, axes = plt.subplots(3, 3, figsize=(5.4, 5.8), layout="constrained")
@@ -459,11 +463,12 @@ def seconds(function, x, repeats):
     return min(times)
 
 
-times = {
-    "seven loops": 64 * seconds(conv2d_loops, x[:, :4, :4], 5),  # a 64th of the pixels, times 64
-    "im2col": seconds(conv2d_im2col, x, 20),
-    "shifted products": seconds(conv2d, x, 20),
-}
+with threadpool_limits(1):  # all three on one core, so that methods are compared
+    times = {
+        "seven loops": 64 * seconds(conv2d_loops, x[:, :4, :4], 5),  # a 64th of the pixels, times 64
+        "im2col": seconds(conv2d_im2col, x, 20),
+        "shifted products": seconds(conv2d, x, 20),
+    }
 figure, ax = plt.subplots(figsize=(8, 2.2), layout="constrained")
 ax.barh(list(times), list(times.values()), color=[GREY, BLUE, GREEN], height=0.6)
 for y_, t in enumerate(times.values()):
@@ -488,6 +493,8 @@ plt.show()
 # **receptive field**:
 #
 # $$R = 1 + \sum_{l} (K_l - 1) \prod_{m < l} s_m$$
+#
+# with filters of $K_l$ rows and strides $s_l$; for the first layer the product is empty, 1.
 #
 # One can *see* it: brighten one input pixel at a time and note whether the output pixel changes. With all weights 1 the
 # change counts the paths from the one to the other.
@@ -521,17 +528,21 @@ figure.suptitle("which input pixels reach the middle output pixel; darker: on mo
 plt.show()
 
 # %% [markdown]
-# This is why a U-Net halves its maps on the way down: at a quarter of the size, a $3 \times 3$ filter spans four times as
-# many pixels, at a sixteenth of the cost. (The last picture is off its centre: with a stride of 2 and an even size the odd zero
-# lies below and to the right.)
+# This is why a U-Net halves its maps on the way down: at a quarter of the side, a $3 \times 3$ filter spans four times
+# as many pixels along it, at a sixteenth of the cost. (The last picture is off its centre: after the first stride of 2,
+# 10 rows are left, and with an even number the odd zero lies below and to the right. Each picture has colours of its
+# own.)
 #
 # ## Exercises
 #
-# Graded: copy the file, write what it leaves open, and run its line with your copy's name. Against the lesson's `conv2d` the
-# first one has a dilation (the taps lie $d$ pixels apart), may come without a bias, and returns a tuple.
+# Graded: copy the file, write in your copy what it leaves open, and have it graded, as often as you like:
 #
-# * `python -m minunet.grade tutorials/exercises/conv_forward.py`: the convolution, forwards
-# * `python -m minunet.grade tutorials/exercises/im2col.py`: image to columns: a convolution as one matrix product
+#     cp tutorials/exercises/conv_forward.py my_conv.py
+#     python -m minunet.grade my_conv.py
+#
+# * `conv_forward.py`: the convolution, forwards. Against the lesson's `conv2d` it has a dilation (the taps lie $d$ pixels
+#   apart), may come without a bias (`b` is None), and returns a tuple.
+# * `im2col.py`: image to columns: a convolution as one matrix product.
 #
 # On your own, each with a check:
 #

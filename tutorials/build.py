@@ -12,6 +12,7 @@ has the lessons with their output, the reference and the measurements; those not
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -58,8 +59,6 @@ def run(lesson: Path, pictures: Path, limit: float = STOP) -> tuple[float, str]:
 
 def environment() -> dict[str, str]:
     """That of this process, with its minunet found first."""
-    import os
-
     import minunet
 
     home = str(Path(minunet.__file__).resolve().parents[1])
@@ -110,9 +109,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.notebooks:
             print(write_notebook(lesson, args.out / "notebooks"))
             continue
-        seconds, problem = run(lesson, args.out / "tutorials" / lesson.stem, args.limit)
+        pictures = args.out / "tutorials" / lesson.stem
+        seconds, problem = run(lesson, pictures, args.limit)
         verdict = "FAILED" if problem else "ok" if seconds <= LIMIT else f"ok, slower than {LIMIT} s"
-        print(f"{lesson.stem:<32}{seconds:6.1f} s  {verdict}", flush=True)
+        shown = "" if problem else f"; pictures in {os.path.relpath(pictures)}"
+        print(f"{lesson.stem:<32}{seconds:6.1f} s  {verdict}{shown}", flush=True)
         if problem:
             failed += 1
             print(problem, file=sys.stderr)

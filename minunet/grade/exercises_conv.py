@@ -177,6 +177,11 @@ im2col.wrong(
     ("return rows.reshape(", "return np.moveaxis(rows, 5, 3).reshape("),
 )
 im2col.wrong(
+    "images_fastest",
+    "the rows are right but in another order: the image n should vary slowest, then the output's row, then its column",
+    ("return rows.reshape(", "return rows.transpose(1, 2, 0, 3, 4, 5).reshape("),
+)
+im2col.wrong(
     "taps_transposed",
     "the numbers of a row are in the order (j, i, c): rows and columns of the patch are swapped",
     ("return rows.reshape(", "return rows.swapaxes(3, 4).reshape("),
@@ -202,10 +207,8 @@ winograd = Exercise(
     minutes=45,
     needs=("conv_forward",),
     task="""A tile of 4x4 outputs of a 3x3 convolution reads 6x6 inputs and takes 144 multiplications a channel. With
-the matrices
-given it takes 36: Y = A^T [ (B^T X B) * (G g G^T) ] A. Write the three transforms and the product between them. The
-grader
-puts your parts together, with its own product too, and compares with a convolution.""",
+the matrices given it takes 36: Y = A^T [ (B^T X B) * (G g G^T) ] A. Write the three transforms and the product between
+them. The grader puts your parts together, with its own product too, and compares with a convolution.""",
     write=tuple((PLAIN, n) for n in ("transform_input", "transform_filter", "multiply_points", "transform_output")),
     given=tuple((MATRICES, n) for n in ("BT", "G", "AT")),
     hidden=((PLAIN, "both_axes"),),

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import UserError
 from .exercise import EXERCISES
 from .grading import POINTS, Grade, grade_file
-from .runner import Limits
+from .runner import UNWRITTEN, Limits
 
 
 def table(grade: Grade) -> str:
@@ -23,7 +23,8 @@ def table(grade: Grade) -> str:
         lines.append(f"  no points: {grade.forbidden}")
     said = ""
     for part in () if grade.forbidden else grade.parts:
-        lines.append(f"  {'ok   ' if part.ok else 'WRONG'}  {part.name:<22}  {part.message}".rstrip())
+        verdict = "ok" if part.ok else "todo" if part.message.startswith(UNWRITTEN) else "WRONG"
+        lines.append(f"  {verdict:<5}  {part.name:<22}  {part.message}".rstrip())
         if part.hint:
             likely = f"likely: {'the same' if part.hint == said else part.hint}"
             lines += textwrap.wrap(likely, 110, initial_indent=" " * 9, subsequent_indent=" " * 17)

@@ -25,6 +25,7 @@ from . import wire
 from .child import ANSWERS, FORBIDDEN
 
 CHILD = Path(__file__).with_name("child.py")
+UNWRITTEN = "not written yet"
 
 
 class Trouble(Exception):
@@ -246,7 +247,7 @@ def call_back(functions: dict[str, Callable[..., Any]], answer: tuple) -> tuple[
 def in_words(kind: str, content: list, what: str) -> str:
     """Why there is no result."""
     if kind == "unwritten":
-        return "not written yet"
+        return UNWRITTEN
     if kind == "missing":
         return f"the file defines no {what}"
     text = content[0] if content and isinstance(content[0], str) else "no answer"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..gradcheck import check
-from .runner import Forbidden, Trouble
+from .runner import UNWRITTEN, Forbidden, Trouble
 
 
 @dataclass
@@ -120,7 +120,8 @@ class Sheet:
         )
         for mark, row in zip(self.marks[-len(parts) :], report.rows):
             if mark.ok and not row.ok:
-                at = "" if row.index is None else f"; at {list(row.index)} {row.analytic:.6g} for {row.numeric:.6g}"
+                where, values = row.index, f"yours is {row.analytic:.6g}, right is {row.numeric:.6g}"
+                at = "" if where is None else f"; at {list(where)}: {values}"
                 mark.ok, mark.message = False, f"{mark.part}: {row.note}{at}"
 
 
@@ -129,7 +130,7 @@ def unlike(got: Any, wanted: np.ndarray, tolerance: float) -> str:
     if isinstance(got, Raised):
         return str(got)
     if got is None:
-        return "not written yet"
+        return UNWRITTEN
     if isinstance(got, (tuple, dict, str)):
         return f"a {type(got).__name__} came back where one array should"
     got = np.asarray(got)
@@ -148,4 +149,4 @@ def unlike(got: Any, wanted: np.ndarray, tolerance: float) -> str:
     at = np.unravel_index(int(error.argmax()), error.shape)
     wrong = int((error > tolerance * scale).sum())
     where = f" at {[int(i) for i in at]}" if error.ndim else ""
-    return f"{wrong} of {error.size} numbers are wrong, the worst{where}: {got[at]:.6g} for {wanted[at]:.6g}"
+    return f"{wrong} of {error.size} numbers are wrong, the worst{where}: yours is {got[at]:.6g}, right is {wanted[at]:.6g}"
