@@ -107,6 +107,8 @@ def task_memory(say: Say, setting: Setting, size: int, what: str, who: str) -> N
         say(ready=True)
         for i in range(MEMORY_STEPS):
             run()
+            if i == 0 and setting.device == "cuda" and MODULES[family(who)] == "torch":
+                importlib.import_module("torch").cuda.reset_peak_memory_stats()  # cuDNN's trials are not its training
             say(left=MEMORY_STEPS - 1 - i)
         say(peak=so_far())
 

@@ -43,7 +43,8 @@ class Setting:
         """The setting in words, for captions."""
         norm = "BatchNorm" if self.norm else "no norm"
         threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
-        return f"batch {self.batch}, base width {self.base_width}, {norm}, float32{threads}"
+        products = " with products in TF32" if self.device == "cuda" else ""
+        return f"batch {self.batch}, base width {self.base_width}, {norm}, float32{products}{threads}"
 
 
 def network(s: Setting) -> UNet:
@@ -93,6 +94,8 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
     def step() -> None:
         optimizer.advance()
         update(x, labels)
+        if graph and update.refused:
+            raise RuntimeError("the step cannot be recorded as a graph")
         finish()
 
     return step
@@ -141,7 +144,8 @@ def pytorch(s: Setting, size: int, what: str, layout: str, compiled: bool = Fals
 
     torch.set_num_threads(s.threads)
     torch.backends.cudnn.benchmark = True  # let it choose its algorithms by measuring, in the warm-up
-    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
+    # on a GPU float32 means the same for both: our kernels round factors of a product to TF32, as cuDNN does by default
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = s.device == "cuda"
     form = getattr(torch, layout)
     x, labels = (torch.as_tensor(a, device=s.device) for a in images(s, size))
     x = x.permute(0, 3, 1, 2).contiguous(memory_format=form)

@@ -133,7 +133,7 @@ def has_nvidia_gpu() -> bool:
 def free_memory(xp: ModuleType) -> int | None:
     """Bytes that can still be had: of the GPU, or of the computer; None if the system does not say."""
     if xp is not np:
-        return int(xp.cuda.runtime.memGetInfo()[0])
+        return int(xp.cuda.runtime.memGetInfo()[0]) + int(xp.get_default_memory_pool().free_bytes())
     meminfo = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
     return 1024 * int(found[1]) if found else None

@@ -58,6 +58,9 @@ class MemoryPool:
         known = self.free.get(key) or freed.get(size)
         return Block(self, key, known.pop() if known else np.full(size, 255, np.uint8))
 
+    def free_bytes(self) -> int:
+        return sum(size * len(blocks) for (_, size), blocks in self.free.items())
+
     def free_all_blocks(self) -> None:
         for (_, size), blocks in self.free.items():
             freed.setdefault(size, []).extend(blocks)

@@ -1,6 +1,7 @@
 """The GPU without a GPU: what is missing is told apart, and everything runs on a stand-in with CuPy's manners."""
 
 import importlib
+import re
 import sys
 import types
 from importlib import metadata
@@ -191,7 +192,8 @@ def test_out_of_memory_is_one_line(cupy, monkeypatch, tmp_path, capsys):
     assert train(["--device", "cuda", "-e", "1", "-b", "3", "--crop", "64", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: out of memory: a training step on 3 images of 64 x 64 pixels needs about ")
-    assert "6.00 GiB of the GPU's are free now. Take a smaller --batch-size" in error
+    found = re.search(r"(\d+\.\d\d) GiB of the GPU's are free now. Take a smaller --batch-size", error)
+    assert found and float(found[1]) >= 6  # what the system has, and what CuPy's pool holds unused
 
 
 def test_free_memory():

@@ -535,14 +535,13 @@ plt.show()
 #
 # ## Exercises
 #
-# Graded: copy the file, write in your copy what it leaves open, and have it graded, as often as you like:
+# Graded: copy the file to where you work, write in your copy what it leaves open, and have it graded as often as you like:
 #
-#     cp tutorials/exercises/conv_forward.py my_conv.py
-#     python -m minunet.grade my_conv.py
+#     cp tutorials/exercises/conv_forward.py tutorials/exercises/im2col.py .
 #
-# * `conv_forward.py`: the convolution, forwards. Against the lesson's `conv2d` it has a dilation (the taps lie $d$ pixels
-#   apart), may come without a bias (`b` is None), and returns a tuple.
-# * `im2col.py`: image to columns: a convolution as one matrix product.
+# * `python -m minunet.grade conv_forward.py`: the convolution, forwards. Against the lesson's `conv2d` it has a dilation
+#   (the taps lie $d$ pixels apart), may come without a bias (`b` is None), and returns a tuple.
+# * `python -m minunet.grade im2col.py`: image to columns: a convolution as one matrix product
 #
 # On your own, each with a check:
 #

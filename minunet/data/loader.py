@@ -160,12 +160,15 @@ def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tu
         copied.synchronize()  # now the pinned memory may go
 
     sent = None
-    for batch in batches:
-        before, sent = sent, send(batch)
-        if before:
-            yield from use(*before)
-    if sent:
-        yield from use(*sent)
+    try:
+        for batch in batches:
+            before, sent = sent, send(batch)
+            if before:
+                yield from use(*before)
+        if sent:
+            yield from use(*sent)
+    finally:
+        copies.synchronize()  # whoever stops before the end drops a batch that may still be on its way
 
 
 def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
