@@ -32,7 +32,7 @@ from minunet.objects import label_objects, target_of
 
 
 class Variant(NamedTuple):
-    """Flags of a training, of how many rotations its predictions are averaged, and how many times longer it trains."""
+    """Flags of a training, of how many rotations its predictions are averaged, and for how many times the epochs it trains."""
 
     flags: list[str]
     tta: int = 1

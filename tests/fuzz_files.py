@@ -60,14 +60,17 @@ def images():
 
 def zarrs():
     """OME-Zarrs as both versions of the format have them, compressed and sharded: the files in each by their paths."""
+    import numcodecs
     import zarr
 
     made = []
     for version, options in (
         (2, {"chunks": (1, 16, 16)}),  # Blosc
+        (2, {"chunks": (1, 16, 16), "compressors": numcodecs.LZ4()}),
         (3, {"chunks": (1, 16, 16)}),  # Zstandard
         (3, {"chunks": (1, 8, 8), "shards": (1, 16, 16), "compressors": zarr.codecs.GzipCodec()}),
         (3, {"chunks": (1, 16, 16), "compressors": zarr.codecs.BloscCodec(cname="zlib")}),
+        (3, {"chunks": (1, 8, 8), "shards": (1, 16, 16), "compressors": zarr.codecs.BloscCodec()}),
     ):
         with tempfile.TemporaryDirectory() as name:
             group = zarr.create_group(name, zarr_format=version)

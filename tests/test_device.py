@@ -126,6 +126,23 @@ def test_unwaited_copies_are_seen(cupy, monkeypatch):
     assert any(np.isnan(x.get()).any() for x, _ in to_device(batches(2), cupy))
 
 
+def test_who_stops_early_waits_for_the_copy_on_its_way(cupy, monkeypatch):
+    """Else it could arrive in memory that is somebody else's by then."""
+    streams, make = [], cupy.Stream.__init__
+
+    def watched(self, *args, **options):
+        make(self, *args, **options)
+        streams.append(self)
+
+    monkeypatch.setattr(cupy.Stream, "__init__", watched)
+    monkeypatch.setattr(cupy.Stream, "wait_event", lambda self, event: None)  # which would run all that is on its way
+    sent = to_device(batches(4), cupy)
+    next(sent)
+    assert any(s.waiting for s in streams)
+    sent.close()
+    assert streams and not any(s.waiting for s in streams)
+
+
 # ---- training, prediction, checkpoints, gradcheck ----------------------------------------------------------------------
 
 
@@ -194,6 +211,13 @@ def test_out_of_memory_is_one_line(cupy, monkeypatch, tmp_path, capsys):
     assert error.startswith("error: out of memory: a training step on 3 images of 64 x 64 pixels needs about ")
     found = re.search(r"(\d+\.\d\d) GiB of the GPU's are free now. Take a smaller --batch-size", error)
     assert found and float(found[1]) >= 6  # what the system has, and what CuPy's pool holds unused
+
+
+def test_memory_that_the_pool_holds_unused_is_free(cupy):
+    x = cupy.empty((1 << 20,), np.uint8)
+    before = device.free_memory(cupy)
+    del x
+    assert device.free_memory(cupy) == before + (1 << 20)
 
 
 def test_free_memory():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -183,6 +184,79 @@ def test_claims_of_chunks_are_checked(tmp_path, codec):
     chunk.write_bytes(data)
     with pytest.raises(UserError, match=r"c/0/0: claims [0-9,]+ bytes"):
         image[0:9, 0:9]
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """Writes an array of 2 x 2 shards of 2 x 2 chunks, and opens it: pixels, image, the path of its first shard."""
+    zarr = pytest.importorskip("zarr", minversion="3")
+
+    def write(at="end", **options):
+        codec = zarr.codecs.ShardingCodec(
+            chunk_shape=(32, 32),
+            codecs=[zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec()],
+            index_location=at,
+            **options,
+        )
+        path = tmp_path / "x"
+        array = zarr.create_array(
+            str(path), shape=(128, 128), dtype="u1", chunks=(64, 64), serializer=codec, compressors=None
+        )
+        array[...] = pixels = RNG.integers(0, 255, (128, 128)).astype(np.uint8)
+        return pixels, open_large(path), path / "c/0/0"
+
+    return write
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("side", [20, 64, 128])  # one chunk, a whole shard, all of them
+def test_shards(sharded, at, side):
+    """What Blosc's chunks in them say of their length is checked: the decompressor would read on behind them in memory."""
+    pixels, image, shard = sharded(at)
+    assert image.array.shards == (64, 64)
+    assert (image[0:side, 0:side][..., 0] == pixels[:side, :side]).all()
+    data = bytearray(shard.read_bytes())
+    first = data.index(b"\x02\x01")  # versions of Blosc and of its compressor, where a chunk begins
+    data[first + 12 : first + 16] = (1 << 30).to_bytes(4, "little")
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"c/0/0: a chunk of [0-9,]+ bytes lacks its end"):
+        image[0:side, 0:side]
+
+
+def test_shards_cut_off(sharded):
+    _, image, shard = sharded()
+    data = shard.read_bytes()
+    for left in (data[:50], data[:-50], b""):
+        shard.write_bytes(left)
+        with pytest.raises(UserError):
+            image[0:128, 0:128]
+
+
+def test_shards_that_cannot_be_checked(sharded):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    with pytest.raises(UserError, match="rewrite it"):
+        sharded(index_codecs=[zarr.codecs.BytesCodec(endian="big"), zarr.codecs.Crc32cCodec()])
+
+
+def test_cut_zarrs_are_one_line(tmp_path):
+    """Nor does Python list, at its end, the chunks that were being read beside the damaged one."""
+    array = pytest.importorskip("zarr", minversion="3").create_array(
+        str(tmp_path / "x"), shape=(512, 512), dtype="u1", chunks=(32, 32)
+    )
+    array[...] = RNG.integers(0, 255, (512, 512))
+    for chunk in ("0/3", "5/5"):
+        path = tmp_path / "x/c" / chunk
+        path.write_bytes(path.read_bytes()[:100])
+    read = f"""
+from minunet.data.large import open_large
+from minunet.errors import UserError
+try:
+    open_large({str(tmp_path / "x")!r})[0:512, 0:512]
+except UserError as e:
+    print(e)
+"""
+    ran = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True)
+    assert "damaged or cut off" in ran.stdout and not ran.stderr
 
 
 def test_zarrs_run_no_code(tmp_path):

@@ -552,9 +552,9 @@ plt.show()
 #    `(n + total - k) % stride` is not 0.
 # 3. **Dilation.** A filter with dilation $d$ reads every $d$-th pixel: $x[h s + i d, w s + j d]$. Change `window` and
 #    `output_size` for it. *Check:* `ops.conv2d(x, w, b, padding="valid", dilation=2)[0]`.
-# 4. **Separable.** `across` is a column times a row: `np.outer([1, 2, 1], [-1, 0, 1]) / 4`. Filter with the row, then with
-#    the column. Is it the same? How many multiplications a pixel does that save, for $3 \times 3$ and for $K \times K$?
-#    *Check:* `np.testing.assert_allclose`.
+# 4. **Separable.** `across` is a column times a row: `np.outer([1, 2, 1], [-1, 0, 1]) / 4`. Filter with the row, an array
+#    $(1, 3)$, then with the column, $(3, 1)$. Is it the same? How many multiplications a pixel does that save, for
+#    $3 \times 3$ and for $K \times K$? *Check:* `np.testing.assert_allclose` with `atol=1e-6`, as above: float32 rounds.
 # 5. **A detector.** Use the cell in `grey[75:90, 75:90]` as a $15 \times 15$ filter. The output is largest somewhere else:
 #    where, and why? Now take `im2col(grey[None, ..., None], 15, 15)`, subtract from each row its mean, divide it by its
 #    length, and do the same with the filter. *Check:* now the largest output is 1 (but for rounding) and lies at row 75,

@@ -17,7 +17,7 @@ import minunet
 from minunet import ops
 from minunet.data import SyntheticCells
 from minunet.gradcheck import GradientError, check, draw
-from minunet.ops.conv import output_size, pad_spatial, resolve_padding, window  # as you wrote them in lesson 01
+from minunet.ops.conv import output_size, pad_spatial, resolve_padding, window  # lesson 01's, for more cases
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"

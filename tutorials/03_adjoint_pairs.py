@@ -20,7 +20,7 @@ from minunet import ops
 from minunet.data import SyntheticCells
 from minunet.gradcheck import check, draw
 from minunet.ops import conv2d, conv2d_backward
-from minunet.ops.conv import output_size, window  # as you wrote them in lesson 01
+from minunet.ops.conv import output_size, window  # lesson 01's, for more cases
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"

@@ -204,9 +204,10 @@ class LargeZarr:
             warnings.simplefilter("ignore")
             store = CheckedStore(zarr.storage.LocalStore(Path(path), read_only=True))
             try:
-                found, axes = zarr.open(store, mode="r"), ""
-                if not hasattr(found, "shape"):
-                    found, axes = self._level0(found)
+                with store.settled():
+                    found, axes = zarr.open(store, mode="r"), ""
+                    if not hasattr(found, "shape"):
+                        found, axes = self._level0(found)
             except FileNotFoundError:
                 raise UserError(f"{path}: lacks the array that holds the image; copy or export it again") from None
         self.array, self.axes = found, axes or "yxc"[: len(found.shape)]
@@ -225,6 +226,7 @@ class LargeZarr:
                 f"{path}: has chunks of {found.chunks} pixels, of which one would fill the memory; rechunk it"
             )
         store.expect(found)
+        self.store = store
 
     def _level0(self, group: Any) -> tuple[Any, str]:
         attributes = dict(group.attrs)
@@ -241,7 +243,7 @@ class LargeZarr:
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         rows, columns = part
         at = {"y": rows, "x": columns, "c": slice(None)}
-        with one_line_errors(self.path):
+        with one_line_errors(self.path), self.store.settled():
             block = np.asarray(self.array[tuple(at.get(axis, 0) for axis in self.axes)])
         left = [axis for axis in self.axes if axis in at]
         block = block.transpose([left.index(axis) for axis in "yxc" if axis in left])

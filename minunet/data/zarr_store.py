@@ -1,26 +1,37 @@
 """A zarr store that looks at chunks before they are decompressed.
 
-Blosc's and Zstandard's chunks begin with the size that they will have, and the decompressors take that much memory at once:
-Blosc up to 2 GiB for 100 bytes of a damaged file. Of a shard that is read as a whole only the first chunk is looked at.
+Blosc's, LZ4's and Zstandard's chunks begin with the size that they will have, and the decompressors take that much memory at
+once: Blosc up to 2 GiB for 100 bytes of a damaged file. Blosc's say how long they are, too, and numcodecs believes it: of a
+file that is cut off it reads what lies behind it in memory, if the process survives that (numcodecs, issue 228).
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from zarr.abc.store import SuffixByteRequest
 from zarr.storage import LocalStore, WrapperStore
 
 from ..errors import UserError
 
 ZSTD = 0xFD2FB528
 FRAME_SIZES = (1, 2, 4, 8)  # bytes of a Zstandard frame's content size, by the two upper bits of its descriptor
+BLOSC_HEAD = 16  # bytes
+NO_CHUNK = (1 << 64) - 1  # where a shard's index has no chunk
 
 
 class CheckedStore(WrapperStore[LocalStore]):
-    """The files under a path; after `expect`, chunks that claim to be too large are refused."""
+    """The files under a path; after `expect`, chunks that claim to be larger than they can be are refused."""
 
     most: int | None = None
-    blosc = False
+    codec = ""
+    shard: ShardIndex | None = None
+    loop: asyncio.AbstractEventLoop | None = None  # zarr's, in a thread of its own
 
     def expect(self, array: Any) -> None:
         """From here on chunks of this array are read: of its chunks' size, or somewhat more if they are filtered."""
@@ -28,24 +39,80 @@ class CheckedStore(WrapperStore[LocalStore]):
         for n in array.shards or array.chunks:
             chunk *= n
         self.most = 8 * chunk + (1 << 20)
-        self.blosc = any("blosc" in type(codec).__name__.lower() for codec in array.compressors)
+        self.codec = type(array.compressors[-1]).__name__.removesuffix("Codec").lower() if array.compressors else ""
+        if array.shards:
+            self.shard = ShardIndex(array, self._store.root)
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Where reading fails, wait for the chunks that are read beside it: Python lists them as destroyed otherwise."""
+        try:
+            yield
+        except BaseException:
+            if self.loop is not None:
+                asyncio.run_coroutine_threadsafe(others_end(), self.loop).result()
+            raise
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        self.loop = asyncio.get_running_loop()
         found = await super().get(key, prototype, byte_range)
         if found is not None and self.most is not None:
-            claimed = claimed_size(found[:20].to_bytes(), self.blosc)
-            if claimed > self.most:
-                raise UserError(f"{self._store.root / key}: claims {claimed:,} bytes; it is damaged, copy it again")
+            for chunk in [found] if self.shard is None else self.shard.chunks(found, byte_range):
+                self._check(chunk[:20].to_bytes(), len(chunk), key)
         return found
 
+    def _check(self, head: bytes, size: int, key: str) -> None:
+        path = self._store.root / key
+        if not size:  # zarr would take it for blank
+            raise UserError(f"{path}: is empty, or its index points behind its end; it is damaged, copy it again")
+        if self.codec == "blosc" and (size < BLOSC_HEAD or size < int.from_bytes(head[12:16], "little")):
+            raise UserError(f"{path}: a chunk of {size:,} bytes lacks its end; it is cut off or damaged, copy it again")
+        at = {"blosc": 4, "lz4": 0}.get(self.codec)
+        claimed = zstd_size(head) if at is None else int.from_bytes(head[at : at + 4], "little")
+        if claimed > (self.most or 0):
+            raise UserError(f"{path}: claims {claimed:,} bytes; it is damaged, copy it again")
 
-def claimed_size(head: bytes, blosc: bool) -> int:
-    """Bytes that compressed data say they will have, from their first 20; 0 if they do not say."""
-    if int.from_bytes(head[:4], "little") == ZSTD and len(head) > 5:
-        descriptor = head[4]
-        single = descriptor >> 5 & 1
-        start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-        size = FRAME_SIZES[descriptor >> 6] if descriptor >> 6 or single else 0
-        return int.from_bytes(head[start : start + size], "little")
-    size = int.from_bytes(head[4:8], "little") if blosc else 0
-    return size if size < 1 << 31 else 0  # what is larger Blosc refuses; a shard's index may look like that
+
+async def others_end(seconds: float = 10) -> None:
+    """Wait for all other tasks, for so long at most, and take note of their errors."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        for task in (await asyncio.wait(others, timeout=seconds))[0]:
+            task.cancelled() or task.exception()
+
+
+class ShardIndex:
+    """Where a shard, many chunks in one file, has its chunks: by an index of (offset, length) each at its start or end."""
+
+    def __init__(self, array: Any, path: Any):
+        described = array.metadata.to_dict()["codecs"][0]["configuration"]
+        steps = [codec["name"] for codec in described["index_codecs"]]
+        ends = described["index_codecs"][0].get("configuration", {}).get("endian")
+        nested = any(codec["name"] == "sharding_indexed" for codec in described["codecs"])
+        if steps not in (["bytes"], ["bytes", "crc32c"]) or ends != "little" or nested:
+            raise UserError(f"{path}: has shards with an index unlike zarr's default, or in shards; rewrite it without")
+        self.at_start = described["index_location"] == "start"
+        self.numbers = 16 * math.prod(n // m for n, m in zip(array.shards, array.chunks))  # bytes
+        self.size = self.numbers + 4 * (len(steps) - 1)
+
+    def chunks(self, found: Any, byte_range: Any) -> list:
+        """The chunks in what was read: a whole shard, or one of its chunks, or nothing but its index."""
+        if byte_range is not None:
+            is_index = byte_range.start == 0 if self.at_start else isinstance(byte_range, SuffixByteRequest)
+            return [] if is_index else [found]
+        if len(found) < self.size:
+            return [found]  # which is no chunk, either
+        first = 0 if self.at_start else len(found) - self.size
+        index = np.frombuffer(found[first : first + self.numbers].to_bytes(), "<u8").reshape(-1, 2).tolist()
+        return [found[offset : offset + n] for offset, n in index if offset != NO_CHUNK]
+
+
+def zstd_size(head: bytes) -> int:
+    """Bytes that a Zstandard frame says it will have, from its first 20; 0 if it is none or does not say."""
+    if int.from_bytes(head[:4], "little") != ZSTD or len(head) < 6:
+        return 0
+    descriptor = head[4]
+    single = descriptor >> 5 & 1
+    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    size = FRAME_SIZES[descriptor >> 6] if descriptor >> 6 or single else 0
+    return int.from_bytes(head[start : start + size], "little")
