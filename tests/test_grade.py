@@ -204,6 +204,28 @@ FOUND_OUT = {
 }
 
 
+SLOW = """
+import numpy as np
+import time
+def conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
+    time.sleep(0.6)
+"""
+
+
+def test_when_the_time_is_used_up_the_rest_is_not_run():
+    found = grade(EXERCISES["conv_forward"], SLOW, "slow.py", 1, Limits(call=0.5, total=1.0))
+    messages = [p.message for p in found.parts]
+    assert "it took longer than 0.5 seconds" in messages[0]
+    assert messages[-1].startswith("not run: the 1 seconds for all parts are used up")
+
+
+def test_the_same_error_is_printed_once():
+    broken = SLOW.replace("time.sleep(0.6)", "return x + w[99], None")
+    printed = table(grade(EXERCISES["conv_forward"], broken, "a.py", 1, QUICK)).splitlines()
+    assert sum("IndexError: index 99" in line for line in printed) == 1
+    assert sum(line.endswith("the same error") for line in printed) == 6
+
+
 @pytest.mark.parametrize("how", FOUND_OUT)
 def test_reaching_for_answers_is_found_out(how):
     head, line = FOUND_OUT[how]

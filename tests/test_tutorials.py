@@ -120,6 +120,11 @@ def test_what_a_run_leaves(tmp_path):
     assert not (left / "lesson.json").exists()  # nothing is left of the run before
 
 
+def test_a_lesson_by_its_number():
+    assert [path.name[:2] for path in build.find_lessons(["1"])] == ["01"]
+    assert [path.name[:2] for path in build.find_lessons(["12", "03"])] == ["03", "12"]
+
+
 def test_an_unknown_lesson():
     with pytest.raises(UserError, match="no lesson begins with '77'"):
         build.find_lessons(["77"])

@@ -14,6 +14,43 @@ RETURN = """    return (y if b is None else y + b), None
 """
 
 SUBMISSIONS = {
+    "conv_forward, a size without dilation": ("conv_forward", CONV.replace("pads, stride, dilation)", "pads, stride)") + '''
+    xp = pad_spatial(x, pads)
+    y = np.zeros((N, OH, OW, K))
+    for r in range(OH):
+        for c in range(OW):
+            for i in range(KH):
+                for j in range(KW):
+                    y[:, r, c] += np.dot(xp[:, r * stride + i * dilation, c * stride + j * dilation], w[i, j])
+''' + RETURN, "output_size"),
+    "conv_forward, w the other way round": ("conv_forward", CONV + '''
+    xp = pad_spatial(x, pads)
+    y = np.zeros((N, OH, OW, K))
+    for r in range(OH):
+        for c in range(OW):
+            for i in range(KH):
+                for j in range(KW):
+                    y[:, r, c] += xp[:, r * stride + i * dilation, c * stride + j * dilation] @ w[j, i]
+''' + RETURN, "swapped"),
+    "im2col, the product as it comes": ("im2col", '''
+def im2col(x, KH, KW, stride=1):
+    v = np.lib.stride_tricks.sliding_window_view(x, (KH, KW), (1, 2))[:, ::stride, ::stride]
+    return v.transpose(0, 1, 2, 4, 5, 3).reshape(-1, KH * KW * x.shape[3])
+def conv2d_im2col(x, w, stride=1):
+    KH, KW, C, K = w.shape
+    return im2col(x, KH, KW, stride).dot(w.reshape(-1, K))
+''', "give it back its shape"),
+    "conv_backward, T of four axes": ("conv_backward", '''
+def conv2d_backward(dy, cache):
+    x, w, has_bias, stride, pads, dilation, groups = cache
+    OH, OW = dy.shape[1:3]
+    xp = pad_spatial(x, pads)
+    dw = np.zeros_like(w)
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):
+            dw[i, j] = window(xp, i, j, OH, OW, stride, dilation).T @ dy
+    return None, dw, dy.sum((0, 1, 2))
+''', "turns round all axes"),
     "conv_forward, slices of OH rows": ("conv_forward", CONV + '''
     xp = pad_spatial(x, pads)
     y = np.zeros((N, OH, OW, K))

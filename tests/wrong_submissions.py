@@ -4,6 +4,112 @@ Each is (exercise, source, words that the hint for the mistake must hold).
 """
 
 SUBMISSIONS = {
+    "filter_image, flipped": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    k = w[::-1, ::-1]
+    rows = range(0, x.shape[0] - w.shape[0] + 1, stride)
+    columns = range(0, x.shape[1] - w.shape[1] + 1, stride)
+    return np.array([[np.sum(x[r:r + w.shape[0], c:c + w.shape[1]] * k) for c in columns] for r in rows])
+''', "flipped"),
+    "filter_image, every loop, swapped": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, C = x.shape
+    KH, KW, _ = w.shape
+    y = np.zeros(((H - KH) // stride + 1, (W - KW) // stride + 1))
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            for i in range(KH):
+                for j in range(KW):
+                    for k in range(C):
+                        y[r, c] += x[r * stride + i, c * stride + j, k] * w[j, i, k]
+    return y
+''', "swapped"),
+    "filter_image, no stride": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, C = x.shape
+    KH, KW, _ = w.shape
+    y = np.zeros(((H - KH) // stride + 1, (W - KW) // stride + 1))
+    for i in range(KH):
+        for j in range(KW):
+            y = y + np.tensordot(x[i:i + y.shape[0], j:j + y.shape[1]], w[i, j], 1)
+    return y
+''', "stride"),
+    "filter_image, the size without stride": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, _ = x.shape
+    KH, KW, _ = w.shape
+    OH, OW = H - KH + 1, W - KW + 1
+    y = np.zeros((OH, OW))
+    for r in range(OH):
+        for c in range(OW):
+            y[r, c] = (x[r * stride : r * stride + KH, c * stride : c * stride + KW] * w).sum()
+    return y
+''', "do not know the stride"),
+    "filter_image, channels apart": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    KH, KW, C = w.shape
+    v = np.lib.stride_tricks.sliding_window_view(x, (KH, KW), (0, 1))[::stride, ::stride]
+    return np.einsum("hwcij,ijc->hwc", v, w)
+''', "sum over the channels is missing"),
+    "conv_forward, b may be None": ("conv_forward", '''
+def conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
+    KH, KW, C, K = w.shape
+    pads = resolve_padding(padding, x.shape[1:3], (KH, KW), stride, dilation)
+    OH, OW = output_size(x.shape[1:3], (KH, KW), pads, stride, dilation)
+    x = pad_spatial(x, pads)
+    y = np.zeros((len(x), OH, OW, K))
+    for r in range(OH):
+        for c in range(OW):
+            for i in range(KH):
+                for j in range(KW):
+                    y[:, r, c] += x[:, r * stride + i * dilation, c * stride + j * dilation] @ w[i, j]
+    return y + b, None
+''', "b is None"),
+    "conv_forward, the bias for every channel": ("conv_forward", '''
+def conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
+    KH, KW, C, K = w.shape
+    pads = resolve_padding(padding, x.shape[1:3], (KH, KW), stride, dilation)
+    OH, OW = output_size(x.shape[1:3], (KH, KW), pads, stride, dilation)
+    x = pad_spatial(x, pads)
+    b = np.zeros(K) if b is None else b
+    y = np.zeros((len(x), OH, OW, K))
+    for r in range(OH):
+        for c in range(OW):
+            for i in range(KH):
+                for j in range(KW):
+                    for k in range(C):
+                        seen = x[:, r * stride + i * dilation, c * stride + j * dilation, k]
+                        y[:, r, c] += seen[:, None] * w[i, j, k] + b
+    return y, None
+''', "once for every tap"),
+    "conv_backward, a new array": ("conv_backward", '''
+def conv2d_backward(dy, cache):
+    x, w, has_bias, stride, pads, dilation, groups = cache
+    OH, OW = dy.shape[1:3]
+    xp = pad_spatial(x, pads)
+    dxp, dw = np.zeros_like(xp), np.zeros_like(w)
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):
+            dw[i, j] = np.einsum("nhwc,nhwk->ck", window(xp, i, j, OH, OW, stride, dilation), dy)
+            part = window(dxp, i, j, OH, OW, stride, dilation)
+            part = part + dy @ w[i, j].T
+    dx = dxp[:, pads[0][0] : pads[0][0] + x.shape[1], pads[1][0] : pads[1][0] + x.shape[2]]
+    return dx, dw, dy.sum((0, 1, 2)) if has_bias else None
+''', "makes a new array"),
+    "conv_backward, cut from the end": ("conv_backward", '''
+def conv2d_backward(dy, cache):
+    x, w, has_bias, stride, pads, dilation, groups = cache
+    OH, OW = dy.shape[1:3]
+    xp = pad_spatial(x, pads)
+    dxp, dw = np.zeros_like(xp), np.zeros_like(w)
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):
+            dw[i, j] = np.einsum("nhwc,nhwk->ck", window(xp, i, j, OH, OW, stride, dilation), dy)
+            d = window(dxp, i, j, OH, OW, stride, dilation)
+            d += dy @ w[i, j].T
+    (top, bottom), (left, right) = pads
+    return dxp[:, top:-bottom, left:-right], dw, dy.sum((0, 1, 2)) if has_bias else None
+''', "-0 is 0"),
     "conv_forward, seven loops, flipped": ("conv_forward", '''
 def conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
     N, H, W, C = x.shape

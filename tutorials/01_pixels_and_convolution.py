@@ -8,8 +8,9 @@
 # * write a convolution as seven loops, as one matrix product (im2col), and as nine shifted products, and show that all agree;
 # * say which input pixels an output pixel depends on.
 #
-# You need Python and NumPy, and about 20 minutes to read; the exercises take longer. The lesson ends with the function that
-# `minunet/ops/conv.py` holds; its first exercise is to write it yourself.
+# You need Python and NumPy, and about 20 minutes to read; the exercises take longer. The first of them, `filter_image`, asks
+# for no more than the lesson has up to "Taking fewer": stop there and write it, if you would rather begin at once. The lesson
+# ends with the function that `minunet/ops/conv.py` holds, and you can write that, too.
 
 # %%
 import time
@@ -153,7 +154,7 @@ for (above, below), (name, w) in zip(axes.T, filters.items()):
     below.imshow(
         y, cmap="PuOr" if is_change else "gray", vmin=-limit if is_change else 0, vmax=limit if is_change else 1
     )
-    bare(above, name)
+    bare(above, name if name.startswith("mean") else f"{name}, {w.shape[0]} x {w.shape[1]}")
     bare(below)
 axes[0, 0].set_ylabel("filter", fontsize=10)
 axes[1, 0].set_ylabel("what it sees", fontsize=10)
@@ -310,8 +311,8 @@ print(f"{operations / 1e9:.1f} billion operations")
 assert 19e9 < operations < 20e9
 
 # %% [markdown]
-# Python takes some 0.2 to 0.5 microseconds for each: one to three hours, for one layer and one image. A processor core can do
-# tens of billions a second. Something must change.
+# Python takes some 0.1 to 0.5 microseconds for each: half an hour to three hours, for one layer and one image. A processor
+# core can do tens of billions a second. Something must change.
 #
 # ## im2col: one matrix product
 #
@@ -537,10 +538,13 @@ plt.show()
 #
 # Graded: copy the file to where you work, write in your copy what it leaves open, and have it graded as often as you like:
 #
-#     cp tutorials/exercises/conv_forward.py tutorials/exercises/im2col.py .
+#     cp tutorials/exercises/filter_image.py tutorials/exercises/conv_forward.py tutorials/exercises/im2col.py .
 #
+# * `python -m minunet.grade filter_image.py`: one filter, one image, with a stride. Begin here.
 # * `python -m minunet.grade conv_forward.py`: the convolution, forwards. Against the lesson's `conv2d` it has a dilation
-#   (the taps lie $d$ pixels apart), may come without a bias (`b` is None), and returns a tuple.
+#   (the taps lie $d$ pixels apart), may come without a bias (`b` is None), takes the padding as numbers, too, and returns a
+#   tuple. Helpers are given: `resolve_padding` makes `pads` of whatever the padding is, pairs of rows or columns before and
+#   after, and `output_size` there takes rows and columns at once, and these pairs, where the lesson's takes one number each.
 # * `python -m minunet.grade im2col.py`: image to columns: a convolution as one matrix product
 #
 # On your own, each with a check:
@@ -557,5 +561,5 @@ plt.show()
 #    $3 \times 3$ and for $K \times K$? *Check:* `np.testing.assert_allclose` with `atol=1e-6`, as above: float32 rounds.
 # 5. **A detector.** Use the cell in `grey[75:90, 75:90]` as a $15 \times 15$ filter. The output is largest somewhere else:
 #    where, and why? Now take `im2col(grey[None, ..., None], 15, 15)`, subtract from each row its mean, divide it by its
-#    length, and do the same with the filter. *Check:* now the largest output is 1 (but for rounding) and lies at row 75,
-#    column 75 (`np.unravel_index(y.argmax(), (114, 114))`). Why can it not be larger than 1?
+#    Euclidean norm, and do the same with the filter. *Check:* now the largest output is 1 (but for rounding) and lies at row
+#    75, column 75 (`np.unravel_index(y.argmax(), (114, 114))`). Why can it not be larger than 1?

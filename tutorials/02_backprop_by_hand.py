@@ -83,7 +83,8 @@ for ax, top, bottom, names, title in (
     ax.set(xlim=(-0.5, 3.5), ylim=(-0.2, 1.2))
     ax.set_title(title, fontsize=10)
     ax.axis("off")
-figure.suptitle("blue arrows multiply by $w_0$ = 0.5, orange ones by $w_1$ = -2", fontsize=9)
+arrows = "blue arrows multiply by $w_0$ = 0.5, orange ones by $w_1$ = -2; thick: all that comes to $y_1$, and to $dx_1$"
+figure.suptitle(arrows, fontsize=9)
 plt.show()
 
 # %% [markdown]
@@ -109,6 +110,9 @@ plt.show()
 # $$dw[i, j] = \text{window}(x, i, j)^T \; @ \; dy, \qquad
 # \text{window}(dx, i, j) \mathrel{+}= dy \; @ \; w[i, j]^T, \qquad
 # db = \sum_{n, h, w} dy.$$
+#
+# (The products are of matrices with a row a pixel: in NumPy `seen.reshape(-1, C).T @ dy.reshape(-1, K)`. `.T` of an array of
+# four axes would turn all four round.)
 #
 # * **dw**: what the tap saw, times what came back, summed over all places and images. The weight is *shared*, so its
 #   gradient is a sum.
@@ -180,9 +184,10 @@ for ax, a, title in zip(
     (image[0, ..., 0], w[..., 0, 0], dy[0, ..., 0], dx[0, ..., 0], dw[..., 0, 0]),
     ("x", "w", "dy: two pixels matter", "dx: the filter, stamped", "dw: patches, added"),
 ):
-    ax.imshow(a, cmap="gray", vmin=0)
+    ax.imshow(a, cmap="gray", vmin=0, vmax=None if title[:2] in ("x", "dw") else dx.max())
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=10)
+figure.suptitle(f"w, dy and dx in one scale, black 0 and white {dx.max():g}; x and dw in their own", fontsize=9)
 plt.show()
 
 
@@ -194,8 +199,9 @@ plt.show()
 # $$\frac{f(x+h) - f(x)}{h} = f'(x) + O(h), \qquad \frac{f(x+h) - f(x-h)}{2h} = f'(x) + O(h^2).$$
 #
 # The **central** difference is better, as even powers cancel. A smaller $h$ makes this *truncation* error smaller. But both
-# $f$ are rounded, by about $\varepsilon |f|$, and the rounding is divided by $h$: a smaller $h$ makes that one larger. The
-# best step lies between, at $h \approx \varepsilon^{1/3}$, about $10^{-5}$ in float64. See it for $f(x) = e^x$.
+# $f$ are rounded, by about $\varepsilon |f|$ with $\varepsilon = 2 \cdot 10^{-16}$ in float64, and the rounding is divided by
+# $h$: a smaller $h$ makes that one larger. The best step is where the two are equal, $\varepsilon / h \approx h^2$: at
+# $h \approx \varepsilon^{1/3}$, about $10^{-5}$. See it for $f(x) = e^x$.
 
 
 # %%
@@ -357,14 +363,15 @@ assert abs(away).min() > 4e-4 and np.diff(np.sort(away)).min() > 4e-4
 assert gradient_error(relu, relu_backward, away)[0] < 1e-8
 
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-line = np.linspace(-2, 2, 401)
+line = np.linspace(-3, 4, 401)
 ax.plot(line, np.maximum(line, 0), color=BLUE, lw=2)
-for centre, colour in ((0.3, RED), (1.4, GREEN)):
-    ends = np.array([centre - 0.5, centre + 0.5])
+for centre, colour in ((0.3, RED), (2.6, GREEN)):
+    ends = np.array([centre - 1, centre + 1])
     ax.plot(ends, np.maximum(ends, 0), "o-", color=colour, lw=1.5, ms=5)
-    slope = float(np.diff(np.maximum(ends, 0))[0])
-    ax.text(centre + 0.08, max(centre, 0) - 0.28 - 0.12 * (centre < 1), f"slope {slope:g}", color=colour, fontsize=10)
-ax.set(xlabel="x, in units of 2h", ylabel="relu(x)", ylim=(-0.4, 2.1))
+    slope = float(np.diff(np.maximum(ends, 0))[0]) / 2
+    middle = np.maximum(ends, 0).mean()
+    ax.text(centre - 0.15, middle + 0.1, f"slope {slope:g}", color=colour, fontsize=10, ha="right")
+ax.set(xlabel="x, in units of h", ylabel="relu(x)", ylim=(-0.3, 4.1))
 ax.set_title("a difference across the kink gives a slope that the function never has", fontsize=10)
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -414,14 +421,14 @@ print(f"with a random dy: right {right:.0e}, forgetful {forgetful:.0e}")
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharex=True, sharey=True)
 for ax, dy, title in zip(axes, (np.ones(40), upstream), ("dy = 1: nothing to see", "dy random: the mistake shows")):
     numeric = numeric_gradient(lambda dy=dy: (standardise(values)[0] * dy).sum(), values)
-    ax.axline((0, 0), slope=1, color=GREY, lw=1)
-    ax.plot(numeric, forgetful_backward(dy, cache), "o", color=RED, ms=6, label="last term missing")
-    ax.plot(numeric, standardise_backward(dy, cache), ".", color=GREEN, ms=6, label="right")
+    ax.axhline(0, color=GREY, lw=1)
+    ax.plot(numeric, forgetful_backward(dy, cache) - numeric, "o", color=RED, ms=6, label="last term missing")
+    ax.plot(numeric, standardise_backward(dy, cache) - numeric, ".", color=GREEN, ms=6, label="right")
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("dx by differences")
     ax.spines[["top", "right"]].set_visible(False)
-axes[0].set_ylabel("dx by the backward")
-axes[1].legend(frameon=False, loc="upper left")
+axes[0].set_ylabel("dx by the backward, minus that")
+axes[1].legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]

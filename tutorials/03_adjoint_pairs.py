@@ -209,8 +209,8 @@ plt.show()
 # it is: the output is a *selection*, $y = S x$, with a single 1 in each row of $S$. Its transpose puts each dy back to the
 # pixel that won, and 0 everywhere else.
 #
-# The backward needs to know who won, not x. The winner's number in its window, $i \cdot size + j$, fits into one byte: an
-# eighth of a float64 cache, a quarter of a float32 one, and for a quarter of the pixels. In a tie the first in reading
+# The backward needs to know who won, not x. The winner's number in its window, $i \cdot size + j$, fits into one byte, and
+# there are a quarter as many windows as pixels: a sixteenth of what x itself takes in float32. In a tie the first in reading
 # order wins alone.
 
 

@@ -32,7 +32,8 @@ STOP = 300
 def find_lessons(names: list[str] | None = None) -> list[Path]:
     """The lessons whose file names begin with one of `names` ("02" or "02_backprop_by_hand"), in order; by default all."""
     lessons = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
-    for name in names or ():
+    names = [f"{int(name):02d}" if name.isdecimal() else name for name in names or ()]
+    for name in names:
         if not any(path.name.startswith(name) for path in lessons):
             raise UserError(f"no lesson begins with {name!r}; there are {', '.join(path.stem for path in lessons)}")
     return [path for path in lessons if not names or path.name.startswith(tuple(names))]

@@ -1,4 +1,4 @@
-"""Exercises on the convolution, forwards: by its definition, by im2col, and a tile of Winograd's."""
+"""Exercises on the convolution, forwards: one filter, the whole op, by im2col, and a tile of Winograd's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,98 @@ def filters(rng: np.random.Generator, x: np.ndarray, KH: int = 3, KW: int = 3) -
     return rng.standard_normal((KH, KW, x.shape[-1], x.shape[-1] + int(rng.integers(1, 3))))
 
 
+# ---- one filter ------------------------------------------------------------------------------------------------------
+
+filter_image = Exercise(
+    "filter_image",
+    "One filter, one image",
+    lesson=1,
+    minutes=15,
+    task="""Write `filter_image`. For one image and one filter
+
+    y[h, w] = sum over i, j, c of  x[h*s + i, w*s + j, c] * w[i, j, c]
+
+wherever the filter fits whole: no padding, no bias. s is the stride. Loops over pixels are right; speed comes later.""",
+    write=(("grade/plain.py", "filter_image"),),
+    docstrings={
+        "filter_image": """Filter an image x (H, W, C) with w (KH, KW, C), wherever it fits whole: (OH, OW).
+
+    The lesson says how large OH and OW are, under "Taking fewer"."""
+    },
+)
+
+
+@filter_image.check("one channel", "channels", "rectangle", "stride")
+def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    x = images(rng, 6)[0]
+    C = x.shape[-1]
+    for part, asked, seen, (KH, KW), s in (
+        ("one channel", "a grey image, a 3x3 filter", x[..., :1], (3, 3), 1),
+        ("channels", f"{C} channels, a 3x3 filter", x, (3, 3), 1),
+        ("rectangle", "a 2x3 filter", x, (2, 3), 1),
+        ("stride", "a 3x3 filter, stride 2", x, (3, 3), 2),
+    ):
+        w = rng.standard_normal((KH, KW, seen.shape[-1]))
+        wanted = ops.conv2d(seen[None], w[..., None], stride=s, padding="valid")[0][0, ..., 0]
+        sheet.same(part, asked, sheet.call("filter_image", seen, w, stride=s), wanted)
+
+
+_PATCH, _SIZE = "x[top : top + KH, left : left + KW] * w", "((H - KH) // stride + 1, (W - KW) // stride + 1)"
+KERNEL_FLIPPED = (
+    "the kernel is flipped: tap (0, 0) belongs to the upper left pixel (what mathematicians call a convolution flips, networks "
+    "do not)"
+)
+filter_image.wrong("kernel_flipped", KERNEL_FLIPPED, (_PATCH, _PATCH + "[::-1, ::-1]"))
+for number, swapped in enumerate(("{x}[i, j] * w[j, i]", "{x}[i, j] * w[j % KH, i % KW]", "{x}[j, i] * w[i, j]")):
+    filter_image.wrong(
+        f"taps_transposed_{number}",
+        "rows and columns of the filter are swapped: w[i, j] belongs to the pixel at row h*s + i, column w*s + j",
+        (f"({_PATCH}).sum()", f"sum(({swapped.format(x='x[top:, left:]')}).sum() for i, j in np.ndindex(KH, KW))"),
+    )
+filter_image.wrong(
+    "one_short",
+    "OH and OW are one too small: the filter's first place counts, too, so OH = (H - KH) // s + 1",
+    (_SIZE, _SIZE.replace(" + 1", "")),
+)
+filter_image.wrong(
+    "size_without_stride",
+    "OH and OW do not know the stride: every s-th place only, so OH = (H - KH) // s + 1",
+    (_SIZE, "(H - KH + 1, W - KW + 1)"),
+    ("top, left = row", "if row * stride + KH > H or column * stride + KW > W: continue\n        top, left = row"),
+    ("np.empty", "np.zeros"),
+)
+filter_image.wrong(
+    "size_without_stride_raises",
+    "OH and OW do not know the stride: every s-th place only, so OH = (H - KH) // s + 1",
+    (_SIZE, "(H - KH + 1, W - KW + 1)"),
+)
+filter_image.wrong(
+    "stride_ignored",
+    "it is right but for the stride: neighbouring outputs see patches that are s pixels apart",
+    ("top, left = row * stride, column * stride", "top, left = row, column"),
+)
+filter_image.wrong(
+    "as_large_as_the_image",
+    "y is as large as x, but there is no padding: only where the filter fits whole, OH = (H - KH) // s + 1",
+    ("    return y\n", "    return np.resize(y, x.shape[:2])\n"),
+)
+filter_image.wrong(
+    "mean_over_channels",
+    "it is a mean over the channels where it should be their sum",
+    (".sum()", ".sum() / x.shape[2]"),
+)
+filter_image.wrong(
+    "one_channel_only",
+    "only the first channel counts: the sum goes over the channels, too",
+    (".sum()", "[..., 0].sum()"),
+)
+filter_image.wrong(
+    "channels_kept",
+    "the sum over the channels is missing: y has one number a place, (OH, OW)",
+    (_SIZE, f"(*{_SIZE}, x.shape[2])"),
+    (".sum()", ".sum((0, 1))"),
+)
+
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 conv_forward = Exercise(
@@ -30,6 +122,7 @@ conv_forward = Exercise(
     "The convolution, forwards",
     lesson=1,
     minutes=45,
+    needs=("filter_image",),
     task=f"""Write `conv2d`. For one image
 
 {cut.quoted(CONV, "y[h, w, k] = b[k]", "(1)").rstrip("(1)").rstrip()}
@@ -91,15 +184,15 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
 conv_forward.wrong(
     "kernel_flipped",
-    "the kernel is flipped: tap (0, 0) belongs to the upper left pixel (what mathematicians call a convolution flips, networks "
-    "do not)",
+    KERNEL_FLIPPED,
     (TAP, TAP.replace("w[i, j", "w[KH - 1 - i, KW - 1 - j")),
 )
-conv_forward.wrong(
-    "taps_transposed",
-    "rows and columns of the kernel are swapped: w[j, i] where w[i, j] should stand",
-    (TAP, TAP.replace("w[i, j", "w[j % KH, i % KW")),
-)
+for number, swapped in enumerate(("w[j % KH, i % KW", "w[j, i")):  # w as it is raises where it is not square
+    conv_forward.wrong(
+        f"taps_transposed_{number}",
+        "rows and columns of the kernel are swapped: w[j, i] where w[i, j] should stand",
+        (TAP, TAP.replace("w[i, j", swapped)),
+    )
 conv_forward.wrong(
     "only_the_last_tap",
     "every tap overwrites what the others gave: = instead of +=",
@@ -132,11 +225,18 @@ conv_forward.wrong(
     ("padded = pad_spatial(x, pads)", "padded = pad_spatial(x, tuple(p[::-1] for p in pads))"),
 )
 conv_forward.wrong("bias_forgotten", "the bias is not added", ("        y += b\n", "        y += 0 * b\n"))
-conv_forward.wrong(
-    "bias_for_every_tap",
-    "the bias is added once for every tap instead of once for every output",
-    ("        y += b\n", "        y += KH * KW * b\n"),
-)
+for number, times in enumerate(("KH * KW", "KH * KW * C")):  # added beside the sum over channels, or in it
+    conv_forward.wrong(
+        f"bias_for_every_tap_{number}",
+        "the bias is added once for every tap instead of once for every output",
+        ("        y += b\n", f"        y += {times} * b\n"),
+    )
+for number, used in enumerate(("y += b", "y += b.reshape(1, 1, 1, -1)", "y += b[0]")):
+    conv_forward.wrong(
+        f"bias_that_is_none_{number}",
+        "b is None where there is no bias: add it only `if b is not None`",
+        ("    if b is not None:\n        y += b\n", f"    {used}\n"),
+    )
 
 # ---- im2col ----------------------------------------------------------------------------------------------------------
 
@@ -190,6 +290,14 @@ im2col.wrong(
     "stride_ignored",
     "it is right but for the stride: patches of neighbouring outputs begin s pixels apart",
     (_ROWS, "rows[:, :, :, i, j] = x[:, i : i + OH, j : j + OW]"),
+)
+im2col.wrong(
+    "product_not_reshaped",
+    "rows @ w is a matrix with a row an output pixel: give it back its shape, (N, OH, OW, K)",
+    (
+        "(im2col(x, KH, KW, stride) @ w.reshape(KH * KW * C, K)).reshape(N, OH, OW, K)",
+        "im2col(x, KH, KW, stride) @ w.reshape(KH * KW * C, K)",
+    ),
 )
 im2col.wrong(
     "columns_instead_of_rows",

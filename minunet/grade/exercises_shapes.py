@@ -74,11 +74,23 @@ for number, way in enumerate((BY_TAP, BY_PIXEL, *BY_PATCH)):
         ("padded = pad_spatial(x, pads)", "padded = x"),
         (BY_TAP, way),
     )
-for number, way in enumerate(BY_PATCH):
+ENDS_EARLY = (
+    "a patch ends too early, as its end does not know the dilation: KH taps that are d apart reach over (KH - 1)*d + 1"
+)
+for number, (way, more) in enumerate(
+    zip(BY_PATCH, ("", " (or `output_size` was not told of it)"))
+):  # tensordot says no sizes
     conv_forward.wrong(
         f"patch_end_without_dilation_{number}",
-        "a patch ends too early, as its end does not know the dilation: KH taps that are d apart reach over (KH - 1)*d + 1",
+        ENDS_EARLY + more,
         (BY_TAP, way.replace("(KH - 1) * dilation + 1", "KH").replace("(KW - 1) * dilation + 1", "KW")),
+    )
+for number, way in enumerate((BY_TAP, BY_PIXEL, BY_PATCH[0])):
+    conv_forward.wrong(
+        f"size_without_dilation_{number}",
+        "the output's size does not know the dilation: hand it on to output_size as well",
+        ("pads, stride, dilation)\n", "pads, stride)\n"),
+        (BY_TAP, way),
     )
 conv_forward.wrong(
     "stride_and_dilation_swapped",
@@ -146,6 +158,24 @@ conv_backward.wrong(
     "dx is collected in an array of x's size, but taps give to padded pixels, too: make it as large as the padded x, and cut "
     "the padding off at the end",
     ("xp.zeros_like(padded)", "xp.zeros_like(x)"),
+)
+conv_backward.wrong(
+    "dx_written_to_a_copy",
+    "dx stays 0: d = d + ... makes a new array, where the view of the padded gradient should be added to: d += ...",
+    (DX, DX.replace("+=", "+")),
+)
+conv_backward.wrong(
+    "dx_cut_to_minus_zero",
+    "dx is empty where there is no padding: -0 is 0, so x[0:-0] takes nothing; cut from top to top + H",
+    (
+        "dpadded[:, top : top + H, left : left + W]",
+        "dpadded[:, top : top + H - padded.shape[1], left : left + W - padded.shape[2]]",
+    ),
+)
+conv_backward.wrong(
+    "dw_all_axes_transposed",
+    ".T turns round all axes of an array (N, OH, OW, C): make matrices of a row a pixel first, as_rows(seen).T @ as_rows(dy)",
+    (DW, "seen.T @ dy[..., ks]"),
 )
 conv_backward.wrong(
     "dx_not_cut",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,16 +16,21 @@ from .exercise import EXERCISES
 from .grading import POINTS, Grade, grade_file
 from .runner import UNWRITTEN, Limits
 
+RAISED = re.compile(r"(\w+): .* in line (\d+)")  # the kind of an error, and where
+
 
 def table(grade: Grade) -> str:
     """What passes and what does not, with the likely mistake, for a terminal."""
     lines = [f"{grade.exercise.name}: {grade.exercise.title}   ({grade.file}, seed {grade.seed})"]
     if grade.forbidden:
         lines.append(f"  no points: {grade.forbidden}")
-    said = ""
+    said, error = "", None
     for part in () if grade.forbidden else grade.parts:
         verdict = "ok" if part.ok else "todo" if part.message.startswith(UNWRITTEN) else "WRONG"
-        lines.append(f"  {verdict:<5}  {part.name:<22}  {part.message}".rstrip())
+        raised = RAISED.match(part.message)
+        message = "the same error" if raised and raised.groups() == error else part.message
+        lines.append(f"  {verdict:<5}  {part.name:<22}  {message}".rstrip())
+        error = raised.groups() if raised else error
         if part.hint:
             likely = f"likely: {'the same' if part.hint == said else part.hint}"
             lines += textwrap.wrap(likely, 110, initial_indent=" " * 9, subsequent_indent=" " * 17)

@@ -138,14 +138,18 @@ class Student:
         """Send a message, answer its calls back, and return its answer."""
         process, begun = self.process, time.monotonic()
         assert process is not None and process.stdin is not None and process.stdout is not None
-        seconds = min(self.limits.call + 5 * first, self.limits.total - self.spent)
+        seconds, left = self.limits.call + 5 * first, self.limits.total - self.spent
+        used_up = f"the {self.limits.total:g} seconds for all parts are used up"
+        if left <= 0:
+            self.end()
+            raise Trouble(f"not run: {used_up}")
         late = threading.Event()
 
         def stop() -> None:
             late.set()
             process.kill()
 
-        timer = threading.Timer(max(seconds, 0.0), stop)
+        timer = threading.Timer(min(seconds, left), stop)
         timer.start()
         try:
             process.stdin.write(wire.pack(("message", *message)))
@@ -162,7 +166,7 @@ class Student:
         except (wire.Garbled, EOFError, OSError) as e:
             self.end()
             if late.is_set():
-                raise Trouble(f"it took longer than {max(seconds, 0):.0f} seconds") from None
+                raise Trouble(f"it took longer than {seconds:g} seconds" if seconds < left else used_up) from None
             raise self.obituary(process.returncode, e) from None
         except BaseException:
             self.end()

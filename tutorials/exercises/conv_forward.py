@@ -1,6 +1,6 @@
 """The convolution, forwards
 
-Lesson 01, about 45 minutes. NumPy may be imported, nothing else.
+Lesson 01, about 45 minutes. Do filter_image first. NumPy may be imported, nothing else.
 
 Write `conv2d`. For one image
 
