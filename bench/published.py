@@ -20,14 +20,14 @@ from child import MEMORY_STEPS, WARM_UP, attend
 from memory import MIB, free, in_words
 from peers import FAMILIES, NEEDS, PEERS, Setting, can, family
 from plots import draw
-from record import Record
+from record import Record, gpu_apart
 from report import RESULTS, ROOT, write_into_readme
 from tables import caption, for_readme, in_seconds, memory_table, prediction_table, sizes_of, time_table
 from talk import SECONDS, WHATS
 from tqdm import tqdm
 
 from minunet.cli import HelpFormatter, number, run
-from minunet.device import select_device
+from minunet.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -162,7 +162,11 @@ class Bench:
         others = len([who for who in self.whos if can(who, self.setting, what)]) - 1
         weights = self.record.summary(size).weight_bytes
         arrays = self.record.arrays(size, what)
-        need = arrays + others * (arrays if what == "inference" else 3 * weights) + sum(self.base.values())
+        if self.setting.device == "cuda":  # whose libraries keep what they have had; PyTorch has up to twice as much
+            between = 2 * arrays
+        else:
+            between = arrays if what == "inference" else 3 * weights
+        need = arrays + others * between + sum(self.base.values())
         if there is None or need < there:
             return True
         self.tell(
@@ -246,7 +250,8 @@ def present(record: Record, readme: bool) -> None:
 def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C ignored
     args = make_parser().parse_args()
-    select_device(args.device)
+    if args.device == "cuda" and not gpu_apart():
+        raise UserError(f"--device cuda: {gpu_apart().reason}")
     norm = None if args.norm == "none" else args.norm
     setting = Setting(args.device, args.base_width, args.batch, norm, args.threads)
     record = Record(args.out, setting)

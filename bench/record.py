@@ -7,12 +7,14 @@ the same versions of all libraries; a file holds the rows of one such combinatio
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import platform
+import subprocess
+import sys
 from dataclasses import asdict
 from datetime import date
-from functools import cached_property
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -26,7 +28,7 @@ from talk import WHATS, published_rows
 import minunet
 from minunet.checkpoint import write_atomically
 from minunet.costs import Summary
-from minunet.device import gpu_status
+from minunet.device import GpuStatus
 
 Row = dict[str, Any]
 
@@ -69,7 +71,7 @@ class Record:
             self.earlier = [] if self.stranger else [row for row in held["rows"] if row["who"] != "published"]
         self._summaries: dict[int, Summary] = {}
 
-    @cached_property
+    @functools.cached_property
     def _network(self) -> Any:
         return network(self.setting)
 
@@ -150,7 +152,18 @@ def tidy(value: Any) -> Any:
 
 def describe_machine(s: Setting) -> str:
     """The processor, or the GPU and the processor beside it."""
-    return f"{gpu_status().reason}, {machine()}" if s.device == "cuda" else machine()
+    return f"{gpu_apart().reason}, {machine()}" if s.device == "cuda" else machine()
+
+
+@functools.cache
+def gpu_apart() -> GpuStatus:
+    """`minunet.gpu_status()`, asked in another process: this one holds no context, which would count as contestants' memory."""
+    ask = "import minunet; found = minunet.gpu_status(); print(int(found.usable), found.reason)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+    if done.returncode:
+        return GpuStatus(False, (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+    usable, _, reason = done.stdout.strip().partition(" ")
+    return GpuStatus(usable == "1", reason)
 
 
 def versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from types import ModuleType
 import numpy as np
 
 from .errors import UserError
+from .kernels.cuda import LEAST_CAPABILITY
 
 GIB = 2**30
 
@@ -72,7 +73,12 @@ def gpu_status() -> GpuStatus:
             reason = " ".join(str(e).split())[:160]
             return GpuStatus(False, f"{library} is missing or does not load ({reason}): pip install 'minunet[cuda13]' "
                                     f"(or [cuda12]) brings it")  # fmt: skip
-    return GpuStatus(True, runtime.getDeviceProperties(0)["name"].decode())
+    found = runtime.getDeviceProperties(0)
+    name, capability = found["name"].decode(), 10 * found["major"] + found["minor"]
+    if capability < LEAST_CAPABILITY:
+        least = LEAST_CAPABILITY / 10
+        name += f" (compute capability {capability / 10}; minunet's kernels need {least}, the slower plain ops run)"
+    return GpuStatus(True, name)
 
 
 def _is_cupy(name: str) -> bool:

@@ -275,7 +275,7 @@ cuda = SimpleNamespace(
     runtime=SimpleNamespace(
         getDeviceCount=lambda: 1,
         driverGetVersion=lambda: 13000,
-        getDeviceProperties=lambda n: {"name": b"Pretended GPU", "totalGlobalMem": 8 << 30},
+        getDeviceProperties=lambda n: {"name": b"Pretended GPU", "totalGlobalMem": 8 << 30, "major": 8, "minor": 1},
         memGetInfo=lambda: (6 << 30, 8 << 30),
     ),
     device=SimpleNamespace(get_cublas_handle=lambda: 1),

@@ -230,7 +230,7 @@ class RawModule:
         return Kernel(self.source, tuple(self.defines), name)
 
 
-def pretended_cubin(file: str, defines: tuple[str, ...], arch: str) -> Path:
+def pretended_cubin(file: str, defines: tuple[str, ...], capability: int) -> Path:
     """In place of `build.cached_cubin`."""
     return Path("+".join([file, *defines]))
 

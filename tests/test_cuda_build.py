@@ -60,10 +60,22 @@ def test_the_log_of_what_does_not_compile(tmp_path, monkeypatch):
 @needs_nvrtc
 def test_the_cache_compiles_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MINUNET_CACHE", str(tmp_path))
-    path = build.cached_cubin("optim.cu", (), "sm_80")
+    path = build.cached_cubin("optim.cu", (), 80)
     before = path.stat().st_mtime_ns
-    assert build.cached_cubin("optim.cu", (), "sm_80") == path and path.stat().st_mtime_ns == before
-    assert build.cached_cubin("optim.cu", (), "sm_90a") != path
+    assert build.cached_cubin("optim.cu", (), 80) == path and path.stat().st_mtime_ns == before
+    assert build.cached_cubin("optim.cu", (), 90) != path
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("file", build.kernel_files())
+def test_a_gpu_newer_than_nvrtc_gets_ptx(file, monkeypatch):
+    """Of the newest architecture that it knows, without the instructions that only that one has."""
+    assert build.architecture(80) == "sm_80" and build.architecture(90) == "sm_90a"
+    monkeypatch.setattr(build._nvrtc(), "getSupportedArchs", lambda: [75, 80, 86, 89, 90])
+    assert build.architecture(100) == build.architecture(121) == "compute_90"
+    assert build.architecture(87) == "compute_86"
+    ptx, _ = build.compile_cubin(file, (), "compute_90")
+    assert b".target sm_90\n" in ptx and all(f".entry {name}(".encode() in ptx for name in build.signatures(file))
 
 
 @pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")

@@ -85,6 +85,12 @@ def test_a_gpu(cupy):
     assert device.describe(cupy) == "GPU, Pretended GPU"
 
 
+def test_a_gpu_that_runs_plain_ops_only_is_said(cupy, monkeypatch):
+    found = {"name": b"Tesla T4", "major": 7, "minor": 5}
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: found)
+    assert gpu_status() and "Tesla T4 (compute capability 7.5; minunet's kernels need 8.0" in device.describe(cupy)
+
+
 def test_a_gpu_that_is_not_used_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(device, "has_nvidia_gpu", lambda: True)

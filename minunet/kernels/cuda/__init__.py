@@ -20,6 +20,9 @@ from typing import Any
 
 from ..deferred import Pair
 
+LEAST_CAPABILITY = 80
+"""The kernels need tensor cores and asynchronous copies: compute capability 8.0, Ampere."""
+
 
 def on_gpu(x: Any) -> bool:
     """Whether x is a CuPy array, or an unfinished map made of such, or a tuple or list with one in it."""
@@ -35,7 +38,7 @@ def on_gpu(x: Any) -> bool:
 
 
 def usable() -> bool:
-    """Whether CuPy's GPU runs the kernels: it needs NVRTC, and tensor cores and asynchronous copies (sm_80, Ampere)."""
+    """Whether CuPy's GPU runs the kernels: it needs NVRTC, and `LEAST_CAPABILITY`."""
     return "cupy" in sys.modules and _usable(sys.modules["cupy"])
 
 
@@ -43,7 +46,7 @@ def usable() -> bool:
 def _usable(cupy: Any) -> bool:
     if not hasattr(cupy, "RawModule") or importlib.import_module(".build", __name__).nvrtc_missing():
         return False
-    return int(cupy.cuda.Device().compute_capability) >= 80
+    return int(cupy.cuda.Device().compute_capability) >= LEAST_CAPABILITY
 
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:

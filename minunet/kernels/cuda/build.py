@@ -1,7 +1,8 @@
 """From a .cu file to machine code: signatures, the cache on disk, and NVRTC, which needs no GPU.
 
 A kernel's file is compiled once for each set of macros (`defines`) and each architecture. CuPy's own compiler asks a
-device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a finished cubin.
+device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a finished cubin. For a
+GPU that is newer than NVRTC it is PTX, from which the driver makes the code.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def nvrtc_missing() -> str | None:
     try:
         _nvrtc().getVersion()
     except Exception as e:  # ImportError, or CuPy's own error if the library does not load
-        return f"NVRTC is missing ({type(e).__name__}: {e}): pip install cupy-cuda13x nvidia-cuda-nvrtc"
+        reason = " ".join(str(e).split())[:160]
+        return f"NVRTC is missing ({type(e).__name__}: {reason}): pip install 'minunet[cuda13]' (or [cuda12]) brings it"
     return None
 
 
@@ -128,13 +130,26 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(a for a in ARCHITECTURES if a.rstrip("a") in known)
 
 
+def architecture(capability: int) -> str:
+    """What to compile for on a GPU of a compute capability such as 90: "sm_90a", with its own instructions if it has such.
+
+    If NVRTC is older than the GPU: "compute_90", the newest that it knows, whose PTX the driver understands.
+    """
+    known = [int(n) for n in _nvrtc().getSupportedArchs()]
+    if capability in known:
+        return f"sm_{capability}" + "a" * (capability >= 90)
+    return f"compute_{max((n for n in known if n < capability), default=capability)}"
+
+
 def compile_cubin(file: str, defines: tuple[str, ...], arch: str) -> tuple[bytes, list[Usage]]:
-    """Compile a .cu file for an architecture such as "sm_90a".
+    """Compile a .cu file for an architecture such as "sm_90a", or to PTX for one such as "compute_90".
 
     Returns
     -------
     cubin : bytes
+        Or the PTX.
     usage : list of Usage, one for each kernel
+        Empty for PTX.
 
     Raises
     ------
@@ -143,9 +158,13 @@ def compile_cubin(file: str, defines: tuple[str, ...], arch: str) -> tuple[bytes
     """
     nvrtc = _nvrtc()
     program = nvrtc.createProgram((FOLDER / file).read_text(), file, [], [])
-    options = [f"-arch={arch}", "-std=c++17", "--ptxas-options=-v", f"-I{FOLDER}", *(f"-D{d}" for d in defines)]
+    options = [f"-arch={arch}", "-std=c++17", f"-I{FOLDER}", *(f"-D{d}" for d in defines)]
+    is_ptx = arch.startswith("compute")
     try:
-        nvrtc.compileProgram(program, options)
+        nvrtc.compileProgram(program, options if is_ptx else [*options, "--ptxas-options=-v"])
+        if is_ptx:
+            ptx = nvrtc.getPTX(program)
+            return ptx if isinstance(ptx, bytes) else ptx.encode(), []
         return nvrtc.getCUBIN(program) + b"\0", _usage(nvrtc.getProgramLog(program))  # the binding drops the last byte
     except nvrtc.NVRTCError as e:
         raise RuntimeError(f"{' '.join((file, *defines))} for {arch}:\n{nvrtc.getProgramLog(program)}") from e
@@ -163,8 +182,9 @@ def _usage(log: str) -> list[Usage]:
     ]
 
 
-def cached_cubin(file: str, defines: tuple[str, ...], arch: str) -> Path:
-    """The path of a file's cubin in the cache, compiled if need be."""
+def cached_cubin(file: str, defines: tuple[str, ...], capability: int) -> Path:
+    """The path of a file's cubin (or PTX) for a GPU of a compute capability such as 90, compiled into the cache if need be."""
+    arch = architecture(capability)
     version = ".".join(map(str, _nvrtc().getVersion()))
     path = cache_folder() / f"{Path(file).stem}-{sources_hash(file, *defines, arch, version)}.cubin"
     if not path.exists():

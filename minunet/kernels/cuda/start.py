@@ -49,11 +49,10 @@ def run(
 
 @functools.cache
 def _function(file: str, name: str, defines: tuple[str, ...], capability: str) -> Any:
-    """A kernel for a GPU of a compute capability such as "90", compiled with its own instructions ("a") if it has such."""
+    """A kernel for a GPU of a compute capability such as "90"."""
     import cupy
 
-    arch = f"sm_{capability}" + ("a" if int(capability) >= 90 else "")
-    return cupy.RawModule(path=str(build.cached_cubin(file, defines, arch))).get_function(name)
+    return cupy.RawModule(path=str(build.cached_cubin(file, defines, int(capability)))).get_function(name)
 
 
 @functools.cache
