@@ -36,7 +36,7 @@ def filters(cuda, w, dtype):
     return cuda.array(w.reshape(-1, *w.shape[2:]), dtype)
 
 
-def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, splits=None):
+def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, **tiling):
     """Forward with bias and moments, data gradient and weight gradient."""
     x, w, b, dy = problem(rng, dtype, N, H, W, C, K, side)
     y, cache = ops.conv2d.plain(x, w, b)
@@ -44,17 +44,17 @@ def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, splits=None):
     pad, e, mapped = side // 2, eps(cuda, dtype), {"dtype": dtype}
     on, weights, out = cuda.array(x, dtype), filters(cuda, w, dtype), cuda.empty(y.shape, dtype)
     tiles = launch.conv(
-        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, splits=splits
+        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **tiling
     )
     near(out, y, e, side**2 * C, **mapped)
     mean, var, _ = launch.merge_moments(tiles, N * H * W, launch.BM)
     near(mean, y.mean((0, 1, 2)), e, side**2 * C)
     near(var, y.var((0, 1, 2)), 2 * e, side**2 * C)
     out = cuda.empty(dx.shape, dtype)
-    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, splits=splits)
+    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **tiling)
     near(out, dx, e, side**2 * K, **mapped)
     out = cuda.empty((side**2, C, K))
-    launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, splits=splits)
+    launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
 
 
@@ -72,6 +72,18 @@ def test_numbers_of_tensor_cores(cuda, rng, dtype, shape):
 @pytest.mark.parametrize("side", [1, 5])
 def test_other_sizes_of_filters(exact_cuda, rng, side):
     check_all(exact_cuda, rng, "float32", 1, 6, 5, 16, 12, side=side)
+
+
+@pytest.mark.parametrize("columns", [launch.BN, launch.WIDE])
+@pytest.mark.parametrize("shape", [(1, 9, 7, 16, 20), (2, 5, 6, 72, 136), (3, 2, 1, 40, 72)], ids=str)
+def test_tiles_of_both_widths(exact_cuda, rng, shape, columns):
+    check_all(exact_cuda, rng, "float32", *shape, columns=columns)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("splits", [None, 3])
+def test_wide_tiles_of_tensor_cores(cuda, rng, dtype, splits):
+    check_all(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=launch.WIDE, splits=splits)
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)
@@ -94,10 +106,11 @@ def test_moments_do_not_cancel(exact_cuda, rng):
     np.testing.assert_allclose(var.get() if hasattr(var, "get") else var, y.var((0, 1, 2)), rtol=limit)
 
 
-@pytest.mark.parametrize("C1, C2, K1, K2", [(16, 40, 12, 20), (5, 3, 7, 2)])
-def test_halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2):
+@pytest.mark.parametrize("columns", [None, launch.WIDE])
+@pytest.mark.parametrize("C1, C2, K1, K2", [(16, 40, 12, 20), (5, 3, 7, 2), (72, 64, 64, 68)])
+def test_halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):
     """Two sources and two outputs, all of them slices of wider buffers, whose other channels stay as they are."""
-    N, H, W, C, K, margin = 1, 6, 7, C1 + C2, K1 + K2, 4
+    N, H, W, C, K, margin, tiling = 1, 6, 7, C1 + C2, K1 + K2, 4, {"columns": columns}
     x, w, b, dy = problem(rng, "float32", N, H, W, C, K)
     y, cache = ops.conv2d.plain(x, w, b)
     dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
@@ -113,13 +126,15 @@ def test_halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2):
 
     weights, e = filters(exact_cuda, w, "float32"), eps(exact_cuda, "float32")
     from_, to = buffer(C, x), buffer(K)
-    launch.conv(halves(from_, C1), weights, halves(to, K1), side=3, pad=1, bias=exact_cuda.array(b, np.float32))
+    launch.conv(
+        halves(from_, C1), weights, halves(to, K1), side=3, pad=1, bias=exact_cuda.array(b, np.float32), **tiling
+    )
     near(to[..., margin:-margin], y, e, 9 * C)
     grads, found = buffer(K, dy), buffer(C)
-    launch.conv(halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True)
+    launch.conv(halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True, **tiling)
     near(found[..., margin:-margin], dx, e, 9 * K)
     out = exact_cuda.empty((9, C, K))
-    launch.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1)
+    launch.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
     for wide in (to, found):
         assert all(bool(exact_cuda.xp.isnan(edge).all()) for edge in (wide[..., :margin], wide[..., -margin:]))

@@ -168,13 +168,17 @@ plt.show()
 # pixels and BN output channels. It goes along the inner dimension in steps of BK numbers: a step is one tap and BK
 # channels. In each step it copies two small tiles to shared memory and multiplies them.
 #
-# What is that good for? A number in the tile of x is used for BN results, one in the tile of w for BM.
+# What is that good for? A number in the tile of x is used for BN results, one in the tile of w for BM. (For 128 channels and
+# more there is a wider tile.)
 
 # %%
 BM, BN, BK = launch.BM, launch.BN, 128 // 4
-fetched, products = (BM + BN) * BK, BM * BN * BK
-print(f"tiles of {BM} x {BN}: {products / fetched:.1f} products for each number fetched; without tiles {1 / 2:.1f}")
-assert products / fetched == BM * BN / (BM + BN) > 40
+for width in (BN, launch.WIDE):
+    fetched, products = (BM + width) * BK, BM * width * BK
+    print(
+        f"tiles of {BM} x {width}: {products / fetched:.1f} products for each number fetched; without tiles {1 / 2:.1f}"
+    )
+    assert products / fetched == BM * width / (BM + width) > 40
 
 C, K, H, W = 64, 128, 32, 32
 tap, chunk, m0, n0 = 3, 1, 256, 64  # the tile of pixels 256.. and channels 64.., at tap (1, 0), channels 32..63
@@ -217,10 +221,10 @@ bare(ax, f"w: {9 * C} x {K}")
 ax = axes[0, 1]
 ax.axis("off")
 small = f"blue {BM} x {BK} and orange {BK} x {BN}"
-words = f"shared memory holds the small tiles,\n{small},\nof three steps at once: {launch.CONV_SHARED // 1024} KB"
+words = f"shared memory holds the small tiles,\n{small},\nof three steps at once: {launch.CONV_SHARED[BN] // 1024} KB"
 ax.text(0.5, 0.5, words, ha="center", va="center", fontsize=11, transform=ax.transAxes)
 plt.show()
-assert 3 * (BM * BK + BK * BN) * 4 == launch.CONV_SHARED
+assert launch.CONV_SHARED[BN] == 3 * (BM * BK + BK * BN) * 4
 
 # %% [markdown]
 # ## Why channels last
@@ -486,7 +490,7 @@ plt.show()
 # The heart of `conv.cu`:
 
 # %%
-show_source("conv.cu", "  float c[2][4][4] = {};", "  for_each_pair(c, [&]")
+show_source("conv.cu", "  float c[WM / 16][4][4] = {};", "  for_each_pair(c, [&]")
 
 # %% [markdown]
 # A copy takes long. So it is *started* two steps ahead (`cp_async`), and three pairs of tiles take turns. Three lines keep

@@ -58,7 +58,8 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
 def variants(file: str) -> list[tuple[str, ...]]:
     """All sets of macros that launch.py compiles a file with."""
     stored = [(), ("F16",), ("BF16",)]
-    more = {"conv.cu": [(), ("FLAT",), ("GRADIENT",), ("GRADIENT", "FLAT")], "conv_weights.cu": [(), ("FLAT",)]}
+    products = [(), ("WIDE",), ("FLAT",)]
+    more = {"conv.cu": [*products, *(("GRADIENT", *m) for m in products)], "conv_weights.cu": products}
     if file in ("loss.cu", "optim.cu"):
         return [()]
     return [(*s, *m) for s in stored for m in more.get(file, [()])]

@@ -8,7 +8,7 @@
 //         moments: mean and sum of squared deviations of y over each tile's pixels (not with scale)
 //         y = max(y, 0) if relu
 //
-// One kernel, compiled in four ways, does for all convolutions of a U-Net and their data gradients:
+// One kernel, compiled in six ways, does for all convolutions of a U-Net and their data gradients:
 //
 //     convolution              side x side taps, stride 1, pad                                   (weights HWIO, ACROSS k)
 //     its data gradient        the same over dy, taps read backwards (flip), pad = side - 1 - pad, and -DGRADIENT, where the
@@ -20,7 +20,8 @@
 // or none). Each has its own step between pixels (ldx, ldy: numbers), so any of them may be a half of a concatenation.
 //
 // Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once; 256
-// threads, 8 warps of 32 x 32. Steps go over taps and chunks of BK channels of x1, then of x2. 72 KB of shared memory.
+// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, for more than 64 channels
+// out, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
 // `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
 //
@@ -32,7 +33,13 @@
 // Measure: python bench/cuda_kernels.py conv
 #include "tiles.cuh"
 
-constexpr int BM = 128, BN = 64, BK = ROW, STAGES = 3, THREADS = 256;
+#ifdef WIDE
+constexpr int BN = 128;
+#else
+constexpr int BN = 64;
+#endif
+constexpr int BM = 128, BK = ROW, STAGES = 3, THREADS = 256;
+constexpr int WM = BM * BN / 32 / (THREADS / 32);  // rows of a warp
 constexpr int OUT_ROW = BN + 4;  // floats: a tile of results in shared memory, rows shifted by 4 banks
 #ifdef GRADIENT
 constexpr bool B_ALONG_K = true;
@@ -136,8 +143,15 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   weight += (long long)up_tap * C * K;
 
 #ifdef FLAT
+  const int steps = (taps * C + BK - 1) / BK;
+#else
+  const int chunks1 = (C1 + BK - 1) / BK, chunks = chunks1 + (C2 + BK - 1) / BK, steps = taps * chunks;
+#endif
+  const int share = (steps + splits - 1) / splits, first = split * share, stop = min(steps, first + share);
+
+#ifdef FLAT
   // a thread copies, number by number, row tid % BM of a (its pixel stays the same) and column tid % BN or so of b
-  const int steps = (taps * C + BK - 1) / BK, row = tid % BM, p = m0 + row;
+  const int row = tid % BM, p = m0 + row;
   const int image = p / OW / OH, top = p / OW % OH * stride - pad, left = p % OW * stride - pad;
   auto copy = [&](int step) {
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
@@ -168,39 +182,42 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     top[i] = p / OW % OH * stride - pad;
     left[i] = p % OW * stride - pad;
   }
-  const int chunks1 = (C1 + BK - 1) / BK, chunks = chunks1 + (C2 + BK - 1) / BK, steps = taps * chunks;
+  int tap_i = first / chunks / side, tap_j = first / chunks % side, chunk = first % chunks;  // of the step to copy next
   auto copy = [&](int step) {
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
-    const int tap = step / chunks, chunk = step % chunks, second = chunk >= chunks1;
+    const int tap = tap_i * side + tap_j, second = chunk >= chunks1;
     const int c0 = (second ? chunk - chunks1 : chunk) * BK, last = second ? C2 : C1;  // channels of this source
     const number* x = second ? x2 : x1;
     const int ldx = second ? ldx2 : ldx1, c = c0 + tid % 8 * PER_CHUNK;
     UNROLL for (int i = 0; i < ROWS; ++i) {
-      const int h = top[i] + tap / side, w = left[i] + tap % side;
+      const int h = top[i] + tap_i, w = left[i] + tap_j;
       const bool valid = image[i] >= 0 && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c < last;
-      const number* from = valid ? x + ((long long)(image[i] + h) * W + w) * ldx + c : x;
+      const number* from = valid ? x + ((image[i] + h) * W + w) * (long long)ldx + c : x;
       cp_async16(&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
     }
-    const number* of_tap = weight + (long long)(flip ? taps - 1 - tap : tap) * C * K;
+    const int cw = c0 + (second ? C1 : 0), of_tap = flip ? taps - 1 - tap : tap;
+    const number* of_step = weight + (long long)of_tap * C * K + (long long)cw * (B_ALONG_K ? 1 : K);
     constexpr int ACROSS = BN / PER_CHUNK;  // chunks in a row of b across k
     UNROLL for (int i = 0; i < BN * 8 / THREADS; ++i) {
-      const int item = tid + i * THREADS, r = B_ALONG_K ? item % 8 * PER_CHUNK : item / ACROSS;
-      const int n = B_ALONG_K ? item / 8 : item % ACROSS * PER_CHUNK;
+      const int item = tid + i * THREADS, r = B_ALONG_K ? tid % 8 * PER_CHUNK : item / ACROSS;
+      const int n = B_ALONG_K ? tid / 8 + i * (THREADS / 8) : item % ACROSS * PER_CHUNK;
       const bool valid = c0 + r < last && n0 + n < K;
-      const int cw = c0 + r + (second ? C1 : 0);
-      const number* from = B_ALONG_K ? of_tap + (long long)(n0 + n) * C + cw : of_tap + (long long)cw * K + n0 + n;
+      const number* from = of_step + (B_ALONG_K ? (long long)(n0 + n) * C + r : (long long)r * K + n0 + n);
       cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], valid ? from : weight, valid);
+    }
+    if (++chunk == chunks) {  // a division takes longer than all this
+      chunk = 0;
+      if (++tap_j == side) tap_j = 0, ++tap_i;
     }
   };
 #endif
 
-  const int share = (steps + splits - 1) / splits, first = split * share, stop = min(steps, first + share);
-  float c[2][4][4] = {};
+  float c[WM / 16][4][4] = {};
   for (int step = first; step < first + STAGES - 1; ++step) {
     if (step < stop) copy(step);
     cp_async_commit();
   }
-  const int wm = warp % 4 * 32, wn = warp / 4 * 32;  // this warp's corner
+  const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * 32;  // this warp's corner
   for (int step = first; step < stop; ++step) {
     cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
     __syncthreads();              // everybody's; and everybody is done with the tiles of the step before

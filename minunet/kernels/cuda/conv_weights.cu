@@ -12,7 +12,7 @@
 // concatenation.
 //
 // Tile of a block: BM channels of x, at one tap, by BN channels of dy; BK pixels in a step, STAGES steps under way at once;
-// 128 threads, 4 warps of 32 x 32. The pixels are shared out among `splits` blocks, which leave float32 sums in
+// 64 x 64 in 4 warps of 32 x 32, or with -DWIDE 128 x 128 in 8 warps of 64 x 32. The pixels are shared out among `splits` blocks, which leave float32 sums in
 // `partial` [split][tap][c][k]; conv_weights_sum adds these in their order: no atomics, the same bits every time.
 //
 // Shapes: any. By default channels are multiples of 16 bytes and rows aligned to 16 bytes; with -DFLAT anything goes: the
@@ -22,13 +22,19 @@
 // Measure: python bench/cuda_kernels.py conv_weights
 #include "tiles.cuh"
 
-constexpr int BM = 64, BN = 64, BK = 32, STAGES = 3, THREADS = 128;
+#ifdef WIDE
+constexpr int BM = 128, THREADS = 256;
+#else
+constexpr int BM = 64, THREADS = 128;
+#endif
+constexpr int BN = BM, BK = 32, STAGES = 3;
+constexpr int WM = BM * BN / 32 / (THREADS / 32);  // rows of a warp
 
 struct Tiles {
   number a[STAGES][BK * BM], b[STAGES][BK * BN];
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
 conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ dy, float* partial, int N,
              int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K, int ldy, int side, int stride, int pad,
              int splits) {
@@ -61,29 +67,35 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
   const int tap = blockIdx.x / tiles, tile = blockIdx.x % tiles, second = tile >= tiles1;
   const int c0 = (second ? tile - tiles1 : tile) * BM, last = second ? C2 : C1, ldx = second ? ldx2 : ldx1;
   const number* x = second ? x2 : x1;
-  constexpr int CHUNKS = BM / PER_CHUNK;
+  constexpr int CHUNKS = BM / PER_CHUNK, ROWS = BK / (THREADS / CHUNKS);
+  const int dh = tap / side - pad, dw = tap % side - pad, i = tid % CHUNKS * PER_CHUNK, j0 = tid / CHUNKS;
+  int image[ROWS], oh[ROWS], ow[ROWS];  // of the pixels to copy next: to divide anew in each step takes as long as to multiply
+  UNROLL for (int k = 0; k < ROWS; ++k) {
+    const int p = first * BK + j0 + k * (THREADS / CHUNKS);
+    image[k] = p / OW / OH * H, oh[k] = p / OW % OH, ow[k] = p % OW;
+  }
+  const number* dy_i = dy + n0 + i;
   auto copy = [&](int step) {
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
-    const int i = tid % CHUNKS * PER_CHUNK;
-    UNROLL for (int j0 = 0; j0 < BK; j0 += THREADS / CHUNKS) {
-      const int j = j0 + tid / CHUNKS, p = step * BK + j;
-      const int h = p / OW % OH * stride - pad + tap / side, w = p % OW * stride - pad + tap % side;
+    UNROLL for (int k = 0; k < ROWS; ++k) {
+      const int j = j0 + k * (THREADS / CHUNKS), p = step * BK + j, h = oh[k] * stride + dh, w = ow[k] * stride + dw;
       const bool valid = p < P && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c0 + i < last;
-      const number* from = valid ? x + (((long long)(p / OW / OH) * H + h) * W + w) * ldx + c0 + i : x;
-      cp_async16(&a[across_k<BM>(j, i)], from, valid);
+      cp_async16(&a[across_k<BM>(j, i)], valid ? x + ((image[k] + h) * W + w) * (long long)ldx + c0 + i : x, valid);
       const bool inside = p < P && n0 + i < K;
-      cp_async16(&b[across_k<BN>(j, i)], inside ? dy + (long long)p * ldy + n0 + i : dy, inside);
+      cp_async16(&b[across_k<BN>(j, i)], inside ? dy_i + (long long)p * ldy : dy, inside);
+      for (ow[k] += BK; ow[k] >= OW; ow[k] -= OW)
+        if (++oh[k] == OH) oh[k] = 0, image[k] += H;
     }
   };
   const int r0 = tap * C + (second ? C1 : 0) + c0, rows = tap * C + (second ? C1 : 0) + last;
 #endif
 
-  float c[2][4][4] = {};
+  float c[WM / 16][4][4] = {};
   for (int step = first; step < first + STAGES - 1; ++step) {
     if (step < stop) copy(step);
     cp_async_commit();
   }
-  const int wm = warp % 2 * 32, wn = warp / 2 * 32;  // this warp's corner
+  const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * 32;  // this warp's corner
   for (int step = first; step < stop; ++step) {
     cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
     __syncthreads();              // everybody's; and everybody is done with the tiles of the step before

@@ -13,11 +13,12 @@ import numpy as np
 from ...array import Array, get_array_module
 from .start import Grid, address, elementwise, in_pieces, multiprocessors, pixels, run, step_of, storage
 
-BM, BN, TILE = 128, 64, 256
-"""Tiles of conv.cu (pixels, channels out), and the pixels of a tile of norm.cu."""
+BM, BN, WIDE, TILE = 128, 64, 128, 256
+"""Tiles of conv.cu (pixels, channels out), the channels of a wide tile, and the pixels of a tile of norm.cu."""
 
-CONV_SHARED, WEIGHTS_SHARED = 3 * (BM + BN) * 128, {4: 3 * 2 * 32 * 64 * 4, 2: 3 * 2 * 32 * 64 * 2}
-"""Bytes of shared memory of a block."""
+CONV_SHARED = {columns: 3 * (BM + columns) * 128 for columns in (BN, WIDE)}
+FINISH_SHARED = BM * (BN + 4) * 4 + 256 * 4
+"""Bytes of shared memory of a block of conv, by the channels of its tile, and of conv_finish."""
 
 WAVES, LEAST_STEPS = 2, 4
 """Blocks a multiprocessor to aim for when a sum is split, and the fewest steps that a split is left with."""
@@ -31,7 +32,7 @@ CLASSES = 8
 def conv(
     sources: Sequence[Array], w: Array, outputs: Sequence[Array], *, side: int, stride: int = 1, pad: int = 0, up: int = 1,
     flip: bool = False, gradient: bool = False, scale: Array | None = None, bias: Array | None = None, relu: bool = False,
-    accumulate: bool = False, moments: bool = False, splits: int | None = None,
+    accumulate: bool = False, moments: bool = False, splits: int | None = None, columns: int | None = None,
 ) -> Array | None:  # fmt: skip
     """conv.cu: from one or two maps, over their concatenated channels, to one or two maps.
 
@@ -46,6 +47,8 @@ def conv(
         Return the moments of tiles of BM pixels, (tiles, 2, K1 + K2) float32, for `merge_moments`; not with `up` or `scale`.
     splits : int, optional
         Blocks that share the sum of a tile; chosen by how many tiles there are if not given.
+    columns : int, optional
+        Channels out of a tile, BN or WIDE; chosen by how many there are if not given.
     """
     xp, dtype = get_array_module(w), w.dtype
     (x1, x2), (y1, y2) = ((*maps, None)[:2] for maps in (sources, outputs))
@@ -55,10 +58,13 @@ def conv(
     per_chunk = 16 // w.itemsize
     chunks = in_pieces(per_chunk, *sources) and address(w) % 16 == 0 and w.shape[-1] % per_chunk == 0
     wide = in_pieces(4, *outputs)
-    defines = [*storage(dtype), *["GRADIENT"] * gradient, *["FLAT"] * (not chunks)]
+    if columns is None or not chunks:
+        columns = WIDE if chunks and K > BN else BN
+    kinds = [*storage(dtype), *["GRADIENT"] * gradient]
+    defines = [*kinds, *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)]
     row = 128 // w.itemsize
     steps = -(-(side * side * C) // row) if not chunks else side * side * (-(-C1 // row) + -(-C2 // row))
-    P, tiles = N * OH * OW, (-(-N * OH * OW // BM), -(-K // BN))
+    P, tiles = N * OH * OW, (-(-N * OH * OW // BM), -(-K // columns))
     if splits is None:
         splits = choose_splits(tiles[0] * tiles[1] * up * up, steps, multiprocessors(xp))
     found = xp.empty((tiles[0], 2, K), np.float32) if moments else None
@@ -66,11 +72,11 @@ def conv(
     lds = [0 if m is None else step_of(m) for m in (x1, x2, y1, y2)]
     run("conv.cu", "conv", (*tiles, up * up * splits), (256,),
         (x1, x2, w, scale, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
-         flip, up, splits, relu, accumulate, wide), CONV_SHARED, defines)  # fmt: skip
+         flip, up, splits, relu, accumulate, wide), CONV_SHARED[columns], defines)  # fmt: skip
     if splits > 1:
-        run("conv.cu", "conv_finish", (*tiles, up * up), (256,),
+        run("conv.cu", "conv_finish", (tiles[0], -(-K // BN), up * up), (256,),
             (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
-            CONV_SHARED, defines)  # fmt: skip
+            FINISH_SHARED, [*kinds, *["FLAT"] * (not chunks)])  # fmt: skip
     return found
 
 
@@ -81,26 +87,28 @@ def choose_splits(blocks: int, steps: int, processors: int) -> int:
 
 def conv_weights(
     sources: Sequence[Array], dy: Array, dw: Array, *, side: int, stride: int = 1, pad: int = 0, transposed: bool = False,
-    accumulate: bool = False, splits: int | None = None,
+    accumulate: bool = False, splits: int | None = None, columns: int | None = None,
 ) -> None:  # fmt: skip
     """conv_weights.cu: dw (side*side, C1 + C2, K) float32 from x, one or two maps, and dy (N, OH, OW, K).
 
-    With `transposed` dw is (side*side, K, C1 + C2).
+    With `transposed` dw is (side*side, K, C1 + C2). `splits` and `columns` (here rows of a tile, too) as in `conv`.
     """
     xp = get_array_module(dy)
     x1, x2 = (*sources, None)[:2]
     (N, H, W, C1), (_, OH, OW, K), C2 = x1.shape, dy.shape, 0 if x2 is None else x2.shape[3]
     C, taps = C1 + C2, side * side
     chunks = in_pieces(16 // dy.itemsize, *sources, dy)
-    rows = taps * (-(-C1 // 64) + -(-C2 // 64)) if chunks else -(-(taps * C) // 64)
-    tiles = (rows, -(-K // 64))
+    if columns is None or not chunks:
+        columns = WIDE if chunks and C1 > BN and K > BN and C2 % WIDE == 0 else BN
+    rows = taps * (-(-C1 // columns) + -(-C2 // columns)) if chunks else -(-(taps * C) // columns)
+    tiles = (rows, -(-K // columns))
     if splits is None:
         splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp))
     partial = xp.empty((splits, taps, C, K), np.float32)
-    run("conv_weights.cu", "conv_weights", (*tiles, splits), (128,),
+    run("conv_weights.cu", "conv_weights", (*tiles, splits), (2 * columns,),
         (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, step_of(x1), 0 if x2 is None else step_of(x2), K, step_of(dy), side,
-         stride, pad, splits), WEIGHTS_SHARED[dy.itemsize],
-        [*storage(dy.dtype), *["FLAT"] * (not chunks)])  # fmt: skip
+         stride, pad, splits), 3 * 2 * 32 * columns * dy.itemsize,
+        [*storage(dy.dtype), *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)])  # fmt: skip
     run("conv_weights.cu", "conv_weights_sum", (-(-dw.size // 256),), (256,),
         (partial, dw, taps, C, K, splits, transposed, accumulate), defines=storage(dy.dtype))  # fmt: skip
 
