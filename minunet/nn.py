@@ -225,8 +225,7 @@ class ConvTranspose2d(Module):
 class BatchNorm2d(Module):
     """`ops.batch_norm` with scale gamma, shift beta, and running statistics for inference.
 
-    After every training batch: running = (1 - momentum) * running + momentum * batch, the variance unbiased (times
-    M / (M - 1) for M values a channel), as PyTorch has it.
+    After every training batch the running ones follow, see `ops.running_average`.
     """
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -240,9 +239,7 @@ class BatchNorm2d(Module):
         y, cache, (mean, var) = ops.batch_norm(x, self.params["gamma"], self.params["beta"], mean, var, self.eps)
         if train:
             M = x.size // x.shape[-1]
-            for name, batch in (("mean", mean), ("var", var * (M / max(M - 1, 1)))):
-                self.buffers[name] *= 1 - self.momentum
-                self.buffers[name] += self.momentum * batch
+            ops.running_average(self.buffers["mean"], self.buffers["var"], mean, var, M, self.momentum)
         return y, cache if keep else None
 
     def backward(self, dy, cache):

@@ -242,6 +242,14 @@ BUGS = [
     Bug(
         "group norm: the first image's sums for all", "norm.cu", "const int n = p / image;", "const int n = 0;", "group"
     ),
+    Bug(
+        "norm: a bias that the norm does not move",
+        "norm.cu",
+        "+ ((bias ? bias[c] : 0.f) - mean[c])",
+        "- mean[c]",
+        "folded",
+    ),
+    Bug("norm: dgamma of the first channels only", "norm.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
     Bug("pool: the last of equals wins", "pool.cu", "if (v[e] > best[e])", "if (v[e] >= best[e])", "pool"),
     Bug(
         "pool: overlapping windows missed",
@@ -272,6 +280,7 @@ def checks():
         "transposed": lambda d, r: conv.test_transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
         "head": lambda d, r: conv.test_head(d, r, "float32", 140, 3),
         "norm": lambda d, r: other.test_batch_norm(d, r, (1, 17, 16, 36), "float32", True),
+        "folded": lambda d, r: other.test_a_norm_folded_into_a_convolution(d, r, 3, True),
         "moments": lambda d, r: other.test_moments_do_not_cancel(d, r),
         "group": lambda d, r: group.check(d, r, (2, 9, 30, 70), 2, "float32", True),
         "group moments": lambda d, r: group.test_moments_of_groups_do_not_cancel(d, r),

@@ -57,7 +57,7 @@ def test_batch_norm(cuda, rng, shape, dtype, relu):
     assert sharp
     near(out, dx, rounding, 16, dtype)
     near(sums[0], dbeta, EPS["exact"], x.size // C)
-    near(sums[1] * found[2], dgamma, rounding, x.size // C)
+    near(sums[1], dgamma, rounding, x.size // C)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -74,6 +74,29 @@ def test_norm_with_given_statistics(cuda, rng, shape, dtype):
     near(out, y, EPS["exact"], 16, dtype)
     launch.norm_back(cuda.array(dy, dtype), cuda.array(x, dtype), *given, out, False, from_batch=False)
     near(out, dx, EPS["exact"], 16, dtype)
+
+
+@pytest.mark.parametrize("C", [3, 300])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_norm_folded_into_a_convolution(cuda, rng, C, has_bias):
+    """sum * scale + shift is the norm of sum + bias."""
+    gamma, beta, mean, var, bias, x = (rng.standard_normal((6, C)) ** 2 + 0.5).astype(np.float32)
+    y, _, _ = ops.batch_norm.plain((x + bias * has_bias)[None, None, None].astype(float), gamma, beta, mean, var)
+    on = [cuda.array(a) for a in (mean, var, gamma, beta)]
+    scale, shift, rstd = map(values, launch.fold_norm(*on, cuda.array(bias) if has_bias else None, 1e-5))
+    near(x * scale + shift, y.reshape(C), EPS["exact"], 16)
+    near(rstd, 1 / np.sqrt(var.astype(float) + 1e-5), EPS["exact"], 4)
+
+
+@pytest.mark.parametrize("C", [3, 300])
+def test_running_average(cuda, rng, C):
+    mean, var, batch_mean, batch_var = (rng.standard_normal((4, C)) ** 2 + 0.5).astype(np.float32)
+    on = [cuda.array(a) for a in (mean, var, batch_mean, batch_var)]
+    wanted = [a.astype(float) for a in (mean, var)]
+    ops.running_average.plain(*wanted, batch_mean, batch_var, 6, momentum=0.3)
+    launch.running_average(*on, 0.3, 6 / 5)
+    near(on[0], wanted[0], EPS["exact"], 4)
+    near(on[1], wanted[1], EPS["exact"], 4)
 
 
 def test_moments_do_not_cancel(cuda, rng):

@@ -36,7 +36,7 @@ from .loss import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
-from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
+from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward, running_average
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .resample import upsample_bilinear, upsample_bilinear_backward, upsample_nearest, upsample_nearest_backward
 from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
@@ -72,6 +72,7 @@ __all__ = [
     "pad_backward",
     "relu",
     "relu_backward",
+    "running_average",
     "sigmoid",
     "sigmoid_backward",
     "soft_dice",

@@ -111,6 +111,19 @@ def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
 
 
 @accelerated
+def running_average(
+    mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
+) -> None:
+    """Move the running statistics (C,) towards those of a batch with M values a channel, in place.
+
+    running = (1 - momentum) * running + momentum * batch, the variance unbiased (times M / (M - 1)), as PyTorch has it.
+    """
+    for running, batch in ((mean, batch_mean), (var, batch_var * (M / max(M - 1, 1)))):
+        running *= 1 - momentum
+        running += momentum * batch
+
+
+@accelerated
 @widened
 def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
     """Standardise every group of channels of every image.

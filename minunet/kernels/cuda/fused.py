@@ -88,9 +88,8 @@ class Convolved(OnGpu):
         return self.raw is None and self.scale is None and not self.relu
 
     def then(self, scale: Array, shift: Array) -> Convolved:
-        """This, times scale, plus shift, (C,) float32, as a convolution that has not started either."""
-        bias = shift if self.bias is None else self.bias * scale + shift
-        found = Convolved(self.x, self.w, bias, self.shape, self.pad)
+        """This without its bias, times scale, plus shift, (C,) float32, as a convolution that has not started either."""
+        found = Convolved(self.x, self.w, shift, self.shape, self.pad)
         found.scale = scale
         return found
 
@@ -180,4 +179,5 @@ def sources(x: Any) -> list[Array]:
 
 def taps(w: Array) -> Array:
     """Filters (KH, KW, C, K) as (taps, C, K)."""
-    return get_array_module(w).ascontiguousarray(w).reshape(-1, *w.shape[2:])
+    whole = w if w.flags.c_contiguous else get_array_module(w).ascontiguousarray(w)
+    return whole.reshape(-1, *w.shape[2:])

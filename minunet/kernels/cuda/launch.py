@@ -168,12 +168,33 @@ def channel_sums(x: Array) -> Array:
     return _merged(partial)
 
 
-def _merged(partial: Array) -> Array:
-    """norm.cu: the sum of (tiles, C) over the tiles."""
+def _merged(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:
+    """norm.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
     tiles, C = partial.shape
     sums = get_array_module(partial).empty(C, np.float32)
-    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, tiles, C), 1024 * 8)
+    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
     return sums
+
+
+def fold_norm(
+    mean: Array, var: Array, gamma: Array, beta: Array, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """norm.cu: (C,) float32: the scale and shift that a norm with given statistics is after a convolution, and rstd.
+
+    The convolution's bias, if it has one, is in the shift: y = sum * scale + shift.
+    """
+    scale, shift, rstd = get_array_module(mean).empty((3, mean.size), np.float32)
+    run("norm.cu", "fold_norm", (-(-mean.size // 256),), (256,),
+        (mean, var, gamma, beta, bias, scale, shift, rstd, mean.size, eps))  # fmt: skip
+    return scale, shift, rstd
+
+
+def running_average(
+    mean: Array, var: Array, batch_mean: Array, batch_var: Array, momentum: float, unbiased: float
+) -> None:
+    """norm.cu: one step of the running statistics mean and var (C,), float32, in place; the variance times `unbiased`."""
+    run("norm.cu", "running_average", (-(-mean.size // 256),), (256,),
+        (mean, var, batch_mean, batch_var, mean.size, momentum, unbiased))  # fmt: skip
 
 
 def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array, relu: bool) -> None:
@@ -189,14 +210,15 @@ def norm_back(
     dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, relu: bool,
     from_batch: bool = True,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """norm.cu: the map dx, and the sums over pixels of g and of g * (x - mean), (C,) float32.
+    """norm.cu: the map dx, and dbeta and dgamma, (C,) float32.
 
     dx may be dy itself; without `relu` no beta is needed.
     """
     C, statistics = x.shape[3], (mean, rstd, gamma, beta)
-    sums = _merged(_sums_of_tiles(dy, x, statistics, relu))
+    dgamma = get_array_module(x).empty(C, np.float32)
+    sums = _merged(_sums_of_tiles(dy, x, statistics, relu), rstd, dgamma)
     _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
-    return sums[:C], sums[C:]
+    return sums[:C], dgamma
 
 
 def group_norm_back(

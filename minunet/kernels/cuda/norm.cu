@@ -120,15 +120,38 @@ channel_sums(const number* __restrict__ x, float* partial, int P, int C, int ldx
   if (c < C && threadIdx.y == 0) partial[(long long)blockIdx.x * C + c] = sum;
 }
 
-// sums [C] = the sum of partial [tiles][C] over the tiles
+// given statistics, at inference, as what a convolution's epilogue takes: its bias comes before the norm, scale and shift after
+extern "C" __global__ void __launch_bounds__(256, 1)
+fold_norm(const float* __restrict__ mean, const float* __restrict__ var, const float* __restrict__ gamma,
+          const float* __restrict__ beta, const float* __restrict__ bias, float* scale, float* shift, float* rstd, int C, float eps) {
+  const int c = blockIdx.x * 256 + threadIdx.x;
+  if (c >= C) return;
+  rstd[c] = 1 / sqrtf(var[c] + eps);
+  scale[c] = gamma[c] * rstd[c];
+  shift[c] = beta[c] + ((bias ? bias[c] : 0.f) - mean[c]) * scale[c];
+}
+
+// running = (1 - momentum) * running + momentum * batch, the variance times `unbiased`
+extern "C" __global__ void __launch_bounds__(256, 1)
+running_average(float* mean, float* var, const float* __restrict__ batch_mean, const float* __restrict__ batch_var, int C,
+                float momentum, float unbiased) {
+  const int c = blockIdx.x * 256 + threadIdx.x;
+  if (c >= C) return;
+  mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c];
+  var[c] = (1 - momentum) * var[c] + momentum * (unbiased * batch_var[c]);
+}
+
+// sums [C] = the sum of partial [tiles][C] over the tiles; with rstd [C / 2] the second half times it: dgamma [C / 2]
 extern "C" __global__ void __launch_bounds__(1024, 1)
-merge_sums(const float* __restrict__ partial, float* sums, int tiles, int C) {
+merge_sums(const float* __restrict__ partial, float* sums, const float* __restrict__ rstd, float* dgamma, int tiles, int C) {
   SHARED(double, s);
   const int c = blockIdx.x * 32 + threadIdx.x;
   double sum = 0;
   for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS) sum += partial[(long long)i * C + c];
   sum = sum_rows(s, sum);
-  if (c < C && threadIdx.y == 0) sums[c] = sum;
+  if (c >= C || threadIdx.y) return;
+  sums[c] = sum;
+  if (rstd && c >= C / 2) dgamma[c - C / 2] = (float)sum * rstd[c - C / 2];
 }
 
 template <int E>

@@ -86,6 +86,10 @@ def _batch_norm_backward(dy, cache) -> bool:
     return _maps(dy, cache[0])
 
 
+def _running_average(mean, var, *batch, **options) -> bool:
+    return mean.size > 0 and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (mean, var))
+
+
 def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
     return _maps(x) and x.shape[3] % groups == 0 and x.shape[0] < 1 << 16  # a grid has no more blocks beside each other
 
@@ -121,6 +125,7 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "max_pool2d_backward": _map,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "running_average": _running_average,
     "group_norm": _group_norm,
     "group_norm_backward": _group_norm_backward,
     "relu": _relu,

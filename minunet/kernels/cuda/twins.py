@@ -119,19 +119,17 @@ def batch_norm(
     x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> tuple[Any, tuple, tuple[Array, Array]]:
     """Twin of `ops.batch_norm`; statistics are float32."""
-    scale, shift, waits = _float(gamma), _float(beta), isinstance(x, Convolved) and x.takes_norm()
+    scale, shift = _float(gamma), _float(beta)
+    waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
         tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
         mean, var, rstd = launch.merge_moments(tiles, pixels(x), size, eps)
         raw = finished(x)
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
-    rstd = _float(1 / (_float(var) + eps) ** 0.5)
-    y = (
-        x.then(scale * rstd, shift - _float(mean) * scale * rstd)
-        if waits
-        else Normed(_map(x), _float(mean), rstd, scale, shift)
-    )
+    bias = x.bias if waits else None
+    folded_scale, folded_shift, rstd = launch.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
+    y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
     return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
 
 
@@ -142,10 +140,17 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
-    dbeta, shares = launch.norm_back(
+    dbeta, dgamma = launch.norm_back(
         dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
     )  # fmt: skip
-    return dx, shares * rstd, dbeta
+    return dx, dgamma, dbeta
+
+
+def running_average(
+    mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
+) -> None:
+    """Twin of `ops.norm.running_average`."""
+    launch.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
 
 
 def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
@@ -253,12 +258,14 @@ def _map(x: Any) -> Array:
 
 
 def _contiguous(a: Array) -> Array:
-    return get_array_module(a).ascontiguousarray(a)
+    return a if a.flags.c_contiguous else get_array_module(a).ascontiguousarray(a)
 
 
 def _float(a: Array | None) -> Any:
     """As the kernels want statistics, biases and the head's weights: contiguous float32."""
-    return None if a is None else _contiguous(a.astype(np.float32, copy=False))
+    if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
+        return a  # as nearly always: to ask CuPy for a copy that is none takes microseconds
+    return _contiguous(a.astype(np.float32, copy=False))
 
 
 def _is_head(w: Array, pad: int) -> bool:
