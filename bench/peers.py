@@ -63,17 +63,19 @@ def images(s: Setting, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
-    """One inference, or one training step, with minunet; the step as a CUDA graph if asked."""
+    """One inference, or one training step, with minunet; as a CUDA graph if asked."""
     xp: Any = select_device(s.device)
     x, labels = map(xp.asarray, images(s, size))
     net = network(s).convert(xp.asarray)
     finish = (lambda: None) if xp is np else xp.cuda.Device().synchronize
 
-    def infer() -> None:
-        net(x)
-        finish()
-
     if what == "inference":
+        forward = as_graph(net, xp) if graph else net
+
+        def infer() -> None:
+            forward(x)
+            finish()
+
         return infer
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
 
@@ -86,19 +88,30 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
         return loss
 
     if graph:
-        from minunet.kernels.cuda.graph import RecordedStep
-
         optimizer.hold()
-        update = RecordedStep(update, xp)
+    replay = as_graph(update, xp) if graph else update
 
     def step() -> None:
         optimizer.advance()
-        update(x, labels)
-        if graph and update.refused:
-            raise RuntimeError("the step cannot be recorded as a graph")
+        replay(x, labels)
         finish()
 
     return step
+
+
+def as_graph(function: Callable[..., Any], xp: Any) -> Callable[..., Any]:
+    """A function of arrays on the GPU, recorded and replayed; RuntimeError if it cannot be."""
+    from minunet.kernels.cuda.graph import RecordedStep
+
+    recorded = RecordedStep(function, xp)
+
+    def run(*arrays: Any) -> Any:
+        y = recorded(*arrays)
+        if recorded.refused:
+            raise RuntimeError("it cannot be recorded as a graph")
+        return y
+
+    return run
 
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
@@ -235,9 +248,9 @@ def family(who: str) -> str:
 
 
 def can(who: str, s: Setting, what: str) -> bool:
-    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for steps on a GPU."""
+    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for a GPU."""
     if who == "minunet graph":
-        return what == "training" and s.device == "cuda"
+        return s.device == "cuda"
     return who != "OpenVINO" or (what == "inference" and s.device == "cpu")
 
 

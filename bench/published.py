@@ -33,7 +33,7 @@ EXAMPLES = """
 examples:
   python bench/published.py --peer torch --peer openvino             the CPU's five sizes, beside both
   python bench/published.py --peer torch --sizes 256 512             two of them, a few minutes
-  python bench/published.py --device cuda --peer graph --peer torch  a GPU, with the step as a CUDA graph beside the plain one
+  python bench/published.py --device cuda --peer graph --peer torch  a GPU, replayed as a CUDA graph beside plainly
   python bench/published.py --sizes --readme                         measure nothing: write the README from what there is
 """
 

@@ -108,6 +108,19 @@ def test_recorded_steps_are_the_plain_ones(gpu, case):
     same(found, wanted)
 
 
+def test_recorded_inference_is_the_plain_one(gpu):
+    """With given statistics, on other images each time, and with parameters that have changed since."""
+    model = unet("batch").convert(gpu.asarray)
+    recorded = RecordedStep(model, gpu, pytest.fail)
+    for i in range(5):
+        x, _ = batch(gpu, seed=i)
+        wanted = model(x).get()
+        assert (recorded(x).get() == wanted).all() and np.ptp(wanted) > 0
+        for p in model.named_params().values():
+            p += 0.01
+    assert recorded.graph is not None
+
+
 class BatchWhereItLies(RecordedStep):
     """A bug: the recorded kernels read the batch that was recorded, where it lay."""
 
@@ -216,14 +229,15 @@ class OwnLayer(nn.Module):
         self.params["w"] = np.ones(1, np.float32)
 
 
-def test_the_bench_records_its_step(gpu, monkeypatch):
+@pytest.mark.parametrize("what", ["inference", "training"])
+def test_the_bench_records_its_step(gpu, monkeypatch, what):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "bench"))
     peers, made = importlib.import_module("peers"), []
     monkeypatch.setattr(peers, "DEPTH", 1)
     monkeypatch.setattr(graph, "RecordedStep", lambda *args: made.append(RecordedStep(*args)) or made[-1])
     setting = peers.Setting("cuda", base_width=2)
-    assert [what for what in ("inference", "training") if peers.can("minunet graph", setting, what)] == ["training"]
-    step = peers.BUILD["minunet graph"](setting, 8, "training")
+    assert peers.can("minunet graph", setting, what) and not peers.can("minunet graph", peers.Setting("cpu"), what)
+    step = peers.BUILD["minunet graph"](setting, 8, what)
     for _ in range(graph.WARM_UP + 1):
         step()
     assert made[0].graph is not None
