@@ -194,7 +194,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(gpu):
         x = np.arange(4.0) + i
         np.testing.assert_array_equal(recorded(gpu.asarray(x)).get(), x * x.sum())
     assert recorded.refused and recorded.graph is None and not recorded.stream.is_capturing()
-    assert len(said) == 1 and said[0].startswith("note: training goes on without a CUDA graph") and "float" in said[0]
+    assert len(said) == 1 and said[0].startswith("note: it goes on without a CUDA graph") and "float" in said[0]
 
 
 def test_a_run_with_graphs_is_the_run_without(gpu, tmp_path):

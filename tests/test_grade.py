@@ -220,10 +220,17 @@ def test_when_the_time_is_used_up_the_rest_is_not_run():
 
 
 def test_the_same_error_is_printed_once():
-    broken = SLOW.replace("time.sleep(0.6)", "return x + w[99], None")
+    broken = SLOW.replace("time.sleep(0.6)", "return undefined, None")
     printed = table(grade(EXERCISES["conv_forward"], broken, "a.py", 1, QUICK)).splitlines()
-    assert sum("IndexError: index 99" in line for line in printed) == 1
-    assert sum(line.endswith("the same error") for line in printed) == 6
+    assert sum("NameError: name 'undefined' is not defined in line 5" in line for line in printed) == 1
+    assert sum("the same error (" in line for line in printed) == 6
+    assert any(line.endswith("the same error (stride 2, padding valid)") for line in printed)
+
+
+def test_errors_that_differ_are_all_printed():
+    broken = SLOW.replace("time.sleep(0.6)", "return x + w[99], None")
+    printed = table(grade(EXERCISES["conv_forward"], broken, "a.py", 1, QUICK))
+    assert "with size 1" in printed and "with size 3" in printed
 
 
 @pytest.mark.parametrize("how", FOUND_OUT)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -192,15 +194,11 @@ def sharded(tmp_path):
     zarr = pytest.importorskip("zarr", minversion="3")
 
     def write(at="end", **options):
-        codec = zarr.codecs.ShardingCodec(
-            chunk_shape=(32, 32),
-            codecs=[zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec()],
-            index_location=at,
-            **options,
-        )
+        options.setdefault("codecs", [zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec()])
+        codec = zarr.codecs.ShardingCodec(chunk_shape=(32, 32), index_location=at, **options)
         path = tmp_path / "x"
         array = zarr.create_array(
-            str(path), shape=(128, 128), dtype="u1", chunks=(64, 64), serializer=codec, compressors=None
+            str(path), shape=(128, 128), dtype="u1", chunks=(64, 64), serializer=codec, compressors=None, overwrite=True
         )
         array[...] = pixels = RNG.integers(0, 255, (128, 128)).astype(np.uint8)
         return pixels, open_large(path), path / "c/0/0"
@@ -234,8 +232,52 @@ def test_shards_cut_off(sharded):
 
 def test_shards_that_cannot_be_checked(sharded):
     zarr = pytest.importorskip("zarr", minversion="3")
+    unusual = [zarr.codecs.BytesCodec(endian="big"), zarr.codecs.Crc32cCodec()]
     with pytest.raises(UserError, match="rewrite it"):
-        sharded(index_codecs=[zarr.codecs.BytesCodec(endian="big"), zarr.codecs.Crc32cCodec()])
+        sharded(index_codecs=unusual)
+    pixels, image, _ = sharded(index_codecs=unusual, codecs=[zarr.codecs.BytesCodec(), zarr.codecs.GzipCodec()])
+    assert (image[0:128, 0:100][..., 0] == pixels[:, :100]).all()
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_a_check_sum_behind_a_chunk(sharded, at):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    codecs = [zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec(), zarr.codecs.Crc32cCodec()]
+    pixels, image, shard = sharded(at, codecs=codecs)
+    assert (image[0:128, 0:128][..., 0] == pixels).all()
+    data = bytearray(shard.read_bytes())
+    first = data.index(b"\x02\x01")
+    data[first + 4 : first + 8] = (1 << 30).to_bytes(4, "little")
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match="claims 1,073,741,824 bytes"):
+        image[0:128, 0:128]
+
+
+def test_pixels_that_look_like_a_frame(tmp_path):
+    """What is not compressed may begin like Zstandard's, and claim what it likes."""
+    array = pytest.importorskip("zarr", minversion="3").create_array(
+        str(tmp_path / "x"), shape=(4, 8), dtype="u1", compressors=None
+    )
+    array[...] = pixels = np.frombuffer(b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 27, np.uint8).reshape(4, 8)
+    assert (open_large(tmp_path / "x")[0:4, 0:8][..., 0] == pixels).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_error_in_a_forked_process(tmp_path):
+    """There nobody runs zarr's loop, and nobody waits for it."""
+    pytest.importorskip("zarr", minversion="3")
+    image = open_large(write_zarr(tmp_path / "x.zarr", GREY, "yx", "0.5"))
+    assert (image[0:9, 0:9][..., 0] == GREY[:9, :9]).all()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            with image.store.settled():
+                raise ValueError
+        except ValueError:
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_cut_zarrs_are_one_line(tmp_path):

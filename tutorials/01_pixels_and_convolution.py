@@ -8,9 +8,10 @@
 # * write a convolution as seven loops, as one matrix product (im2col), and as nine shifted products, and show that all agree;
 # * say which input pixels an output pixel depends on.
 #
-# You need Python and NumPy, and about 20 minutes to read; the exercises take longer. The first of them, `filter_image`, asks
-# for no more than the lesson has up to "Taking fewer": stop there and write it, if you would rather begin at once. The lesson
-# ends with the function that `minunet/ops/conv.py` holds, and you can write that, too.
+# You need Python and NumPy, and about 20 minutes to read; the exercises take longer. If you would rather begin at once, read to
+# the formula under "Taking fewer", then write the first of them, `filter_image`: its filter has a weight for every channel of
+# the pixels, and sums over these, too. The lesson ends with the function that `minunet/ops/conv.py` holds, and you can write
+# that as well.
 
 # %%
 import time

@@ -168,8 +168,8 @@ plt.show()
 # pixels and BN output channels. It goes along the inner dimension in steps of BK numbers: a step is one tap and BK
 # channels. In each step it copies two small tiles to shared memory and multiplies them.
 #
-# What is that good for? A number in the tile of x is used for BN results, one in the tile of w for BM. (For 128 channels and
-# more there is a wider tile.)
+# What is that good for? A number in the tile of x is used for BN results, one in the tile of w for BM. (Where there are
+# enough output channels to fill it, the tile is twice as wide.)
 
 # %%
 BM, BN, BK = launch.BM, launch.BN, 128 // 4

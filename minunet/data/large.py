@@ -48,7 +48,8 @@ def open_large(path: PathLike, page: int | None = None) -> LargeTiff | LargeZarr
     Raises
     ------
     UserError
-        If it is something else, damaged, or cut off.
+        If it is something else, damaged, or cut off; or a zarr whose Blosc chunks cannot be checked before they are read, as
+        they lie in shards within shards or have an index unlike zarr's default.
     """
     if is_zarr(path):
         return LargeZarr(path)

@@ -93,10 +93,21 @@ filter_image.wrong(
     "it is right but for the stride: neighbouring outputs see patches that are s pixels apart",
     ("top, left = row * stride, column * stride", "top, left = row, column"),
 )
+_WITHOUT = "y is too large: there is no padding, so only where the filter fits whole, OH = (H - KH) // s + 1"
+for number, (enlarged, size) in enumerate((
+    ("x = np.pad(x, ((KH // 2, KH // 2), (KW // 2, KW // 2), (0, 0)))", _SIZE.replace("(H -", "(len(x) -").replace(
+        "(W -", "(x.shape[1] -")),
+    ("x = np.pad(x, ((KH // 2, KH), (KW // 2, KW), (0, 0)))", "(-(-H // stride), -(-W // stride))"),
+    ("x = np.pad(x, ((KH // 2, KH), (KW // 2, KW), (0, 0)))", "(H // stride, W // stride)"),
+)):  # fmt: skip
+    filter_image.wrong(
+        f"padded_{number}", _WITHOUT, ("    y = np.empty(", f"    {enlarged}\n    y = np.empty("), (_SIZE, size)
+    )
 filter_image.wrong(
     "as_large_as_the_image",
-    "y is as large as x, but there is no padding: only where the filter fits whole, OH = (H - KH) // s + 1",
-    ("    return y\n", "    return np.resize(y, x.shape[:2])\n"),
+    _WITHOUT,
+    (f"np.empty({_SIZE}, x.dtype)", "np.zeros((H, W))"),
+    ("np.ndindex(*y.shape)", f"np.ndindex(*{_SIZE})"),
 )
 filter_image.wrong(
     "mean_over_channels",
@@ -112,8 +123,17 @@ filter_image.wrong(
     "channels_kept",
     "the sum over the channels is missing: y has one number a place, (OH, OW)",
     (_SIZE, f"(*{_SIZE}, x.shape[2])"),
+    ("np.ndindex(*y.shape)", "np.ndindex(*y.shape[:2])"),
     (".sum()", ".sum((0, 1))"),
 )
+for number, (unpacked, two) in enumerate(
+    (("(H, W, _), (KH, KW, _)", "(H, W), (KH, KW)"), ("(KH, KW, _) =", "(KH, KW) ="))
+):
+    filter_image.wrong(
+        f"two_axes_{number}",
+        "x and w have a third axis, the channels: H, W, C = x.shape, and the sum goes over the channels, too",
+        (unpacked, two),
+    )
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
@@ -223,6 +243,11 @@ conv_forward.wrong(
     "padding_mirrored",
     "the zeros are on the wrong sides: top and bottom, or left and right, are swapped",
     ("padded = pad_spatial(x, pads)", "padded = pad_spatial(x, tuple(p[::-1] for p in pads))"),
+)
+conv_forward.wrong(
+    "bias_asked_whether_it_is_true",
+    "`if b` asks every number of an array whether it is true: write `if b is not None`",
+    ("    if b is not None:\n", "    if b:\n"),
 )
 conv_forward.wrong("bias_forgotten", "the bias is not added", ("        y += b\n", "        y += 0 * b\n"))
 for number, times in enumerate(("KH * KW", "KH * KW * C")):  # added beside the sum over channels, or in it

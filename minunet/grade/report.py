@@ -16,7 +16,7 @@ from .exercise import EXERCISES
 from .grading import POINTS, Grade, grade_file
 from .runner import UNWRITTEN, Limits
 
-RAISED = re.compile(r"(\w+): .* in line (\d+)")  # the kind of an error, and where
+RAISED = re.compile(r"\w+: .* in line \d+.*\)$")  # an error, where it was, and in brackets what was asked
 
 
 def table(grade: Grade) -> str:
@@ -24,13 +24,13 @@ def table(grade: Grade) -> str:
     lines = [f"{grade.exercise.name}: {grade.exercise.title}   ({grade.file}, seed {grade.seed})"]
     if grade.forbidden:
         lines.append(f"  no points: {grade.forbidden}")
-    said, error = "", None
+    said = error = ""
     for part in () if grade.forbidden else grade.parts:
         verdict = "ok" if part.ok else "todo" if part.message.startswith(UNWRITTEN) else "WRONG"
-        raised = RAISED.match(part.message)
-        message = "the same error" if raised and raised.groups() == error else part.message
+        what, _, asked = part.message.rpartition(" (") if RAISED.match(part.message) else ("", "", "")
+        message = f"the same error ({asked}" if what and what == error else part.message
         lines.append(f"  {verdict:<5}  {part.name:<22}  {message}".rstrip())
-        error = raised.groups() if raised else error
+        error = what or error
         if part.hint:
             likely = f"likely: {'the same' if part.hint == said else part.hint}"
             lines += textwrap.wrap(likely, 110, initial_indent=" " * 9, subsequent_indent=" " * 17)

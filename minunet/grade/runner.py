@@ -89,6 +89,9 @@ class Student:
         fresh = self.process is None
         if fresh and any(isinstance(a, Handle) for a in args):
             raise Trouble("the forward of the pair gave no answer")
+        if self.spent >= self.limits.total:
+            self.end()
+            raise Trouble(f"not run: the {self.limits.total:g} seconds for all parts are used up")
         functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [f"function {i}" if callable(a) else a.where if isinstance(a, Handle) else a for i, a in enumerate(args)]
         if fresh:
@@ -140,16 +143,13 @@ class Student:
         assert process is not None and process.stdin is not None and process.stdout is not None
         seconds, left = self.limits.call + 5 * first, self.limits.total - self.spent
         used_up = f"the {self.limits.total:g} seconds for all parts are used up"
-        if left <= 0:
-            self.end()
-            raise Trouble(f"not run: {used_up}")
         late = threading.Event()
 
         def stop() -> None:
             late.set()
             process.kill()
 
-        timer = threading.Timer(min(seconds, left), stop)
+        timer = threading.Timer(max(min(seconds, left), 0.0), stop)
         timer.start()
         try:
             process.stdin.write(wire.pack(("message", *message)))

@@ -20,8 +20,8 @@
 // or none). Each has its own step between pixels (ldx, ldy: numbers), so any of them may be a half of a concatenation.
 //
 // Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once; 256
-// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, for more than 64 channels
-// out, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
+// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, where channels
+// out fill it, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
 // `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
 //
@@ -173,7 +173,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     }
   };
 #else
-  // a thread copies chunk tid % 8 of rows tid / 8, + 32, + 64, + 96 of a, whose pixels stay the same, and two chunks of b
+  // a thread copies chunk tid % 8 of rows tid / 8, + 32, + 64, + 96 of a, whose pixels stay the same, and BN / 32 chunks of b
   constexpr int ROWS = BM * 8 / THREADS;
   int image[ROWS], top[ROWS], left[ROWS];
   UNROLL for (int i = 0; i < ROWS; ++i) {

@@ -12,8 +12,9 @@
 // concatenation.
 //
 // Tile of a block: BM channels of x, at one tap, by BN channels of dy; BK pixels in a step, STAGES steps under way at once;
-// 64 x 64 in 4 warps of 32 x 32, or with -DWIDE 128 x 128 in 8 warps of 64 x 32. The pixels are shared out among `splits` blocks, which leave float32 sums in
-// `partial` [split][tap][c][k]; conv_weights_sum adds these in their order: no atomics, the same bits every time.
+// 64 x 64 in 4 warps of 32 x 32, or with -DWIDE 128 x 128 in 8 warps of 64 x 32. The pixels are shared out among `splits`
+// blocks, which leave float32 sums in `partial` [split][tap][c][k]; conv_weights_sum adds these in their order: no atomics, the
+// same bits every time.
 //
 // Shapes: any. By default channels are multiples of 16 bytes and rows aligned to 16 bytes; with -DFLAT anything goes: the
 // tile's rows are then flattened (tap, channel) numbers, which a first layer of 1 or 3 channels wants anyway.

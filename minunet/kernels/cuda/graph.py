@@ -138,4 +138,4 @@ class RecordedStep:
         except RuntimeError as e:  # what CuPy raises where it refuses
             self.refused = True
             reason = " ".join(str(e.__context__ or e).split())  # the end of a recording that has failed raises, too
-            self.tell(f"note: training goes on without a CUDA graph, which cannot be recorded: {reason}")
+            self.tell(f"note: it goes on without a CUDA graph, which cannot be recorded: {reason}")

@@ -59,7 +59,7 @@ def conv(
     chunks = in_pieces(per_chunk, *sources) and address(w) % 16 == 0 and w.shape[-1] % per_chunk == 0
     wide = in_pieces(4, *outputs)
     if columns is None or not chunks:
-        columns = WIDE if chunks and K > BN else BN
+        columns = WIDE if chunks and fill_wide(K) else BN
     kinds = [*storage(dtype), *["GRADIENT"] * gradient]
     defines = [*kinds, *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)]
     row = 128 // w.itemsize
@@ -78,6 +78,11 @@ def conv(
             (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
             FINISH_SHARED, [*kinds, *["FLAT"] * (not chunks)])  # fmt: skip
     return found
+
+
+def fill_wide(*channels: int) -> bool:
+    """Whether wide tiles have no more empty columns than others: those would cost more than the tiles gain."""
+    return all(-(-n // BN) % 2 == 0 for n in channels)
 
 
 def choose_splits(blocks: int, steps: int, processors: int) -> int:
@@ -99,7 +104,7 @@ def conv_weights(
     C, taps = C1 + C2, side * side
     chunks = in_pieces(16 // dy.itemsize, *sources, dy)
     if columns is None or not chunks:
-        columns = WIDE if chunks and C1 > BN and K > BN and C2 % WIDE == 0 else BN
+        columns = WIDE if chunks and fill_wide(C1, K) and (C2 == 0 or fill_wide(C2)) else BN
     rows = taps * (-(-C1 // columns) + -(-C2 // columns)) if chunks else -(-(taps * C) // columns)
     tiles = (rows, -(-K // columns))
     if splits is None:
