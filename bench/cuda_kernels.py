@@ -19,7 +19,7 @@ import numpy as np
 from minunet import cli
 from minunet.device import select_device
 from minunet.errors import UserError
-from minunet.kernels.cuda import build, launch
+from minunet.kernels.cuda import build, launch, launch_norm
 
 CALLS = 20
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
@@ -64,11 +64,11 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
         first, image = new(9, channels, C), new(1, n, n, channels)
         work = 18.0 * P * channels * C
         yield "conv", f"3x3 from {channels}", work, map_bytes, partial(launch.conv, [image], first, [y], side=3, pad=1)
-    yield "norm", f"moments {where}", 0, map_bytes, partial(launch.moments, x)
-    yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch.norm, x, *statistics, y, True)
-    yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch.norm_back, y, x, *statistics, y, True)
+    yield "norm", f"moments {where}", 0, map_bytes, partial(launch_norm.moments, x)
+    yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch_norm.norm, x, *statistics, y, True)
+    yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch_norm.norm_back, y, x, *statistics, y, True)
     of_image = [a.reshape(1, C) for a in statistics[:2]]
-    group_back = partial(launch.group_norm_back, y, x, *of_image, *statistics[2:], y, min(C, 32), True)
+    group_back = partial(launch_norm.group_norm_back, y, x, *of_image, *statistics[2:], y, min(C, 32), True)
     yield "norm", f"group norm backward {where}", 0, 5 * map_bytes, group_back
     yield "pool", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool, x, low, winner, 2, 2)
     yield "pool", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool_back, low, winner, x, 2, 2)

@@ -5,7 +5,7 @@ import pytest
 from cuda_device import EPS, near, stored
 
 from minunet import ops
-from minunet.kernels.cuda import launch
+from minunet.kernels.cuda import launch, launch_norm
 
 SHAPES = [  # N, H, W, C, K: chunks of 16 bytes or not, tiles filled or not, more than one tile of pixels and of channels
     (1, 9, 7, 16, 20),
@@ -47,7 +47,7 @@ def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, **tiling):
         [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **tiling
     )
     near(out, y, e, side**2 * C, **mapped)
-    mean, var, _ = launch.merge_moments(tiles, N * H * W, launch.BM)
+    mean, var, _ = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
     near(mean, y.mean((0, 1, 2)), e, side**2 * C)
     near(var, y.var((0, 1, 2)), 2 * e, side**2 * C)
     out = cuda.empty(dx.shape, dtype)
@@ -101,7 +101,7 @@ def test_moments_do_not_cancel(exact_cuda, rng):
         [exact_cuda.array(x, "float32")], filters(exact_cuda, w, "float32"), [out], side=3, pad=1,
         bias=exact_cuda.array(b, np.float32), moments=True,
     )  # fmt: skip
-    mean, var, _ = launch.merge_moments(tiles, 19 * 20, launch.BM)
+    mean, var, _ = launch_norm.merge_moments(tiles, 19 * 20, launch.BM)
     limit = 1e-3 if exact_cuda.xp is not np else 1e-4  # a GPU rounds the products to TF32
     np.testing.assert_allclose(var.get() if hasattr(var, "get") else var, y.var((0, 1, 2)), rtol=limit)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_cuda_pointwise import DTYPES, empty_half, in_half
 
 from minunet import ops
-from minunet.kernels.cuda import launch, rules, twins
+from minunet.kernels.cuda import launch_norm, rules, twins
 
 EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 40)), 40)
 CASES = [
@@ -33,16 +33,16 @@ def check(device, rng, shape, groups, dtype, relu):
     of_channel = [np.repeat(a.reshape(N, groups), C // groups, 1) for a in cache[2:]]
 
     on, scale, shift = in_half(device, x, dtype), device.array(gamma, np.float32), device.array(beta, np.float32)
-    found = launch.merge_group_moments(launch.moments(on, N), N, H * W, groups, launch.TILE)
+    found = launch_norm.merge_group_moments(launch_norm.moments(on, N), N, H * W, groups, launch_norm.TILE)
     near(found[0], of_channel[0], EPS["exact"], 4)
     near(found[1], of_channel[1], EPS["exact"], 64)
     out = empty_half(device, shape, dtype)
-    launch.norm(on, *found, scale, shift, out, relu)
+    launch_norm.norm(on, *found, scale, shift, out, relu)
     rounding = EPS["exact"] * (1 + 3 * np.max(of_channel[1]))  # x is off by its own last place before it is scaled
     near(out, y * clip, rounding, 4, dtype)
     assert not relu or np.abs(y).min() > 1e-5  # else rounding may clip what the reference does not
     out = empty_half(device, shape, dtype)
-    sums = launch.group_norm_back(in_half(device, dy, dtype), on, *found, scale, shift, out, groups, relu)
+    sums = launch_norm.group_norm_back(in_half(device, dy, dtype), on, *found, scale, shift, out, groups, relu)
     near(out, dx, rounding, 16, dtype)
     near(sums[0], dbeta, EPS["exact"], x.size // C)
     near(sums[1], dgamma, rounding, x.size // C)
@@ -61,7 +61,7 @@ def test_moments_of_groups_do_not_cancel(cuda, rng):
     Its channels' means differ by some 1, and lie in float32 between tiles and merging: half of their last place is 1/4096.
     """
     x = (rng.standard_normal((2, 11, 29, 6)) + rng.standard_normal(6) + 4096).astype(np.float32)
-    found = launch.merge_group_moments(launch.moments(cuda.array(x), 2), 2, 11 * 29, 3, launch.TILE)
+    found = launch_norm.merge_group_moments(launch_norm.moments(cuda.array(x), 2), 2, 11 * 29, 3, launch_norm.TILE)
     var = x.astype(float).reshape(2, 11 * 29, 3, 2).var((1, 3))
     np.testing.assert_allclose(values(found[1])[:, ::2], (var + 1e-5) ** -0.5, rtol=1 / 4096)
 

@@ -5,7 +5,7 @@ import pytest
 from cuda_device import EPS, near, stored, values
 
 from minunet import ops, optim
-from minunet.kernels.cuda import launch
+from minunet.kernels.cuda import launch, launch_norm
 
 DTYPES = ["float32", "float16", "bfloat16"]
 SHAPES = [(1, 17, 16, 36), (2, 5, 3, 7), (1, 1, 1, 4)]  # more than a tile of pixels and of channels; odd; tiny
@@ -42,18 +42,18 @@ def test_batch_norm(cuda, rng, shape, dtype, relu):
     dx, dgamma, dbeta = ops.batch_norm_backward.plain(dy * clip, cache)
 
     on, scale, shift = in_half(cuda, x, dtype), cuda.array(gamma, np.float32), cuda.array(beta, np.float32)
-    found = launch.merge_moments(launch.moments(on), launch.pixels(on), launch.TILE)
+    found = launch_norm.merge_moments(launch_norm.moments(on), launch.pixels(on), launch_norm.TILE)
     near(found[0], mean, EPS["exact"])
     near(found[1], var, EPS["exact"], 64)
     out = empty_half(cuda, shape, dtype)
-    launch.norm(on, found[0], found[2], scale, shift, out, relu)
+    launch_norm.norm(on, found[0], found[2], scale, shift, out, relu)
     rounding = EPS["exact"] * (1 + 3 / np.sqrt(var.min() + 1e-5))  # x is off by its own last place before it is scaled
     near(out, y * clip, rounding, 4, dtype)
     if np.prod(shape[:3]) == 1:
         return  # xhat is 0, and so are the gradients
     sharp = np.abs(y).min() > 1e-5 or not relu
     out = empty_half(cuda, shape, dtype)
-    sums = launch.norm_back(in_half(cuda, dy, dtype), on, found[0], found[2], scale, shift, out, relu)
+    sums = launch_norm.norm_back(in_half(cuda, dy, dtype), on, found[0], found[2], scale, shift, out, relu)
     assert sharp
     near(out, dx, rounding, 16, dtype)
     near(sums[0], dbeta, EPS["exact"], x.size // C)
@@ -70,9 +70,9 @@ def test_norm_with_given_statistics(cuda, rng, shape, dtype):
     rstd = cuda.array(1 / np.sqrt(var + 1e-5), np.float32)
     given = [cuda.array(mean, np.float32), rstd, *(cuda.array(a, np.float32) for a in (gamma, beta))]
     out = cuda.empty(shape, dtype)
-    launch.norm(cuda.array(x, dtype), *given, out, False)
+    launch_norm.norm(cuda.array(x, dtype), *given, out, False)
     near(out, y, EPS["exact"], 16, dtype)
-    launch.norm_back(cuda.array(dy, dtype), cuda.array(x, dtype), *given, out, False, from_batch=False)
+    launch_norm.norm_back(cuda.array(dy, dtype), cuda.array(x, dtype), *given, out, False, from_batch=False)
     near(out, dx, EPS["exact"], 16, dtype)
 
 
@@ -83,7 +83,7 @@ def test_a_norm_folded_into_a_convolution(cuda, rng, C, has_bias):
     gamma, beta, mean, var, bias, x = (rng.standard_normal((6, C)) ** 2 + 0.5).astype(np.float32)
     y, _, _ = ops.batch_norm.plain((x + bias * has_bias)[None, None, None].astype(float), gamma, beta, mean, var)
     on = [cuda.array(a) for a in (mean, var, gamma, beta)]
-    scale, shift, rstd = map(values, launch.fold_norm(*on, cuda.array(bias) if has_bias else None, 1e-5))
+    scale, shift, rstd = map(values, launch_norm.fold_norm(*on, cuda.array(bias) if has_bias else None, 1e-5))
     near(x * scale + shift, y.reshape(C), EPS["exact"], 16)
     near(rstd, 1 / np.sqrt(var.astype(float) + 1e-5), EPS["exact"], 4)
 
@@ -94,30 +94,30 @@ def test_running_average(cuda, rng, C):
     on = [cuda.array(a) for a in (mean, var, batch_mean, batch_var)]
     wanted = [a.astype(float) for a in (mean, var)]
     ops.running_average.plain(*wanted, batch_mean, batch_var, 6, momentum=0.3)
-    launch.running_average(*on, 0.3, 6 / 5)
+    launch_norm.running_average(*on, 0.3, 6 / 5)
     near(on[0], wanted[0], EPS["exact"], 4)
     near(on[1], wanted[1], EPS["exact"], 4)
 
 
 def test_moments_do_not_cancel(cuda, rng):
     x = (rng.standard_normal((1, 23, 29, 5)) + 4096).astype(np.float32)
-    _, var, _ = launch.merge_moments(launch.moments(cuda.array(x)), 23 * 29, launch.TILE)
+    _, var, _ = launch_norm.merge_moments(launch_norm.moments(cuda.array(x)), 23 * 29, launch_norm.TILE)
     np.testing.assert_allclose(values(var), x.astype(float).var((0, 1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_of_channels(cuda, rng, shape, dtype):
     x = stored(rng.standard_normal(shape) + 1, dtype)
-    near(launch.channel_sums(in_half(cuda, x, dtype)), x.sum((0, 1, 2)), EPS["exact"], 64)
+    near(launch_norm.channel_sums(in_half(cuda, x, dtype)), x.sum((0, 1, 2)), EPS["exact"], 64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_relu(cuda, rng, shape, dtype):
     x, dy = (stored(rng.standard_normal(shape), dtype) for _ in range(2))
     out = empty_half(cuda, shape, dtype)
-    launch.relu(in_half(cuda, x, dtype), None, out)
+    launch_norm.relu(in_half(cuda, x, dtype), None, out)
     np.testing.assert_array_equal(values(out, dtype), np.maximum(x, 0))
-    launch.relu(in_half(cuda, x, dtype), in_half(cuda, dy, dtype), out)
+    launch_norm.relu(in_half(cuda, x, dtype), in_half(cuda, dy, dtype), out)
     np.testing.assert_array_equal(values(out, dtype), dy * (x > 0))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import kernels, nn, ops, optim
 from minunet.kernels import cuda as cuda_kernels
-from minunet.kernels.cuda import launch, rules, twins
+from minunet.kernels.cuda import launch, launch_norm, rules, twins
 from minunet.kernels.deferred import Unfinished
 from minunet.models import UNet
 
@@ -104,8 +104,8 @@ def test_unet_in_halves_of_concatenations(whole, rng):
     joined, raw, pooled, winner = empty((N, H, W, 2 * C)), empty((N, H, W, C)), empty((N, H // 2, W // 2, C)), None
     skip, up = joined[..., :C], joined[..., C:]
     tiles = launch.conv([on], w["in"], [raw], moments=True, **same)
-    mean, _, rstd = launch.merge_moments(tiles, N * H * W, launch.BM)
-    launch.norm(raw, mean, rstd, gamma, beta, skip, relu=True)
+    mean, _, rstd = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
+    launch_norm.norm(raw, mean, rstd, gamma, beta, skip, relu=True)
     winner = empty(pooled.shape, np.uint8)
     launch.max_pool(skip, pooled, winner, 2, 2)
     low = empty((N, H // 2, W // 2, 2 * C))
@@ -123,17 +123,17 @@ def test_unet_in_halves_of_concatenations(whole, rng):
     launch.cross_entropy_back(p, classes, share, result, a(np.float32([1])), dz)
     launch.conv_weights([last], dz, grads["head"], side=1)
     launch.head_back(dz, w["head"][0], dlast)
-    launch.relu(last, dlast, dlast)
+    launch_norm.relu(last, dlast, dlast)
     launch.conv_weights([skip, up], dlast, grads["out"], **same)
     launch.conv([dlast], w["out"], [dskip, dup], **back)
     dlow, dpooled = empty(low.shape), empty(pooled.shape)
     launch.conv_weights([dup], low, grads["up"], side=2, stride=2, transposed=True)
     launch.conv([dup], w["up"], [dlow], side=2, stride=2, gradient=True)
-    launch.relu(low, dlow, dlow)
+    launch_norm.relu(low, dlow, dlow)
     launch.conv_weights([pooled], dlow, grads["down"], **same)
     launch.conv([dlow], w["down"], [dpooled], **back)
     launch.max_pool_back(dpooled, winner, dskip, 2, 2, plus=dskip)
-    dbeta, dgamma = launch.norm_back(dskip, raw, mean, rstd, gamma, beta, dskip, relu=True)
+    dbeta, dgamma = launch_norm.norm_back(dskip, raw, mean, rstd, gamma, beta, dskip, relu=True)
     launch.conv_weights([on], dskip, grads["in"], **same)
     dx = empty(x.shape)
     launch.conv([dskip], w["in"], [dx], **back)

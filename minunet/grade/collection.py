@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401  they register themselves
     exercises_conv,
+    exercises_filter,
     exercises_gradients,
     exercises_loss,
     exercises_maps,

@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import ops
 from .exercise import Exercise
-from .exercises_conv import CONV, filters, images
+from .exercises_conv import CONV
+from .exercises_filter import filters, images
 from .sheet import Raised, Sheet
 
 # ---- backward --------------------------------------------------------------------------------------------------------

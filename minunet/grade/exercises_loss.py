@@ -7,7 +7,7 @@ import numpy as np
 from .. import ops
 from . import cut
 from .exercise import Exercise
-from .exercises_conv import images
+from .exercises_filter import images
 from .sheet import Sheet
 
 NORM, LOSS = "ops/norm.py", "ops/loss.py"

@@ -10,7 +10,7 @@ from .. import ops
 from ..gradcheck import draw
 from . import cut
 from .exercise import Exercise
-from .exercises_conv import images
+from .exercises_filter import images
 from .sheet import Sheet
 
 POOL, RESAMPLE, SHAPE = "ops/pool.py", "ops/resample.py", "ops/shape.py"

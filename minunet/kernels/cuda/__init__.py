@@ -3,7 +3,7 @@
 *.cu            the kernels; each opens with its algorithm in plain loops, and its shapes
 prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
 start.py        how a kernel is started, the same for CuPy arrays and (emulated) for NumPy arrays
-launch.py       one function a kernel
+launch.py       one function a kernel; launch_norm.py: those of norm.cu
 twins.py        the ops' twins, made of these; rules.py says for which arguments
 graph.py        a training step recorded as a CUDA graph, and replayed
 build.py        from source to cubin with NVRTC, and the cache

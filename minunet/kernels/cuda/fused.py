@@ -28,7 +28,7 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ..deferred import Pair, Unfinished, finished
-from . import launch
+from . import launch, launch_norm
 from .start import as_map
 
 
@@ -112,7 +112,7 @@ class Normed(OnGpu):
         y = self._held()
         if y is None:
             y = self.new()
-            launch.norm(as_map(self.raw), *self.statistics, y, self.relu)
+            launch_norm.norm(as_map(self.raw), *self.statistics, y, self.relu)
             self._held = weakref.ref(y)
         return y
 
@@ -141,7 +141,7 @@ class Passed(OnGpu):
     @functools.cached_property
     def masked(self) -> Array:
         dx = self.new()
-        launch.relu(as_map(self.y.array()), as_map(self.dy), dx)
+        launch_norm.relu(as_map(self.y.array()), as_map(self.dy), dx)
         return dx
 
     def array(self) -> Array:

@@ -18,7 +18,7 @@ from ...array import Array, get_array_module
 from ...ops.conv import output_size, resolve_padding
 from ...ops.loss import dice_of_checked
 from ..deferred import Pair, concat, concat_backward, finished, fusing
-from . import launch
+from . import launch, launch_norm
 from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
 from .start import as_map, pixels
 
@@ -57,7 +57,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     dw = _empty(w, w.shape, np.float32)
     launch.conv_weights(maps, dy, dw, side=side, pad=pad)
     dx = dx if fusing() else finished(dx)
-    return dx, dw, launch.channel_sums(dy) if has_bias else None
+    return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
 
 
 def conv_transpose2d(
@@ -76,7 +76,7 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
     launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
     launch.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
-    return dx, dw, launch.channel_sums(dy) if has_bias else None
+    return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
 
 
 def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
@@ -122,13 +122,13 @@ def batch_norm(
     scale, shift = _float(gamma), _float(beta)
     waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
-        tiles, size = (x.start(moments=True), launch.BM) if waits else (launch.moments(_map(x)), launch.TILE)
-        mean, var, rstd = launch.merge_moments(tiles, pixels(x), size, eps)
+        tiles, size = (x.start(moments=True), launch.BM) if waits else (launch_norm.moments(_map(x)), launch_norm.TILE)
+        mean, var, rstd = launch_norm.merge_moments(tiles, pixels(x), size, eps)
         raw = finished(x)
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
     bias = x.bias if waits else None
-    folded_scale, folded_shift, rstd = launch.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
+    folded_scale, folded_shift, rstd = launch_norm.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
     y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
     return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
 
@@ -140,7 +140,7 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
-    dbeta, dgamma = launch.norm_back(
+    dbeta, dgamma = launch_norm.norm_back(
         dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
     )  # fmt: skip
     return dx, dgamma, dbeta
@@ -150,7 +150,7 @@ def running_average(
     mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
 ) -> None:
     """Twin of `ops.norm.running_average`."""
-    launch.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
+    launch_norm.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
 
 
 def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
@@ -159,8 +159,8 @@ def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5
     if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
         tiles, size = x.start(moments=True), launch.BM
     else:
-        tiles, size = launch.moments(_map(x), N), launch.TILE
-    mean, rstd = launch.merge_group_moments(tiles, N, H * W, groups, size, eps)
+        tiles, size = launch_norm.moments(_map(x), N), launch_norm.TILE
+    mean, rstd = launch_norm.merge_group_moments(tiles, N, H * W, groups, size, eps)
     raw = finished(x)
     y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
     of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))
@@ -176,7 +176,7 @@ def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
-    dbeta, dgamma = launch.group_norm_back(
+    dbeta, dgamma = launch_norm.group_norm_back(
         dy, _map(raw), mean, rstd, _float(gamma), beta, dx, groups, beta is not None
     )  # fmt: skip
     return dx, dgamma, dbeta

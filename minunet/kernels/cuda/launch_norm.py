@@ -1,0 +1,152 @@
+"""Starting the kernels of norm.cu: moments and sums over channels, norms both ways, ReLU.
+
+As in launch.py one function a kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator). Statistics are
+float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...array import Array, get_array_module
+from .start import elementwise, in_pieces, pixels, run, step_of, storage
+
+TILE = 256
+"""Pixels of a tile of norm.cu."""
+
+
+def moments(x: Array, images: int = 1) -> Array:
+    """norm.cu: moments of tiles of TILE pixels of a map, (images * tiles, 2, C) float32; no tile has pixels of two images."""
+    P, C = pixels(x) // images, x.shape[3]
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2, C), np.float32)
+    run("norm.cu", "moments", (tiles, -(-C // 32), images), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+        storage(x.dtype))  # fmt: skip
+    return partial
+
+
+def merge_moments(partial: Array, P: int, tile: int, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of P pixels from moments of tiles of `tile` pixels."""
+    C = partial.shape[2]
+    mean, var, rstd = get_array_module(partial).empty((3, C), np.float32)
+    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, rstd, P, C, tile, eps), 1024 * 8)
+    return mean, var, rstd
+
+
+def merge_group_moments(
+    partial: Array, images: int, P: int, groups: int, tile: int, eps: float = 1e-5
+) -> tuple[Array, Array]:
+    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C), from moments of P pixels an image."""
+    C = partial.shape[2]
+    mean, rstd = get_array_module(partial).empty((2, images, C), np.float32)
+    run("norm.cu", "merge_group_moments", (groups, images), (32, 8), (partial, mean, rstd, P, C, C // groups, tile, eps),
+        256 * 8)  # fmt: skip
+    return mean, rstd
+
+
+def channel_sums(x: Array) -> Array:
+    """norm.cu: the sums of a map's channels over all pixels, (C,) float32."""
+    P, C = pixels(x), x.shape[3]
+    partial = get_array_module(x).empty((-(-P // TILE), C), np.float32)
+    run("norm.cu", "channel_sums", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
+        storage(x.dtype))  # fmt: skip
+    return _merged(partial)
+
+
+def _merged(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:
+    """norm.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
+    tiles, C = partial.shape
+    sums = get_array_module(partial).empty(C, np.float32)
+    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
+    return sums
+
+
+def fold_norm(
+    mean: Array, var: Array, gamma: Array, beta: Array, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """norm.cu: (C,) float32: the scale and shift that a norm with given statistics is after a convolution, and rstd.
+
+    The convolution's bias, if it has one, is in the shift: y = sum * scale + shift.
+    """
+    scale, shift, rstd = get_array_module(mean).empty((3, mean.size), np.float32)
+    run("norm.cu", "fold_norm", (-(-mean.size // 256),), (256,),
+        (mean, var, gamma, beta, bias, scale, shift, rstd, mean.size, eps))  # fmt: skip
+    return scale, shift, rstd
+
+
+def running_average(
+    mean: Array, var: Array, batch_mean: Array, batch_var: Array, momentum: float, unbiased: float
+) -> None:
+    """norm.cu: one step of the running statistics mean and var (C,), float32, in place; the variance times `unbiased`."""
+    run("norm.cu", "running_average", (-(-mean.size // 256),), (256,),
+        (mean, var, batch_mean, batch_var, mean.size, momentum, unbiased))  # fmt: skip
+
+
+def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array, relu: bool) -> None:
+    """norm.cu: the map y from the map x; mean and rstd (C,), or (N, C) each image's own, the rest (C,), float32."""
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, y)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "norm_apply", grid, block,
+        (x, mean, rstd, gamma, beta, y, P, P * C // mean.size, C, step_of(x), step_of(y), relu, wide),
+        defines=storage(x.dtype))  # fmt: skip
+
+
+def norm_back(
+    dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, relu: bool,
+    from_batch: bool = True,
+) -> tuple[Array, Array]:  # fmt: skip
+    """norm.cu: the map dx, and dbeta and dgamma, (C,) float32.
+
+    dx may be dy itself; without `relu` no beta is needed.
+    """
+    C, statistics = x.shape[3], (mean, rstd, gamma, beta)
+    dgamma = get_array_module(x).empty(C, np.float32)
+    sums = _merged(_sums_of_tiles(dy, x, statistics, relu), rstd, dgamma)
+    _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
+    return sums[:C], dgamma
+
+
+def group_norm_back(
+    dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, groups: int, relu: bool
+) -> tuple[Array, Array]:  # fmt: skip
+    """norm.cu: the map dx, and dbeta and dgamma, (C,) float32; mean and rstd (N, C), the rest as for `norm_back`."""
+    (N, H, W, C), statistics = x.shape, (mean, rstd, gamma, beta)
+    partial = _sums_of_tiles(dy, x, statistics, relu)
+    sums, totals = get_array_module(x).empty((2, N, 2 * C), np.float32)
+    run("norm.cu", "merge_group_sums", (groups, N), (32, 8),
+        (partial, rstd, gamma, sums, totals, len(partial) // N, C, C // groups), 256 * 8)  # fmt: skip
+    _norm_dx(dy, x, statistics, totals, dx, relu, H * W * C // groups, True)
+    of_batch = _merged(sums)
+    return of_batch[:C], of_batch[C:]
+
+
+def _sums_of_tiles(dy: Array, x: Array, statistics: tuple, relu: bool) -> Array:
+    """norm.cu: the sums of `norm_back` over tiles of TILE pixels, (images * tiles, 2 * C) float32."""
+    C = x.shape[3]
+    images = statistics[0].size // C
+    P = pixels(x) // images
+    tiles = -(-P // TILE)
+    partial = get_array_module(x).empty((images * tiles, 2 * C), np.float32)
+    run("norm.cu", "norm_sums", (tiles, -(-C // 32), images), (32, 8),
+        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, storage(x.dtype))  # fmt: skip
+    return partial
+
+
+def _norm_dx(
+    dy: Array, x: Array, statistics: tuple, sums: Array | None, dx: Array, relu: bool, M: int, grouped: bool
+) -> None:
+    """norm.cu: the map dx, given the sums over sets of M numbers."""
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, x, dy, dx)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "norm_back", grid, block,
+        (x, dy, *statistics, sums, dx, M, grouped, P, P * C // statistics[0].size, C, step_of(x), step_of(dy), step_of(dx),
+         relu, wide), defines=storage(x.dtype))  # fmt: skip
+
+
+def relu(x: Array, dy: Array | None, y: Array) -> None:
+    """norm.cu: y = max(x, 0); with dy, y = dy where x > 0, else 0. All maps; y may be x or dy."""
+    maps = [x, y] if dy is None else [x, dy, y]
+    P, C, wide = pixels(x), x.shape[3], in_pieces(4, *maps)
+    grid, block = elementwise(P, C, wide)
+    run("norm.cu", "relu", grid, block,
+        (x, dy, y, P, C, step_of(x), 0 if dy is None else step_of(dy), step_of(y), wide), defines=storage(x.dtype))  # fmt: skip
