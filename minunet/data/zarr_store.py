@@ -57,9 +57,8 @@ class CheckedStore(WrapperStore[LocalStore]):
         try:
             yield
         except Exception:
-            if (
-                self.loop is not None and self.process == os.getpid()
-            ):  # in a process forked since, nobody runs that loop
+            here = self.process == os.getpid()  # in a process forked since, nobody runs that loop
+            if self.loop is not None and here:
                 asyncio.run_coroutine_threadsafe(others_end(), self.loop).result()
             raise
 

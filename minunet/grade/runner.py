@@ -45,6 +45,11 @@ class Limits:
     memory: int = 2 << 30
     callbacks: int = 20_000
 
+    @property
+    def used_up(self) -> str:
+        """What to say when the time for all calls is over."""
+        return f"the {self.total:g} seconds for all parts are used up"
+
 
 class Student:
     """A student's file, in a process of its own; a context manager.
@@ -91,7 +96,7 @@ class Student:
             raise Trouble("the forward of the pair gave no answer")
         if self.spent >= self.limits.total:
             self.end()
-            raise Trouble(f"not run: the {self.limits.total:g} seconds for all parts are used up")
+            raise Trouble(f"not run: {self.limits.used_up}")
         functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [f"function {i}" if callable(a) else a.where if isinstance(a, Handle) else a for i, a in enumerate(args)]
         if fresh:
@@ -142,7 +147,6 @@ class Student:
         process, begun = self.process, time.monotonic()
         assert process is not None and process.stdin is not None and process.stdout is not None
         seconds, left = self.limits.call + 5 * first, self.limits.total - self.spent
-        used_up = f"the {self.limits.total:g} seconds for all parts are used up"
         late = threading.Event()
 
         def stop() -> None:
@@ -166,7 +170,9 @@ class Student:
         except (wire.Garbled, EOFError, OSError) as e:
             self.end()
             if late.is_set():
-                raise Trouble(f"it took longer than {seconds:g} seconds" if seconds < left else used_up) from None
+                raise Trouble(
+                    f"it took longer than {seconds:g} seconds" if seconds < left else self.limits.used_up
+                ) from None
             raise self.obituary(process.returncode, e) from None
         except BaseException:
             self.end()
