@@ -219,6 +219,12 @@ def test_when_the_time_is_used_up_the_rest_is_not_run():
     assert messages[-1].startswith("not run: the 1 seconds for all parts are used up")
 
 
+def test_a_forgotten_return_is_said():
+    forgotten = "def filter_image(x, w, stride=1):\n    y = 1\n"
+    printed = table(grade(EXERCISES["filter_image"], forgotten, "a.py", 1, QUICK))
+    assert printed.count("is a `return` missing?") == 4 and "todo" not in printed
+
+
 def test_the_same_error_is_printed_once():
     broken = SLOW.replace("time.sleep(0.6)", "return undefined, None")
     printed = table(grade(EXERCISES["conv_forward"], broken, "a.py", 1, QUICK)).splitlines()

@@ -71,6 +71,45 @@ def filter_image(x, w, stride=1):
             y[r, c] = (x[r * stride :][: w.shape[0], c * stride :][:, : w.shape[1]] * w).sum()
     return y
 ''', "there is no padding"),
+    "filter_image, no stride at all": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, C = x.shape
+    KH, KW, _ = w.shape
+    y = np.zeros((H - KH + 1, W - KW + 1))
+    for r in range(H - KH + 1):
+        for c in range(W - KW + 1):
+            y[r, c] = np.sum(x[r:r + KH, c:c + KW] * w)
+    return y
+''', "not used at all"),
+    "filter_image, one assignment": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, C = x.shape
+    KH, KW, _ = w.shape
+    y = np.zeros(((H - KH) // stride + 1, (W - KW) // stride + 1))
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            for i in range(KH):
+                for j in range(KW):
+                    y[r, c] = x[r * stride + i, c * stride + j] @ w[i, j]
+    return y
+''', "+= instead of ="),
+    "filter_image, steps of the stride": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    H, W, C = x.shape
+    KH, KW, _ = w.shape
+    y = np.zeros(((H - KH) // stride + 1, (W - KW) // stride + 1))
+    for h in range(0, H - KH + 1, stride):
+        for v in range(0, W - KW + 1, stride):
+            y[h, v] = np.sum(x[h:h + KH, v:v + KW] * w)
+    return y
+''', "no gaps"),
+    "filter_image, rounded": ("filter_image", '''
+def filter_image(x, w, stride=1):
+    KH, KW, C = w.shape
+    OH, OW = (x.shape[0] - KH + 1) // stride, (x.shape[1] - KW + 1) // stride
+    return np.array([[(x[r * stride : r * stride + KH, c * stride : c * stride + KW] * w).sum() for c in range(OW)]
+                     for r in range(OH)])
+''', "divide first"),
     "filter_image, channels apart": ("filter_image", '''
 def filter_image(x, w, stride=1):
     KH, KW, C = w.shape

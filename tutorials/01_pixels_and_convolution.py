@@ -9,9 +9,9 @@
 # * say which input pixels an output pixel depends on.
 #
 # You need Python and NumPy, and about 20 minutes to read; the exercises take longer. If you would rather begin at once, read to
-# the formula under "Taking fewer", then write the first of them, `filter_image`: its filter has a weight for every channel of
-# the pixels, and sums over these, too. The lesson ends with the function that `minunet/ops/conv.py` holds, and you can write
-# that as well.
+# the formula under "Taking fewer" and write the first of them, `tutorials/exercises/filter_image.py`: its filter has a weight
+# for every channel of the pixels, and sums over these, too. (`python -m minunet.grade FILE` grades it.) The lesson ends with
+# the function that `minunet/ops/conv.py` holds, and you can write that as well.
 
 # %%
 import time
@@ -186,7 +186,7 @@ assert np.allclose(
 #
 # $$OH = \left\lfloor \frac{H + P - KH}{s} \right\rfloor + 1$$
 #
-# and the same for columns. *Same* padding means $OH = \lceil H / s \rceil$. Solve for the smallest $P$:
+# and the same for columns. *Valid* is $P = 0$. *Same* padding means $OH = \lceil H / s \rceil$. Solve for the smallest $P$:
 # $P = (OH - 1)\,s + KH - H$, or 0 if that is negative. If $P$ is odd, the odd row goes below.
 
 
@@ -537,7 +537,8 @@ plt.show()
 #
 # ## Exercises
 #
-# Graded: copy the file to where you work, write in your copy what it leaves open, and have it graded as often as you like:
+# Graded: copy the file to where you work, write in your copy what it leaves open, and have it graded as often as you like. In
+# the folder that holds `tutorials`:
 #
 #     cp tutorials/exercises/filter_image.py tutorials/exercises/conv_forward.py tutorials/exercises/im2col.py .
 #

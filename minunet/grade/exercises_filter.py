@@ -32,7 +32,7 @@ filter_image = Exercise(
     minutes=15,
     task="""Write `filter_image`. For one image and one filter
 
-    y[h, w] = sum over i, j, c of  x[h*s + i, w*s + j, c] * w[i, j, c]
+    y[row, column] = sum over i, j, c of  x[row*s + i, column*s + j, c] * w[i, j, c]
 
 wherever the filter fits whole: no padding, no bias. s is the stride. Loops over pixels are right; speed comes later.""",
     write=(("grade/plain.py", "filter_image"),),
@@ -47,12 +47,12 @@ wherever the filter fits whole: no padding, no bias. s is the stride. Loops over
 @filter_image.check("one channel", "channels", "rectangle", "stride")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = images(rng, 6)[0]
-    C = x.shape[-1]
+    C, uneven = x.shape[-1], x[:, : len(x) + 1]  # of two sides in a row one shows a division that rounds wrongly
     for part, asked, seen, (KH, KW), s in (
         ("one channel", "a grey image, a 3x3 filter", x[..., :1], (3, 3), 1),
         ("channels", f"{C} channels, a 3x3 filter", x, (3, 3), 1),
         ("rectangle", "a 2x3 filter", x, (2, 3), 1),
-        ("stride", "a 3x3 filter, stride 2", x, (3, 3), 2),
+        ("stride", "a 3x3 filter, stride 2", uneven, (3, 3), 2),
     ):
         w = rng.standard_normal((KH, KW, seen.shape[-1]))
         wanted = ops.conv2d(seen[None], w[..., None], stride=s, padding="valid")[0][0, ..., 0]
@@ -61,16 +61,45 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 
 _PATCH, _SIZE = "x[top : top + KH, left : left + KW] * w", "((H - KH) // stride + 1, (W - KW) // stride + 1)"
 filter_image.wrong("kernel_flipped", KERNEL_FLIPPED, (_PATCH, _PATCH + "[::-1, ::-1]"))
+_SWAPPED = (
+    "rows and columns of the filter are swapped: w[i, j] belongs to the pixel at row row*s + i, column column*s + j"
+)
 for number, swapped in enumerate(("{x}[i, j] * w[j, i]", "{x}[i, j] * w[j % KH, i % KW]", "{x}[j, i] * w[i, j]")):
     filter_image.wrong(
         f"taps_transposed_{number}",
-        "rows and columns of the filter are swapped: w[i, j] belongs to the pixel at row h*s + i, column w*s + j",
+        _SWAPPED,
         (f"({_PATCH}).sum()", f"sum(({swapped.format(x='x[top:, left:]')}).sum() for i, j in np.ndindex(KH, KW))"),
+    )
+filter_image.wrong("sides_swapped", _SWAPPED + " (KH, KW, C = w.shape)", ("(KH, KW, _) =", "(KW, KH, _) ="))
+filter_image.wrong(
+    "output_transposed", "rows and columns of y are swapped: y is (OH, OW)", ("    return y\n", "    return y.T\n")
+)
+for number, last in enumerate(("[-1, -1].sum()", "[-1, -1, -1]")):
+    filter_image.wrong(
+        f"only_the_last_product_{number}",
+        "every product overwrites what the others gave: += instead of =",
+        (".sum()", last),
     )
 filter_image.wrong(
     "one_short",
     "OH and OW are one too small: the filter's first place counts, too, so OH = (H - KH) // s + 1",
     (_SIZE, _SIZE.replace(" + 1", "")),
+)
+filter_image.wrong(
+    "size_rounded_wrongly",
+    "OH and OW are one too small on some sides: divide first, then add the first place, OH = (H - KH) // s + 1",
+    (_SIZE, "((H - KH + 1) // stride, (W - KW + 1) // stride)"),
+)
+filter_image.wrong(
+    "stride_forgotten",
+    "the stride is not used at all: places are s pixels apart, so there are OH = (H - KH) // s + 1 of them",
+    (_SIZE, "(H - KH + 1, W - KW + 1)"),
+    ("top, left = row * stride, column * stride", "top, left = row, column"),
+)
+filter_image.wrong(
+    "y_where_x_is",
+    "y has no gaps: the patch that begins at row row*s of x gives row `row` of y",
+    ("y[row, column] =", "y[top, left] ="),
 )
 filter_image.wrong(
     "size_without_stride",
@@ -89,6 +118,12 @@ filter_image.wrong(
     "it is right but for the stride: neighbouring outputs see patches that are s pixels apart",
     ("top, left = row * stride, column * stride", "top, left = row, column"),
 )
+for number, half in enumerate(("row * stride, column", "row, column * stride")):
+    filter_image.wrong(
+        f"stride_one_way_{number}",
+        "the stride holds for rows and for columns",
+        ("top, left = row * stride, column * stride", f"top, left = {half}"),
+    )
 _WITHOUT = "y is too large: there is no padding, so only where the filter fits whole, OH = (H - KH) // s + 1"
 for number, (enlarged, size) in enumerate((
     ("x = np.pad(x, ((KH // 2, KH // 2), (KW // 2, KW // 2), (0, 0)))", _SIZE.replace("(H -", "(len(x) -").replace(
@@ -105,6 +140,7 @@ filter_image.wrong(
     (f"np.empty({_SIZE}, x.dtype)", "np.zeros((H, W))"),
     ("np.ndindex(*y.shape)", f"np.ndindex(*{_SIZE})"),
 )
+filter_image.wrong("mean", "it is a mean over the patch where it should be the sum", (".sum()", ".mean()"))
 filter_image.wrong(
     "mean_over_channels",
     "it is a mean over the channels where it should be their sum",

@@ -70,6 +70,8 @@ class Sheet:
         """Is it what the package's own op gives, to a share of its largest element?"""
         wanted = np.asarray(wanted)
         message = unlike(got, wanted, tolerance) if self.judge else ""
+        if message == UNWRITTEN and got is None:
+            message = "None came back: is a `return` missing?"
         self.marks.append(Mark(part, asked, got, not message, message))
 
     def holds(self, part: str, asked: str, ok: bool, output: Any, message: str) -> None:

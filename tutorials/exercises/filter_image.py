@@ -4,7 +4,7 @@ Lesson 01, about 15 minutes. NumPy may be imported, nothing else.
 
 Write `filter_image`. For one image and one filter
 
-    y[h, w] = sum over i, j, c of  x[h*s + i, w*s + j, c] * w[i, j, c]
+    y[row, column] = sum over i, j, c of  x[row*s + i, column*s + j, c] * w[i, j, c]
 
 wherever the filter fits whole: no padding, no bias. s is the stride. Loops over pixels are right; speed comes later.
 
