@@ -277,6 +277,8 @@ def test_an_error_in_a_forked_process(tmp_path):
                 raise ValueError
         except ValueError:
             os._exit(7)
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 

@@ -158,9 +158,8 @@ whole convolution is a single product, rows @ (w as a matrix).""",
 @im2col.check("patches", "stride")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = images(rng)
-    x = np.concatenate([x, x], 2)[
-        :, :, : x.shape[1] + 2
-    ]  # 2x3 patches: on one side a division that rounds wrongly shows
+    # with 2x3 patches and W = H + 2 a division that rounds wrongly shows on one side or the other
+    x = np.concatenate([x, x], 2)[:, :, : x.shape[1] + 2]
     for part, s in (("patches", 1), ("stride", 2)):
         views = np.lib.stride_tricks.sliding_window_view(x, (2, 3), (1, 2))[:, ::s, ::s]  # (N, OH, OW, C, KH, KW)
         wanted = np.moveaxis(views, 3, -1).reshape(-1, 6 * x.shape[-1])

@@ -77,9 +77,8 @@ for number, way in enumerate((BY_TAP, BY_PIXEL, *BY_PATCH)):
 ENDS_EARLY = (
     "a patch ends too early, as its end does not know the dilation: KH taps that are d apart reach over (KH - 1)*d + 1"
 )
-for number, (way, more) in enumerate(
-    zip(BY_PATCH, ("", " (or `output_size` was not told of it)"))
-):  # tensordot says no sizes
+OR_SIZE = " (or `output_size` was not told of it)"  # the same error, as tensordot's says no sizes
+for number, (way, more) in enumerate(zip(BY_PATCH, ("", OR_SIZE))):
     conv_forward.wrong(
         f"patch_end_without_dilation_{number}",
         ENDS_EARLY + more,
