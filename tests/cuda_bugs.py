@@ -24,7 +24,9 @@ class Bug:
     check: str
 
 
-IN_LOOP = "    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before\n"
+IN_LOOP = "    __syncthreads();  // everybody's; and everybody is done with the tiles of the step before\n"
+FENCE = "    if (READ_BY_WGMMA) fence_for_wgmma();\n"
+WAIT = "    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,\n"
 PREFETCH = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
 
 BUGS = [
@@ -38,8 +40,8 @@ BUGS = [
     Bug(
         "results read too early",
         "conv.cu",
-        "  });\n  __syncthreads();\n  if (splits == 1)",
-        "  });\n  if (splits == 1)",
+        "  store_sums(c, s->out);\n  __syncthreads();\n",
+        "  store_sums(c, s->out);\n",
         "deep",
     ),
     Bug(
@@ -49,7 +51,7 @@ BUGS = [
         "    mean /= rows;",
         "deep",
     ),
-    Bug("no barrier in the weights' loop", "conv_weights.cu", IN_LOOP, "", "weights"),
+    Bug("no barrier in the weights' loop", "conv_weights.cu", "    __syncthreads();  ", "", "weights"),
     Bug(
         "waits too little for pixels",
         "conv_weights.cu",
@@ -78,7 +80,29 @@ BUGS = [
         "  if (n >= P) return;\n  {\n    const int label",
         "loss",
     ),
+    Bug("warpgroups: no barrier in the loop", "conv.cu", IN_LOOP, "", "warpgroups"),
+    Bug("warpgroups: copies without a fence", "conv.cu", FENCE, "", "warpgroups"),
+    Bug("warpgroups: the fence before the wait", "conv.cu", WAIT + FENCE, FENCE + WAIT, "warpgroups"),
+    Bug("warpgroups: sums read while products go on", "tiles.cuh", "  wgmma_wait();\n", "", "warpgroups"),
+    Bug("warpgroups: registers used before they are there", "tiles.cuh", "  wgmma_fence();\n", "", "warpgroups"),
     # layouts
+    Bug("warpgroups: rows of another tile", "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)", "warpgroups"),
+    Bug("warpgroups: another swizzle", "tiles.cuh", "^ (row & 7))", "^ (row & 3))", "warpgroups"),
+    Bug("warpgroups: steps too short", "tiles.cuh", "a + i * STEP_K", "a + i * STEP_K / 2", "warpgroups"),
+    Bug(
+        "warpgroups: warps overlap",
+        "conv.cu",
+        "a, b, threadIdx.x / 32 * 16",
+        "a, b, threadIdx.x / 32 * 8",
+        "warpgroups",
+    ),
+    Bug(
+        "warpgroups: results as for warps",
+        "conv.cu",
+        "out[(p + 1) * OUT_ROW + k] = v",
+        "out[p * OUT_ROW + k + 1] = v",
+        "warpgroups",
+    ),
     Bug(
         "copied without the swizzle",
         "conv.cu",
@@ -119,28 +143,34 @@ BUGS = [
     Bug(
         "halo of one row too many",
         "conv.cu",
-        "image[i] >= 0 && (unsigned)h < (unsigned)H",
-        "image[i] >= 0 && (unsigned)h <= (unsigned)H",
+        "end = min(side, size - first)",
+        "end = min(side, size - first + 1)",
         "conv",
     ),
     Bug(
         "rows and columns of taps exchanged",
         "conv.cu",
-        "h = top[i] + tap_i, w = left[i] + tap_j",
-        "h = top[i] + tap_j, w = left[i] + tap_i",
+        "shift = tap_i * W + tap_j",
+        "shift = tap_j * W + tap_i",
         "conv",
     ),
     Bug("the next row of taps not begun", "conv.cu", "tap_j = 0, ++tap_i", "++tap_i", "deep"),
     Bug("splits all begin at the first tap", "conv.cu", "tap_i = first / chunks / side", "tap_i = 0", "splits"),
-    Bug("a new image's rows not begun", "conv_weights.cu", "oh[k] = 0, image[k] += H", "image[k] += H", "weights"),
-    Bug("wide: warps overlap", "conv.cu", "warp % (BM / WM) * WM", "warp % (BM / WM) * 32", "wide"),
+    Bug("a new image's rows not begun", "conv_weights.cu", "top[k] = 0, image[k] += H", "image[k] += H", "weights"),
+    Bug(
+        "wide: warps overlap",
+        "conv.cu",
+        "threadIdx.x / 32 % (BM / WM) * WM",
+        "threadIdx.x / 32 % (BM / WM) * 32",
+        "wide",
+    ),
     Bug("wide: weights' warps overlap", "conv_weights.cu", "warp % (BM / WM) * WM", "warp % (BM / WM) * 32", "wide"),
     Bug("wide: half of the tile's weights not copied", "conv.cu", "i < BN * 8 / THREADS", "i < 2", "wide"),
     Bug(
         "no mask at the last channels in",
         "conv.cu",
-        "(unsigned)w < (unsigned)W && c < last;",
-        "(unsigned)w < (unsigned)W;",
+        "(inside[i] & here) == here && c < last;",
+        "(inside[i] & here) == here;",
         "halves",
     ),
     Bug("no mask at the last channels out", "conv.cu", "        if (k + e >= K) continue;\n", "", "flat"),
@@ -275,6 +305,7 @@ def checks():
         "splits": lambda d, r: conv.check_all(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
         "weights": lambda d, r: conv.check_all(d, r, "float32", 2, 13, 11, 8, 8),
         "wide": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 112, 72, columns=128),
+        "warpgroups": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
         "halves": lambda d, r: conv.test_halves_of_concatenations(d, r, 16, 40, 12, 20, None),
         "accumulate": lambda d, r: conv.test_scale_relu_and_accumulation(d, r, 5),
         "transposed": lambda d, r: conv.test_transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,13 +32,14 @@ indexed(float* x, int i) {
 def test_every_kernel_fits_its_registers(arch, file):
     if arch not in build.known_architectures():
         pytest.skip(f"this NVRTC does not know {arch}")
+    variants = build.variants(file, arch)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = list(pool.map(lambda defines: build.compile_cubin(file, defines, arch), build.variants(file)))
-    for defines, (cubin, usage) in zip(build.variants(file), compiled):
+        compiled = list(pool.map(lambda defines: build.compile_cubin(file, defines, arch), variants))
+    for defines, (cubin, usage) in zip(variants, compiled):
         assert cubin[:4] == b"\x7fELF"
         assert {u.name for u in usage} == build.signatures(file).keys()
         for u in usage:
-            assert u.stack == u.spills == 0, f"{u.name} {' '.join(defines)} for {arch}: {u}"
+            assert u.stack == u.spills == 0 and not u.serialized, f"{' '.join(defines)} for {arch}: {u}"
 
 
 @needs_nvrtc
@@ -47,6 +49,19 @@ def test_a_stack_frame_is_noticed(tmp_path, monkeypatch):
     (tmp_path / "indexed.cu").write_text(INDEXED)
     _, (usage,) = build.compile_cubin("indexed.cu", (), "sm_80")
     assert usage.name == "indexed" and usage.stack >= 256
+
+
+@needs_nvrtc
+def test_products_that_wait_for_each_other_are_noticed(tmp_path, monkeypatch):
+    """As where their sums are touched before anybody has waited for them: the assembler waits by itself, and says so."""
+    if "sm_90a" not in build.known_architectures():
+        pytest.skip("this NVRTC does not know sm_90a")
+    shutil.copytree(build.FOLDER, tmp_path / "cuda", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(build, "FOLDER", tmp_path / "cuda")
+    header = build.FOLDER / "tiles.cuh"
+    header.write_text(header.read_text().replace("  wgmma_wait();\n", ""))
+    _, usage = build.compile_cubin("conv.cu", ("WARPGROUPS",), "sm_90a")
+    assert {u.name for u in usage if "wgmma" in u.serialized} == {"conv"}
 
 
 @needs_nvrtc

@@ -5,7 +5,8 @@ import pytest
 from cuda_device import EPS, near, stored
 
 from minunet import ops
-from minunet.kernels.cuda import launch, launch_norm
+from minunet.kernels.cuda import build, emulator, launch, launch_norm
+from minunet.kernels.cuda.start import has_wgmma
 
 SHAPES = [  # N, H, W, C, K: chunks of 16 bytes or not, tiles filled or not, more than one tile of pixels and of channels
     (1, 9, 7, 16, 20),
@@ -32,26 +33,32 @@ def eps(cuda, dtype):
     return EPS["exact"] if exact else EPS[dtype]
 
 
+def needs_wgmma(cuda):
+    if cuda.xp is not np and not has_wgmma(cuda.xp):
+        pytest.skip("only GPUs of compute capability 9.0 have wgmma")
+
+
 def filters(cuda, w, dtype):
     return cuda.array(w.reshape(-1, *w.shape[2:]), dtype)
 
 
-def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, **tiling):
+def check_all(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, **tiling):
     """Forward with bias and moments, data gradient and weight gradient."""
+    multiplied = tiling | {"warpgroups": warpgroups}
     x, w, b, dy = problem(rng, dtype, N, H, W, C, K, side)
     y, cache = ops.conv2d.plain(x, w, b)
     dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
     pad, e, mapped = side // 2, eps(cuda, dtype), {"dtype": dtype}
     on, weights, out = cuda.array(x, dtype), filters(cuda, w, dtype), cuda.empty(y.shape, dtype)
     tiles = launch.conv(
-        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **tiling
+        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **multiplied
     )
     near(out, y, e, side**2 * C, **mapped)
     mean, var, _ = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
     near(mean, y.mean((0, 1, 2)), e, side**2 * C)
     near(var, y.var((0, 1, 2)), 2 * e, side**2 * C)
     out = cuda.empty(dx.shape, dtype)
-    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **tiling)
+    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **multiplied)
     near(out, dx, e, side**2 * K, **mapped)
     out = cuda.empty((side**2, C, K))
     launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
@@ -69,7 +76,7 @@ def test_numbers_of_tensor_cores(cuda, rng, dtype, shape):
     check_all(cuda, rng, dtype, *shape)
 
 
-@pytest.mark.parametrize("side", [1, 5])
+@pytest.mark.parametrize("side", [1, 5, 17])
 def test_other_sizes_of_filters(exact_cuda, rng, side):
     check_all(exact_cuda, rng, "float32", 1, 6, 5, 16, 12, side=side)
 
@@ -84,6 +91,35 @@ def test_tiles_of_both_widths(exact_cuda, rng, shape, columns):
 @pytest.mark.parametrize("splits", [None, 3])
 def test_wide_tiles_of_tensor_cores(cuda, rng, dtype, splits):
     check_all(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=launch.WIDE, splits=splits)
+
+
+@pytest.mark.parametrize("columns", [launch.BN, launch.WIDE])
+@pytest.mark.parametrize("shape", [(1, 9, 7, 16, 20), (2, 9, 8, 72, 136), (3, 2, 1, 40, 72)], ids=str)
+def test_products_by_warpgroups(exact_cuda, rng, shape, columns):
+    needs_wgmma(exact_cuda)
+    check_all(exact_cuda, rng, "float32", *shape, columns=columns, warpgroups=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("columns, splits", [(launch.BN, None), (launch.WIDE, 3)])
+def test_numbers_of_warpgroups(cuda, rng, dtype, columns, splits):
+    needs_wgmma(cuda)
+    check_all(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=columns, splits=splits, warpgroups=True)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_wgmma_is_not_trusted_unseen(monkeypatch, right):
+    """Before it is used on a GPU it must agree with mma.sync there; else one line says so, and mma.sync goes on."""
+    if reason := emulator.missing():
+        pytest.skip(reason)
+    monkeypatch.setattr(launch, "has_wgmma", lambda xp: True)
+    header = (build.FOLDER / "prim.cuh").read_text()
+    with build.sources({} if right else {"prim.cuh": header.replace("(8 * 128 / 16)", "(8 * 64 / 16)")}):
+        if right:
+            assert launch.wgmma_agrees.__wrapped__(np)
+        else:
+            with pytest.warns(UserWarning, match="go on with mma.sync"):
+                assert not launch.wgmma_agrees.__wrapped__(np)
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)

@@ -41,6 +41,23 @@ multiply_32(const int* a, const int* b, float* d) {
   mma_tf32(rd, ra, rb);
   for (int i = 0; i < 4; ++i) d[threadIdx.x * 4 + i] = rd[i];
 }
+extern "C" __global__ void __launch_bounds__(128)
+multiply_group(const float* a, const float* x, float* d, int step) {  // x: 128 rows of 32, swizzled
+  SHARED(float, s);
+  for (int i = threadIdx.x; i < 128 * 8; i += 128) cp_async16(s + 4 * i, x + 4 * i, true);
+  cp_async_commit();
+  cp_async_wait<0>();
+  fence_for_wgmma();
+  __syncthreads();
+  uint32_t ra[4];
+  float rd[16][4];
+  memcpy(ra, a + 4 * threadIdx.x, sizeof ra);
+  memcpy(rd, d + 64 * threadIdx.x, sizeof rd);
+  wgmma_fence();
+  wgmma_tf32(rd, ra, tile_for_wgmma(s + 8 * step));
+  wgmma_wait();
+  memcpy(d + 64 * threadIdx.x, rd, sizeof rd);
+}
 extern "C" __global__ void __launch_bounds__(32)
 matrices(const int* x, int* y, int transposed) {  // 32 rows of 8 numbers of 16 bits
   SHARED(uint4, s);
@@ -112,9 +129,22 @@ def test_conversions(kernel):
     np.testing.assert_array_equal(half.astype(np.uint16), wanted.view(np.uint16))
     np.testing.assert_array_equal(back, wanted.astype(np.float32))
     np.testing.assert_array_equal(bfloat.astype(np.uint16), to_bfloat16(x))
-    rounded, finite = tf32.view(np.float32), np.isfinite(x) & (x != 0)
-    assert (tf32 & 0x1FFF == 0).all()
-    assert (np.abs(rounded[finite] - x[finite]) <= 2.0**-11 * np.abs(x[finite])).all()
+
+
+def test_tf32_is_true_in_the_mean(kernel, rng):
+    """Once tensor cores have cut it to 10 bits of fraction; and what has no more bits stays what it is."""
+
+    def cut(x):
+        tf32, others = np.zeros(x.size, np.int32), np.zeros((2, x.size), np.int32)
+        kernel("convert")(x, *others, tf32, np.zeros_like(x), np.int32(x.size))
+        return (tf32 & ~0x1FFF).view(np.float32)
+
+    x = (2.0 ** rng.uniform(-20, 20, 100_000)).astype(np.float32)
+    error = (cut(x).astype(float) - x) / x
+    assert np.abs(error).max() <= 2.0**-10 and abs(error.mean()) < 2.0**-11 / 50 and error.std() < 2.0**-11 / 2
+    short = (x.view(np.uint32) & 0xFFFFE000).view(np.float32)
+    short = np.concatenate([short, -short, [0, np.inf, -np.inf]]).astype(np.float32)
+    np.testing.assert_array_equal(cut(short), short)
 
 
 def test_nan_stays_nan(kernel):
@@ -161,6 +191,31 @@ def test_mma_of_tf32(kernel, rng):
     d = np.ascontiguousarray(fragments(c, 4, place_c))
     kernel("multiply_32")(ra.view(np.int32), rb.view(np.int32), d)
     np.testing.assert_array_equal(d, fragments(a @ b + c, 4, place_c))
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_wgmma_of_tf32(kernel, rng, step):
+    """Tables "Register Fragments for wgmma.mma_async.m64n128k8", and chunk c of row r in the place of c xor r mod 8."""
+    a, b, c = (rng.integers(-8, 9, s).astype(np.float32) for s in ((64, 8), (32, 128), (64, 128)))
+
+    def spread(matrix, numbers, place):
+        return np.array([[matrix[place(thread, i)] for i in range(numbers)] for thread in range(128)])
+
+    def place_a(thread, i):
+        return thread // 32 * 16 + thread % 32 // 4 + 8 * (i % 2), thread % 4 + 4 * (i // 2)
+
+    def place_d(thread, i):
+        return thread // 32 * 16 + thread % 32 // 4 + 8 * (i // 2 % 2), i // 4 * 8 + thread % 4 * 2 + i % 2
+
+    swizzled = np.zeros(128 * 32 + 4, np.float32)
+    swizzled = swizzled[-(swizzled.ctypes.data // 4) % 4 :][: 128 * 32]
+    for row, numbers in enumerate(b.T):
+        for chunk in range(8):
+            at = 32 * row + 4 * (chunk ^ row % 8)
+            swizzled[at : at + 4] = numbers[4 * chunk : 4 * chunk + 4]
+    d = np.ascontiguousarray(spread(c, 64, place_d))
+    kernel("multiply_group", threads=128, shared=128 * 128)(spread(a, 4, place_a), swizzled, d, np.int32(step))
+    np.testing.assert_array_equal(d, spread(a @ b[8 * step : 8 * step + 8] + c, 64, place_d))
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -394,15 +394,15 @@ if can_run:
 #
 # ## What tensor cores round
 #
-# Sums are float32. But the *factors* are rounded first. TF32 keeps float32's exponent and 10 bits of its fraction. float16
+# Sums are float32. But the *factors* are cut first. TF32 keeps float32's exponent and 10 bits of its fraction. float16
 # has as many bits of fraction and a short exponent; bfloat16 a long exponent and 7 bits.
 
 
 # %%
 def tf32(a):
-    """Rounded to 10 bits of fraction, as the kernels do it."""
-    bits = np.asarray(a, np.float32).view(np.uint32)
-    return ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32)
+    """Cut to 10 bits of fraction, as tensor cores do it; the kernels put back beforehand what that takes off in the mean."""
+    bits = np.asarray(np.float32(1 + 0.7213 / 2048) * a, np.float32).view(np.uint32)
+    return (bits & 0xFFFFE000).view(np.float32)
 
 
 def bf16_bits(a):
@@ -490,7 +490,7 @@ plt.show()
 # The heart of `conv.cu`:
 
 # %%
-show_source("conv.cu", "  float c[WM / 16][4][4] = {};", "  for_each_pair(c, [&]")
+show_source("conv.cu", "  Sums c = {};", "  store_sums(c, s->out);")
 
 # %% [markdown]
 # A copy takes long. So it is *started* two steps ahead (`cp_async`), and three pairs of tiles take turns. Three lines keep
@@ -499,6 +499,11 @@ show_source("conv.cu", "  float c[WM / 16][4][4] = {};", "  for_each_pair(c, [&]
 # * `cp_async_wait` waits for *this thread's* copies of the step that comes now;
 # * `__syncthreads` waits for *everybody's*, and makes sure that everybody has done the step before;
 # * only then may the next copy start, since it writes over that step's tiles.
+#
+# (`READ_BY_WGMMA`: GPUs of compute capability 9.0 also have `wgmma`, by which four warps, a *warpgroup*, multiply
+# $64 \times 8$ by $8 \times 128$ at once. It reads the second matrix from shared memory by itself, past the registers, and goes
+# on while the warps do something else. So it wants two more lines: a *fence*, that it may see what the copies have written,
+# and a *wait* before anybody reads the sums. `multiply_transposed` in `tiles.cuh` is all of it.)
 
 # %%
 STAGES, steps = 3, 8
@@ -573,7 +578,7 @@ else:
 # right gives the same answer in all ten conditions. Plant four mistakes, each a change of one line.
 
 # %%
-BARRIER = "    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before\n"
+BARRIER = "    __syncthreads();  // everybody's; and everybody is done with the tiles of the step before\n"
 COPY = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
 BUGS = {
     "none": ("", ""),

@@ -32,12 +32,14 @@ _SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\([^)]*\)\
 
 @dataclass
 class Usage:
-    """What the assembler says of one kernel: registers a thread, and bytes of stack frame and of spills."""
+    """What the assembler says of one kernel: registers a thread, bytes of stack frame and of spills, and of wgmma, if it could
+    not leave them under way side by side, why."""
 
     name: str
     registers: int
     stack: int
     spills: int
+    serialized: str = ""
 
 
 def kernel_files() -> list[str]:
@@ -55,11 +57,12 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
     return kernels
 
 
-def variants(file: str) -> list[tuple[str, ...]]:
-    """All sets of macros that launch.py compiles a file with."""
+def variants(file: str, arch: str) -> list[tuple[str, ...]]:
+    """All sets of macros that launch.py compiles a file with for an architecture."""
     stored = [(), ("F16",), ("BF16",)]
     products = [(), ("WIDE",), ("FLAT",)]
-    more = {"conv.cu": [*products, *(("GRADIENT", *m) for m in products)], "conv_weights.cu": products}
+    convs = [*products, *[("WARPGROUPS",), ("WIDE", "WARPGROUPS")] * (arch == "sm_90a")]
+    more = {"conv.cu": [*convs, *(("GRADIENT", *m) for m in convs)], "conv_weights.cu": products}
     if file in ("loss.cu", "optim.cu"):
         return [()]
     return [(*s, *m) for s in stored for m in more.get(file, [()])]
@@ -178,8 +181,12 @@ def _usage(log: str) -> list[Usage]:
         r"'(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
     )
     kernels = re.findall("Compiling entry function " + pattern, log, re.S)
+    waits = {
+        name: line for line in log.splitlines() if "wgmma" in line for name in re.findall(r"function '(\w+)'", line)
+    }
     return [
-        Usage(name, int(regs), int(stack), int(stores) + int(loads)) for name, stack, stores, loads, regs in kernels
+        Usage(name, int(regs), int(stack), int(stores) + int(loads), waits.get(name, ""))
+        for name, stack, stores, loads, regs in kernels
     ]
 
 

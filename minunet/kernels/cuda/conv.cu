@@ -20,14 +20,17 @@
 // or none). Each has its own step between pixels (ldx, ldy: numbers), so any of them may be a half of a concatenation.
 //
 // Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once; 256
-// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, where channels
-// out fill it, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
+// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, where channels out
+// fill it, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
+// With -DWARPGROUPS (sm_90a) wgmma multiplies the same tiles, transposed: a warpgroup of 128 threads takes 64 channels out and
+// all pixels, and reads 192 k from shared memory for 8192 k products, half of what a warp of 64 x 32 reads for as many.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
 // `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
 //
-// Shapes: any. By default channels in are multiples of 16 bytes and rows of x, weights are aligned to 16 bytes; with -DFLAT
-// anything goes: steps then go over the flattened (tap, channel), number by number, which a first layer of 1 or 3
-// channels wants anyway (its 9 or 27 products fill one step). `wide`: y's rows may be written 4 channels at a time.
+// Shapes: any. By default channels in are multiples of 16 bytes, rows of x and weights are aligned to 16 bytes, side is at most
+// 16, and there are fewer than 2^31 weights; with -DFLAT anything goes: steps then go over the flattened (tap, channel), number
+// by number, which a first layer of 1 or 3 channels wants anyway (its 9 or 27 products fill one step). `wide`: y's rows may be
+// written 4 channels at a time.
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums float32.
 //
 // Measure: python bench/cuda_kernels.py conv
@@ -38,13 +41,42 @@ constexpr int BN = 128;
 #else
 constexpr int BN = 64;
 #endif
-constexpr int BM = 128, BK = ROW, STAGES = 3, THREADS = 256;
-constexpr int WM = BM * BN / 32 / (THREADS / 32);  // rows of a warp
+constexpr int BM = 128, BK = ROW, STAGES = 3;
 constexpr int OUT_ROW = BN + 4;  // floats: a tile of results in shared memory, rows shifted by 4 banks
 #ifdef GRADIENT
 constexpr bool B_ALONG_K = true;
 #else
 constexpr bool B_ALONG_K = false;
+#endif
+
+// How a block multiplies: its threads; a thread's sums; one step; and where a thread's sums belong in the tile of results.
+#ifdef WARPGROUPS
+constexpr bool READ_BY_WGMMA = true;
+constexpr int THREADS = 2 * BN, BLOCKS = BN == 64 ? 3 : 2;  // a warpgroup for 64 channels out; blocks a multiprocessor
+typedef float Sums[1][BM / 8][4];                           // of a warp: 16 channels out x all pixels
+
+__device__ __forceinline__ void multiply(Sums& c, const number* a, const number* b) {
+  multiply_transposed<BK, BN, B_ALONG_K>(c[0], a, b, threadIdx.x / 32 * 16);
+}
+__device__ __forceinline__ void store_sums(const Sums& c, float* out) {
+  out += threadIdx.x / 32 * 16;
+  for_each_pair(c, [&](int k, int p, float u, float v) { out[p * OUT_ROW + k] = u, out[(p + 1) * OUT_ROW + k] = v; });
+}
+#else
+constexpr bool READ_BY_WGMMA = false;
+constexpr int THREADS = 256, BLOCKS = 2;
+constexpr int WM = BM * BN / 32 / (THREADS / 32);
+typedef float Sums[WM / 16][4][4];  // of a warp: WM pixels x 32 channels out
+
+__device__ __forceinline__ int first_pixel() { return threadIdx.x / 32 % (BM / WM) * WM; }
+__device__ __forceinline__ int first_channel() { return threadIdx.x / 32 / (BM / WM) * 32; }
+__device__ __forceinline__ void multiply(Sums& c, const number* a, const number* b) {
+  multiply_tiles<BK, BM, true, BN, B_ALONG_K>(c, a, b, first_pixel(), first_channel());
+}
+__device__ __forceinline__ void store_sums(const Sums& c, float* out) {
+  out += first_pixel() * OUT_ROW + first_channel();
+  for_each_pair(c, [&](int p, int k, float u, float v) { out[p * OUT_ROW + k] = u, out[p * OUT_ROW + k + 1] = v; });
+}
 #endif
 
 struct Tiles {
@@ -64,6 +96,12 @@ struct Shape {
   int K1, K2, ldy1, ldy2;   // channels out
   int side, stride, pad, flip, up;
 };
+
+// of `side` taps in a row from `first` on, which lie in 0...size - 1, as bits
+__device__ __forceinline__ uint32_t taps_inside(int first, int size, int side) {
+  const int lowest = max(0, -first), end = min(side, size - first);
+  return end > lowest ? (1u << end) - (1u << lowest) : 0;
+}
 
 // What follows the sums of a tile in s->out: bias, moments, ReLU, and coalesced stores to the halves of y.
 __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* scale,
@@ -130,14 +168,14 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
      const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
      int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side, int stride, int pad, int flip, int up,
      int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);
   const Shape q = {N, OH, OW, H, W, C1, C2, ldx1, ldx2, K1, K2, ldy1, ldy2, side, stride, pad, flip, up};
-  const int tid = threadIdx.x, warp = tid >> 5, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+  const int tid = threadIdx.x, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
   const int up_tap = blockIdx.z / splits, split = blockIdx.z % splits;
   const int P = N * OH * OW, C = C1 + C2, K = K1 + K2, taps = side * side;
   weight += (long long)up_tap * C * K;
@@ -173,14 +211,14 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     }
   };
 #else
-  // a thread copies chunk tid % 8 of rows tid / 8, + 32, + 64, + 96 of a, whose pixels stay the same, and BN / 32 chunks of b
+  // a thread copies chunk tid % 8 of ROWS rows of a, whose pixels stay the same, and as many chunks of b as are its share
   constexpr int ROWS = BM * 8 / THREADS;
-  int image[ROWS], top[ROWS], left[ROWS];
+  int corner[ROWS];       // the pixel of x at the first tap,
+  uint32_t inside[ROWS];  // and which rows of taps (bits 0...15) and columns (bits 16...31) lie in x
   UNROLL for (int i = 0; i < ROWS; ++i) {
-    const int p = m0 + tid / 8 + i * (THREADS / 8);
-    image[i] = p < P ? p / OW / OH * H : -1;
-    top[i] = p / OW % OH * stride - pad;
-    left[i] = p % OW * stride - pad;
+    const int p = m0 + tid / 8 + i * (THREADS / 8), top = p / OW % OH * stride - pad, left = p % OW * stride - pad;
+    corner[i] = (p / OW / OH * H + top) * W + left;
+    inside[i] = p < P ? taps_inside(top, H, side) | taps_inside(left, W, side) << 16 : 0;
   }
   int tap_i = first / chunks / side, tap_j = first / chunks % side, chunk = first % chunks;  // of the step to copy next
   auto copy = [&](int step) {
@@ -189,21 +227,21 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     const int c0 = (second ? chunk - chunks1 : chunk) * BK, last = second ? C2 : C1;  // channels of this source
     const number* x = second ? x2 : x1;
     const int ldx = second ? ldx2 : ldx1, c = c0 + tid % 8 * PER_CHUNK;
+    const uint32_t here = 1u << tap_i | 0x10000u << tap_j;
+    const int shift = tap_i * W + tap_j;
     UNROLL for (int i = 0; i < ROWS; ++i) {
-      const int h = top[i] + tap_i, w = left[i] + tap_j;
-      const bool valid = image[i] >= 0 && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c < last;
-      const number* from = valid ? x + ((image[i] + h) * W + w) * (long long)ldx + c : x;
+      const bool valid = (inside[i] & here) == here && c < last;
+      const number* from = valid ? x + (corner[i] + shift) * (long long)ldx + c : x;
       cp_async16(&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
     }
     const int cw = c0 + (second ? C1 : 0), of_tap = flip ? taps - 1 - tap : tap;
-    const number* of_step = weight + (long long)of_tap * C * K + (long long)cw * (B_ALONG_K ? 1 : K);
     constexpr int ACROSS = BN / PER_CHUNK;  // chunks in a row of b across k
     UNROLL for (int i = 0; i < BN * 8 / THREADS; ++i) {
-      const int item = tid + i * THREADS, r = B_ALONG_K ? tid % 8 * PER_CHUNK : item / ACROSS;
-      const int n = B_ALONG_K ? tid / 8 + i * (THREADS / 8) : item % ACROSS * PER_CHUNK;
+      const int r = B_ALONG_K ? tid % 8 * PER_CHUNK : tid / ACROSS + i * (THREADS / ACROSS);
+      const int n = B_ALONG_K ? tid / 8 + i * (THREADS / 8) : tid % ACROSS * PER_CHUNK;
       const bool valid = c0 + r < last && n0 + n < K;
-      const number* from = of_step + (B_ALONG_K ? (long long)(n0 + n) * C + r : (long long)r * K + n0 + n);
-      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], valid ? from : weight, valid);
+      const int at = B_ALONG_K ? (of_tap * K + n0 + n) * C + cw + r : (of_tap * C + cw + r) * K + n0 + n;
+      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], valid ? weight + at : weight, valid);
     }
     if (++chunk == chunks) {  // a division takes longer than all this
       chunk = 0;
@@ -212,25 +250,22 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   };
 #endif
 
-  float c[WM / 16][4][4] = {};
+  Sums c = {};
   for (int step = first; step < first + STAGES - 1; ++step) {
     if (step < stop) copy(step);
     cp_async_commit();
   }
-  const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * 32;  // this warp's corner
   for (int step = first; step < stop; ++step) {
     cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
-    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before
+    if (READ_BY_WGMMA) fence_for_wgmma();
+    __syncthreads();  // everybody's; and everybody is done with the tiles of the step before
     if (step + STAGES - 1 < stop) copy(step + STAGES - 1);
     cp_async_commit();
-    multiply_tiles<BK, BM, true, BN, B_ALONG_K>(c, s->a[step % STAGES], s->b[step % STAGES], wm, wn);
+    multiply(c, s->a[step % STAGES], s->b[step % STAGES]);
   }
   cp_async_wait<0>();
   __syncthreads();  // the results take the tiles' place
-  for_each_pair(c, [&](int row, int column, float u, float v) {
-    float* out = s->out + (wm + row) * OUT_ROW + wn + column;
-    out[0] = u, out[1] = v;
-  });
+  store_sums(c, s->out);
   __syncthreads();
   if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, scale, bias, y1, y2, moments, relu, accumulate, wide);
   partial += (long long)blockIdx.z * P * K;

@@ -63,29 +63,33 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
     }
   };
 #else
-  // tiles of channels of x1, then of x2, at each tap; a thread always copies the same chunk
+  // tiles of channels of x1, then of x2, at each tap; a thread copies every eighth chunk of ROWS pixels
   const int tiles1 = (C1 + BM - 1) / BM, tiles = tiles1 + (C2 + BM - 1) / BM;
   const int tap = blockIdx.x / tiles, tile = blockIdx.x % tiles, second = tile >= tiles1;
   const int c0 = (second ? tile - tiles1 : tile) * BM, last = second ? C2 : C1, ldx = second ? ldx2 : ldx1;
-  const number* x = second ? x2 : x1;
-  constexpr int CHUNKS = BM / PER_CHUNK, ROWS = BK / (THREADS / CHUNKS);
-  const int dh = tap / side - pad, dw = tap % side - pad, i = tid % CHUNKS * PER_CHUNK, j0 = tid / CHUNKS;
-  int image[ROWS], oh[ROWS], ow[ROWS];  // of the pixels to copy next: to divide anew in each step takes as long as to multiply
+  const number *x = (second ? x2 : x1) + c0, *dy_n = dy + n0;
+  constexpr int ROWS = BK / (THREADS / 8);
+  const int dh = tap / side - pad, dw = tap % side - pad, j0 = tid / 8;
+  // the pixels to copy next: their image's first row, row and column of x; to divide anew in each step takes as long as to multiply
+  int image[ROWS], top[ROWS], left[ROWS];
   UNROLL for (int k = 0; k < ROWS; ++k) {
-    const int p = first * BK + j0 + k * (THREADS / CHUNKS);
-    image[k] = p / OW / OH * H, oh[k] = p / OW % OH, ow[k] = p % OW;
+    const int p = first * BK + j0 + k * (THREADS / 8);
+    image[k] = p / OW / OH * H, top[k] = p / OW % OH * stride, left[k] = p % OW * stride;
   }
-  const number* dy_i = dy + n0 + i;
   auto copy = [&](int step) {
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
     UNROLL for (int k = 0; k < ROWS; ++k) {
-      const int j = j0 + k * (THREADS / CHUNKS), p = step * BK + j, h = oh[k] * stride + dh, w = ow[k] * stride + dw;
-      const bool valid = p < P && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W && c0 + i < last;
-      cp_async16(&a[across_k<BM>(j, i)], valid ? x + ((image[k] + h) * W + w) * (long long)ldx + c0 + i : x, valid);
-      const bool inside = p < P && n0 + i < K;
-      cp_async16(&b[across_k<BN>(j, i)], inside ? dy_i + (long long)p * ldy : dy, inside);
-      for (ow[k] += BK; ow[k] >= OW; ow[k] -= OW)
-        if (++oh[k] == OH) oh[k] = 0, image[k] += H;
+      const int j = j0 + k * (THREADS / 8), p = step * BK + j, h = top[k] + dh, w = left[k] + dw;
+      const bool inside = p < P && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W;
+      const number *from_x = x + ((image[k] + h) * W + w) * (long long)ldx, *from_dy = dy_n + p * (long long)ldy;
+      UNROLL for (int chunk = 0; chunk < BM / PER_CHUNK; chunk += 8) {
+        const int i = (chunk + tid % 8) * PER_CHUNK;
+        const bool in_x = inside && c0 + i < last, in_dy = p < P && n0 + i < K;
+        cp_async16(&a[across_k<BM>(j, i)], in_x ? from_x + i : x, in_x);
+        cp_async16(&b[across_k<BN>(j, i)], in_dy ? from_dy + i : dy, in_dy);
+      }
+      for (left[k] += BK * stride; left[k] >= OW * stride; left[k] -= OW * stride)
+        if ((top[k] += stride) == OH * stride) top[k] = 0, image[k] += H;
     }
   };
   const int r0 = tap * C + (second ? C1 : 0) + c0, rows = tap * C + (second ? C1 : 0) + last;

@@ -6,12 +6,15 @@ weights' gradients, losses and optimisers are float32.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ...array import Array, get_array_module
-from .start import Grid, address, elementwise, in_pieces, multiprocessors, pixels, run, step_of, storage
+from .start import Grid, address, elementwise, has_wgmma, in_pieces, multiprocessors, pixels, run, step_of, storage
 
 BM, BN, WIDE = 128, 64, 128
 """Tiles of conv.cu (pixels, channels out), and the channels of a wide tile."""
@@ -33,6 +36,7 @@ def conv(
     sources: Sequence[Array], w: Array, outputs: Sequence[Array], *, side: int, stride: int = 1, pad: int = 0, up: int = 1,
     flip: bool = False, gradient: bool = False, scale: Array | None = None, bias: Array | None = None, relu: bool = False,
     accumulate: bool = False, moments: bool = False, splits: int | None = None, columns: int | None = None,
+    warpgroups: bool | None = None,
 ) -> Array | None:  # fmt: skip
     """conv.cu: from one or two maps, over their concatenated channels, to one or two maps.
 
@@ -49,6 +53,8 @@ def conv(
         Blocks that share the sum of a tile; chosen by how many tiles there are if not given.
     columns : int, optional
         Channels out of a tile, BN or WIDE; chosen by how many there are if not given.
+    warpgroups : bool, optional
+        Multiply by wgmma, for compute capability 9.0 alone; not if the maps cannot be read in pieces of 16 bytes.
     """
     xp, dtype = get_array_module(w), w.dtype
     (x1, x2), (y1, y2) = ((*maps, None)[:2] for maps in (sources, outputs))
@@ -57,11 +63,13 @@ def conv(
     OH, OW, C, K = OH // up, OW // up, C1 + C2, K1 + K2
     per_chunk = 16 // w.itemsize
     chunks = in_pieces(per_chunk, *sources) and address(w) % 16 == 0 and w.shape[-1] % per_chunk == 0
+    chunks = chunks and side <= 16 and w.size < 1 << 31
     wide = in_pieces(4, *outputs)
     if columns is None or not chunks:
         columns = WIDE if chunks and fill_wide(K) else BN
+    warpgroups = chunks and (wgmma_agrees(xp) if warpgroups is None else warpgroups)
     kinds = [*storage(dtype), *["GRADIENT"] * gradient]
-    defines = [*kinds, *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)]
+    defines = [*kinds, *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks), *["WARPGROUPS"] * warpgroups]
     row = 128 // w.itemsize
     steps = -(-(side * side * C) // row) if not chunks else side * side * (-(-C1 // row) + -(-C2 // row))
     P, tiles = N * OH * OW, (-(-N * OH * OW // BM), -(-K // columns))
@@ -70,7 +78,7 @@ def conv(
     found = xp.empty((tiles[0], 2, K), np.float32) if moments else None
     partial = xp.empty((up * up * splits, P, K), np.float32) if splits > 1 else None
     lds = [0 if m is None else step_of(m) for m in (x1, x2, y1, y2)]
-    run("conv.cu", "conv", (*tiles, up * up * splits), (256,),
+    run("conv.cu", "conv", (*tiles, up * up * splits), (2 * columns if warpgroups else 256,),
         (x1, x2, w, scale, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
          flip, up, splits, relu, accumulate, wide), CONV_SHARED[columns], defines)  # fmt: skip
     if splits > 1:
@@ -78,6 +86,27 @@ def conv(
             (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
             FINISH_SHARED, [*kinds, *["FLAT"] * (not chunks)])  # fmt: skip
     return found
+
+
+@functools.cache
+def wgmma_agrees(xp: Any) -> bool:
+    """Whether to multiply by wgmma: the GPU has it, and here it has given what mma.sync gives.
+
+    It is asked once, before a process trusts in it: how wgmma finds a tile's rows is what the emulator could have wrong, too.
+    """
+    if not has_wgmma(xp):
+        return False
+    noise = np.random.default_rng(0).standard_normal((2, 9, 64, 64)).astype(np.float32)
+    x, w = (xp.asarray(a) for a in noise)
+    ys = [xp.empty_like(x[None]) for _ in range(2)]
+    for y, warpgroups in zip(ys, (False, True)):
+        conv([x[None]], w, [y], side=3, pad=1, warpgroups=warpgroups)
+    agree = bool(abs(ys[1] - ys[0]).max() < 0.01 * abs(ys[0]).max())
+    if not agree:
+        warnings.warn(
+            "wgmma and mma.sync differ on this GPU: convolutions go on with mma.sync; please report it", stacklevel=2
+        )
+    return agree
 
 
 def fill_wide(*channels: int) -> bool:

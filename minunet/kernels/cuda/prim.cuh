@@ -56,12 +56,6 @@ __device__ __forceinline__ uint16_t float_to_bfloat(float f) {
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f));
   return h;
 }
-// float32 bits rounded to the 10 bits of fraction that the tensor cores read: to nearest, ties away from zero
-__device__ __forceinline__ uint32_t to_tf32(uint32_t bits) {
-  uint32_t r;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
-  return r;
-}
 #define MMA(name, shape_and_types)                                                                                  \
   __device__ __forceinline__ void name(float(&d)[4], const uint32_t(&a)[4], const uint32_t(&b)[2]) {               \
     asm volatile("mma.sync.aligned." shape_and_types " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"       \
@@ -72,9 +66,43 @@ MMA(mma_tf32, "m16n8k8.row.col.f32.tf32.tf32.f32")
 MMA(mma_half, "m16n8k16.row.col.f32.f16.f16.f32")
 MMA(mma_bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32")
 
+// ---- sm_90a alone: a warpgroup, 4 warps, multiplies 64 x 128, and reads the second matrix from shared memory by itself ----
+
+// what this thread's copies have written, and it has waited for, can be seen by wgmma, too (after a barrier, by everybody's)
+__device__ __forceinline__ void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// to be said before the first wgmma that finds registers changed
+__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// all before this have been done: their registers and tiles are free again
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+// d (64 x 128) += a (64 x 8 words) * b (8 words x 128), where warp w holds rows 16 w... of a and d as mma.sync's fragments
+#define OF_D(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define WGMMA(name, shape_and_types, transposes)                                                                       \
+  __device__ __forceinline__ void name(float(&d)[16][4], const uint32_t(&a)[4], uint64_t b) {                        \
+    asm volatile("{.reg .pred p; setp.eq.u32 p, 1, 1; wgmma.mma_async.sync.aligned." shape_and_types                 \
+                 " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"  \
+                 "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"  \
+                 "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, p, 1, 1"         \
+                 transposes ";}"                                                                                     \
+                 : OF_D(0), OF_D(1), OF_D(2), OF_D(3), OF_D(4), OF_D(5), OF_D(6), OF_D(7), OF_D(8), OF_D(9),         \
+                   OF_D(10), OF_D(11), OF_D(12), OF_D(13), OF_D(14), OF_D(15)                                        \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                              \
+  }
+WGMMA(wgmma_tf32, "m64n128k8.f32.tf32.tf32", "")
+WGMMA(wgmma_half, "m64n128k16.f32.f16.f16", ", 0")
+WGMMA(wgmma_bfloat, "m64n128k16.f32.bf16.bf16", ", 0")
+
 template <class V> __device__ __forceinline__ V load(const void* p) { return *reinterpret_cast<const V*>(p); }
 template <class V> __device__ __forceinline__ void store(void* p, V v) { *reinterpret_cast<V*>(p) = v; }
 #endif
+
+// How wgmma is told of a tile with rows of 128 bytes along k, swizzled as along_k does, that begins at a multiple of 1024 bytes
+// (or 32, 64 or 96 later, at a later k). In units of 16 bytes: the address; 1, which has no meaning here; the distance of 8
+// rows; and code 1 for the swizzle of 128 bytes (PTX ISA, "Matrix Descriptor Format").
+__device__ __forceinline__ uint64_t tile_for_wgmma(const void* tile) {
+  return (uint64_t)(shared_address(tile) / 16) | 1ull << 16 | (uint64_t)(8 * 128 / 16) << 32 | 1ull << 62;
+}
 
 // ---- storage types: F32 (tensor cores round products to TF32), F16, BF16; sums are always float32 ----------------------
 
@@ -91,16 +119,31 @@ __device__ __forceinline__ float to_float(number v) { return half_to_float(v); }
 __device__ __forceinline__ number from_float(float v) { return float_to_half(v); }
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return word; }
 #define mma mma_half
+#define wgmma wgmma_half
 #elif defined(BF16)
 __device__ __forceinline__ float to_float(number v) { return bfloat_to_float(v); }
 __device__ __forceinline__ number from_float(float v) { return float_to_bfloat(v); }
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return word; }
 #define mma mma_bfloat
+#define wgmma wgmma_bfloat
 #else
+// Tensor cores cut float32 down to TF32: they ignore 13 of the 23 bits of the fraction, and so take off a 2^-11 * 0.7213 of a
+// number in the mean (1 / (2 ln 2), if fractions are spread as they mostly are). This puts it back beforehand. What TF32 holds
+// stays what it is, and so do infinity and NaN. To round to nearest (cvt.rna) takes twice the instructions, or more.
+constexpr float BEFORE_CUT = 1.f + 0.7213475f / 2048;
+__device__ __forceinline__ uint32_t to_tf32(uint32_t bits) {
+#ifdef EXACT  // the emulator's way to take numbers as they are
+  return bits;
+#else
+  const float v = *reinterpret_cast<const float*>(&bits) * BEFORE_CUT;
+  return *reinterpret_cast<const uint32_t*>(&v);
+#endif
+}
 __device__ __forceinline__ float to_float(number v) { return v; }
 __device__ __forceinline__ number from_float(float v) { return v; }
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return to_tf32(word); }
 #define mma mma_tf32
+#define wgmma wgmma_tf32
 #endif
 
 struct alignas(4 * sizeof(number)) Quad {  // four channels

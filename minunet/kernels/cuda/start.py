@@ -61,6 +61,12 @@ def multiprocessors(xp: Any) -> int:
     return 1 if xp is np else int(xp.cuda.Device().attributes["MultiProcessorCount"])
 
 
+@functools.cache
+def has_wgmma(xp: Any) -> bool:
+    """Whether the GPU has the instructions that only compute capability 9.0 has; the emulator is told that it has not."""
+    return xp is not np and xp.cuda.Device().compute_capability == "90"
+
+
 def storage(dtype: Any) -> tuple[str, ...]:
     """The macros for maps of a dtype."""
     name = np.dtype(dtype).name

@@ -11,11 +11,13 @@
 // of the 32 lanes does the work for all of them, in their registers, which lie on their sleeping stacks.
 //
 // What it finds: wrong indices, missing barriers (a schedule runs some thread far ahead of, or behind, the others), missing
-// waits and overwritten tiles (asynchronous copies land as late or as early as CUDA allows), reads of shared memory that
-// nobody wrote (NaN), barriers that not all threads reach, lanes at different instructions, misaligned vector accesses and
-// asynchronous copies outside shared memory.
+// waits and overwritten tiles (asynchronous copies land as late or as early as CUDA allows, and wgmma reads and writes as late or
+// as early), copies that wgmma may not see for lack of a fence, reads of shared memory that nobody wrote (NaN), barriers that
+// not all threads reach, lanes at different instructions, misaligned vector accesses and asynchronous copies outside shared
+// memory.
 // What it cannot find: speed, bank conflicts, spills, what the memory model allows beyond these orders, and a mistake in its
-// own tables of how mma.sync spreads a matrix over the lanes (those follow the PTX ISA, "Matrix Fragments for mma").
+// own tables of how mma.sync and wgmma spread a matrix over the lanes and how wgmma finds a tile's rows (those follow the PTX ISA,
+// "Matrix Fragments for mma", "Register Fragments for wgmma", "Shared Memory Matrix Layout").
 //
 // How a fiber starts: makecontext; how it is switched: _setjmp and _longjmp, which unlike swapcontext make no system call.
 #pragma once
@@ -65,17 +67,20 @@ struct Fiber {
   dim3 index;
   int number;
   std::vector<std::vector<Copy>> groups;  // of asynchronous copies; the last one is still open
+  std::vector<Copy> landed;               // those that it has waited for, and wgmma has not been shown
   std::unique_ptr<char[]> stack{new char[STACK]};
 };
 struct Warp {
   int arrived = 0;
   const void* instruction = nullptr;
   void* operands[WARP];
+  bool fenced = false;                       // for wgmma
+  std::vector<std::function<void()>> works;  // what wgmma has begun
 };
 
 static std::vector<std::unique_ptr<Fiber>> fibers;
 static std::vector<Warp> warps;
-static std::vector<unsigned char> arena;
+static std::vector<unsigned char> arena, seen;  // shared memory; and what wgmma sees of it
 static size_t shared_bytes;
 static Fiber* current;
 static int threads;
@@ -116,6 +121,7 @@ __attribute__((noinline)) static void run(Fiber& fiber) {  // up to its next bar
   setcontext(&fiber.context);
 }
 inline void* shared() { return (void*)(((uintptr_t)arena.data() + 1023) & ~(uintptr_t)1023); }
+inline unsigned char* as_seen(const void* p) { return seen.data() + ((const unsigned char*)p - (const unsigned char*)shared()); }
 inline void require_shared(const void* p, size_t bytes, size_t alignment, const char* what) {
   const size_t offset = (const unsigned char*)p - (const unsigned char*)shared();
   if (offset + bytes > shared_bytes || offset % alignment)
@@ -129,10 +135,11 @@ static void start_block() {
   while ((int)fibers.size() < threads) fibers.emplace_back(new Fiber);
   warps.assign((threads + WARP - 1) / WARP, Warp());
   memset(arena.data(), 0xFF, arena.size());  // NaN, in every format
+  memset(seen.data(), 0xFF, seen.size());
   for (int t = 0; t < threads; ++t) {
     Fiber& f = *fibers[t];
     f.started = false, f.state = READY, f.number = t;
-    f.groups.assign(1, {});
+    f.groups.assign(1, {}), f.landed.clear();
     f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
     getcontext(&f.context);
     f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = STACK, f.context.uc_link = nullptr;
@@ -178,7 +185,7 @@ template <class F> const char* launch(const unsigned* grid, const unsigned* bloc
   gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
   threads = block[0] * block[1] * block[2];
   schedule = (Schedule)order, eager = early;
-  shared_bytes = bytes, arena.resize(bytes + 1024), kernel = f;
+  shared_bytes = bytes, arena.resize(bytes + 1024), seen.resize(bytes), kernel = f;
   std::mt19937 random(1);
   const long blocks = (long)grid[0] * grid[1] * grid[2];
   try {
@@ -245,21 +252,68 @@ struct Mma {
   float* d;
   const uint32_t *a, *b;
 };
-template <int PER, class Decode> void multiply(Mma** lane, Decode decode) {
-  float a[16][8 * PER], b[8 * PER][8];
-  for (int l = 0; l < 32; ++l) {
-    const int g = l >> 2, t = l & 3;
+template <int PER, int N, class Decode>
+void multiply(float* const* d, const uint32_t* const* of_a, const float (&b)[8 * PER][N], Decode decode) {
+  float a[16][8 * PER];
+  for (int l = 0; l < 32; ++l)
     for (int i = 0; i < 4; ++i)
-      for (int e = 0; e < PER; ++e) a[g + 8 * (i & 1)][(t + 4 * (i >> 1)) * PER + e] = decode(lane[l]->a[i], e);
-    for (int i = 0; i < 2; ++i)
-      for (int e = 0; e < PER; ++e) b[(t + 4 * i) * PER + e][g] = decode(lane[l]->b[i], e);
-  }
+      for (int e = 0; e < PER; ++e) a[(l >> 2) + 8 * (i & 1)][((l & 3) + 4 * (i >> 1)) * PER + e] = decode(of_a[l][i], e);
   for (int row = 0; row < 16; ++row) {
-    float sum[8] = {};
+    float sum[N] = {};
     for (int k = 0; k < 8 * PER; ++k)
-      for (int n = 0; n < 8; ++n) sum[n] += a[row][k] * b[k][n];
-    for (int n = 0; n < 8; ++n) lane[(row & 7) * 4 + n / 2]->d[2 * (row >> 3) + n % 2] += sum[n];
+      for (int n = 0; n < N; ++n) sum[n] += a[row][k] * b[k][n];
+    for (int n = 0; n < N; ++n) d[(row & 7) * 4 + n % 8 / 2][n / 8 * 4 + 2 * (row >> 3) + n % 2] += sum[n];
   }
+}
+template <int PER, class Decode> void mma(const void* instruction, Mma mine, Decode decode) {
+  together(instruction, mine, [&](Mma** lane) {
+    float b[8 * PER][8], *d[32];
+    const uint32_t* a[32];
+    for (int l = 0; l < 32; ++l) {
+      d[l] = lane[l]->d, a[l] = lane[l]->a;
+      for (int i = 0; i < 2; ++i)
+        for (int e = 0; e < PER; ++e) b[((l & 3) + 4 * i) * PER + e][l >> 2] = decode(lane[l]->b[i], e);
+    }
+    multiply<PER>(d, a, b, decode);
+  });
+}
+
+// A warp's quarter of d (64 x 128) += a (64 x DEPTH) * b (DEPTH x 128): a and d in registers, spread as above, and b in shared
+// memory, column n in 32 bytes of row n of a swizzled tile. It happens at once (eager) or when the warp waits for it.
+struct Wgmma {
+  float* d;
+  const uint32_t* a;
+  uint64_t b;
+};
+inline uint32_t word_of_tile(uint64_t tile, int row, int word) {
+  const uint32_t start = (tile & 0x3FFF) << 4, apart = (tile >> 32 & 0x3FFF) << 4;
+  const uint32_t at = start + row / 8 * apart + row % 8 * 128 + word * 4, place = at ^ (at >> 7 & 7) << 4;
+  if (place + 4 > shared_bytes) fail("wgmma: offset %u of %zu bytes of shared memory", place, shared_bytes);
+  uint32_t bits;
+  memcpy(&bits, seen.data() + place, 4);
+  return bits;
+}
+template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine, Decode decode) {
+  together(instruction, mine, [&](Wgmma** lane) {
+    Warp& warp = warps[current->number / WARP];
+    if (!warp.fenced) fail("wgmma: registers were changed, and there was no wgmma.fence since");
+    if (threads % 128) fail("wgmma: %d threads are no whole warpgroups", threads);
+    const uint64_t tile = lane[0]->b;
+    if (tile >> 62 != 1 || tile >> 49 & 7) fail("wgmma: the tile is not swizzled by 128 bytes from a multiple of 1024");
+    float* d[32];
+    const uint32_t* a[32];
+    for (int l = 0; l < 32; ++l) {
+      d[l] = lane[l]->d, a[l] = lane[l]->a;
+      if (lane[l]->b != tile) fail("wgmma: lanes name different tiles");
+    }
+    auto work = [=] {
+      static float b[8 * PER][128];
+      for (int n = 0; n < 128; ++n)
+        for (int k = 0; k < 8 * PER; ++k) b[k][n] = decode(word_of_tile(tile, n, k / PER), k % PER);
+      multiply<PER>(d, a, b, decode);
+    };
+    eager ? work() : warp.works.push_back(work);
+  });
 }
 }  // namespace emulator
 
@@ -289,18 +343,25 @@ inline int max(int a, int b) { return a > b ? a : b; }
 
 #define SHARED(T, name) T* name = (T*)emulator::shared()
 
+inline uint32_t shared_address(const void* p) { return (const char*)p - (const char*)emulator::shared(); }
+
 inline void cp_async16(void* to, const void* from, bool valid) {
   emulator::require_shared(to, 16, 16, "cp.async");
   emulator::require_aligned(from, 16, "cp.async");
-  if (emulator::eager) valid ? memcpy(to, from, 16) : memset(to, 0, 16);
+  if (emulator::eager) {
+    valid ? memcpy(to, from, 16) : memset(to, 0, 16);
+    memcpy(emulator::as_seen(to), to, 16);
+  }
   emulator::current->groups.back().push_back({to, valid ? from : nullptr, 16});
 }
 inline void cp_async_commit() { emulator::current->groups.emplace_back(); }
 template <int N> void cp_async_wait() {  // all groups but the N newest have landed
   auto& groups = emulator::current->groups;
   for (; (int)groups.size() - 1 > N; groups.erase(groups.begin()))
-    if (!emulator::eager)
-      for (auto& c : groups.front()) c.from ? memcpy(c.to, c.from, c.bytes) : memset(c.to, 0, c.bytes);
+    for (auto& c : groups.front()) {
+      if (!emulator::eager) c.from ? memcpy(c.to, c.from, c.bytes) : memset(c.to, 0, c.bytes);
+      emulator::current->landed.push_back(c);
+    }
 }
 template <bool TRANSPOSED> void ldmatrix4(uint32_t (&r)[4], const void* row) {
   static char here;
@@ -327,33 +388,42 @@ inline float bfloat_to_float(uint16_t h) { return emulator::as_float((uint32_t)h
 inline uint16_t float_to_bfloat(float f) { return emulator::to_bfloat(f); }
 
 #ifdef EXACT  // float32 products: what remains is the rounding of sums, so that small mistakes show
-inline uint32_t to_tf32(uint32_t bits) { return bits; }
 constexpr uint32_t TF32_BITS = ~0u;
 #else
-inline uint32_t to_tf32(uint32_t bits) {  // cvt.rna: to nearest, ties away from zero; NaN stays NaN (all ones would become 0)
-  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FFFE000u : (bits + 0x1000u) & ~0x1FFFu;
-}
-constexpr uint32_t TF32_BITS = ~0x1FFFu;  // mma reads no more than these
+constexpr uint32_t TF32_BITS = ~0x1FFFu;  // tensor cores read no more than these
 #endif
-inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  static char here;
-  emulator::Mma mine{d, a, b};
-  emulator::together(&here, mine, [](emulator::Mma** lane) {
-    emulator::multiply<1>(lane, [](uint32_t w, int) { return emulator::as_float(w & TF32_BITS); });
-  });
+inline float of_tf32(uint32_t word, int) { return emulator::as_float(word & TF32_BITS); }
+inline float of_half(uint32_t word, int e) { return emulator::from_half(word >> 16 * e); }
+inline float of_bfloat(uint32_t word, int e) { return emulator::as_float(e ? word & 0xFFFF0000u : word << 16); }
+#define MULTIPLIES(kind, PER)                                                            \
+  inline void mma_##kind(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { \
+    static char here;                                                                    \
+    emulator::mma<PER>(&here, {d, a, b}, of_##kind);                                     \
+  }                                                                                      \
+  inline void wgmma_##kind(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {      \
+    static char here;                                                                    \
+    emulator::wgmma<PER>(&here, {d[0], a, b}, of_##kind);                                \
+  }
+MULTIPLIES(tf32, 1)
+MULTIPLIES(half, 2)
+MULTIPLIES(bfloat, 2)
+
+inline void fence_for_wgmma() {  // only asynchronous copies are followed, not stores
+  for (auto& c : emulator::current->landed) memcpy(emulator::as_seen(c.to), c.to, c.bytes);
+  emulator::current->landed.clear();
 }
-inline void mma_half(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+inline void wgmma_fence() {
   static char here;
-  emulator::Mma mine{d, a, b};
-  emulator::together(&here, mine, [](emulator::Mma** lane) {
-    emulator::multiply<2>(lane, [](uint32_t w, int e) { return emulator::from_half(w >> 16 * e); });
-  });
+  int nothing = 0;
+  emulator::together(&here, nothing, [](int**) { emulator::warps[emulator::current->number / emulator::WARP].fenced = true; });
 }
-inline void mma_bfloat(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+inline void wgmma_wait() {
   static char here;
-  emulator::Mma mine{d, a, b};
-  emulator::together(&here, mine, [](emulator::Mma** lane) {
-    emulator::multiply<2>(lane, [](uint32_t w, int e) { return emulator::as_float(e ? w & 0xFFFF0000u : w << 16); });
+  int nothing = 0;
+  emulator::together(&here, nothing, [](int**) {
+    emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
+    for (auto& work : warp.works) work();
+    warp.works.clear(), warp.fenced = false;
   });
 }
 // a vector load or store: as on the GPU, its address must be a multiple of its size
