@@ -389,7 +389,7 @@ if can_run:
     assert np.array_equal(to_numpy(c), a @ b)  # small integers: TF32 is exact
 
 # %% [markdown]
-# `conv.cu` has eight warps, and each makes $32 \times 32$ results: $2 \times 4$ such fragments of c stay in its registers
+# `conv.cu` has four warps, and each makes $64 \times 32$ results: $4 \times 4$ such fragments of c stay in its registers
 # through all steps. The fragments of a come by `ldmatrix`, which reads the eight rows of the picture before at once.
 #
 # ## What tensor cores round
@@ -664,7 +664,7 @@ if emulated:
 # ## Exercises
 #
 # 1. **Reuse.** Which tile of $BM \times BN$ with 8192 results has the most products for each number fetched? And with twice
-#    as many results? What do these cost in registers, if each of 256 threads keeps its share of them? *Check:*
+#    as many results? What do these cost in registers, if each of 128 threads keeps its share of them? *Check:*
 #    `BM * BN / (BM + BN)` for all powers of two.
 # 2. **Another pitch.** Instead of the swizzle one may make rows longer: 36 words in place of 32. Does that also spread eight
 #    rows over all banks? What does it cost? *Check:* draw the bank picture with `r * 36 + i`, and count.

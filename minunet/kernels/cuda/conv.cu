@@ -19,11 +19,11 @@
 // Input channels come from two arrays, x1 (C1 channels) and x2 (C2, or none); output channels go to two, y1 (K1) and y2 (K2,
 // or none). Each has its own step between pixels (ldx, ldy: numbers), so any of them may be a half of a concatenation.
 //
-// Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once; 256
-// threads, 8 warps of WM x 32: 128 x 64 in warps of 32 x 32, 72 KB of shared memory, or with -DWIDE, where channels out
-// fill it, 128 x 128 in warps of 64 x 32, 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
+// Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once: 128 x 64
+// in 4 warps of 64 x 32, 72 KB of shared memory, or with -DWIDE, where channels out fill it, 128 x 128 in 4 warps of 64 x 64,
+// 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
 // With -DWARPGROUPS (sm_90a) wgmma multiplies the same tiles, transposed: a warpgroup of 128 threads takes 64 channels out and
-// all pixels, and reads 192 k from shared memory for 8192 k products, half of what a warp of 64 x 32 reads for as many.
+// all pixels, and reads 192 k from shared memory for 8192 k products; its tensor cores are faster that way, too.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
 // `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
 //
@@ -64,12 +64,12 @@ __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
 }
 #else
 constexpr bool READ_BY_WGMMA = false;
-constexpr int THREADS = 256, BLOCKS = 2;
-constexpr int WM = BM * BN / 32 / (THREADS / 32);
-typedef float Sums[WM / 16][4][4];  // of a warp: WM pixels x 32 channels out
+constexpr int THREADS = 128, BLOCKS = BN == 64 ? 3 : 2;
+constexpr int WN = BN / 2;
+typedef float Sums[4][WN / 8][4];  // of a warp: 64 pixels x WN channels out
 
-__device__ __forceinline__ int first_pixel() { return threadIdx.x / 32 % (BM / WM) * WM; }
-__device__ __forceinline__ int first_channel() { return threadIdx.x / 32 / (BM / WM) * 32; }
+__device__ __forceinline__ int first_pixel() { return threadIdx.x / 32 % 2 * 64; }
+__device__ __forceinline__ int first_channel() { return threadIdx.x / 64 * WN; }
 __device__ __forceinline__ void multiply(Sums& c, const number* a, const number* b) {
   multiply_tiles<BK, BM, true, BN, B_ALONG_K>(c, a, b, first_pixel(), first_channel());
 }

@@ -12,7 +12,7 @@
 // concatenation.
 //
 // Tile of a block: BM channels of x, at one tap, by BN channels of dy; BK pixels in a step, STAGES steps under way at once;
-// 64 x 64 in 4 warps of 32 x 32, or with -DWIDE 128 x 128 in 8 warps of 64 x 32. The pixels are shared out among `splits`
+// 64 x 64 in 2 warps of 64 x 32, or with -DWIDE 128 x 128 in 4 warps of 64 x 64. The pixels are shared out among `splits`
 // blocks, which leave float32 sums in `partial` [split][tap][c][k]; conv_weights_sum adds these in their order: no atomics, the
 // same bits every time.
 //
@@ -24,18 +24,17 @@
 #include "tiles.cuh"
 
 #ifdef WIDE
-constexpr int BM = 128, THREADS = 256;
+constexpr int BM = 128, WN = 64;
 #else
-constexpr int BM = 64, THREADS = 128;
+constexpr int BM = 64, WN = 32;
 #endif
-constexpr int BN = BM, BK = 32, STAGES = 3;
-constexpr int WM = BM * BN / 32 / (THREADS / 32);  // rows of a warp
+constexpr int BN = BM, BK = 32, STAGES = 3, THREADS = BM, BLOCKS = 256 / BM;  // warps of 64 x WN; blocks a multiprocessor
 
 struct Tiles {
   number a[STAGES][BK * BM], b[STAGES][BK * BN];
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ dy, float* partial, int N,
              int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K, int ldy, int side, int stride, int pad,
              int splits) {
@@ -95,12 +94,12 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
   const int r0 = tap * C + (second ? C1 : 0) + c0, rows = tap * C + (second ? C1 : 0) + last;
 #endif
 
-  float c[WM / 16][4][4] = {};
+  float c[4][WN / 8][4] = {};
   for (int step = first; step < first + STAGES - 1; ++step) {
     if (step < stop) copy(step);
     cp_async_commit();
   }
-  const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * 32;  // this warp's corner
+  const int wm = warp % (BM / 64) * 64, wn = warp / (BM / 64) * WN;  // this warp's corner
   for (int step = first; step < stop; ++step) {
     cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
     __syncthreads();              // everybody's; and everybody is done with the tiles of the step before

@@ -20,7 +20,7 @@ BM, BN, WIDE = 128, 64, 128
 """Tiles of conv.cu (pixels, channels out), and the channels of a wide tile."""
 
 CONV_SHARED = {columns: 3 * (BM + columns) * 128 for columns in (BN, WIDE)}
-FINISH_SHARED = BM * (BN + 4) * 4 + 256 * 4
+FINISH_SHARED = BM * (BN + 4) * 4 + 128 * 4
 """Bytes of shared memory of a block of conv, by the channels of its tile, and of conv_finish."""
 
 WAVES, LEAST_STEPS = 2, 4
@@ -78,11 +78,11 @@ def conv(
     found = xp.empty((tiles[0], 2, K), np.float32) if moments else None
     partial = xp.empty((up * up * splits, P, K), np.float32) if splits > 1 else None
     lds = [0 if m is None else step_of(m) for m in (x1, x2, y1, y2)]
-    run("conv.cu", "conv", (*tiles, up * up * splits), (2 * columns if warpgroups else 256,),
+    run("conv.cu", "conv", (*tiles, up * up * splits), (2 * columns if warpgroups else 128,),
         (x1, x2, w, scale, bias, y1, y2, found, partial, N, OH, OW, H, W, C1, C2, *lds[:2], K1, K2, *lds[2:], side, stride, pad,
          flip, up, splits, relu, accumulate, wide), CONV_SHARED[columns], defines)  # fmt: skip
     if splits > 1:
-        run("conv.cu", "conv_finish", (tiles[0], -(-K // BN), up * up), (256,),
+        run("conv.cu", "conv_finish", (tiles[0], -(-K // BN), up * up), (128,),
             (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
             FINISH_SHARED, [*kinds, *["FLAT"] * (not chunks)])  # fmt: skip
     return found
@@ -139,7 +139,7 @@ def conv_weights(
     if splits is None:
         splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp))
     partial = xp.empty((splits, taps, C, K), np.float32)
-    run("conv_weights.cu", "conv_weights", (*tiles, splits), (2 * columns,),
+    run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,),
         (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, step_of(x1), 0 if x2 is None else step_of(x2), K, step_of(dy), side,
          stride, pad, splits), 3 * 2 * 32 * columns * dy.itemsize,
         [*storage(dy.dtype), *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)])  # fmt: skip

@@ -1,9 +1,9 @@
 // Tiles of a matrix product in shared memory, and how a warp reads its fragments for mma.sync from them.
 //
-//     for each step over k:    c[BM][BN] += a[BM][BK] * b[BK][BN]         (a block; each warp 32 or 64 x 32 of c)
+//     for each step over k:    c[BM][BN] += a[BM][BK] * b[BK][BN]         (a block; each warp 64 x 32 or 64 x 64 of c)
 //
-// For k numbers a warp of 64 x 32 reads 96 k from shared memory and does 2048 k products, one of 32 x 32 reads 64 k for 1024 k:
-// a third more from the same memory, which is what tensor cores wait for.
+// For k numbers a warp of 64 x 64 reads 128 k from shared memory and does 4096 k products, one of 64 x 32 reads 96 k for 2048 k:
+// a third less for as much from the memory that tensor cores wait for.
 //
 // Two layouts. ALONG_K: a row of the tile is one row of a (or one column of b), 128 bytes of k. ACROSS_K: a row of the tile
 // is one k, with WIDTH rows of a (columns of b) beside each other. So both operands are copied as they lie in memory.
@@ -67,14 +67,14 @@ __device__ __forceinline__ void fragment_b(uint32_t (&r)[2][2], const number* ti
   UNROLL for (int j = 0; j < 4; ++j) r[j >> 1][j & 1] = operand(w[j]);
 }
 
-// a warp's 16 I x 32 corner at (m, n): c += a b over one step of DEPTH numbers; c[i][j] is the fragment at (16 i, 8 j)
-template <int DEPTH, int BM, bool A_ALONG_K, int BN, bool B_ALONG_K, int I>
-__device__ __forceinline__ void multiply_tiles(float (&c)[I][4][4], const number* a, const number* b, int m, int n) {
+// a warp's 64 x 8 J corner at (m, n): c += a b over one step of DEPTH numbers; c[i][j] is the fragment at (16 i, 8 j)
+template <int DEPTH, int BM, bool A_ALONG_K, int BN, bool B_ALONG_K, int J>
+__device__ __forceinline__ void multiply_tiles(float (&c)[4][J][4], const number* a, const number* b, int m, int n) {
   UNROLL for (int k = 0; k < DEPTH; k += STEP_K) {
-    uint32_t fa[I][4], fb[2][2][2];
-    UNROLL for (int i = 0; i < I; ++i) fragment_a<BM, A_ALONG_K>(fa[i], a, m + 16 * i, k);
-    UNROLL for (int i = 0; i < 2; ++i) fragment_b<BN, B_ALONG_K>(fb[i], b, n + 16 * i, k);
-    UNROLL for (int i = 0; i < I; ++i) UNROLL for (int j = 0; j < 4; ++j) mma(c[i][j], fa[i], fb[j >> 1][j & 1]);
+    uint32_t fa[4][4], fb[J / 2][2][2];
+    UNROLL for (int i = 0; i < 4; ++i) fragment_a<BM, A_ALONG_K>(fa[i], a, m + 16 * i, k);
+    UNROLL for (int j = 0; j < J / 2; ++j) fragment_b<BN, B_ALONG_K>(fb[j], b, n + 16 * j, k);
+    UNROLL for (int i = 0; i < 4; ++i) UNROLL for (int j = 0; j < J; ++j) mma(c[i][j], fa[i], fb[j >> 1][j & 1]);
   }
 }
 
