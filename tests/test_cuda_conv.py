@@ -127,6 +127,26 @@ def test_sums_shared_among_blocks(exact_cuda, rng, shape):
     check_all(exact_cuda, rng, "float32", *shape, splits=3)
 
 
+@pytest.mark.parametrize("size", [256, 512, 1024, 1664])
+@pytest.mark.parametrize("level", range(5))
+def test_splits_keep_all_processors_at_work(size, level):
+    """In the 31 M-parameter network, on 132 multiprocessors: the busiest has not much more than its share of the steps."""
+    P, C, processors = (size >> level) ** 2, 64 << level, 132
+    side = launch.WIDE if C >= launch.WIDE else launch.BN
+    of_conv = -(-P // launch.BM) * C // side, 9 * C * 4 // 128
+    of_weights = 9 * (C // side) ** 2, P // 32
+    for tiles, steps in (of_conv, of_weights):
+        splits = launch.choose_splits(tiles, steps, processors)
+        busiest = -(-tiles * splits // processors) * -(-steps // splits)
+        few = tiles * steps < 100 * processors  # then it takes longer to add them up
+        assert (
+            1 <= splits <= min(steps, launch.MOST_SPLITS)
+            and busiest <= (2 if few else 1.15) * tiles * steps / processors
+        )
+    assert launch.choose_splits(1, 1, processors) == launch.choose_splits(10_000, 1000, processors) == 1
+    assert launch.choose_splits(1, 0, processors) == 1
+
+
 def test_moments_do_not_cancel(exact_cuda, rng):
     """A mean of 1000 standard deviations leaves the variance as it is."""
     x, w, b, _ = problem(rng, "float32", 1, 19, 20, 4, 8)

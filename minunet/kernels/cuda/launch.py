@@ -23,8 +23,8 @@ CONV_SHARED = {columns: 3 * (BM + columns) * 128 for columns in (BN, WIDE)}
 FINISH_SHARED = BM * (BN + 4) * 4 + 128 * 4
 """Bytes of shared memory of a block of conv, by the channels of its tile, and of conv_finish."""
 
-WAVES, LEAST_STEPS = 2, 4
-"""Blocks a multiprocessor to aim for when a sum is split, and the fewest steps that a split is left with."""
+MOST_SPLITS, SPLIT_STEPS = 64, 10
+"""How many blocks may share a sum, and what it costs each of them to leave its part in memory for another kernel, in steps."""
 
 CLASSES = 8
 """The most channels that the head's kernel gives."""
@@ -114,9 +114,19 @@ def fill_wide(*channels: int) -> bool:
     return all(-(-n // BN) % 2 == 0 for n in channels)
 
 
-def choose_splits(blocks: int, steps: int, processors: int) -> int:
-    """How many blocks share a sum of `steps`, so that there are a few for every multiprocessor."""
-    return max(1, min(WAVES * processors // max(blocks, 1), steps // LEAST_STEPS, 64))
+@functools.cache
+def choose_splits(tiles: int, steps: int, processors: int) -> int:
+    """How many blocks share the sum of a tile, which takes so many steps: what takes least time by a simple model.
+
+    A multiprocessor works on its blocks side by side, and half a block longer, as nobody hides its first and last waits. So 144
+    tiles on 132 processors take as long as 264 would, since 12 have two; shared by four blocks each they fill all.
+    """
+
+    def time(splits: int) -> float:
+        blocks = -(-tiles * splits // processors)
+        return (blocks + 0.5) * (-(-steps // splits) + SPLIT_STEPS * (splits > 1))
+
+    return min(range(1, max(1, min(MOST_SPLITS, steps)) + 1), key=time)
 
 
 def conv_weights(
