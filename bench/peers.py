@@ -23,6 +23,7 @@ import minunet as mn
 from minunet.device import select_device
 from minunet.models import UNet
 from minunet.optim import SGD
+from minunet.step import backward_to_parameters
 
 CHANNELS, CLASSES, DEPTH = 3, 2, 4
 RATE, MOMENTUM = 1e-3, 0.9
@@ -83,7 +84,7 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
         logits, cache = net.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
         net.zero_grad()
-        net.backward(mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+        backward_to_parameters(net, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
         optimizer.apply()
         return loss
 

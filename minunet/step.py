@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .amp import MixedPrecision
 from .config import Config
+from .kernels.deferred import fused
 from .nn import Module
 from .ops import named_loss
 from .ops.loss import check_labels
@@ -100,7 +101,7 @@ class TrainingStep:
         if self.xp is np:
             self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
         self.model.zero_grad()
-        network.backward(self._loss_backward(1.0, loss_cache), cache)
+        backward_to_parameters(network, self._loss_backward(1.0, loss_cache), cache)
         return loss
 
     def _record(self) -> Callable[..., Any] | None:
@@ -126,6 +127,12 @@ class TrainingStep:
             check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
             raise NotFinite(str(value))
         return value
+
+
+@fused
+def backward_to_parameters(network: Any, dy: Any, cache: Any) -> None:
+    """The network's backward where nobody wants the gradient of its input: what kernels have left unfinished is dropped."""
+    network.backward(dy, cache)
 
 
 def centre(labels: Any, size: tuple[int, ...]) -> Any:

@@ -17,6 +17,7 @@ from minunet.kernels import cuda as cuda_kernels
 from minunet.kernels.cuda import launch, launch_norm, rules, twins
 from minunet.kernels.deferred import Unfinished
 from minunet.models import UNet
+from minunet.step import backward_to_parameters
 
 EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 12)), 12)
 FEW = [PARAMS[CONDITIONS.index(c)] for c in (("shuffled", False), ("warps down", True))] + PARAMS[-1:]
@@ -225,6 +226,29 @@ def test_only_raw_maps_are_kept(whole, rng, monkeypatch):
     model.backward(np.ones_like(y), cache)
 
 
+def test_nobody_computes_what_nobody_reads(whole, rng, monkeypatch):
+    """The gradient of the image: not computed in a training step, and right where somebody wants it."""
+    if whole.xp is not np:
+        pytest.skip("the emulator shows it")
+    through_kernels(monkeypatch, set())
+    written, conv = [], launch.conv
+    monkeypatch.setattr(
+        launch, "conv", lambda s, w, outs, **o: [written.append(outs[0].shape), conv(s, w, outs, **o)][1]
+    )
+    model = UNet(3, 2, base_width=8, depth=1, seed=1)
+    x = rng.standard_normal((1, 16, 12, 3)).astype(np.float32)
+    grads = []
+    for backward in (backward_to_parameters, UNet.backward):
+        y, cache = model.forward(x)
+        model.zero_grad()
+        written.clear()
+        dx = backward(model, np.ones_like(y), cache)
+        grads.append({name: g.copy() for name, g in model.named_grads().items()})
+        assert (dx is None) == (x.shape not in written) == (backward is backward_to_parameters)
+    for name, g in grads[0].items():
+        np.testing.assert_array_equal(g, grads[1][name])
+
+
 def arrays_in(x):
     """All arrays that a cache keeps alive."""
     if isinstance(x, np.ndarray):
@@ -287,6 +311,22 @@ def test_maps_of_16_bits(whole, rng):
     assert [g.dtype.name for g in grads] == ["float16", "float32", "float32", "float32"]
     for g, exact in zip((*grads[:2], grads[3]), (dx, dw, dgamma)):
         near(g, exact, EPS["float16"], 16, "float16")
+
+
+def test_a_head_of_16_bits(whole, rng, monkeypatch):
+    """In mixed precision the last convolution has kernels of its own, too."""
+    x, w, b = rng.standard_normal((1, 6, 8, 24)), rng.standard_normal((1, 1, 24, 2)) / 5, rng.standard_normal(2)
+    x, w, b = (a.astype("f2").astype(float) for a in (x, w, b))
+    y, cache = ops.conv2d.plain(x, w, b)
+    dy = rng.standard_normal(y.shape).astype("f2").astype(float)
+    wanted = ops.conv2d_backward.plain(dy, cache)
+    monkeypatch.setattr(launch, "conv", None)
+    found, cache = twins.conv2d(*(whole.array(a, "f2") for a in (x, w, b)))
+    near(found, y, EPS["exact"], 24, "float16")
+    back = twins.conv2d_backward(whole.array(dy, "f2"), cache)
+    assert [a.dtype.name for a in (found, *back)] == ["float16", "float16", "float32", "float32"]
+    for g, exact in zip(back, wanted):
+        near(g, exact, EPS["exact"], 48, g.dtype.name)
 
 
 def test_rules_leave_the_rest_to_the_plain_ops():

@@ -5,7 +5,8 @@ next twin does the rest. Here kernels cannot apply a norm while they read (copie
 fusion happens where kernels write:
 
     forward                                                  backward
-    conv2d       Convolved: not even started                 conv2d_backward      Pair(dx1, dx2), if it read a Pair
+    conv2d       Convolved: not even started                 conv2d_backward      Pair(dx1, dx2), if it read a Pair; of an
+                                                                                  image OfImage: not even started
     batch_norm   Normed(raw, statistics): starts it, with    relu_backward        Passed(dy, by)
                  moments in its epilogue; given statistics   batch_norm_backward  masks, sums and applies in two passes
                  become the epilogue's scale and bias
@@ -167,6 +168,28 @@ class Unpooled(OnGpu):
         return self.array(as_map(other)) if fits else self.array() + other
 
     __iadd__ = __radd__ = __add__
+
+
+class OfImage(OnGpu):
+    """A convolution's dx where x has few channels, as images have: in training nobody reads it, and most of a tile is empty."""
+
+    def __init__(self, dy: Array, w: Array, shape: tuple[int, ...], pad: int) -> None:
+        self._is(w, shape)
+        self.dy, self.w, self.pad = dy, w, pad
+
+    @functools.cached_property
+    def dx(self) -> Array:
+        return data_gradient(self.dy, self.w, [self.new()], self.pad)[0]
+
+    def array(self) -> Array:
+        return self.dx
+
+
+def data_gradient(dy: Array, w: Array, dxs: list[Array], pad: int) -> list[Array]:
+    """The gradients of a convolution's one or two sources, written into dxs."""
+    side = len(w)
+    launch.conv([dy], taps(w), dxs, side=side, pad=side - 1 - pad, flip=True, gradient=True)
+    return dxs
 
 
 def sources(x: Any) -> list[Array]:

@@ -19,8 +19,11 @@ from ...ops.conv import output_size, resolve_padding
 from ...ops.loss import dice_of_checked
 from ..deferred import Pair, concat, concat_backward, finished, fusing
 from . import launch, launch_norm
-from .fused import Convolved, Normed, Passed, Positive, Unpooled, sources, taps
+from .fused import Convolved, Normed, OfImage, Passed, Positive, Unpooled, data_gradient, sources, taps
 from .start import as_map, pixels
+
+IMAGE_CHANNELS = 4
+"""Up to so many channels a map may be a network's input."""
 
 __all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
 
@@ -34,8 +37,9 @@ def conv2d(
     shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
     y: Any
     if _is_head(w, pads[0][0]):
-        y = _empty(w, shape)
+        y = _empty(w, shape, np.float32)
         launch.head(_map(x), _float(w).reshape(C, K), _float(b), y)
+        y = y.astype(w.dtype, copy=False)
     else:
         y = Convolved(x, w, _float(b), shape, pads[0][0])
     return y if fusing() else finished(y), (x, w, b is not None, stride, pads, dilation, groups)
@@ -48,12 +52,14 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     dx: Any
     if _is_head(w, pad):
         maps, dx = [_map(x)], _empty(w, x.shape)
-        launch.head_back(_contiguous(dy), _float(w).reshape(w.shape[2:]), dx)
+        launch.head_back(_float(dy), _float(w).reshape(w.shape[2:]), dx)
     else:
         maps = sources(x)
-        grads = [_empty(m, m.shape) for m in maps]
-        launch.conv([dy], taps(w), grads, side=side, pad=side - 1 - pad, flip=True, gradient=True)
-        dx = Pair(*grads) if len(grads) == 2 else grads[0]
+        if len(maps) == 1 and maps[0].shape[3] <= IMAGE_CHANNELS:
+            dx = OfImage(dy, w, x.shape, pad)
+        else:
+            grads = data_gradient(dy, w, [_empty(m, m.shape) for m in maps], pad)
+            dx = Pair(*grads) if len(grads) == 2 else grads[0]
     dw = _empty(w, w.shape, np.float32)
     launch.conv_weights(maps, dy, dw, side=side, pad=pad)
     dx = dx if fusing() else finished(dx)
@@ -269,5 +275,5 @@ def _float(a: Array | None) -> Any:
 
 
 def _is_head(w: Array, pad: int) -> bool:
-    """Whether a convolution is for head.cu, whose output is float32."""
-    return bool(w.shape[:2] == (1, 1) and pad == 0 and w.shape[3] <= launch.CLASSES and w.dtype == np.float32)
+    """Whether a convolution is for head.cu."""
+    return bool(w.shape[:2] == (1, 1) and pad == 0 and w.shape[3] <= launch.CLASSES)
