@@ -1,25 +1,35 @@
 """Time the CUDA kernels one by one on a GPU, at the sizes of the 31 M-parameter network.
 
     python bench/cuda_kernels.py [FILE...] [--size 1024] [--dtype float16]
+    python bench/cuda_kernels.py --host
 
 FILE is the name of a kernel's file without .cu. For each kernel: the median time on the GPU, arithmetic and memory traffic per
 second (what the algorithm needs at least, so repeated reads do not count).
+
+--host needs no GPU. It tells how long our Python takes to start the kernels of an inference and of a training step, which is
+what small images wait for unless steps are replayed as a CUDA graph; CuPy's own part comes on top.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from minunet import cli
+from minunet import cli, kernels, ops
 from minunet.device import select_device
 from minunet.errors import UserError
-from minunet.kernels.cuda import build, launch, launch_norm
+from minunet.kernels import cuda
+from minunet.kernels.cuda import build, emulator, launch, launch_norm
+from minunet.models import UNet
+from minunet.optim import SGD
+from minunet.step import backward_to_parameters
 
 CALLS = 20
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
@@ -89,6 +99,39 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
     yield "optim", "adam", 0, 28.0 * p.size, partial(launch.adam, p, g, m, s, 3, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
 
 
+def host() -> Iterator[tuple[str, int, float]]:
+    """Of an inference and a training step: what it is, kernels started, and seconds of Python; the kernels are left out."""
+    started: list[str] = []
+    x, labels = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64), np.int32)
+    model = UNet(3, 2)
+    optimizer = SGD(model, 0.01, momentum=0.9)
+
+    def step() -> None:
+        logits, cache = model.forward(x)
+        _, loss_cache = ops.softmax_cross_entropy(logits, labels)
+        model.zero_grad()
+        backward_to_parameters(model, ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+        optimizer.step()
+
+    def left_out(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., None]:
+        return lambda *launch: started.append(name)
+
+    with (
+        np.errstate(all="ignore"),
+        mock.patch.object(kernels, "choose", cuda.choose),
+        mock.patch.object(emulator, "function", left_out),
+        mock.patch.object(launch, "multiprocessors", lambda xp: 132),
+    ):
+        for what, call in (("inference", partial(model, x)), ("training step", step)):
+            times = []
+            for _ in range(33):
+                started.clear()
+                began = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - began)
+            yield what, len(started), float(np.median(times[3:]))
+
+
 def seconds_of(start: Callable[[], Any], what: str, benchmark: Callable[..., Any]) -> float:
     """Median time of a kernel; many calls between two events, as Python takes as long for a call as a GPU for a small map."""
 
@@ -106,7 +149,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"only the kernels of these: {', '.join(names)}")
     parser.add_argument("--size", type=cli.number(int, 64), default=1024, metavar="N", help="rows and columns")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="what maps are stored as")
+    parser.add_argument("--host", action="store_true", help="time Python's part instead, which needs no GPU")
     options = parser.parse_args(argv)
+    if options.host:
+        for what, starts, seconds in host():
+            print(
+                f"{what}: {starts} kernels started in {1e3 * seconds:.2f} ms, {1e6 * seconds / starts:.1f} microseconds each"
+            )
+        return 0
     for name in set(options.files) - set(names):
         raise UserError(f"{name}: no such kernels; there are {', '.join(names)}")
     xp = select_device("cuda")

@@ -270,10 +270,11 @@ cuda = SimpleNamespace(
     get_current_stream=current,
     MemoryPool=pretend_gpu.MemoryPool,
     using_allocator=pretend_gpu.using_allocator,
-    Device=lambda: pretend_gpu.device,
+    Device=lambda *number: pretend_gpu.device,
     memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=SimpleNamespace(
         getDeviceCount=lambda: 1,
+        getDevice=lambda: pretend_gpu.NUMBER,
         driverGetVersion=lambda: 13000,
         getDeviceProperties=lambda n: {"name": b"Pretended GPU", "totalGlobalMem": 8 << 30, "major": 8, "minor": 1},
         memGetInfo=lambda: (6 << 30, 8 << 30),

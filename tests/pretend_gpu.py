@@ -238,4 +238,5 @@ def pretended_cubin(file: str, defines: tuple[str, ...], capability: int) -> Pat
 device = SimpleNamespace(
     compute_capability="81", attributes={"MultiProcessorCount": 2}, synchronize=lambda: wait("device")
 )
-"""Of an architecture that no GPU has, so that nothing that is kept for it is mistaken for a real one's."""
+NUMBER = 99
+"""Of an architecture and a number that no GPU has, so that nothing that is kept for it is mistaken for a real one's."""

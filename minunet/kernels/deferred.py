@@ -25,6 +25,7 @@ nothing, and sums of such gradients stay such.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -110,7 +111,7 @@ class Unfinished(NDArrayOperatorsMixin):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.array(), dtype, copy=copy)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..deferred import Pair
+from ..deferred import Pair, Unfinished
 
 LEAST_CAPABILITY = 80
 """The kernels need tensor cores and asynchronous copies: compute capability 8.0, Ampere."""
@@ -26,15 +26,18 @@ LEAST_CAPABILITY = 80
 
 def on_gpu(x: Any) -> bool:
     """Whether x is a CuPy array, or an unfinished map made of such, or a tuple or list with one in it."""
-    if isinstance(x, (tuple, list)):
-        return any(on_gpu(a) for a in x)
-    if isinstance(x, Pair):
-        return on_gpu(x.a)
-    fused = sys.modules.get(f"{__name__}.fused")
-    if fused is not None and isinstance(x, fused.OnGpu):
-        return on_gpu(x.like)
     cupy = sys.modules.get("cupy")
-    return cupy is not None and isinstance(x, cupy.ndarray)
+    return cupy is not None and _made_of(x, cupy.ndarray)
+
+
+def _made_of(x: Any, ndarray: type) -> bool:
+    if isinstance(x, ndarray):
+        return True
+    if isinstance(x, (tuple, list)):
+        return any(_made_of(a, ndarray) for a in x)
+    if isinstance(x, Pair):
+        return _made_of(x.a, ndarray)
+    return isinstance(x, Unfinished) and isinstance(vars(x).get("like"), ndarray)  # as those of fused.py have it
 
 
 def usable() -> bool:
@@ -51,7 +54,12 @@ def _usable(cupy: Any) -> bool:
 
 def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """The twin on the GPU of the op ``name`` for these arguments (CuPy arrays), or None for its plain body."""
-    fits = importlib.import_module(".rules", __name__).CUDA_KERNELS.get(name)
-    if fits is None or not fits(*args, **options):
-        return None
-    return getattr(importlib.import_module(".twins", __name__), name)  # type: ignore[no-any-return]
+    rules, twins = _rules_and_twins()
+    fits = rules.get(name)
+    return getattr(twins, name) if fits is not None and fits(*args, **options) else None
+
+
+@functools.cache
+def _rules_and_twins() -> tuple[dict[str, Callable[..., bool]], Any]:
+    """Imported at their first use."""
+    return importlib.import_module(".rules", __name__).CUDA_KERNELS, importlib.import_module(".twins", __name__)

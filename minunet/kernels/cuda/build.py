@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...checkpoint import write_atomically
 
 FOLDER = Path(__file__).parent
@@ -57,6 +59,16 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
     return kernels
 
 
+@functools.cache
+def scalar_types(file: str) -> dict[str, list[type | None]]:
+    """For each kernel of a file what its arguments become, None for arrays: CuPy takes a Python float for a double."""
+    types = {"int": np.int32, "long long": np.int64, "float": np.float32}
+    return {
+        name: [None if kind.endswith("*") else types[kind] for kind, _ in parameters]
+        for name, parameters in signatures(file).items()
+    }
+
+
 def variants(file: str, arch: str) -> list[tuple[str, ...]]:
     """All sets of macros that launch.py compiles a file with for an architecture."""
     stored = [(), ("F16",), ("BF16",)]
@@ -89,13 +101,13 @@ def sources(files: Mapping[str, str]) -> Iterator[None]:
         shutil.copytree(home, FOLDER, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         for name, text in files.items():
             (FOLDER / name).write_text(text)
-        for known in (signatures, sources_hash):
+        for known in (signatures, scalar_types, sources_hash):
             known.cache_clear()
         try:
             yield
         finally:
             FOLDER = home
-            for known in (signatures, sources_hash):
+            for known in (signatures, scalar_types, sources_hash):
                 known.cache_clear()
 
 

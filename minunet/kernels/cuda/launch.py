@@ -148,13 +148,15 @@ def conv_weights(
     tiles = (rows, -(-K // columns))
     if splits is None:
         splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp))
-    partial = xp.empty((splits, taps, C, K), np.float32)
+    alone = splits == 1 and not transposed and not accumulate
+    partial = dw if alone else xp.empty((splits, taps, C, K), np.float32)
     run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,),
         (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, step_of(x1), 0 if x2 is None else step_of(x2), K, step_of(dy), side,
          stride, pad, splits), 3 * 2 * 32 * columns * dy.itemsize,
         [*storage(dy.dtype), *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)])  # fmt: skip
-    run("conv_weights.cu", "conv_weights_sum", (-(-dw.size // 256),), (256,),
-        (partial, dw, taps, C, K, splits, transposed, accumulate), defines=storage(dy.dtype))  # fmt: skip
+    if not alone:
+        run("conv_weights.cu", "conv_weights_sum", (-(-dw.size // 256),), (256,),
+            (partial, dw, taps, C, K, splits, transposed, accumulate), defines=storage(dy.dtype))  # fmt: skip
 
 
 def head(x: Array, w: Array, bias: Array | None, y: Array) -> None:

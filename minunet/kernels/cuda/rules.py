@@ -6,6 +6,7 @@ body runs on the GPU.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +18,16 @@ from .fused import Convolved, Normed, Positive
 STORED = ("float32", "float16", "bfloat16")
 
 
+@functools.cache
+def _stored(dtype: np.dtype) -> bool:
+    return dtype.name in STORED
+
+
 def _maps(x: Any, *others: Any) -> bool:
     """Whether x is a map (N, H, W, C) that the kernels store, with pixels, and all others are arrays of its dtype."""
-    return (
-        getattr(x, "ndim", 0) == 4
-        and x.dtype.name in STORED
-        and x.size > 0
-        and x.size // x.shape[3] < 1 << 31
-        and all(o is None or o.dtype == x.dtype for o in others)
-    )
+    if getattr(x, "ndim", 0) != 4 or not _stored(x.dtype) or not 0 < x.size < x.shape[3] << 31:
+        return False
+    return all(o is None or o.dtype == x.dtype for o in others)
 
 
 def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:

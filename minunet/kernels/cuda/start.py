@@ -28,31 +28,38 @@ def run(
     shared: int = 0,
     defines: Sequence[str] = (),
 ) -> None:
-    """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature."""
-    arrays = [a for a in arguments if hasattr(a, "dtype")]
-    xp = get_array_module(*arrays)
-    scalars = {"int": np.int32, "long long": np.int64, "float": np.float32}
-    parameters = build.signatures(file)[name]
-    if len(parameters) != len(arguments):
-        raise TypeError(f"{name} takes {len(parameters)} arguments, not {len(arguments)}")
-    values = [a if kind.endswith("*") else scalars[kind](a) for a, (kind, _) in zip(arguments, parameters)]
+    """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature.
+
+    The first argument is an array, and so is what stands for other pointers, or None. All this happens some hundred times in a
+    training step, so whatever a call does not change is looked up, and not found out anew.
+    """
+    types = build.scalar_types(file)[name]
+    if len(types) != len(arguments):
+        raise TypeError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
+    values = [a if c is None else c(a) for c, a in zip(types, arguments)]
     if not all(grid):
         return  # no pixels or no channels
+    xp = get_array_module(arguments[0])
     if xp is np:
         emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
         return
-    kernel = _function(file, name, tuple(defines), xp.cuda.Device().compute_capability)
-    if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
-    kernel(grid, block, tuple(np.uint64(0) if v is None else v for v in values), shared_mem=shared)
+    kernel = _function(file, name, tuple(defines), shared, xp.cuda.runtime.getDevice())
+    kernel(grid, block, tuple(_NULL if v is None else v for v in values), shared_mem=shared)
+
+
+_NULL = np.uint64(0)
 
 
 @functools.cache
-def _function(file: str, name: str, defines: tuple[str, ...], capability: str) -> Any:
-    """A kernel for a GPU of a compute capability such as "90"."""
+def _function(file: str, name: str, defines: tuple[str, ...], shared: int, device: int) -> Any:
+    """A kernel for a GPU of this process, which may have so many bytes of shared memory."""
     import cupy
 
-    return cupy.RawModule(path=str(build.cached_cubin(file, defines, int(capability)))).get_function(name)
+    capability = int(cupy.cuda.Device(device).compute_capability)
+    kernel = cupy.RawModule(path=str(build.cached_cubin(file, defines, capability))).get_function(name)
+    if shared > kernel.max_dynamic_shared_size_bytes:
+        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
+    return kernel
 
 
 @functools.cache
@@ -67,6 +74,7 @@ def has_wgmma(xp: Any) -> bool:
     return xp is not np and xp.cuda.Device().compute_capability == "90"
 
 
+@functools.cache
 def storage(dtype: Any) -> tuple[str, ...]:
     """The macros for maps of a dtype."""
     name = np.dtype(dtype).name
@@ -106,10 +114,7 @@ def address(x: Array) -> int:
 
 def in_pieces(numbers: int, *maps: Array) -> bool:
     """Whether all maps can be read in vectors of so many numbers."""
-    return all(
-        address(x) % (numbers * x.itemsize) == 0 and x.shape[-1] % numbers == 0 and step_of(x) % numbers == 0
-        for x in maps
-    )
+    return not any(x.shape[-1] % numbers or step_of(x) % numbers or address(x) % (numbers * x.itemsize) for x in maps)
 
 
 def pixels(x: Array) -> int:
@@ -117,6 +122,7 @@ def pixels(x: Array) -> int:
     return N * H * W
 
 
+@functools.cache
 def elementwise(P: int, C: int, wide: bool) -> tuple[Grid, Grid]:
     """Grid and block of a kernel whose threads take 1 or 4 channels of a pixel."""
     items = C // 4 if wide else C
