@@ -1,7 +1,7 @@
 """The contestants: one network, built by minunet, PyTorch and OpenVINO, as functions that do one inference or training step.
 
-A training step is forward, softmax cross-entropy, backward, and SGD with momentum. All compute in float32, on as many
-threads, with weights of their own: time and memory do not depend on the numbers.
+A training step is forward, softmax cross-entropy, backward, and SGD with momentum. All compute in float32, or all in mixed
+precision, on as many threads, with weights of their own: time and memory do not depend on the numbers.
 
     python bench/peers.py SETTING FILE      write PyTorch's network as an OpenVINO model (SETTING is JSON)
 """
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import minunet as mn
+from minunet.amp import MixedPrecision
 from minunet.device import select_device
 from minunet.models import UNet
 from minunet.optim import SGD
@@ -39,13 +40,19 @@ class Setting:
     batch: int = 1
     norm: str | None = "batch"
     threads: int = 1
+    amp: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its fields; `amp` only if there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "amp" or value}
 
     def describe(self) -> str:
         """The setting in words, for captions."""
         norm = "BatchNorm" if self.norm else "no norm"
         threads = f", {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
         products = " with products in TF32" if self.device == "cuda" else ""
-        return f"batch {self.batch}, base width {self.base_width}, {norm}, float32{products}{threads}"
+        numbers = f"mixed precision ({self.amp})" if self.amp else f"float32{products}"
+        return f"batch {self.batch}, base width {self.base_width}, {norm}, {numbers}{threads}"
 
 
 def network(s: Setting) -> UNet:
@@ -65,6 +72,8 @@ def images(s: Setting, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
     """One inference, or one training step, with minunet; as a CUDA graph if asked."""
+    if s.amp:
+        return minunet_amp(s, size, what)
     xp: Any = select_device(s.device)
     x, labels = map(xp.asarray, images(s, size))
     net = network(s).convert(xp.asarray)
@@ -98,6 +107,33 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
         finish()
 
     return step
+
+
+def minunet_amp(s: Setting, size: int, what: str) -> Runner:
+    """The same in mixed precision."""
+    xp: Any = select_device(s.device)
+    x, labels = map(xp.asarray, images(s, size))
+    net = network(s).convert(xp.asarray)
+    mixed, optimizer, finish = (
+        MixedPrecision(net, s.amp or "fp16"),
+        SGD(net, RATE, momentum=MOMENTUM),
+        xp.cuda.Device().synchronize,
+    )
+
+    def infer() -> None:
+        mixed.forward(x, train=False, keep=False)
+        finish()
+
+    def step() -> None:
+        logits, cache = mixed.forward(x)
+        loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
+        net.zero_grad()
+        backward_to_parameters(mixed, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+        if not mixed.overflowed:
+            optimizer.step()
+        finish()
+
+    return infer if what == "inference" else step
 
 
 def as_graph(function: Callable[..., Any], xp: Any) -> Callable[..., Any]:
@@ -166,9 +202,11 @@ def pytorch(s: Setting, size: int, what: str, layout: str, compiled: bool = Fals
     net = torch_unet(s).to(device=s.device, memory_format=form).train(what == "training")
     run = torch.compile(net) if compiled else net
     finish = torch.cuda.synchronize if s.device == "cuda" else lambda: None
+    half = torch.bfloat16 if s.amp == "bf16" else torch.float16
+    casting = partial(torch.autocast, s.device, dtype=half, enabled=s.amp is not None)
 
     def infer() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), casting():
             run(x)
         finish()
 
@@ -176,10 +214,15 @@ def pytorch(s: Setting, size: int, what: str, layout: str, compiled: bool = Fals
         return infer
     optimizer = torch.optim.SGD(net.parameters(), RATE, momentum=MOMENTUM)
 
+    scaler = torch.amp.GradScaler(s.device, enabled=s.amp == "fp16")
+
     def step() -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(run(x), labels).backward()
-        optimizer.step()
+        with casting():
+            loss = torch.nn.functional.cross_entropy(run(x), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         finish()
 
     return step
@@ -249,9 +292,9 @@ def family(who: str) -> str:
 
 
 def can(who: str, s: Setting, what: str) -> bool:
-    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for a GPU."""
+    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for a GPU and float32."""
     if who == "minunet graph":
-        return s.device == "cuda"
+        return s.device == "cuda" and not s.amp
     return who != "OpenVINO" or (what == "inference" and s.device == "cpu")
 
 

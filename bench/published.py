@@ -26,6 +26,7 @@ from tables import caption, for_readme, in_seconds, memory_table, prediction_tab
 from talk import SECONDS, WHATS
 from tqdm import tqdm
 
+from minunet.amp import KINDS
 from minunet.cli import HelpFormatter, number, run
 from minunet.errors import UserError
 
@@ -89,14 +90,27 @@ class Bench:
             self.base[name], self.free = found.get("peak", 0), found.get("free")
 
     def time(self, size: int, what: str) -> None:
-        """Time the contestants of a case in turns."""
+        """Time the contestants of a case in turns.
+
+        On a GPU who reads where nothing is takes the others along, as nothing works in its process any more: then they start
+        again without the first one that was lost.
+        """
         whos = [who for who in self.whos if can(who, self.setting, what)]
+        lost = self.take_turns(size, what, whos)
+        while self.setting.device == "cuda" and len(lost) > 1 and len(whos) > 1:
+            whos.remove(lost[0])
+            lost = self.take_turns(size, what, whos)
+
+    def take_turns(self, size: int, what: str, whos: list[str]) -> list[str]:
+        """Time these contestants; returns those that were lost, in order."""
+        lost: list[str] = []
         tried: dict[str, list[float]] = {who: [] for who in whos}
         counted: dict[str, list[float]] = {who: [] for who in whos}
         dropped: list[str] = []
 
         def hear(m: dict[str, Any]) -> None:
             if "lost" in m:
+                lost.append(m["lost"])
                 self.tell(f"{size}x{size} {what}: {m['lost']} left out: {m['reason']}")
             elif "dropped" in m:
                 dropped.append(m["dropped"])
@@ -123,6 +137,7 @@ class Bench:
                     self.record.put(size, what, who, seconds=min(tried[who]), turns=0)
         said = [f"{who} {in_seconds(statistics.median(times))}" for who, times in timed.items()]
         self.tell(f"{size}x{size} {what}: {', '.join(said) or 'nothing timed'}")
+        return lost
 
     def memory(self, size: int, what: str) -> None:
         """The peak of each contestant that was timed, of PyTorch's layouts the faster one."""
@@ -209,6 +224,7 @@ def make_parser() -> argparse.ArgumentParser:
                    "which fewer do, three at least")  # fmt: skip
     p.add_argument("--base-width", type=number(int, 1), default=64, metavar="N", help="channels of the first level")
     p.add_argument("--batch", type=number(int, 1), default=1, metavar="N", help="images at a time")
+    p.add_argument("--amp", choices=KINDS, help="mixed precision, on a GPU")
     p.add_argument("--norm", choices=["batch", "none"], default="batch", help="normalisation after convolutions")
     p.add_argument("--threads", type=number(int, 1), default=cores, metavar="N", help="threads of each contestant")
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the results")
@@ -234,15 +250,16 @@ def present(record: Record, readme: bool) -> None:
     if not any(row["who"] == "minunet" and row["turns"] for row in rows):
         print("nothing was measured")
         return
-    device, machine = record.setting.device, record.head["machine"]
+    machine = record.head["machine"]
     about = record.setting, machine, record.summary(rows[0]["size"]).weight_bytes / MIB
     parts = [time_table(rows, what) for what in WHATS if sizes_of(rows, what)]
     parts += [memory_table(rows), prediction_table(rows), caption(rows, *about)]
     print("\n" + "\n\n".join(part for part in parts if part))
     draw(record.path.with_suffix(".png"), rows, record.setting, machine)
     if readme:
-        marker = "published" if device == "cpu" else f"published-{device}"
-        picture = f"docs/published_{device}.png"
+        name = record.path.stem
+        marker = "published" if name == "published_cpu" else name.replace("_", "-")
+        picture = f"docs/{name}.png"
         draw(ROOT / picture, rows, record.setting, machine)
         write_into_readme(marker, for_readme(rows, *about, picture))
 
@@ -252,8 +269,10 @@ def main() -> int:
     args = make_parser().parse_args()
     if args.device == "cuda" and not gpu_apart():
         raise UserError(f"--device cuda: {gpu_apart().reason}")
+    if args.amp and args.device == "cpu":
+        raise UserError("--amp is for --device cuda: on the CPU everything is computed in float32")
     norm = None if args.norm == "none" else args.norm
-    setting = Setting(args.device, args.base_width, args.batch, norm, args.threads)
+    setting = Setting(args.device, args.base_width, args.batch, norm, args.threads, args.amp)
     record = Record(args.out, setting)
     sizes = list(SECONDS[args.device]["inference"]) if args.sizes is None else args.sizes
     bench = Bench(record, contestants(args.peer), args.repeats, args.seconds)

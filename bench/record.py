@@ -13,7 +13,6 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import date
 from importlib import metadata
 from itertools import count
@@ -56,12 +55,12 @@ def better(rows: list[Row], size: int, what: str, name: str, key: str) -> float 
 
 
 class Record:
-    """The rows of a setting, in DIR/published_DEVICE.json and .csv."""
+    """The rows of a setting, in DIR/published_DEVICE.json and .csv; in mixed precision in published_DEVICE_fp16.json."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.folder, self.setting = folder, setting
-        self.path = folder / f"published_{setting.device}.json"
-        self.head = {"machine": describe_machine(setting), "setting": asdict(setting), "versions": versions()}
+        self.path = folder / f"{'_'.join(['published', setting.device, *filter(None, [setting.amp])])}.json"
+        self.head = {"machine": describe_machine(setting), "setting": setting.as_dict(), "versions": versions()}
         self.earlier: list[Row] = []
         self.measured: list[Row] = []
         self.stranger = False  # whether the file holds the rows of another combination
@@ -117,7 +116,7 @@ class Record:
             ours = better(rows, size, what, "minunet", "seconds")
             row["gflop_per_s"] = self.flops(size, what) / row["seconds"] / 1e9
             row["times_ours"] = row["seconds"] / ours if ours else None
-        if row["who"] == "minunet" and row.get("peak_mib"):
+        if row["who"] == "minunet" and row.get("peak_mib") and not self.setting.amp:
             row["predicted_mib"] = self.arrays(size, what) / MIB
             row["error_percent"] = 100 * ((row["predicted_mib"] + row["base_mib"]) / row["peak_mib"] - 1)
         return row

@@ -20,6 +20,7 @@ import numpy as np
 
 from .array import Array, get_array_module
 from .errors import UserError
+from .kernels import accelerated
 from .nn import Conv2d, ConvTranspose2d, Module
 
 KINDS = ("fp16", "bf16")
@@ -35,6 +36,13 @@ def half_dtype(kind: str) -> np.dtype:
         return np.dtype(import_module("ml_dtypes").bfloat16)
     except ImportError:
         raise UserError("--amp bf16 needs the package ml_dtypes: pip install ml_dtypes, or take --amp fp16") from None
+
+
+@accelerated
+def unscale(g: Array, factor: float, broken: Array) -> None:
+    """Multiply a gradient in place; set broken[0] to 1 if it is not finite."""
+    g *= np.float32(factor)
+    broken[...] = get_array_module(g).maximum(broken, ~get_array_module(g).isfinite(g).all())
 
 
 class MixedPrecision:
@@ -67,23 +75,24 @@ class MixedPrecision:
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers
 
-    def forward(self, x: Array, train: bool = True, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Array, Any]:
         """Float32 images to float32 logits, and the cache."""
         for master, m in self.convolutions:
             m.params.update({name: p.astype(self.dtype) for name, p in master.params.items()})
-        y, cache = self.half.forward(x.astype(self.dtype), train=train, rng=rng)
+        y, cache = self.half.forward(x.astype(self.dtype), train=train, rng=rng, keep=keep)
         return y.astype(np.float32), cache
 
     def backward(self, dy: Array, cache: Any) -> None:
         """Add the gradients, in float32, to the model's, and see whether they are finite."""
         self.half.zero_grad()
         self.half.backward((dy * np.float32(self.scale)).astype(self.dtype), cache)
+        broken = get_array_module(dy).zeros(1, np.float32)
         for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
-            master.accumulate(**{name: g.astype(np.float32) / np.float32(self.scale) for name, g in m.grads.items()})
-        grads = self.model.named_grads().values()
-        xp = get_array_module(*grads)
-        finite = xp.stack([xp.isfinite(g).all() for g in grads])
-        self.overflowed = not bool(finite.all())  # the host waits for the GPU here, once
+            grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}
+            for g in grads.values():
+                unscale(g, 1 / self.scale, broken)
+            master.accumulate(**grads)
+        self.overflowed = bool(broken[0])  # the host waits for the GPU here, once
         if self.fixed:
             return
         self.good = 0 if self.overflowed else self.good + 1

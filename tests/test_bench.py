@@ -12,8 +12,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pretend_cupy
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from minunet.cli import run
 from minunet.device import gpu_status
@@ -24,6 +26,7 @@ if not BENCH.exists():
 sys.path.insert(0, str(BENCH))
 
 import child  # noqa: E402
+import peers  # noqa: E402
 import published  # noqa: E402
 import report  # noqa: E402
 from peers import LAYOUTS, Setting  # noqa: E402
@@ -269,3 +272,43 @@ def test_what_is_left_is_reckoned_from_calls_alone(monkeypatch, tmp_path):
     bench = published.Bench(Record(tmp_path, Setting(base_width=2)), ["minunet"], 3, 60.0)
     bench.run([32])
     assert len(found) == 18 and max(found) < 40 and found[-1] == 0
+
+
+def test_a_contestant_that_breaks_the_gpu_is_left_out_alone(monkeypatch, tmp_path):
+    """Nothing works in a process whose GPU has been led astray: the others are measured in a new one."""
+
+    def attend(task, setting, hear, whos, **given):
+        began.append(list(whos))
+        if "minunet" in whos:
+            for who in whos:
+                hear({"lost": who, "reason": "an illegal memory access was encountered"})
+        for who in whos if "minunet" not in whos else []:
+            hear({"who": who, "seconds": 2.0, "counts": True, "left": 0})
+
+    began: list[list[str]] = []
+    monkeypatch.setattr(published, "attend", attend)
+    whos = ["minunet", *LAYOUTS]
+    bench = published.Bench(Record(tmp_path, Setting(base_width=2)), whos, 3, 60.0)
+    bench.setting, bench.bar = Setting("cuda", base_width=2), tqdm(total=1.0, disable=True)
+    bench.time(32, "inference")
+    assert began == [whos, list(LAYOUTS)]
+    assert {row["who"]: row["seconds"] for row in bench.record.measured} == dict.fromkeys(LAYOUTS, 2.0)
+
+
+@pytest.mark.parametrize("kind", ["fp16", None])
+@pytest.mark.parametrize("what", ["inference", "training"])
+def test_our_contestant_on_a_gpu(monkeypatch, kind, what):
+    """Ours does what it is timed for, on the stand-in: mixed precision, too."""
+    pretend_cupy.install(monkeypatch)
+    call = peers.minunet(Setting("cuda", base_width=4, amp=kind), 32, what)
+    call()
+    call()
+
+
+def test_mixed_precision_has_a_file_of_its_own(tmp_path, capsys, monkeypatch):
+    """And the others' settings are what they were, so that what has been measured stays theirs."""
+    assert Record(tmp_path, Setting()).path.name == "published_cpu.json" and "amp" not in Setting().as_dict()
+    assert Record(tmp_path, Setting(amp="bf16")).path.name == "published_cpu_bf16.json"
+    assert "mixed precision (bf16)" in Setting("cuda", amp="bf16").describe()
+    monkeypatch.setattr(sys, "argv", ["published.py", "--amp", "fp16"])
+    assert run(published.main) == 2 and "--amp is for --device cuda" in capsys.readouterr().err

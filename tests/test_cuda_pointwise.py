@@ -5,6 +5,8 @@ import pytest
 from cuda_device import EPS, near, stored, values
 
 from minunet import ops, optim
+from minunet.amp import unscale
+from minunet.array import to_numpy
 from minunet.kernels.cuda import launch, launch_norm
 
 DTYPES = ["float32", "float16", "bfloat16"]
@@ -194,6 +196,22 @@ def test_all_pixels_ignored(cuda):
     out = cuda.empty(z.shape)
     launch.cross_entropy_back(p, labels, share, result, cuda.array(np.float32([1])), out)
     assert values(result)[0] == 0 and (values(out) == 0).all()
+
+
+@pytest.mark.parametrize("odd", [None, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("size", [1, 300, 2000])
+def test_unscale(cuda, rng, odd, size):
+    """It multiplies, and one number that is not finite shows, wherever it stands."""
+    g = rng.standard_normal(size).astype(np.float32)
+    if odd is not None:
+        g[rng.integers(size)] = odd
+    on, broken = cuda.array(g), cuda.array(np.zeros(1, np.float32))
+    launch.unscale(on, 2.0**-16, broken)
+    np.testing.assert_array_equal(to_numpy(on), g * np.float32(2.0**-16))
+    assert float(broken[0]) == (odd is not None)
+    plain, said = g.copy(), np.zeros(1, np.float32)
+    unscale.plain(plain, 2.0**-16, said)
+    assert np.array_equal(plain, to_numpy(on), equal_nan=True) and said == to_numpy(broken)
 
 
 @pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"weight_decay": 0.1}, {"momentum": 0.0}], ids=str)

@@ -242,6 +242,11 @@ def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
 
 
+def unscale(g: Array, factor: float, broken: Array) -> None:
+    """optim.cu: g times a factor, in place; broken (1,) becomes 1 if not all of g is finite."""
+    run("optim.cu", "unscale", _blocks(g), (256,), (g, broken, g.size, factor))
+
+
 def sgd(p: Array, g: Array, v: Array, rate: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
     """optim.cu: one step, p and v in place; the rate may be an array of one number."""
     run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(rate, p), momentum, decay, nesterov))

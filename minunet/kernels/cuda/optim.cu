@@ -1,5 +1,6 @@
-// Optimiser steps, in place; float32.
+// Optimiser steps, and what mixed precision does before them, in place; float32.
 //
+//     unscale: g *= factor;   broken = 1 if any of g is not finite
 //     sgd:    g += decay * p;   v = momentum * v + g;   p -= rate * (g + momentum * v if nesterov else v)
 //     adam:   p -= rate * decay * p if decoupled, else g += decay * p
 //             m += gain1 * (g - m);   s += gain2 * (g * g - s)                            gain = 1 - beta
@@ -13,6 +14,14 @@
 //
 // Measure: python bench/cuda_kernels.py optim
 #include "prim.cuh"
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+unscale(float* g, float* broken, long long size, float factor) {
+  for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
+    g[i] *= factor;
+    if (!(g[i] - g[i] == 0.f)) *broken = 1.f;  // infinity and NaN; whoever says so says the same
+  }
+}
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 sgd(float* p, const float* __restrict__ gradient, float* v, long long size, const float* __restrict__ now, float rate,

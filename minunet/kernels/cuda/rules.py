@@ -113,6 +113,10 @@ def _soft_dice(logits, labels, *options, **more) -> bool:
     return _maps(logits) and logits.dtype == np.float32 and labels.shape == logits.shape[:3]
 
 
+def _unscale(g, factor, broken) -> bool:
+    return g.size > 0 and g.dtype == np.float32 and g.flags.c_contiguous
+
+
 def _step(p, g, *memory, **options) -> bool:
     arrays = [p, *(a for a in memory if hasattr(a, "flags"))]
     return p.size > 0 and g.dtype == np.float32 and all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
@@ -139,6 +143,7 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "softmax_cross_entropy": _cross_entropy,
     "softmax_cross_entropy_backward": _cross_entropy_backward,
     "soft_dice": _soft_dice,
+    "unscale": _unscale,
     "sgd_step": _step,
     "adam_step": _step,
 }

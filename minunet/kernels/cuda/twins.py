@@ -235,6 +235,11 @@ def soft_dice(
     return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
 
 
+def unscale(g: Array, factor: float, broken: Array) -> None:
+    """Twin of `amp.unscale`."""
+    launch.unscale(g, factor, broken)
+
+
 def sgd_step(
     p: Array, g: Array, velocity: Array, rate: float | Array, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
