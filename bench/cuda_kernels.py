@@ -1,10 +1,11 @@
 """Time the CUDA kernels one by one on a GPU, at the sizes of the 31 M-parameter network.
 
-    python bench/cuda_kernels.py [FILE...] [--size 1024] [--dtype float16]
+    python bench/cuda_kernels.py [FILE...] [--size 1024] [--dtype float16] [--ways]
     python bench/cuda_kernels.py --host
 
 FILE is the name of a kernel's file without .cu. For each kernel: the median time on the GPU, arithmetic and memory traffic per
-second (what the algorithm needs at least, so repeated reads do not count).
+second (what the algorithm needs at least, so repeated reads do not count). With --ways convolutions are also timed by each of
+their tiles and instructions, so that one sees whether the right one is chosen.
 
 --host needs no GPU. It tells how long our Python takes to start the kernels of an inference and of a training step, which is
 what small images wait for unless steps are replayed as a CUDA graph; CuPy's own part comes on top.
@@ -27,6 +28,7 @@ from minunet.device import select_device
 from minunet.errors import UserError
 from minunet.kernels import cuda
 from minunet.kernels.cuda import build, emulator, launch, launch_norm
+from minunet.kernels.cuda.start import has_wgmma
 from minunet.models import UNet
 from minunet.optim import SGD
 from minunet.step import backward_to_parameters
@@ -35,8 +37,10 @@ CALLS = 20
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
 
 
-def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int = 4) -> Iterator[Case]:
-    """The kernels' calls for images of size x size pixels, level by level."""
+def cases(
+    xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int = 4, ways: bool = False
+) -> Iterator[Case]:
+    """The kernels' calls for images of size x size pixels, level by level; with `ways` convolutions in several ways."""
 
     noise = np.random.default_rng(0).standard_normal(1 << 20)  # ones would draw less power, and run faster
 
@@ -51,9 +55,13 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
         same, where, work = {"side": 3, "pad": 1}, f"{n} x {n} x {C}", 18.0 * P * C * C
         traffic = (2 * P * C + 9 * C * C) * item
         for what, options in (("", {"moments": True}), (" data", {"flip": True, "gradient": True})):
-            yield "conv", f"3x3{what} {where}", work, traffic, partial(launch.conv, [x], w, [y], **same, **options)
+            for by, way in ways_of_conv(xp) if ways else [("", {})]:
+                start = partial(launch.conv, [x], w, [y], **same, **options, **way)
+                yield "conv", f"3x3{what} {where}{by}", work, traffic, start
         dw = new(9, C, C, kind="float32")
-        yield "conv_weights", f"3x3 {where}", work, traffic, partial(launch.conv_weights, [x], y, dw, **same)
+        for columns in (None, launch.BN, launch.WIDE) if ways else (None,):
+            start = partial(launch.conv_weights, [x], y, dw, columns=columns, **same)
+            yield "conv_weights", f"3x3 {where}{f', {columns} wide' * (columns is not None)}", work, traffic, start
     n, C, P = size, base, size * size
     x, y, low, winner = (
         new(1, n, n, C),
@@ -97,6 +105,15 @@ def cases(xp: Any, size: int, base: int = 64, dtype: str = "float32", depth: int
     p, g, m, s = (new(31_000_000 if n >= 64 else 1000, kind="float32") for _ in range(4))
     yield "optim", "sgd", 0, 20.0 * p.size, partial(launch.sgd, p, g, m, 0.1, 0.9, False, 0.0)
     yield "optim", "adam", 0, 28.0 * p.size, partial(launch.adam, p, g, m, s, 3, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
+
+
+def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and options: as it is chosen, then by tiles of both widths, multiplied by either instruction."""
+    yield "", {}
+    for warpgroups in (False, True) if xp is np or has_wgmma(xp) else (False,):
+        for columns in (launch.BN, launch.WIDE):
+            name = f", {columns} wide, {'wgmma' if warpgroups else 'mma.sync'}"
+            yield name, {"columns": columns, "warpgroups": warpgroups}
 
 
 def host() -> Iterator[tuple[str, int, float]]:
@@ -149,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"only the kernels of these: {', '.join(names)}")
     parser.add_argument("--size", type=cli.number(int, 64), default=1024, metavar="N", help="rows and columns")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="what maps are stored as")
+    parser.add_argument("--ways", action="store_true", help="convolutions in all ways, not only as it is chosen")
     parser.add_argument("--host", action="store_true", help="time Python's part instead, which needs no GPU")
     options = parser.parse_args(argv)
     if options.host:
@@ -162,12 +180,12 @@ def main(argv: list[str] | None = None) -> int:
     xp = select_device("cuda")
     from cupyx.profiler import benchmark
 
-    print(f"{'microseconds':<40}{'time':>10}{'GFLOP/s':>12}{'GB/s':>10}")
-    for file, what, work, traffic, start in cases(xp, options.size, dtype=options.dtype):
+    print(f"{'microseconds':<56}{'time':>10}{'GFLOP/s':>12}{'GB/s':>10}")
+    for file, what, work, traffic, start in cases(xp, options.size, dtype=options.dtype, ways=options.ways):
         if not options.files or file in options.files:
             seconds = seconds_of(start, what, benchmark)
             speed = f"{work / seconds / 1e9:>12.0f}{traffic / seconds / 1e9:>10.0f}"
-            print(f"{file + ', ' + what:<40}{1e6 * seconds:>10.1f}{speed}", flush=True)
+            print(f"{file + ', ' + what:<56}{1e6 * seconds:>10.1f}{speed}", flush=True)
     return 0
 
 

@@ -98,7 +98,9 @@ def test_the_bench_calls_the_kernels_rightly(monkeypatch):
     """All its cases, emulated on 16 x 16 pixels; how fast they are only a GPU shows."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "bench"))
     files = set()
-    for file, what, work, traffic, start in importlib.import_module("cuda_kernels").cases(np, 16, base=4, depth=1):
+    for file, what, work, traffic, start in importlib.import_module("cuda_kernels").cases(
+        np, 16, base=4, depth=1, ways=True
+    ):
         start()
         files.add(f"{file}.cu")
         assert what and work >= 0 and traffic > 0
