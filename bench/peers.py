@@ -90,9 +90,9 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
 
     def update(x: Any, labels: Any) -> Any:
+        net.zero_grad()
         logits, cache = net.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
-        net.zero_grad()
         backward_to_parameters(net, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
         optimizer.apply()
         return loss
@@ -125,9 +125,9 @@ def minunet_amp(s: Setting, size: int, what: str) -> Runner:
         finish()
 
     def step() -> None:
+        mixed.zero_grad()
         logits, cache = mixed.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
-        net.zero_grad()
         backward_to_parameters(mixed, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
         if not mixed.overflowed:
             optimizer.step()

@@ -75,6 +75,11 @@ class MixedPrecision:
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers
 
+    def zero_grad(self) -> None:
+        """Forget the model's gradients, and the half's, which are partly the same arrays."""
+        self.model.zero_grad()
+        self.half.zero_grad()
+
     def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Array, Any]:
         """Float32 images to float32 logits, and the cache."""
         for master, m in self.convolutions:

@@ -96,11 +96,11 @@ class TrainingStep:
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
         """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
         network = self.mixed or self.model
+        network.zero_grad()  # before the forward, whose maps may need the memory
         logits, cache = network.forward(x, train=True, rng=rng)
         loss, loss_cache = self._loss_of(logits, labels, weights)
         if self.xp is np:
             self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
-        self.model.zero_grad()
         backward_to_parameters(network, self._loss_backward(1.0, loss_cache), cache)
         return loss
 
