@@ -68,7 +68,7 @@ PARTS: dict[str, Commands] = {
     "tests": once("tests", [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests")]),
     "kernels": once("kernels", *(script("cuda_kernels.py", "--ways", "--dtype", d) for d in ("float32", "float16"))),
     "table": table("published_cuda.json", "--peer graph --peer torch"),
-    "mixed": table("published_cuda_fp16.json", "--amp fp16 --peer torch"),
+    "mixed": table("published_cuda_fp16.json", "--amp fp16 --peer graph --peer torch"),
     "compiled": table("published_cuda.json", "--peer graph --peer torch --peer torch-compile", "PyTorch compiled"),
 }
 

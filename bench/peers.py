@@ -72,68 +72,51 @@ def images(s: Setting, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
     """One inference, or one training step, with minunet; as a CUDA graph if asked."""
-    if s.amp:
-        return minunet_amp(s, size, what)
     xp: Any = select_device(s.device)
     x, labels = map(xp.asarray, images(s, size))
     net = network(s).convert(xp.asarray)
+    mixed = MixedPrecision(net, s.amp) if s.amp else None
+    run: Any = mixed or net
     finish = (lambda: None) if xp is np else xp.cuda.Device().synchronize
 
+    def forward(x: Any) -> Any:
+        return run.forward(x, train=False, keep=False)[0]
+
     if what == "inference":
-        forward = as_graph(net, xp) if graph else net
+        replay_forward = as_graph(forward, xp) if graph else forward
 
         def infer() -> None:
-            forward(x)
+            replay_forward(x)
             finish()
 
         return infer
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
 
     def update(x: Any, labels: Any) -> Any:
-        net.zero_grad()
-        logits, cache = net.forward(x)
+        run.zero_grad()
+        logits, cache = run.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
-        backward_to_parameters(net, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
-        optimizer.apply()
+        backward_to_parameters(run, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+        if graph or not (mixed and mixed.overflowed):
+            optimizer.apply()
         return loss
 
     if graph:
-        optimizer.hold()
+        held = optimizer.hold()
+        if mixed:
+            mixed.hold(held[-1:])
     replay = as_graph(update, xp) if graph else update
 
     def step() -> None:
         optimizer.advance()
+        if graph and mixed:
+            mixed.advance()
         replay(x, labels)
+        if graph and mixed:
+            mixed.look()
         finish()
 
     return step
-
-
-def minunet_amp(s: Setting, size: int, what: str) -> Runner:
-    """The same in mixed precision."""
-    xp: Any = select_device(s.device)
-    x, labels = map(xp.asarray, images(s, size))
-    net = network(s).convert(xp.asarray)
-    mixed, optimizer, finish = (
-        MixedPrecision(net, s.amp or "fp16"),
-        SGD(net, RATE, momentum=MOMENTUM),
-        xp.cuda.Device().synchronize,
-    )
-
-    def infer() -> None:
-        mixed.forward(x, train=False, keep=False)
-        finish()
-
-    def step() -> None:
-        mixed.zero_grad()
-        logits, cache = mixed.forward(x)
-        loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
-        backward_to_parameters(mixed, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
-        if not mixed.overflowed:
-            optimizer.step()
-        finish()
-
-    return infer if what == "inference" else step
 
 
 def as_graph(function: Callable[..., Any], xp: Any) -> Callable[..., Any]:
@@ -292,9 +275,9 @@ def family(who: str) -> str:
 
 
 def can(who: str, s: Setting, what: str) -> bool:
-    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for a GPU and float32."""
+    """Whether a contestant does this at all: OpenVINO infers only, and only on the CPU; graphs are for a GPU."""
     if who == "minunet graph":
-        return s.device == "cuda" and not s.amp
+        return s.device == "cuda"
     return who != "OpenVINO" or (what == "inference" and s.device == "cpu")
 
 

@@ -39,9 +39,9 @@ def half_dtype(kind: str) -> np.dtype:
 
 
 @accelerated
-def unscale(g: Array, factor: float, broken: Array) -> None:
-    """Multiply a gradient in place; set broken[0] to 1 if it is not finite."""
-    g *= np.float32(factor)
+def unscale(g: Array, factor: float | Array, broken: Array) -> None:
+    """Multiply a gradient in place; set broken[0] to 1 if it is not finite. The factor may be an array of one number."""
+    g *= np.float32(factor) if isinstance(factor, float) else factor
     broken[...] = get_array_module(g).maximum(broken, ~get_array_module(g).isfinite(g).all())
 
 
@@ -61,12 +61,16 @@ class MixedPrecision:
     scale : float
     overflowed : bool
         Whether the last backward's gradients were not finite: then the step is to be left out.
+    held : (2,) float32 array, optional
+        The scale and its inverse in memory, for steps that are replayed, see `hold`.
     """
 
     def __init__(self, model: Module, kind: str = "fp16", scale: float = START) -> None:
         self.model, self.dtype = model, half_dtype(kind)
         self.scale, self.fixed = (1.0, True) if kind == "bf16" else (scale, False)
         self.overflowed, self.good = False, 0
+        self.held: Array | None = None
+        self.broken: Array | None = None  # (1,): 1 where gradients are not finite
         self.half = copy.deepcopy(model)
         self.convolutions = []
         for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
@@ -74,6 +78,30 @@ class MixedPrecision:
                 self.convolutions.append((master, m))
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers
+
+    def hold(self, broken: Array) -> None:
+        """Keep the scale in memory, for steps that are recorded and replayed on a GPU, as `Optimizer.hold` keeps the rate.
+
+        Then nothing waits in `backward`: `advance` comes before a step and `look` after it, and who changes parameters sees by
+        itself whether to, in `broken`, a (1,) float32 array.
+        """
+        self.held, self.broken = get_array_module(broken).zeros(2, np.float32), broken
+
+    def advance(self) -> None:
+        """Write `held`."""
+        if self.held is not None:
+            self.held[0], self.held[1] = self.scale, 1 / self.scale  # as kernels' arguments: without an upload
+
+    def look(self) -> None:
+        """See whether the gradients were finite, and find another scale if they were not, or have long been."""
+        self.overflowed = bool(self.broken[0])  # type: ignore[index]  # the host waits for the GPU here, once
+        if self.fixed:
+            return
+        self.good = 0 if self.overflowed else self.good + 1
+        if self.overflowed:
+            self.scale /= 2
+        elif self.good == PATIENCE:
+            self.scale, self.good = self.scale * 2, 0
 
     def zero_grad(self) -> None:
         """Forget the model's gradients, and the half's, which are partly the same arrays."""
@@ -90,18 +118,17 @@ class MixedPrecision:
     def backward(self, dy: Array, cache: Any) -> None:
         """Add the gradients, in float32, to the model's, and see whether they are finite."""
         self.half.zero_grad()
-        self.half.backward((dy * np.float32(self.scale)).astype(self.dtype), cache)
-        broken = get_array_module(dy).zeros(1, np.float32)
+        if self.held is None:
+            scale, factor = np.float32(self.scale), 1 / self.scale
+            self.broken = get_array_module(dy).zeros(1, np.float32)
+        else:
+            scale, factor = self.held[:1], self.held[1:]
+            self.broken[...] = 0  # type: ignore[index]
+        self.half.backward((dy * scale).astype(self.dtype), cache)
         for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
             grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}
             for g in grads.values():
-                unscale(g, 1 / self.scale, broken)
+                unscale(g, factor, self.broken)
             master.accumulate(**grads)
-        self.overflowed = bool(broken[0])  # the host waits for the GPU here, once
-        if self.fixed:
-            return
-        self.good = 0 if self.overflowed else self.good + 1
-        if self.overflowed:
-            self.scale /= 2
-        elif self.good == PATIENCE:
-            self.scale, self.good = self.scale * 2, 0
+        if self.held is None:
+            self.look()

@@ -84,6 +84,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()  # names of the arrays remembered for every parameter, zeros at first
+    leaves_out = True  # whether its kernel leaves out a step by itself, see `hold`
 
     def __init__(self, model: Module, rate: float, weight_decay: float = 0.0) -> None:
         self.model, self.rate, self.weight_decay = model, rate, weight_decay
@@ -103,10 +104,14 @@ class Optimizer:
         """What is another number in each step: the rate, and more in a subclass."""
         return (self.rate,)
 
-    def hold(self) -> None:
-        """Keep `numbers` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU."""
+    def hold(self) -> Array:
+        """Keep `numbers` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU.
+
+        One more comes last: where it is not 0, the step is left out (mixed precision writes it).
+        """
         xp = get_array_module(*self.model.named_params().values())
-        self.held = xp.zeros(len(self.numbers()), np.float32)
+        self.held = xp.zeros(len(self.numbers()) + 1, np.float32)
+        return self.held
 
     def advance(self) -> None:
         """Half of a step, the host's: count it, and write `held`."""
@@ -187,6 +192,7 @@ class RMSprop(Optimizer):
     """Tieleman and Hinton (2012), see `rmsprop_step`."""
 
     slots = ("s", "velocity")
+    leaves_out = False  # it has no kernel on a GPU
 
     def __init__(
         self, model: Module, rate: float, weight_decay: float = 0.0, momentum: float = 0.9, decay: float = 0.99,
@@ -196,7 +202,7 @@ class RMSprop(Optimizer):
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
     def update(self, p: Array, g: Array, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        rate: Any = self.rate if self.held is None else self.held
+        rate: Any = self.rate if self.held is None else self.held[:1]
         rmsprop_step(p, g, s, velocity, rate, self.momentum, self.decay, self.eps, self.weight_decay)
 
 

@@ -77,7 +77,13 @@ class TrainingStep:
         self.optimizer.rate = rate
         if self.recorded:
             self.optimizer.advance()
-            return self._on_host(self.recorded(*batch), batch[1])
+            if self.mixed:
+                self.mixed.advance()
+            loss = self.recorded(*batch)
+            if self.mixed:
+                self.mixed.look()
+                self.optimizer.steps -= self.mixed.overflowed  # it was left out
+            return self._on_host(loss, batch[1])
         loss = self._gradients(np.random.default_rng([self.config.seed, 3, number]), *batch)
         if not (self.mixed and self.mixed.overflowed):
             if self.config.clip:
@@ -107,11 +113,15 @@ class TrainingStep:
     def _record(self) -> Callable[..., Any] | None:
         """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
         graph = import_module("minunet.kernels.cuda.graph")
-        reason = graph.reason_against(self.model, self.xp, bool(self.mixed), self.config.clip)
+        reason = graph.reason_against(self.model, self.xp, self.config.clip)
+        if self.mixed and not self.optimizer.leaves_out:
+            reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
         if reason:
             print(f"note: --graph has no effect: {reason}")
             return None
-        self.optimizer.hold()
+        held = self.optimizer.hold()
+        if self.mixed:
+            self.mixed.hold(held[-1:])
 
         def update(*batch: Any) -> Any:
             loss = self._gradients(None, *batch)  # nothing draws: with dropout there is no graph

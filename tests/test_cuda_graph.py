@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pretend_gpu
 import pytest
 from test_cuda_waits import batch, trainer
 
-from minunet import nn, optim
+from minunet import amp, nn, optim
 from minunet.kernels.cuda import emulator, graph
 from minunet.kernels.cuda.graph import RecordedStep, reason_against
 from minunet.models import UNet
@@ -213,7 +214,7 @@ def test_what_speaks_against_a_graph(gpu, tmp_path, monkeypatch, capsys):
     model = UNet(1, 2, base_width=4, depth=1, norm="group")
     assert reason_against(model, gpu) is None
     assert "CPU" in reason_against(model, np)
-    assert "overflow" in reason_against(model, gpu, mixed=True) and "length" in reason_against(model, gpu, clip=1)
+    assert "length" in reason_against(model, gpu, clip=1)
     assert "dropout" in reason_against(UNet(1, 2, base_width=4, depth=1, dropout=0.1), gpu)
     model.head = nn.Sequential(own=OwnLayer())
     assert reason_against(model, gpu) == "head.own is a OwnLayer, which nobody has tried"
@@ -221,6 +222,45 @@ def test_what_speaks_against_a_graph(gpu, tmp_path, monkeypatch, capsys):
     assert "NVRTC" in reason_against(model, gpu)
     assert trainer(np, tmp_path, graph=True).training_step.recorded is None
     assert "note: --graph has no effect: the CPU has no CUDA graphs" in capsys.readouterr().out
+
+
+def test_rmsprop_in_mixed_precision_has_no_graph(gpu, tmp_path, capsys):
+    """It has no kernel that could leave out a step."""
+    assert trainer(gpu, tmp_path, graph=True, amp="fp16", optimizer="rmsprop").training_step.recorded is None
+    assert "note: --graph has no effect: this optimiser cannot leave out a step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**60])
+def test_mixed_precision_with_graphs_is_that_without(gpu, tmp_path, monkeypatch, optimizer, scale):
+    """Overflows, too: their steps are left out, the scale falls, and rises again."""
+    monkeypatch.setattr(amp.MixedPrecision.__init__, "__defaults__", ("fp16", scale))
+    monkeypatch.setattr(amp, "PATIENCE", 3)
+    runs = [trainer(gpu, tmp_path / str(g), graph=g, amp="fp16", optimizer=optimizer, epochs=30) for g in (False, True)]
+    scales = [[], []]
+    for run, seen in zip(runs, scales):
+        look = run.mixed.look
+        run.mixed.look = lambda look=look, mixed=run.mixed, seen=seen: [
+            look(),
+            seen.append((mixed.overflowed, mixed.scale)),
+        ]
+        assert run.run()
+    assert runs[1].training_step.recorded.graph is not None
+    plain, recorded = ({name: a.get() for name, a in run.model.state().items()} for run in runs)
+    same(recorded, plain)
+    assert scales[0] == scales[1] and runs[0].optimizer.steps == runs[1].optimizer.steps
+    overflowed = [over for over, _ in scales[1]]
+    assert overflowed[0] == (scale > 2.0**30) and not all(overflowed)
+    assert any(b > a for (_, a), (_, b) in itertools.pairwise(scales[1]))
+
+
+def test_a_scale_that_is_baked_in_is_caught(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(amp.MixedPrecision.__init__, "__defaults__", ("fp16", 2.0**60))
+    advance = amp.MixedPrecision.advance
+    monkeypatch.setattr(amp.MixedPrecision, "advance", lambda self: advance(self) if not self.held[0] else None)
+    run = trainer(gpu, tmp_path, graph=True, amp="fp16")
+    run.run()
+    assert run.mixed.overflowed and run.optimizer.steps == 0  # it would never have got anywhere
 
 
 class OwnLayer(nn.Module):

@@ -226,6 +226,30 @@ def test_sgd(cuda, rng, options):
     near(velocity, v, EPS["exact"], 4)
 
 
+@pytest.mark.parametrize("left_out", [False, True])
+def test_numbers_in_memory(cuda, rng, left_out):
+    """As a recorded step finds them: the rate, Adam's corrections, the factor, and whether to leave everything as it is."""
+    p, g, v, s = rng.standard_normal((4, 300)).astype(np.float32)
+    s, said = s**2, [np.float32(left_out)]
+    for start, numbers, memory in (
+        (lambda arrays, now: launch.sgd(*arrays[:3], now, 0.9, False, 0.0), [0.1], 2),
+        (
+            lambda arrays, now: launch.adam(*arrays, *now, 0.9, 0.999, 1e-8, 0.0, False),
+            [0.01, 1 - 0.9**3, 1 - 0.999**3],
+            3,
+        ),
+    ):
+        given = [[cuda.array(a) for a in (p, g, v, s)] for _ in range(2)]
+        held = cuda.array(np.array(numbers + said, np.float32))
+        start(given[0], held if memory == 2 else (None, held))
+        start(given[1], 0.1 if memory == 2 else (3, 0.01))
+        for found, computed, before in zip(*given, (p, g, v, s)):
+            np.testing.assert_array_equal(to_numpy(found), before if left_out else to_numpy(computed))
+    on, broken = cuda.array(g), cuda.array(np.zeros(1, np.float32))
+    launch.unscale(on, cuda.array(np.array([0.25], np.float32)), broken)
+    np.testing.assert_array_equal(to_numpy(on), g / 4)
+
+
 @pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.1, False), (0.1, True)])
 def test_adam(cuda, rng, decay, decoupled):
     p, g, m, s = rng.standard_normal((4, 1000)).astype(np.float32)

@@ -9,7 +9,9 @@ So whatever a recorded step reads must stay where it is, and what changes from s
 * the batch is copied into arrays that stay;
 * maps and gradients lie in the arena, a pool of memory that nobody else takes from;
 * parameters, running statistics and what optimisers remember are changed in place, as ever;
-* the learning rate and Adam's corrections lie in `Optimizer.held`, where `Optimizer.advance` writes them before each step.
+* the learning rate and Adam's corrections lie in `Optimizer.held`, where `Optimizer.advance` writes them before each step;
+* in mixed precision the loss's scale lies in `MixedPrecision.held`, and the optimiser's kernels see by themselves whether
+  gradients have overflowed: the host hears of it with the loss.
 
 `reason_against` says which training is not for this. A batch of another shape than the first one's runs as it is. If CuPy
 refuses to record something all the same (a wait of the host, cuBLAS), that is said, and all steps run as they are.
@@ -38,7 +40,7 @@ RECORDABLE = (
 """Layers that neither read nor send anything on the host while they run."""
 
 
-def reason_against(model: nn.Module, xp: ModuleType, mixed: bool = False, clip: float = 0.0) -> str | None:
+def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str | None:
     """Why the training steps of a model cannot be recorded, in a few words, or None if they can.
 
     Parameters
@@ -46,8 +48,6 @@ def reason_against(model: nn.Module, xp: ModuleType, mixed: bool = False, clip: 
     model : Module
     xp : module
         numpy or cupy: where it is trained.
-    mixed : bool
-        Whether in mixed precision.
     clip : float
         The most that gradients may measure; 0 for no limit.
     """
@@ -55,8 +55,6 @@ def reason_against(model: nn.Module, xp: ModuleType, mixed: bool = False, clip: 
         return "the CPU has no CUDA graphs"
     if not usable():
         return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
-    if mixed:
-        return "in mixed precision the host looks at each step's gradients for overflow"
     if clip:
         return "to clip gradients the host reads their length"
     for path, m in model.modules():

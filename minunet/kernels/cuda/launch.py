@@ -242,13 +242,13 @@ def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
 
 
-def unscale(g: Array, factor: float, broken: Array) -> None:
-    """optim.cu: g times a factor, in place; broken (1,) becomes 1 if not all of g is finite."""
-    run("optim.cu", "unscale", _blocks(g), (256,), (g, broken, g.size, factor))
+def unscale(g: Array, factor: float | Array, broken: Array) -> None:
+    """optim.cu: g times a factor, which may be an array (1,), in place; broken (1,) becomes 1 if not all of g is finite."""
+    run("optim.cu", "unscale", _blocks(g), (256,), (g, broken, g.size, *in_memory(factor, g)))
 
 
 def sgd(p: Array, g: Array, v: Array, rate: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
-    """optim.cu: one step, p and v in place; the rate may be an array of one number."""
+    """optim.cu: one step, p and v in place; the rate may be an array (rate, whether to do nothing)."""
     run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(rate, p), momentum, decay, nesterov))
 
 
@@ -258,7 +258,7 @@ def adam(
 ) -> None:  # fmt: skip
     """optim.cu: step number `steps`, counted from 1; p, m and s in place.
 
-    With steps None, `rate` is an array (rate, 1 - beta1^steps, 1 - beta2^steps).
+    With steps None, `rate` is an array (rate, 1 - beta1^steps, 1 - beta2^steps, whether to do nothing).
     """
     corrections = (0.0, 0.0) if steps is None else (1 - beta1**steps, 1 - beta2**steps)
     run("optim.cu", "adam", _blocks(p), (256,),

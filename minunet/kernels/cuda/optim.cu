@@ -1,12 +1,13 @@
 // Optimiser steps, and what mixed precision does before them, in place; float32.
 //
-//     unscale: g *= factor;   broken = 1 if any of g is not finite
+//     unscale: g *= factor;   *broken = 1 if any of g is not finite
 //     sgd:    g += decay * p;   v = momentum * v + g;   p -= rate * (g + momentum * v if nesterov else v)
 //     adam:   p -= rate * decay * p if decoupled, else g += decay * p
 //             m += gain1 * (g - m);   s += gain2 * (g * g - s)                            gain = 1 - beta
 //             p -= rate * (m / correction1) / (sqrt(s / correction2) + eps)         correction = 1 - beta^steps
 //
-// rate and corrections are arguments, or lie in memory, `now`, where a recorded step (graph.py) finds those of its turn.
+// factor, rate and corrections are arguments, or lie in memory, `now`, where a recorded step (graph.py) finds those of its turn.
+// There the optimisers' last number says whether to do nothing: gradients were not finite.
 //
 // 256 threads, each takes numbers `threads of the grid` apart, so that reads and writes are coalesced.
 //
@@ -16,7 +17,8 @@
 #include "prim.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-unscale(float* g, float* broken, long long size, float factor) {
+unscale(float* g, float* broken, long long size, const float* __restrict__ now, float factor) {
+  if (now) factor = now[0];
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
     g[i] *= factor;
     if (!(g[i] - g[i] == 0.f)) *broken = 1.f;  // infinity and NaN; whoever says so says the same
@@ -26,7 +28,10 @@ unscale(float* g, float* broken, long long size, float factor) {
 extern "C" __global__ void __launch_bounds__(256, 1)
 sgd(float* p, const float* __restrict__ gradient, float* v, long long size, const float* __restrict__ now, float rate,
     float momentum, float decay, int nesterov) {
-  if (now) rate = now[0];
+  if (now) {
+    if (now[1] != 0.f) return;
+    rate = now[0];
+  }
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
     const float g = gradient[i] + decay * p[i];
     v[i] = momentum * v[i] + g;
@@ -37,7 +42,10 @@ sgd(float* p, const float* __restrict__ gradient, float* v, long long size, cons
 extern "C" __global__ void __launch_bounds__(256, 1)
 adam(float* p, const float* __restrict__ gradient, float* m, float* s, long long size, const float* __restrict__ now, float rate,
      float gain1, float gain2, float eps, float decay, int decoupled, float correction1, float correction2) {
-  if (now) rate = now[0], correction1 = now[1], correction2 = now[2];
+  if (now) {
+    if (now[3] != 0.f) return;
+    rate = now[0], correction1 = now[1], correction2 = now[2];
+  }
   for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
     float w = p[i], g = gradient[i];
     if (decoupled)

@@ -235,7 +235,7 @@ def soft_dice(
     return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
 
 
-def unscale(g: Array, factor: float, broken: Array) -> None:
+def unscale(g: Array, factor: float | Array, broken: Array) -> None:
     """Twin of `amp.unscale`."""
     launch.unscale(g, factor, broken)
 
