@@ -18,7 +18,6 @@ python bench/published.py --device cuda --sizes --readme.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import subprocess
@@ -29,12 +28,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from record import gpu_apart
+from published import make_parser, setting_of
+from record import Record, gpu_apart
 from report import RESULTS, ROOT
 from talk import SECONDS, WHATS
 
 from minunet import cli
 from minunet.errors import UserError
+
+PATIENCE = 30.0
+"""Seconds after which what does not hear an interrupt is ended: who waits for a kernel that never ends does not."""
 
 Command = list[str]
 Commands = Callable[[Path, list[int]], list[Command]]
@@ -47,29 +50,34 @@ def script(name: str, *flags: str) -> Command:
 
 
 def once(part: str, *commands: Command) -> Commands:
-    """Commands that have nothing to do with sizes: until they have gone well."""
-    return lambda out, sizes: [] if (out / f"{part}.txt").exists() else list(commands)
+    """Commands that have nothing to do with sizes: until they have gone well on this machine."""
+
+    def left(out: Path, sizes: list[int]) -> list[Command]:
+        log = out / f"{part}.txt"
+        return [] if log.exists() and log.read_text().startswith(gpu_apart().reason) else list(commands)
+
+    return left
 
 
-def table(file: str, flags: str, who: str = "minunet") -> Commands:
-    """The published table at those sizes at which a contestant has not been measured at both tasks."""
+def table(flags: str, who: str = "minunet") -> Commands:
+    """The published table at the sizes at which a contestant has not been measured to the end on this machine."""
 
-    def commands(out: Path, sizes: list[int]) -> list[Command]:
-        rows = json.loads((out / file).read_text())["rows"] if (out / file).exists() else []
-        done = {(row["size"], row["what"]) for row in rows if row["who"] == who}
-        left = [str(n) for n in sizes if any((n, what) not in done for what in WHATS)]
-        measure = script("published.py", "--device", "cuda", "--out", str(out), *flags.split(), "--sizes", *left)
-        return [measure] if left else []
+    def left(out: Path, sizes: list[int]) -> list[Command]:
+        words = ["--device", "cuda", "--out", str(out), *flags.split()]
+        rows = Record(out, setting_of(make_parser().parse_args(words))).earlier
+        done = {(row["size"], row["what"]) for row in rows if row["who"] == who and row["peak_mib"]}
+        missing = [str(n) for n in sizes if any((n, what) not in done for what in WHATS)]
+        return [script("published.py", *words, "--sizes", *missing)] if missing else []
 
-    return commands
+    return left
 
 
 PARTS: dict[str, Commands] = {
     "tests": once("tests", [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests")]),
     "kernels": once("kernels", *(script("cuda_kernels.py", "--ways", "--dtype", d) for d in ("float32", "float16"))),
-    "table": table("published_cuda.json", "--peer graph --peer torch"),
-    "mixed": table("published_cuda_fp16.json", "--amp fp16 --peer graph --peer torch"),
-    "compiled": table("published_cuda.json", "--peer graph --peer torch --peer torch-compile", "PyTorch compiled"),
+    "table": table("--peer graph --peer torch"),
+    "mixed": table("--amp fp16 --peer graph --peer torch"),
+    "compiled": table("--peer graph --peer torch --peer torch-compile", "PyTorch compiled"),
 }
 
 
@@ -79,7 +87,8 @@ def run(part: str, out: Path, sizes: list[int], until: float) -> str:
     if not commands:
         return "was done before"
     log = out / f"{part}.txt.part"
-    with log.open("a") as file:
+    with log.open("w") as file:
+        file.write(f"{gpu_apart().reason}\n")
         for command in commands:
             if time.monotonic() >= until:
                 return "not finished"
@@ -100,12 +109,16 @@ def follow(command: Command, log: TextIO, seconds: float) -> tuple[int, bool]:
         process.send_signal(signal.SIGINT)  # what has been measured is kept
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        timer = threading.Timer(seconds, interrupt)
-        timer.start()
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            log.write(line)
-        timer.cancel()
+        timers = [threading.Timer(seconds, interrupt), threading.Timer(seconds + PATIENCE, process.kill)]
+        for timer in timers:
+            timer.start()
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                log.write(line)
+        finally:
+            for timer in timers:
+                timer.cancel()
     return process.returncode, late.is_set()
 
 
@@ -116,6 +129,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=cli.number(float, 0), default=1e6, metavar="M", help="stop after so many")
     parser.add_argument("--sizes", type=cli.number(int, 16), nargs="+", default=list(SECONDS["cuda"]["inference"]),
                         metavar="N", help="rows and columns of the images (default: the published ones)")  # fmt: skip
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs, and theirs, start with it ignored
     options = parser.parse_args(argv)
     for name in set(options.parts) - set(PARTS):
         raise UserError(f"{name}: no such part; there are {', '.join(PARTS)}")

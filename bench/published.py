@@ -74,6 +74,9 @@ class Bench:
                     if self.fits(size, what):
                         self.time(size, what)
                         self.memory(size, what)
+                except KeyboardInterrupt:
+                    self.record.forget(size, what)
+                    raise
                 finally:
                     self.record.save()
 
@@ -96,13 +99,13 @@ class Bench:
         again without the first one that was lost.
         """
         whos = [who for who in self.whos if can(who, self.setting, what)]
-        lost = self.take_turns(size, what, whos)
-        while self.setting.device == "cuda" and len(lost) > 1 and len(whos) > 1:
+        lost, broken = self.take_turns(size, what, whos)
+        while self.setting.device == "cuda" and lost and (len(lost) > 1 or broken) and len(whos) > 1:
             whos.remove(lost[0])
-            lost = self.take_turns(size, what, whos)
+            lost, broken = self.take_turns(size, what, whos)
 
-    def take_turns(self, size: int, what: str, whos: list[str]) -> list[str]:
-        """Time these contestants; returns those that were lost, in order."""
+    def take_turns(self, size: int, what: str, whos: list[str]) -> tuple[list[str], bool]:
+        """Time these contestants; returns those that were lost, in order, and whether their process broke off."""
         lost: list[str] = []
         tried: dict[str, list[float]] = {who: [] for who in whos}
         counted: dict[str, list[float]] = {who: [] for who in whos}
@@ -137,7 +140,7 @@ class Bench:
                     self.record.put(size, what, who, seconds=min(tried[who]), turns=0)
         said = [f"{who} {in_seconds(statistics.median(times))}" for who, times in timed.items()]
         self.tell(f"{size}x{size} {what}: {', '.join(said) or 'nothing timed'}")
-        return lost
+        return lost, bool(why)
 
     def memory(self, size: int, what: str) -> None:
         """The peak of each contestant that was timed, of PyTorch's layouts the faster one."""
@@ -232,6 +235,14 @@ def make_parser() -> argparse.ArgumentParser:
     return p
 
 
+def setting_of(args: argparse.Namespace) -> Setting:
+    """What the flags say of the setting; UserError if it cannot be."""
+    if args.amp and args.device == "cpu":
+        raise UserError("--amp is for --device cuda: on the CPU everything is computed in float32")
+    norm = None if args.norm == "none" else args.norm
+    return Setting(args.device, args.base_width, args.batch, norm, args.threads, args.amp)
+
+
 def contestants(peers: list[str]) -> list[str]:
     """minunet and those peers that are installed; of each other one a line that says what to install."""
     whos = ["minunet"]
@@ -269,10 +280,7 @@ def main() -> int:
     args = make_parser().parse_args()
     if args.device == "cuda" and not gpu_apart():
         raise UserError(f"--device cuda: {gpu_apart().reason}")
-    if args.amp and args.device == "cpu":
-        raise UserError("--amp is for --device cuda: on the CPU everything is computed in float32")
-    norm = None if args.norm == "none" else args.norm
-    setting = Setting(args.device, args.base_width, args.batch, norm, args.threads, args.amp)
+    setting = setting_of(args)
     record = Record(args.out, setting)
     sizes = list(SECONDS[args.device]["inference"]) if args.sizes is None else args.sizes
     bench = Bench(record, contestants(args.peer), args.repeats, args.seconds)

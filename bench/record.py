@@ -100,6 +100,10 @@ class Record:
                 return
         self.measured.append({**key, "date": date.today().isoformat(), **values})
 
+    def forget(self, size: int, what: str) -> None:
+        """Drop what this run has of a case that it has not finished: then what an earlier one has measured stays."""
+        self.measured = [row for row in self.measured if (row["size"], row["what"]) != (size, what)]
+
     def rows(self) -> list[Row]:
         """All rows, this run's and earlier ones, completed and in order; the published ones if they are of this setting."""
         rows = merge(self.earlier, self.measured)

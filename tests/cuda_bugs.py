@@ -84,7 +84,9 @@ BUGS = [
     Bug("warpgroups: copies without a fence", "conv.cu", FENCE, "", "warpgroups"),
     Bug("warpgroups: the fence before the wait", "conv.cu", WAIT + FENCE, FENCE + WAIT, "warpgroups"),
     Bug("warpgroups: sums read while products go on", "tiles.cuh", "  wgmma_wait();\n", "", "warpgroups"),
-    Bug("warpgroups: registers used before they are there", "tiles.cuh", "  wgmma_fence();\n", "", "warpgroups"),
+    Bug(
+        "warpgroups: registers used before they are there", "tiles.cuh", "  wgmma_fence(fragments);\n", "", "warpgroups"
+    ),
     # layouts
     Bug("warpgroups: rows of another tile", "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)", "warpgroups"),
     Bug("warpgroups: another swizzle", "tiles.cuh", "^ (row & 7))", "^ (row & 3))", "warpgroups"),

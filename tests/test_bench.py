@@ -274,16 +274,37 @@ def test_what_is_left_is_reckoned_from_calls_alone(monkeypatch, tmp_path):
     assert len(found) == 18 and max(found) < 40 and found[-1] == 0
 
 
-def test_a_contestant_that_breaks_the_gpu_is_left_out_alone(monkeypatch, tmp_path):
-    """Nothing works in a process whose GPU has been led astray: the others are measured in a new one."""
+def test_an_interrupted_case_leaves_the_earlier_one(monkeypatch, tmp_path):
+    """Ctrl-C loses the case at hand, and not what an earlier run has measured of it."""
+    record = Record(tmp_path, Setting(base_width=2))
+    for what in ("inference", "training"):
+        record.put(32, what, "minunet", seconds=1.0, turns=9, peak_mib=50.0, base_mib=10.0)
+    record.save()
+
+    def attend(task, setting, hear, **given):
+        if task == "time":
+            hear({"who": "minunet", "seconds": 2.0, "counts": True, "left": 5})
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(published, "attend", attend)
+    with pytest.raises(KeyboardInterrupt):
+        published.Bench(Record(tmp_path, Setting(base_width=2)), ["minunet"], 3, 60.0).run([32])
+    rows = {(row["what"], row["seconds"], row["turns"]) for row in Record(tmp_path, Setting(base_width=2)).earlier}
+    assert rows == {("inference", 1.0, 9), ("training", 1.0, 9)}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_contestant_that_breaks_the_gpu_is_left_out_alone(monkeypatch, tmp_path, dies):
+    """Nothing works in a process whose GPU has been led astray, which may even die: the others are measured in a new one."""
 
     def attend(task, setting, hear, whos, **given):
         began.append(list(whos))
         if "minunet" in whos:
-            for who in whos:
+            for who in whos[: 1 if dies else None]:
                 hear({"lost": who, "reason": "an illegal memory access was encountered"})
         for who in whos if "minunet" not in whos else []:
             hear({"who": who, "seconds": 2.0, "counts": True, "left": 0})
+        return "ended by signal 6" if dies and "minunet" in whos else None
 
     began: list[list[str]] = []
     monkeypatch.setattr(published, "attend", attend)

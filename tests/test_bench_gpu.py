@@ -1,6 +1,6 @@
 """bench/gpu.py, which a GPU is rarely there for: what is done is not done again, and what is late is interrupted. No GPU."""
 
-import json
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -16,6 +16,8 @@ if not BENCH.exists():
 sys.path.insert(0, str(BENCH))
 
 import gpu  # noqa: E402
+from published import make_parser, setting_of  # noqa: E402
+from record import Record  # noqa: E402
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_part_is_done_once(parts, tmp_path, capfd):
     assert gpu.main(flags) == 1
     said = capfd.readouterr().out
     assert "hello\nagain\n" in said and "first     done" in said and "second    FAILED" in said
-    assert (tmp_path / "first.txt").read_text().count("\n") == 4 and not (tmp_path / "second.txt").exists()
+    assert (tmp_path / "first.txt").read_text().count("\n") == 5 and not (tmp_path / "second.txt").exists()
     assert gpu.main(["first", *flags]) == 0
     assert "hello" not in (said := capfd.readouterr().out) and "was done before" in said
 
@@ -55,16 +57,38 @@ def test_a_late_part_is_interrupted_and_keeps_what_it_has(parts, tmp_path, capfd
     assert "kept" in (tmp_path / "slow.txt.part").read_text() and not (tmp_path / "next.txt").exists()
 
 
-def test_only_sizes_that_are_missing(tmp_path):
-    commands = gpu.table("results.json", "--peer torch", "PyTorch compiled")
+def test_a_part_that_does_not_hear_is_ended(parts, tmp_path, monkeypatch):
+    """As who waits for a kernel that never ends."""
+    monkeypatch.setattr(gpu, "PATIENCE", 0.5)
+    deaf = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('begins', flush=True); time.sleep(60)"
+    )
+    parts["deaf"] = gpu.once("deaf", program(deaf))
+    began = time.monotonic()
+    assert gpu.main(["--out", str(tmp_path), "--minutes", "0.01"]) == 0 and time.monotonic() - began < 30
+
+
+def test_only_what_is_missing_on_this_machine(tmp_path, monkeypatch):
+    """A case that broke off before its memory was measured is missing; so is all that another GPU has done."""
+    for module in (gpu, importlib.import_module("record")):
+        monkeypatch.setattr(module, "gpu_apart", lambda: GpuStatus(True, "a GPU"))
+    commands = gpu.table("--peer torch", "PyTorch compiled")
     assert commands(tmp_path, [256, 512])[0][-2:] == ["256", "512"]
-    rows = [{"size": 256, "what": what, "who": "PyTorch compiled"} for what in ("inference", "training")]
-    rows += [{"size": 512, "what": "inference", "who": "PyTorch compiled"}]
-    rows += [{"size": 512, "what": what, "who": "minunet"} for what in ("inference", "training")]
-    (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
+    record = Record(tmp_path, setting_of(make_parser().parse_args(["--device", "cuda"])))
+    for who in ("minunet", "PyTorch compiled"):
+        for size, what in ((256, "inference"), (256, "training"), (512, "inference")):
+            record.put(size, what, who, seconds=1.0, turns=3, peak_mib=100.0, base_mib=0.0)
+    record.put(512, "training", "minunet", seconds=1.0, turns=3, peak_mib=100.0, base_mib=0.0)
+    record.put(512, "training", "PyTorch compiled", seconds=1.0, turns=1)
+    record.save()
     (command,) = commands(tmp_path, [256, 512])
     assert command[command.index("--sizes") :] == ["--sizes", "512"]
     assert commands(tmp_path, [256]) == []
+    (tmp_path / "first.txt").write_text("a GPU\n")
+    assert gpu.once("first", ["x"])(tmp_path, []) == []
+    for module in (gpu, importlib.import_module("record")):
+        monkeypatch.setattr(module, "gpu_apart", lambda: GpuStatus(True, "another GPU"))
+    assert commands(tmp_path, [256]) and gpu.once("first", ["x"])(tmp_path, [])
 
 
 def test_without_a_gpu_it_says_why(capsys, monkeypatch):

@@ -107,19 +107,22 @@ def test_numbers_of_warpgroups(cuda, rng, dtype, columns, splits):
     check_all(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=columns, splits=splits, warpgroups=True)
 
 
+@pytest.mark.parametrize("variant", [(np.dtype("f4"), launch.BN, False), (np.dtype("f2"), launch.WIDE, True)], ids=str)
 @pytest.mark.parametrize("right", [True, False])
-def test_wgmma_is_not_trusted_unseen(monkeypatch, right):
+def test_wgmma_is_not_trusted_unseen(monkeypatch, right, variant):
     """Before it is used on a GPU it must agree with mma.sync there; else one line says so, and mma.sync goes on."""
     if reason := emulator.missing():
         pytest.skip(reason)
+    agrees = launch.wgmma_agrees.__wrapped__  # what is kept are answers
+    assert not agrees(np, 0, *variant)
     monkeypatch.setattr(launch, "has_wgmma", lambda xp: True)
     header = (build.FOLDER / "prim.cuh").read_text()
     with build.sources({} if right else {"prim.cuh": header.replace("(8 * 128 / 16)", "(8 * 64 / 16)")}):
         if right:
-            assert launch.wgmma_agrees.__wrapped__(np)
+            assert agrees(np, 0, *variant)
         else:
-            with pytest.warns(UserWarning, match="go on with mma.sync"):
-                assert not launch.wgmma_agrees.__wrapped__(np)
+            with pytest.warns(UserWarning, match="goes on with mma.sync"):
+                assert not agrees(np, 0, *variant)
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)

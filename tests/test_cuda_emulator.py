@@ -49,12 +49,12 @@ multiply_group(const float* a, const float* x, float* d, int step) {  // x: 128 
   cp_async_wait<0>();
   fence_for_wgmma();
   __syncthreads();
-  uint32_t ra[4];
+  uint32_t ra[1][4];
   float rd[16][4];
   memcpy(ra, a + 4 * threadIdx.x, sizeof ra);
   memcpy(rd, d + 64 * threadIdx.x, sizeof rd);
-  wgmma_fence();
-  wgmma_tf32(rd, ra, tile_for_wgmma(s + 8 * step));
+  wgmma_fence(ra);
+  wgmma_tf32(rd, ra[0], tile_for_wgmma(s + 8 * step));
   wgmma_wait();
   memcpy(d + 64 * threadIdx.x, rd, sizeof rd);
 }

@@ -10,6 +10,7 @@ import pretend_gpu
 import pytest
 from test_cuda_waits import batch, trainer
 
+import minunet
 from minunet import amp, nn, optim
 from minunet.kernels.cuda import emulator, graph
 from minunet.kernels.cuda.graph import RecordedStep, reason_against
@@ -214,6 +215,8 @@ def test_what_speaks_against_a_graph(gpu, tmp_path, monkeypatch, capsys):
     model = UNet(1, 2, base_width=4, depth=1, norm="group")
     assert reason_against(model, gpu) is None
     assert "CPU" in reason_against(model, np)
+    with minunet.use("reference"):
+        assert "plain ops" in reason_against(model, gpu)
     assert "length" in reason_against(model, gpu, clip=1)
     assert "dropout" in reason_against(UNet(1, 2, base_width=4, depth=1, dropout=0.1), gpu)
     model.head = nn.Sequential(own=OwnLayer())

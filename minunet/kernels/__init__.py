@@ -25,6 +25,7 @@ from .rules import CPU_KERNELS
 __all__ = [
     "CPU_KERNELS",
     "accelerated",
+    "are_chosen",
     "are_fast",
     "choose",
     "fused",
@@ -71,9 +72,14 @@ class use:
         _mode = self._before
 
 
+def are_chosen() -> bool:
+    """Whether kernels are to stand in for the plain ops where they can: `use`'s mode is "fast"."""
+    return _mode == "fast"
+
+
 def are_fast() -> bool:
     """Whether kernels stand in for the plain ops on the CPU."""
-    return _mode == "fast" and _numba_compiles()
+    return are_chosen() and _numba_compiles()
 
 
 def accelerated(plain: F) -> F:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ... import nn
+from ... import kernels, nn
 from ...array import Array
 from . import usable
 
@@ -53,6 +53,8 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
     """
     if xp is np:
         return "the CPU has no CUDA graphs"
+    if not kernels.are_chosen():
+        return 'minunet.use("reference") is for the plain ops'
     if not usable():
         return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
     if clip:

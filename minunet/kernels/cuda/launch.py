@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 
 from ...array import Array, get_array_module
-from .start import Grid, address, elementwise, has_wgmma, in_pieces, multiprocessors, pixels, run, step_of, storage
+from .start import (
+    Grid,
+    address,
+    device_of,
+    elementwise,
+    has_wgmma,
+    in_pieces,
+    multiprocessors,
+    pixels,
+    run,
+    step_of,
+    storage,
+)
 
 BM, BN, WIDE = 128, 64, 128
 """Tiles of conv.cu (pixels, channels out), and the channels of a wide tile."""
@@ -23,8 +35,9 @@ CONV_SHARED = {columns: 3 * (BM + columns) * 128 for columns in (BN, WIDE)}
 FINISH_SHARED = BM * (BN + 4) * 4 + 128 * 4
 """Bytes of shared memory of a block of conv, by the channels of its tile, and of conv_finish."""
 
-MOST_SPLITS, SPLIT_STEPS = 64, 10
-"""How many blocks may share a sum, and what it costs each of them to leave its part in memory for another kernel, in steps."""
+MOST_SPLITS, SPLIT_STEPS, PARTIAL = 64, 10, 4 << 20
+"""How many blocks may share a sum, and what it costs each of them to leave its part in memory for another kernel, in steps.
+Of a weight gradient more may, while the parts take so many bytes: that of a first layer is one tile."""
 
 CLASSES = 8
 """The most channels that the head's kernel gives."""
@@ -67,7 +80,9 @@ def conv(
     wide = in_pieces(4, *outputs)
     if columns is None or not chunks:
         columns = WIDE if chunks and fill_wide(K) else BN
-    warpgroups = chunks and (wgmma_agrees(xp) if warpgroups is None else warpgroups)
+    if warpgroups is None:
+        warpgroups = chunks and wgmma_agrees(xp, device_of(xp), dtype, columns, gradient)
+    warpgroups = warpgroups and chunks
     kinds = [*storage(dtype), *["GRADIENT"] * gradient]
     defines = [*kinds, *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks), *["WARPGROUPS"] * warpgroups]
     row = 128 // w.itemsize
@@ -89,22 +104,24 @@ def conv(
 
 
 @functools.cache
-def wgmma_agrees(xp: Any) -> bool:
-    """Whether to multiply by wgmma: the GPU has it, and here it has given what mma.sync gives.
+def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool) -> bool:
+    """Whether to multiply by wgmma on a GPU: it has it, and the kernel for a dtype has given what that with mma.sync gives.
 
     It is asked once, before a process trusts in it: how wgmma finds a tile's rows is what the emulator could have wrong, too.
     """
     if not has_wgmma(xp):
         return False
     noise = np.random.default_rng(0).standard_normal((2, 9, 64, 64)).astype(np.float32)
-    x, w = (xp.asarray(a) for a in noise)
+    x, w = (xp.asarray(a).astype(dtype) for a in noise)
     ys = [xp.empty_like(x[None]) for _ in range(2)]
     for y, warpgroups in zip(ys, (False, True)):
-        conv([x[None]], w, [y], side=3, pad=1, warpgroups=warpgroups)
-    agree = bool(abs(ys[1] - ys[0]).max() < 0.01 * abs(ys[0]).max())
+        conv([x[None]], w, [y], side=3, pad=1, gradient=gradient, columns=columns, warpgroups=warpgroups)
+    a, b = (y.astype(np.float32) for y in ys)
+    agree = bool(abs(a - b).max() < 0.02 * abs(a).max())
     if not agree:
+        what = f"of {np.dtype(dtype)}, tiles of {columns} channels"
         warnings.warn(
-            "wgmma and mma.sync differ on this GPU: convolutions go on with mma.sync; please report it", stacklevel=2
+            f"wgmma and mma.sync differ on this GPU ({what}): it goes on with mma.sync; please report it", stacklevel=2
         )
     return agree
 
@@ -115,7 +132,7 @@ def fill_wide(*channels: int) -> bool:
 
 
 @functools.cache
-def choose_splits(tiles: int, steps: int, processors: int) -> int:
+def choose_splits(tiles: int, steps: int, processors: int, most: int = MOST_SPLITS) -> int:
     """How many blocks share the sum of a tile, which takes so many steps: what takes least time by a simple model.
 
     A multiprocessor works on its blocks side by side, and half a block longer, as nobody hides its first and last waits. So 144
@@ -126,7 +143,7 @@ def choose_splits(tiles: int, steps: int, processors: int) -> int:
         blocks = -(-tiles * splits // processors)
         return (blocks + 0.5) * (-(-steps // splits) + SPLIT_STEPS * (splits > 1))
 
-    return min(range(1, max(1, min(MOST_SPLITS, steps)) + 1), key=time)
+    return min(range(1, max(1, min(most, steps)) + 1), key=time)
 
 
 def conv_weights(
@@ -147,7 +164,8 @@ def conv_weights(
     rows = taps * (-(-C1 // columns) + -(-C2 // columns)) if chunks else -(-(taps * C) // columns)
     tiles = (rows, -(-K // columns))
     if splits is None:
-        splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp))
+        most = max(MOST_SPLITS, min(PARTIAL // dw.nbytes, 512))
+        splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp), most)
     alone = splits == 1 and not transposed and not accumulate
     partial = dw if alone else xp.empty((splits, taps, C, K), np.float32)
     run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,),

@@ -70,8 +70,11 @@ MMA(mma_bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32")
 
 // what this thread's copies have written, and it has waited for, can be seen by wgmma, too (after a barrier, by everybody's)
 __device__ __forceinline__ void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-// to be said before the first wgmma that finds registers changed
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// to be said before the first wgmma that finds registers changed; the compiler changes these no more after it
+template <int N> __device__ __forceinline__ void wgmma_fence(uint32_t (&r)[N][4]) {
+  UNROLL for (int i = 0; i < N; ++i) asm volatile("" : "+r"(r[i][0]), "+r"(r[i][1]), "+r"(r[i][2]), "+r"(r[i][3])::"memory");
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 // all before this have been done: their registers and tiles are free again
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
@@ -101,7 +104,7 @@ template <class V> __device__ __forceinline__ void store(void* p, V v) { *reinte
 // (or 32, 64 or 96 later, at a later k). In units of 16 bytes: the address; 1, which has no meaning here; the distance of 8
 // rows; and code 1 for the swizzle of 128 bytes (PTX ISA, "Matrix Descriptor Format").
 __device__ __forceinline__ uint64_t tile_for_wgmma(const void* tile) {
-  return (uint64_t)(shared_address(tile) / 16) | 1ull << 16 | (uint64_t)(8 * 128 / 16) << 32 | 1ull << 62;
+  return (uint64_t)((shared_address(tile) & 0x3FFFF) / 16) | 1ull << 16 | (uint64_t)(8 * 128 / 16) << 32 | 1ull << 62;
 }
 
 // ---- storage types: F32 (tensor cores round products to TF32), F16, BF16; sums are always float32 ----------------------

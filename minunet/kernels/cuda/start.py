@@ -43,7 +43,7 @@ def run(
     if xp is np:
         emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
         return
-    kernel = _function(file, name, tuple(defines), shared, xp.cuda.runtime.getDevice())
+    kernel = _function(file, name, tuple(defines), shared, device_of(xp))
     kernel(grid, block, tuple(_NULL if v is None else v for v in values), shared_mem=shared)
 
 
@@ -62,16 +62,28 @@ def _function(file: str, name: str, defines: tuple[str, ...], shared: int, devic
     return kernel
 
 
-@functools.cache
+def device_of(xp: Any) -> int:
+    """The current GPU's number, for what is kept of each; 0 for the emulator."""
+    return 0 if xp is np else int(xp.cuda.runtime.getDevice())
+
+
 def multiprocessors(xp: Any) -> int:
     """How many the GPU has; the emulator is told that it has 1."""
-    return 1 if xp is np else int(xp.cuda.Device().attributes["MultiProcessorCount"])
+    return _properties(xp, device_of(xp))[0]
+
+
+def has_wgmma(xp: Any) -> bool:
+    """Whether the GPU has the instructions that only compute capability 9.0 has; the emulator is told that it has not."""
+    return _properties(xp, device_of(xp))[1] == "90"
 
 
 @functools.cache
-def has_wgmma(xp: Any) -> bool:
-    """Whether the GPU has the instructions that only compute capability 9.0 has; the emulator is told that it has not."""
-    return xp is not np and xp.cuda.Device().compute_capability == "90"
+def _properties(xp: Any, device: int) -> tuple[int, str]:
+    """Multiprocessors and compute capability."""
+    if xp is np:
+        return 1, ""
+    found = xp.cuda.Device(device)
+    return int(found.attributes["MultiProcessorCount"]), found.compute_capability
 
 
 @functools.cache

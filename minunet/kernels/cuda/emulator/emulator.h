@@ -412,7 +412,7 @@ inline void fence_for_wgmma() {  // only asynchronous copies are followed, not s
   for (auto& c : emulator::current->landed) memcpy(emulator::as_seen(c.to), c.to, c.bytes);
   emulator::current->landed.clear();
 }
-inline void wgmma_fence() {
+template <int N> void wgmma_fence(uint32_t (&)[N][4]) {
   static char here;
   int nothing = 0;
   emulator::together(&here, nothing, [](int**) { emulator::warps[emulator::current->number / emulator::WARP].fenced = true; });
