@@ -115,8 +115,8 @@ BUGS = [
     Bug(
         "copied to no multiple of 16 bytes",
         "conv.cu",
-        "across_k<BN>(r, n)], valid",
-        "across_k<BN>(r, n) + 1], valid",
+        "across_k<BN>(r, n)], weight",
+        "across_k<BN>(r, n) + 1], weight",
         "conv",
     ),
     Bug(

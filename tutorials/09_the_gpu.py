@@ -643,7 +643,7 @@ plt.show()
 
 # %%
 if emulated:
-    misplaced = text.replace("across_k<BN>(r, n)], valid", "across_k<BN>(r, n) + 1], valid")
+    misplaced = text.replace("across_k<BN>(r, n)], weight", "across_k<BN>(r, n) + 1], weight")
     assert misplaced != text
     with build.sources({"conv.cu": misplaced}):
         try:

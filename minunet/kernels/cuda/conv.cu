@@ -231,7 +231,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     const int shift = tap_i * W + tap_j;
     UNROLL for (int i = 0; i < ROWS; ++i) {
       const bool valid = (inside[i] & here) == here && c < last;
-      const number* from = valid ? x + (corner[i] + shift) * (long long)ldx + c : x;
+      const number* from = x + c + times(corner[i] + shift, ldx);
       cp_async16(&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
     }
     const int cw = c0 + (second ? C1 : 0), of_tap = flip ? taps - 1 - tap : tap;
@@ -241,7 +241,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
       const int n = B_ALONG_K ? tid / 8 + i * (THREADS / 8) : tid % ACROSS * PER_CHUNK;
       const bool valid = c0 + r < last && n0 + n < K;
       const int at = B_ALONG_K ? (of_tap * K + n0 + n) * C + cw + r : (of_tap * C + cw + r) * K + n0 + n;
-      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], valid ? weight + at : weight, valid);
+      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], weight + at, valid);
     }
     if (++chunk == chunks) {  // a division takes longer than all this
       chunk = 0;

@@ -80,12 +80,12 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
     UNROLL for (int k = 0; k < ROWS; ++k) {
       const int j = j0 + k * (THREADS / 8), p = step * BK + j, h = top[k] + dh, w = left[k] + dw;
       const bool inside = p < P && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W;
-      const number *from_x = x + ((image[k] + h) * W + w) * (long long)ldx, *from_dy = dy_n + p * (long long)ldy;
+      const number *from_x = x + times((image[k] + h) * W + w, ldx), *from_dy = dy_n + times(p, ldy);
       UNROLL for (int chunk = 0; chunk < BM / PER_CHUNK; chunk += 8) {
         const int i = (chunk + tid % 8) * PER_CHUNK;
         const bool in_x = inside && c0 + i < last, in_dy = p < P && n0 + i < K;
-        cp_async16(&a[across_k<BM>(j, i)], in_x ? from_x + i : x, in_x);
-        cp_async16(&b[across_k<BN>(j, i)], in_dy ? from_dy + i : dy, in_dy);
+        cp_async16(&a[across_k<BM>(j, i)], from_x + i, in_x);
+        cp_async16(&b[across_k<BN>(j, i)], from_dy + i, in_dy);
       }
       for (left[k] += BK * stride; left[k] >= OW * stride; left[k] -= OW * stride)
         if ((top[k] += stride) == OH * stride) top[k] = 0, image[k] += H;
