@@ -79,6 +79,9 @@ __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
 }
 #endif
 
+struct alignas(16) Four {
+  float v[4];
+};
 struct Tiles {
   union {
     struct {
@@ -134,10 +137,16 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
       of_tile[K] = squares;
     }
   }
-  constexpr int QUADS = BN / 4;
-  for (int item = tid; item < rows * QUADS; item += THREADS) {
-    const int r = item / QUADS, k = n0 + item % QUADS * 4, p = m0 + r;
-    const float* value = s->out + r * OUT_ROW + item % QUADS * 4;
+  constexpr int QUADS = BN / 4;  // a thread always writes the same four channels
+  const int k = n0 + tid % QUADS * 4;
+  float by[4], plus[4];
+  UNROLL for (int e = 0; e < 4; ++e) {
+    by[e] = scale && k + e < K ? scale[k + e] : 1.f;
+    plus[e] = bias && k + e < K ? bias[k + e] : 0.f;
+  }
+  for (int r = tid / QUADS; r < rows; r += THREADS / QUADS) {
+    const int p = m0 + r;
+    const Four value = load<Four>(s->out + r * OUT_ROW + tid % QUADS * 4);
     long long pixel = p;
     if (q.up > 1) {
       const int w = p % q.OW, h = p / q.OW % q.OH, n = p / q.OW / q.OH;
@@ -145,7 +154,7 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
     }
     float v[4];
     UNROLL for (int e = 0; e < 4; ++e) {
-      v[e] = value[e] * (scale && k + e < K ? scale[k + e] : 1.f) + (bias && k + e < K ? bias[k + e] : 0.f);
+      v[e] = value.v[e] * by[e] + plus[e];
       if (relu) v[e] = v[e] > 0.f ? v[e] : 0.f;
     }
     if (wide) {  // K1 and K2 are multiples of 4

@@ -131,9 +131,9 @@ __device__ __forceinline__ uint32_t operand(uint32_t word) { return word; }
 #define mma mma_bfloat
 #define wgmma wgmma_bfloat
 #else
-// Tensor cores cut float32 down to TF32: they ignore 13 of the 23 bits of the fraction, and so take off a 2^-11 * 0.7213 of a
-// number in the mean (1 / (2 ln 2), if fractions are spread as they mostly are). This puts it back beforehand. What TF32 holds
-// stays what it is, and so do infinity and NaN. To round to nearest (cvt.rna) takes twice the instructions, or more.
+// Tensor cores cut float32 down to TF32: they ignore 13 of the 23 bits of the fraction. That takes 0.7213 * 2^-11 of a number
+// off in the mean (1 / (2 ln 2), if fractions are spread as they mostly are), and this puts it back beforehand. What TF32 holds
+// stays what it is, and so do infinity and NaN. To round to nearest (cvt.rna) takes two instructions on sm_90.
 constexpr float BEFORE_CUT = 1.f + 0.7213475f / 2048;
 __device__ __forceinline__ uint32_t to_tf32(uint32_t bits) {
 #ifdef EXACT  // the emulator's way to take numbers as they are
