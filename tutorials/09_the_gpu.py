@@ -635,8 +635,7 @@ plt.show()
 # No column catches all. A wait that is missing shows only if copies land late; a copy that starts before its tiles are free,
 # only if they land early; a barrier that is missing before the results, only where one warp is far ahead of the others. What
 # was never written shows as NaN, wherever it goes: without the poison it would be what the block before left there, which may
-# well be the right numbers. `tests/cuda_bugs.py` has some thirty such
-# mistakes, and the tests demand that each is caught.
+# well be the right numbers. `tests/cuda_bugs.py` has some sixty such mistakes, and the tests demand that each is caught.
 #
 # The emulator also stops a kernel that a GPU would only punish: barriers that not all threads reach, lanes at different
 # instructions, addresses that are no multiple of what is read. Here a copy of 16 bytes goes to a place that is none:
