@@ -25,6 +25,7 @@ class Bug:
 
 
 IN_LOOP = "    __syncthreads();  // everybody's; and everybody is done with the tiles of the step before\n"
+NEXT_ROW = "\n      if (++tap_j == side) tap_j = 0, ++tap_i"
 FENCE = "    if (READ_BY_WGMMA) fence_for_wgmma();\n"
 WAIT = "    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,\n"
 PREFETCH = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
@@ -156,7 +157,9 @@ BUGS = [
         "shift = tap_j * W + tap_i",
         "conv",
     ),
-    Bug("the next row of taps not begun", "conv.cu", "tap_j = 0, ++tap_i", "++tap_i", "deep"),
+    Bug("the next row of taps not begun", "conv.cu", NEXT_ROW, "\n      if (++tap_j == side) ++tap_i", "deep"),
+    Bug("flat: the next row of taps not begun", "conv.cu", "\n  " + NEXT_ROW[1:], "\n        ++tap_j", "flat"),
+    Bug("flat: the next row of pixels not begun", "conv_weights.cu", "if (++oh == OH) oh = 0, ++image;", "", "flat"),
     Bug("splits all begin at the first tap", "conv.cu", "tap_i = first / chunks / side", "tap_i = 0", "splits"),
     Bug("a new image's rows not begun", "conv_weights.cu", "top[k] = 0, image[k] += H", "image[k] += H", "weights"),
     Bug("wide: warps overlap", "conv.cu", "threadIdx.x / 64 * WN", "threadIdx.x / 64 * 32", "wide"),

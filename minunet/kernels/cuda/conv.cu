@@ -179,9 +179,9 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
-     const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial, int N, int OH, int OW, int H, int W,
-     int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side, int stride, int pad, int flip, int up,
-     int splits, int relu, int accumulate, int wide) {
+     const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, float* partial,
+     int N, int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side,
+     int stride, int pad, int flip, int up, int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);
   const Shape q = {N, OH, OW, H, W, C1, C2, ldx1, ldx2, K1, K2, ldy1, ldy2, side, stride, pad, flip, up};
   const int tid = threadIdx.x, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
@@ -197,19 +197,25 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   const int share = (steps + splits - 1) / splits, first = split * share, stop = min(steps, first + share);
 
 #ifdef FLAT
-  // a thread copies, number by number, row tid % BM of a (its pixel stays the same) and column tid % BN or so of b
-  const int row = tid % BM, p = m0 + row;
+  // a thread copies, number by number, row tid of a (its pixel stays the same) and column tid % BN or so of b
+  static_assert(THREADS == BM, "a thread for each pixel");
+  const int row = tid, p = m0 + row;
   const int image = p / OW / OH, top = p / OW % OH * stride - pad, left = p % OW * stride - pad;
   auto copy = [&](int step) {
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
-    for (int i = tid / BM; i < BK; i += THREADS / BM) {
-      const int r = step * BK + i, tap = r / C, c = r % C, y = top + tap / side, x = left + tap % side;
+    int c = step * BK % C, tap_i = step * BK / C / side, tap_j = step * BK / C % side;  // no division for each number
+    for (int i = 0; i < BK; ++i) {
+      const int y = top + tap_i, x = left + tap_j;
       number v = from_float(0.f);
-      if (p < P && tap < taps && (unsigned)y < (unsigned)H && (unsigned)x < (unsigned)W) {
+      if (p < P && tap_i < side && (unsigned)y < (unsigned)H && (unsigned)x < (unsigned)W) {
         const long long pixel = ((long long)image * H + y) * W + x;
         v = c < C1 ? x1[pixel * ldx1 + c] : x2[pixel * ldx2 + (c - C1)];
       }
       a[along_k(row, i)] = v;
+      if (++c == C) {
+        c = 0;
+        if (++tap_j == side) tap_j = 0, ++tap_i;
+      }
     }
     for (int item = tid; item < BN * BK; item += THREADS) {
       const int n = B_ALONG_K ? item / BK : item % BN, i = B_ALONG_K ? item % BK : item / BN;
@@ -286,8 +292,9 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
 
 // the sums of all splits, added in their order; a block for each tile, as above
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, const float* __restrict__ bias, number* y1, number* y2, float* moments, int N,
-            int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu, int accumulate, int wide) {
+conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, const float* __restrict__ bias, number* y1,
+            number* y2, float* moments, int N, int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu,
+            int accumulate, int wide) {
   SHARED(Tiles, s);
   const Shape q = {N, OH, OW, 0, 0, 0, 0, 0, 0, K1, K2, ldy1, ldy2, 0, 0, 0, 0, up};
   const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, P = N * OH * OW, K = K1 + K2;

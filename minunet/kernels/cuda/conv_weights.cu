@@ -45,20 +45,25 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
   const int first = split * share, stop = min(steps, first + share);
 #ifdef FLAT
   const int r0 = blockIdx.x * BM, rows = taps * C;  // rows of dw, flattened
+  static_assert(THREADS == BM && BM == BN, "a thread for each column");
+  const int i = tid, r = r0 + i, channel = r % C, dh = r / C / side - pad, dw = r / C % side - pad;
   auto copy = [&](int step) {  // number by number, a thread always the same column
     number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
-    const int i = tid % BM, r = r0 + i, tap = r / C, c = r % C;
-    for (int j = tid / BM; j < BK; j += THREADS / BM) {
-      const int p = step * BK + j;
-      const int y = p / OW % OH * stride - pad + tap / side, x = p % OW * stride - pad + tap % side;
+    int p = step * BK, image = p / OW / OH, oh = p / OW % OH, ow = p % OW;  // no division for each number
+    for (int j = 0; j < BK; ++j, ++p) {
+      const int y = oh * stride + dh, x = ow * stride + dw;
       number u = from_float(0.f), v = from_float(0.f);
       if (p < P && r < rows && (unsigned)y < (unsigned)H && (unsigned)x < (unsigned)W) {
-        const long long pixel = ((long long)(p / OW / OH) * H + y) * W + x;
-        u = c < C1 ? x1[pixel * ldx1 + c] : x2[pixel * ldx2 + (c - C1)];
+        const long long pixel = ((long long)image * H + y) * W + x;
+        u = channel < C1 ? x1[pixel * ldx1 + channel] : x2[pixel * ldx2 + (channel - C1)];
       }
       if (p < P && n0 + i < K) v = dy[(long long)p * ldy + n0 + i];
       a[across_k<BM>(j, i)] = u;
       b[across_k<BN>(j, i)] = v;
+      if (++ow == OW) {
+        ow = 0;
+        if (++oh == OH) oh = 0, ++image;
+      }
     }
   };
 #else
