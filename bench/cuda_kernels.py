@@ -22,16 +22,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import peers
+from talk import WHATS
 
-from minunet import cli, kernels, ops
+from minunet import cli, kernels
 from minunet.device import select_device
 from minunet.errors import UserError
 from minunet.kernels import cuda
 from minunet.kernels.cuda import build, emulator, launch, launch_norm
 from minunet.kernels.cuda.start import has_wgmma
-from minunet.models import UNet
-from minunet.optim import SGD
-from minunet.step import backward_to_parameters
 
 CALLS = 20
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
@@ -119,16 +118,6 @@ def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def host() -> Iterator[tuple[str, int, float]]:
     """Of an inference and a training step: what it is, kernels started, and seconds of Python; the kernels are left out."""
     started: list[str] = []
-    x, labels = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64), np.int32)
-    model = UNet(3, 2)
-    optimizer = SGD(model, 0.01, momentum=0.9)
-
-    def step() -> None:
-        logits, cache = model.forward(x)
-        _, loss_cache = ops.softmax_cross_entropy(logits, labels)
-        model.zero_grad()
-        backward_to_parameters(model, ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
-        optimizer.step()
 
     def left_out(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., None]:
         return lambda *launch: started.append(name)
@@ -139,7 +128,8 @@ def host() -> Iterator[tuple[str, int, float]]:
         mock.patch.object(emulator, "function", left_out),
         mock.patch.object(launch, "multiprocessors", lambda xp: 132),
     ):
-        for what, call in (("inference", partial(model, x)), ("training step", step)):
+        for what in WHATS:
+            call = peers.minunet(peers.Setting(), 64, what)
             times = []
             for _ in range(33):
                 started.clear()

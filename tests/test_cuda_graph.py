@@ -272,13 +272,14 @@ class OwnLayer(nn.Module):
         self.params["w"] = np.ones(1, np.float32)
 
 
+@pytest.mark.parametrize("kind", [None, "fp16"])
 @pytest.mark.parametrize("what", ["inference", "training"])
-def test_the_bench_records_its_step(gpu, monkeypatch, what):
+def test_the_bench_records_its_step(gpu, monkeypatch, what, kind):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "bench"))
     peers, made = importlib.import_module("peers"), []
     monkeypatch.setattr(peers, "DEPTH", 1)
     monkeypatch.setattr(graph, "RecordedStep", lambda *args: made.append(RecordedStep(*args)) or made[-1])
-    setting = peers.Setting("cuda", base_width=2)
+    setting = peers.Setting("cuda", base_width=2, amp=kind)
     assert peers.can("minunet graph", setting, what) and not peers.can("minunet graph", peers.Setting("cpu"), what)
     step = peers.BUILD["minunet graph"](setting, 8, what)
     for _ in range(graph.WARM_UP + 1):

@@ -74,7 +74,7 @@ conv_weights(const number* __restrict__ x1, const number* __restrict__ x2, const
   const number *x = (second ? x2 : x1) + c0, *dy_n = dy + n0;
   constexpr int ROWS = BK / (THREADS / 8);
   const int dh = tap / side - pad, dw = tap % side - pad, j0 = tid / 8;
-  // the pixels to copy next: their image's first row, row and column of x; to divide anew in each step takes as long as to multiply
+  // the pixels to copy next: their image's first row, row and column of x; to divide in each step takes as long as to multiply
   int image[ROWS], top[ROWS], left[ROWS];
   UNROLL for (int k = 0; k < ROWS; ++k) {
     const int p = first * BK + j0 + k * (THREADS / 8);

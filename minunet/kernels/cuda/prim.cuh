@@ -17,8 +17,8 @@ typedef unsigned long long uint64_t;
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-// 16 bytes from global to shared memory while the thread goes on; zeros where not valid: then nothing is read, and `from` may be
-// any multiple of 16
+// 16 bytes from global to shared memory while the thread goes on; zeros where not valid: then nothing is read, and `from` may
+// be any multiple of 16
 __device__ __forceinline__ void cp_async16(void* to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
                : "memory");

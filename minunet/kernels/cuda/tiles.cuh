@@ -2,8 +2,8 @@
 //
 //     for each step over k:    c[BM][BN] += a[BM][BK] * b[BK][BN]         (a block; each warp 64 x 32 or 64 x 64 of c)
 //
-// For k numbers a warp of 64 x 64 reads 128 k from shared memory and does 4096 k products, one of 64 x 32 reads 96 k for 2048 k:
-// a third less for as much from the memory that tensor cores wait for.
+// For k numbers a warp of 64 x 64 reads 128 k from shared memory and does 4096 k products, one of 64 x 32 reads 96 k for
+// 2048 k: a third less for as much from the memory that tensor cores wait for.
 //
 // Two layouts. ALONG_K: a row of the tile is one row of a (or one column of b), 128 bytes of k. ACROSS_K: a row of the tile
 // is one k, with WIDTH rows of a (columns of b) beside each other. So both operands are copied as they lie in memory.

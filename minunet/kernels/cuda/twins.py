@@ -1,6 +1,6 @@
 """Twins of the ops on the GPU: same names, same arguments, same caches; the kernels do the work.
 
-Maps are float32, float16 or bfloat16; products of float32 are rounded to TF32 (10 bits of fraction, as cuDNN does by
+Maps are float32, float16 or bfloat16; factors of products are cut to TF32 (10 bits of fraction, as cuDNN has it by
 default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and
 the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
 may be float32 there, too.
