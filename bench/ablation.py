@@ -23,12 +23,13 @@ from report import RESULTS, ROOT, machine, save, write_into_readme
 from tqdm import tqdm
 
 import minunet
-from minunet.checkpoint import read_checkpoint, write_atomically
+from minunet.atomic import write_atomically
+from minunet.checkpoint.load import read_checkpoint
 from minunet.data import open_dataset
-from minunet.inference import classify, probabilities, semantic
 from minunet.metrics import Confusion
-from minunet.object_metrics import ObjectCounts
-from minunet.objects import label_objects, target_of
+from minunet.metrics.instances import ObjectCounts
+from minunet.predict.inference import classify, probabilities, semantic
+from minunet.predict.instances import label_objects, target_of
 
 
 class Variant(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from report import ROOT, machine, save, write_into_readme
 
-from minunet.checkpoint import read_checkpoint
+from minunet.checkpoint.load import read_checkpoint
 from minunet.data import open_dataset, read_names
 
 

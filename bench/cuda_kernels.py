@@ -25,12 +25,13 @@ import numpy as np
 import peers
 from talk import WHATS
 
-from minunet import cli, kernels
-from minunet.device import select_device
+from minunet import cli
 from minunet.errors import UserError
 from minunet.kernels import cuda
 from minunet.kernels.cuda import build, emulator, launch, launch_norm
 from minunet.kernels.cuda.start import has_wgmma
+from minunet.kernels.device import select_device
+from minunet.ops import dispatch
 
 CALLS = 20
 Case = tuple[str, str, float, float, Callable[[], Any]]  # file, what, operations, bytes, start
@@ -124,7 +125,7 @@ def host() -> Iterator[tuple[str, int, float]]:
 
     with (
         np.errstate(all="ignore"),
-        mock.patch.object(kernels, "choose", cuda.choose),
+        mock.patch.object(dispatch, "choose", cuda.kernel_for),
         mock.patch.object(emulator, "function", left_out),
         mock.patch.object(launch, "multiprocessors", lambda xp: 132),
     ):

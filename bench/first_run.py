@@ -13,10 +13,10 @@ from pathlib import Path
 from report import ROOT, machine, write_into_readme
 
 import minunet
-from minunet import draw
 from minunet.data import SyntheticCells
-from minunet.inference import classify, predict_logits
 from minunet.metrics import dice
+from minunet.predict import overlay as draw
+from minunet.predict.inference import classify, predict_logits
 
 
 def main() -> None:

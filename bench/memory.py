@@ -61,7 +61,9 @@ def free() -> int | None:
     """Bytes of the computer's memory that can still be had; None if the system does not say."""
     import numpy as np
 
-    from minunet.device import free_memory  # here, so that a peer's process loads it only when it is measured already
+    from minunet.kernels.device import (
+        free_memory,  # here, so that a peer's process loads it only when it is measured already
+    )
 
     return free_memory(np)
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 import minunet as mn
-from minunet.amp import MixedPrecision
-from minunet.device import select_device
+from minunet.kernels.device import select_device
 from minunet.models import UNet
 from minunet.optim import SGD
-from minunet.step import backward_to_parameters
+from minunet.train.amp import MixedPrecision
+from minunet.train.step import backward_to_parameters
 
 CHANNELS, CLASSES, DEPTH = 3, 2, 4
 RATE, MOMENTUM = 1e-3, 0.9
@@ -121,7 +121,7 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
 
 def as_graph(function: Callable[..., Any], xp: Any) -> Callable[..., Any]:
     """A function of arrays on the GPU, recorded and replayed; RuntimeError if it cannot be."""
-    from minunet.kernels.cuda.graph import RecordedStep
+    from minunet.train.cuda_graph import RecordedStep
 
     recorded = RecordedStep(function, xp)
 

@@ -11,8 +11,8 @@ from record import Row, better
 from tables import TITLES, sizes_of
 from talk import UNFIT, WHATS, fit
 
-from minunet.checkpoint import write_atomically
-from minunet.draw import FAINT, INK
+from minunet.atomic import write_atomically
+from minunet.train.figures import FAINT, INK
 
 # colours that people with any colour vision can tell apart (Okabe and Ito); what is not ours is thinner
 COLOURS = {

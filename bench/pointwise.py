@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minunet import kernels, ops, optim
+from minunet import ops, optim
+from minunet.kernels import threads
 
 
 def cases(rng: np.random.Generator) -> dict[str, tuple]:
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads to compute on")
     options = parser.parse_args()
     if options.threads:
-        kernels.set_threads(options.threads)
+        threads.set_threads(options.threads)
     rng = np.random.default_rng(0)
     print(f"{'milliseconds':<32}{'ours':>9}{'plain':>9}{'ratio':>8}")
     for name, args in cases(rng).items():

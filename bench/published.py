@@ -26,9 +26,9 @@ from tables import caption, for_readme, in_seconds, memory_table, prediction_tab
 from talk import SECONDS, WHATS
 from tqdm import tqdm
 
-from minunet.amp import KINDS
 from minunet.cli import HelpFormatter, number, run
 from minunet.errors import UserError
+from minunet.train.amp import KINDS
 
 EXAMPLES = """
 examples:

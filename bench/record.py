@@ -25,9 +25,9 @@ from report import machine
 from talk import WHATS, published_rows
 
 import minunet
-from minunet.checkpoint import write_atomically
-from minunet.costs import Summary
-from minunet.device import GpuStatus
+from minunet.atomic import write_atomically
+from minunet.kernels.device import GpuStatus
+from minunet.models.summary import Summary
 
 Row = dict[str, Any]
 

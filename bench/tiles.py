@@ -23,9 +23,9 @@ import tifffile
 from report import ROOT, machine
 
 import minunet
-from minunet.checkpoint import build_model
+from minunet.checkpoint.build import build_model
 from minunet.data import SyntheticCells
-from minunet.inference import probabilities
+from minunet.predict.inference import probabilities
 
 SIZE = 3000, 2345  # where tiles are compared with the whole
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import kernels
 from .errors import UserError
+from .kernels.threads import set_threads
 
 
 def run(body: Callable[[], int]) -> int:
@@ -53,7 +53,7 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
 
 def use_threads(n: int | None) -> None:
     """Do as --threads says; a note if there are not so many."""
-    used = n and kernels.set_threads(n)
+    used = n and set_threads(n)
     if used != n:
         print(f"note: --threads {n}: computing on {used}, as there are no more cores, or NUMBA_NUM_THREADS says so")
 

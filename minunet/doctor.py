@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import load
+from .checkpoint.load import load
 from .cli import HelpFormatter, number, run
-from .config import Config
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
+from .data.checks import Findings, Survey, named, survey
 from .data.dataset import find_source
-from .data.source import Source
-from .device import gpu_status
+from .data.layouts.source import Source
 from .errors import UserError
-from .inference import class_map, segment
+from .kernels.device import gpu_status
 from .metrics import Confusion
 from .models import build
 from .nn import Module
-from .symptoms import Findings, Survey, named, survey
+from .predict.inference import class_map, segment
+from .train.config import Config
 
 EXAMPLES = """
 examples:

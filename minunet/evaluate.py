@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from . import class_scores, metrics, object_metrics, warping
-from .checkpoint import write_atomically
+from . import metrics
+from .atomic import write_atomically
 from .cli import HelpFormatter, run
 from .data import LAYOUTS, open_dataset, read_names
-from .data.source import list_images, some
+from .data.label_images import Reader, list_segmentations, pair, read_truth
+from .data.layouts.source import list_images, some
+from .data.rle import encode, write_submission
 from .errors import UserError
-from .object_metrics import PERCENTS, ObjectCounts
-from .run_lengths import encode, write_submission
-from .segmentations import Reader, list_segmentations, pair, read_truth
+from .metrics import instances as object_metrics
+from .metrics import per_class as class_scores
+from .metrics import warping_error as warping
+from .metrics.instances import PERCENTS, ObjectCounts
 
 EXAMPLES = """
 examples:

@@ -13,7 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .checkpoint import load, save_checkpoint, write_atomically
+from .atomic import write_atomically
+from .checkpoint.file import save_checkpoint
+from .checkpoint.load import load
 from .cli import HelpFormatter, run
 from .errors import UserError
 
@@ -56,11 +58,11 @@ def export(args: argparse.Namespace) -> int:
     if out.exists() and out.samefile(args.model):
         raise UserError(f"--output {out} is the checkpoint itself: choose another name")
     if kind == ".pth":
-        from .pytorch import save_torch
+        from .checkpoint.pytorch import save_torch
 
         save_torch(model, out, args.mask_values, args.any_width)
     elif kind == ".onnx":
-        from .onnx_file import to_onnx
+        from .checkpoint.onnx import to_onnx
 
         write_atomically(out, to_onnx(model))
     else:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .array import Array, get_array_module
-from .kernels import accelerated
 from .nn import Module
+from .ops.dispatch import accelerated
 
 # ---- the rules -------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,13 @@
 import importlib.util
 from pathlib import Path
 
-import cuda_device
 import numpy as np
-import pretend_cupy
 import pytest
+from helpers import cuda_device, pretend_cupy
 from hypothesis import HealthCheck, settings
 
 import minunet
-from minunet.device import gpu_status
+from minunet.kernels.device import gpu_status
 
 settings.register_profile(
     "minunet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

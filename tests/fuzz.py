@@ -25,13 +25,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import fuzz_files as files
 import numpy as np
-from torch_made import small_files
+from helpers import fuzz_files as files
+from helpers.torch_made import small_files
 from tqdm import tqdm
 
+from minunet.data.label_images import list_segmentations
 from minunet.errors import UserError
-from minunet.segmentations import list_segmentations
 
 SECONDS = 10.0
 MEMORY = 400e6  # bytes; files are of some kB, and may hold 10,000 times their size
@@ -105,8 +105,7 @@ def targets():
 def large_targets(open_large):
     """What is read by windows: TIFFs, and of every kind of OME-Zarr its metadata and its first chunk."""
     import zarr
-
-    from minunet.data.lzw import is_sound
+    from minunet.data.files.images.lzw import is_sound
 
     is_sound(np.zeros(2, np.uint8))  # compiled before time is taken
     zarr.config.set({"threading.max_workers": 1})  # every thread takes address space, which is measured here
@@ -145,7 +144,8 @@ def kinds():
 
 def checkpoints():
     """A checkpoint as training writes it."""
-    from minunet.checkpoint import build_model, save_checkpoint
+    from minunet.checkpoint.build import build_model
+    from minunet.checkpoint.file import save_checkpoint
     from minunet.data import ClassMap
 
     model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "seed": 0})

@@ -5,9 +5,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from minunet import device, doctor
-from minunet.checkpoint import build_model, save_checkpoint
+from minunet import doctor
+from minunet.checkpoint.build import build_model
+from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
+from minunet.kernels import device
 
 UPFRONT = ("names", "files", "checkpoint", "empty validation set")  # errors, which say what to do themselves
 RNG = np.random.default_rng(0)

@@ -9,14 +9,15 @@ import tifffile
 from PIL import Image
 
 import minunet
-from minunet import objects
-from minunet.checkpoint import build_model, save_checkpoint
+from minunet.checkpoint.build import build_model
+from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
 from minunet.data.classes import palette
+from minunet.data.label_images import pair
+from minunet.data.rle import decode, read_submission
 from minunet.evaluate import main as evaluate
-from minunet.predict import main as predict
-from minunet.run_lengths import decode, read_submission
-from minunet.segmentations import pair
+from minunet.predict import instances as objects
+from minunet.predict.command import main as predict
 
 truth = np.zeros((12, 16), np.uint16)
 truth[1:6, 1:6], truth[1:6, 6:11], truth[8:11, 3:9] = 1, 2, 7

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 import minunet
-from minunet.checkpoint import build_model, save_checkpoint
+from minunet.checkpoint.build import build_model
+from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
 from minunet.errors import UserError
 from minunet.export import main as export
 from minunet.nn import AvgPool2d, BatchNorm2d, Conv2d, Dropout, LeakyReLU, Module, Sequential, UpsampleBilinear
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minunet[onnx]'")
-from minunet.onnx_file import to_onnx  # noqa: E402
+from minunet.checkpoint.onnx import to_onnx  # noqa: E402
 
 
 def run(content, x):

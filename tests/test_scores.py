@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import minunet
-from minunet.kernels.deferred import Deferred, Mask, Pair
+from minunet.kernels.cpu.lazy_maps import LazyAffine, ReluMask
 from minunet.metrics import Confusion, dice, iou
 from minunet.models import UNet
 from minunet.nn import Conv2d
+from minunet.ops.lazy import LazyConcat
 from minunet.optim import SGD, Schedule, WeightAverage, clip_by_norm
 
 
@@ -141,10 +142,10 @@ def distinct_bytes(cache, skip):
         if isinstance(part, (list, tuple)):
             for p in part:
                 walk(p)
-        elif isinstance(part, Pair):
+        elif isinstance(part, LazyConcat):
             walk((part.a, part.b))
-        elif isinstance(part, (Mask, Deferred)):
-            walk(part.x.raw if isinstance(part, Mask) else part.raw)
+        elif isinstance(part, (ReluMask, LazyAffine)):
+            walk(part.x.raw if isinstance(part, ReluMask) else part.raw)
         elif isinstance(part, np.ndarray):
             whole = part
             while isinstance(whole.base, np.ndarray):

@@ -16,13 +16,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minunet
-from minunet.augment import augment
 from minunet.data import Batches, SyntheticCells
-from minunet.draw import errors, outline
+from minunet.data.augment import augment
 from minunet.metrics import Confusion
 from minunet.models.blocks import Join
 from minunet.ops import softmax_cross_entropy, softmax_cross_entropy_backward
 from minunet.optim import Adam, Schedule, adam_step, sgd_step
+from minunet.predict.overlay import errors, outline
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -456,9 +456,9 @@ assert dices.min() < best[2] < dices.max()
 #
 # ## The command
 #
-# `python -m minunet.train` is this lesson with files: `minunet/trainer.py` is the loop, `minunet/step.py` a step of it,
-# `minunet/optim.py` the updates, `minunet/augment.py` the distortions, `minunet/metrics.py` the counts. It draws the two
-# curves, keeps the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
+# `python -m minunet.train` is this lesson with files: `minunet/train/trainer.py` is the loop, `minunet/train/step.py` a step of
+# it, `minunet/optim.py` the updates, `minunet/data/augment.py` the distortions, `minunet/metrics/confusion.py` the counts. It
+# draws the two curves, keeps the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
 # minunet.doctor` looks for the faults in images and masks before you train.
 #
 # ## Exercises

@@ -19,16 +19,15 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 import minunet
-from minunet import weightmap
-from minunet.data import Batches, SyntheticCells
-from minunet.draw import object_outlines
-from minunet.inference import predict_logits
+from minunet.data import Batches, SyntheticCells, weightmap
+from minunet.data.targets import Target, TargetSet, border_labels
 from minunet.metrics import dice
-from minunet.object_metrics import ObjectCounts
+from minunet.metrics.instances import ObjectCounts
 from minunet.ops import class_probabilities, softmax_cross_entropy, softmax_cross_entropy_backward
 from minunet.optim import Adam, Schedule
-from minunet.targets import Target, TargetSet, border_labels
-from minunet.tiles import reach
+from minunet.predict.inference import predict_logits
+from minunet.predict.overlay import object_outlines
+from minunet.predict.tiles import reach
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -477,8 +476,8 @@ plt.show()
 
 # %% [markdown]
 # From the command line: `python -m minunet.train --weight-map` or `--target border`; `python -m minunet.predict --instances`
-# for objects, by tiles where the image is large; `python -m minunet.evaluate` for the scores. Read `minunet/weightmap.py`,
-# `minunet/targets.py`, `minunet/objects.py`, `minunet/object_metrics.py` and `minunet/tiles.py`.
+# for objects, by tiles where the image is large; `python -m minunet.evaluate` for the scores. Read `minunet/data/weightmap.py`,
+# `minunet/data/targets.py`, `minunet/predict/instances.py`, `minunet/metrics/instances.py` and `minunet/predict/tiles.py`.
 #
 # ## Exercises
 #

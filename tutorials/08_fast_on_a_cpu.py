@@ -31,8 +31,8 @@ from numba import njit
 import minunet
 from minunet import ops
 from minunet.data import SyntheticCells
-from minunet.kernels import cpu_winograd_transforms
-from minunet.kernels.launch import workers
+from minunet.kernels.cpu import winograd_transforms as cpu_winograd_transforms
+from minunet.kernels.cpu.launch import workers
 
 minunet.use("fast")  # now the kernels: this lesson is about them
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -307,7 +307,7 @@ ax.set_title("loads a multiply-add; grey: more than 32 registers; framed: minune
 plt.show()
 
 # %% [markdown]
-# Compilers do not find this block. `minunet/kernels/simd_product.py` writes it in vector instructions, and everything
+# Compilers do not find this block. `minunet/kernels/cpu/simd_gemm.py` writes it in vector instructions, and everything
 # around it is ordinary numba. It reads the three taps of a filter's row as one run of $3C$ numbers, which they are in
 # NHWC: im2col without a copy. (With 16 registers, AVX2, the block is 6 by 2.)
 
@@ -563,7 +563,7 @@ print(f"three functions {1e3 * apart:.1f} ms, one loop {1e3 * one_loop:.1f} ms, 
 # %% [markdown]
 # minunet's convolutions return a small object that stands for the finished map: the raw output, scale, shift, and whether a
 # ReLU follows. The next kernel applies them as it loads a tile. A concatenation is two such maps side by side, never
-# copied. `minunet/kernels/deferred.py` says how; the layers themselves stay as you wrote them. Count what is *stored*:
+# copied. `minunet/kernels/cpu/lazy_maps.py` says how; the layers themselves stay as you wrote them. Count what is *stored*:
 
 # %%
 shape = (1, 256, 256, 3)
@@ -595,8 +595,8 @@ plt.show()
 # A network trained with the wrong border works with the wrong border, and nobody notices, until its weights are used
 # elsewhere. The tests compare kernel and plain op; so should yours.
 #
-# Now read, in this order: `bench/conv_ladder/08_registers.py`, `minunet/kernels/simd_product.py`,
-# `minunet/kernels/cpu_winograd_transforms.py`, `minunet/kernels/cpu_winograd.py`.
+# Now read, in this order: `bench/conv_ladder/08_registers.py`, `minunet/kernels/cpu/simd_gemm.py`,
+# `minunet/kernels/cpu/winograd_transforms.py`, `minunet/kernels/cpu/winograd.py`.
 #
 # ## Exercises
 #

@@ -480,7 +480,7 @@ plt.show()
 # TF32 and float16 err alike; bfloat16 eight times as much. All this is small beside what a batch's choice does to a
 # gradient, so networks train with it. Two things must stay in float32: sums, and what adds little to much (parameters,
 # running statistics). float16's short exponent wants the loss scaled up, so that small gradients survive;
-# `minunet/amp.py` does that.
+# `minunet/train/amp.py` does that.
 #
 # And it means for tests: compare with a tolerance made of the *format's* last place and of how many products were added,
 # not with a number that happens to pass.

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minunet
-from minunet.costs import RULES
+from minunet.models.summary import RULES
 
 minunet.use("reference")  # plain ops: Python can count every byte that they ask for
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"

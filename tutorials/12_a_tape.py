@@ -632,7 +632,7 @@ if torch:
 # * **Gradients of gradients.** Our backwards work on arrays. If they worked on values, the walk would write a second tape.
 #   That is what JAX and `create_graph=True` do.
 # * **Fusing.** A tape shows what follows what. Compilers merge its lines (norm and ReLU into the convolution's store), plan
-#   the memory, and drop what nobody reads. minunet does some of it by hand, in `minunet/kernels/deferred.py`.
+#   the memory, and drop what nobody reads. minunet does some of it by hand, in `minunet/kernels/cpu/lazy_maps.py`.
 # * **Devices.** A GPU's work is only *started* by a line; Python runs ahead and writes while the GPU computes.
 # * **Many more pairs**, each with its derivation, its kernels and its tests. That is most of the work. You have written a
 #   dozen.

@@ -19,7 +19,7 @@ and a register block computes it for 6 pixels x 4 vectors of output channels at 
 
 That is 10 loads for 24 multiply-adds: fewer loads than multiply-adds, at last. And 24 sums are enough that none waits: a
 multiply-add takes 4 cycles and two start in each, so 8 must be under way. Compilers do not find this block: `multiply` in
-minunet/kernels/simd_product.py writes it in vector instructions (with other blocks for 16 registers and for what remains).
+minunet/kernels/cpu/simd_gemm.py writes it in vector instructions (with other blocks for 16 registers and for what remains).
 
 The block reads w from one end to the other, 4 vectors a step. So w is packed once: panels of 4 vectors of output channels,
 each in one piece. Expect twice the last rung, or more.
@@ -28,8 +28,8 @@ each in one piece. Expect twice the last rung, or more.
 import numpy as np
 from numba import njit, prange
 
-from minunet.kernels.simd import lanes, lanes_of, offset, pointer
-from minunet.kernels.simd_product import PANEL, multiply
+from minunet.kernels.cpu.simd import lanes, lanes_of, offset, pointer
+from minunet.kernels.cpu.simd_gemm import PANEL, multiply
 
 
 def conv(x, w):

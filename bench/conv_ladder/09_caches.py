@@ -26,8 +26,8 @@ none waits. Who wants more must multiply less.
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from minunet.kernels.simd import clear, copy, lanes, lanes_of, offset, pointer
-from minunet.kernels.simd_product import PANEL, multiply
+from minunet.kernels.cpu.simd import clear, copy, lanes, lanes_of, offset, pointer
+from minunet.kernels.cpu.simd_gemm import PANEL, multiply
 
 ROWS = 8  # of the output in a block
 DEPTH = 96  # rows of a slice: 96 x 256 bytes

@@ -23,8 +23,8 @@ is a matrix product again, one for each of the 16 points of a tile:
         for each of the 16 points:   M[point] = V[point] @ U[point]     the register block of the last rungs
         y = A^T M A
 
-`sandwich` in minunet/kernels/simd_transform.py makes vector code out of a transform's matrix. At the borders, where parts of a
-tile do not exist, tiles go through a small square with zeros around.
+`sandwich` in minunet/kernels/cpu/simd_transform.py makes vector code out of a transform's matrix. At the borders, where parts
+of a tile do not exist, tiles go through a small square with zeros around.
 
 The price: V, M and the transforms' own loads and stores, so it does not reach 2.25 times the last rung; expect 1.2 to 1.6. The
 accuracy does not suffer yet: the transforms add errors of their own, but the sums have C terms instead of 9*C, and the largest
@@ -37,9 +37,9 @@ Source: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from minunet.kernels.simd import clear, copy, lanes, lanes_of, offset, pointer
-from minunet.kernels.simd_product import PANEL, multiply
-from minunet.kernels.simd_transform import sandwich
+from minunet.kernels.cpu.simd import clear, copy, lanes, lanes_of, offset, pointer
+from minunet.kernels.cpu.simd_gemm import PANEL, multiply
+from minunet.kernels.cpu.simd_transform import sandwich
 
 BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 G = ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1))

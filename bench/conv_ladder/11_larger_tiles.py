@@ -2,7 +2,7 @@
 
 Before: a tile of 2 x 2 outputs took 16 multiplications in place of 36. A tile of 4 x 4 reads 6 x 6 inputs and takes 36 in
 place of 144, four times fewer; the matrices come from evaluating polynomials at six points instead of four, which
-minunet/kernels/cpu_winograd_transforms.py derives. The larger a tile, the less its inputs overlap with its neighbours': 36
+minunet/kernels/cpu/winograd_transforms.py derives. The larger a tile, the less its inputs overlap with its neighbours': 36
 numbers are read for 16 outputs, 2.25 each, where the small tile reads 4 for each. This is minunet's own convolution:
 
     for each item = (block of 64 tiles, some panels of output channels):    in parallel

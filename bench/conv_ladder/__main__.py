@@ -33,7 +33,7 @@ sys.path.append(str(FOLDER.parent))  # where the benches' report is
 from picture import draw  # noqa: E402
 from report import RESULTS, ROOT, machine, save, write_into_readme  # noqa: E402
 
-import minunet.kernels.launch  # noqa: E402, F401  (chooses numba's threads as minunet has them)
+import minunet.kernels.cpu.launch  # noqa: E402, F401  (chooses numba's threads as minunet has them)
 
 SLOW = 0.3
 """Seconds that one call may take; beyond, the map is made smaller."""

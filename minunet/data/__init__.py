@@ -1,10 +1,10 @@
 """Images with their masks: reading them, telling classes, making some up, and serving them in batches."""
 
 from .classes import ClassMap
-from .ctc import TRUTHS
 from .dataset import LAYOUTS, Dataset, ImageSet, open_dataset, read_names
-from .files import count_pages, read_image, read_info, read_mask
-from .large import open_large
+from .files.images import count_pages, read_image, read_info, read_mask
+from .files.large import open_large
+from .layouts.ctc import TRUTHS
 from .loader import Batches
 from .sample import NORMALISATIONS, Sample, normalise, prepare, to_channels
 from .split import split_indices

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..cli import HelpFormatter, run
-from .fetch import SETS, fetch
+from .public.fetch import SETS, fetch
 
 EXAMPLES = """
 examples:

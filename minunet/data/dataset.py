@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import ctc, dsb2018, folder, isbi2012
 from .classes import ClassMap, MaskScan
-from .files import ImageInfo, read_image
+from .files.images import ImageInfo, read_image
+from .layouts import ctc, dsb2018, folder, isbi2012
+from .layouts.source import Entry, Mask, Source, some
 from .sample import NORMALISATIONS, Sample, is_grey, prepare, resize_labels, scaled_size
-from .source import Entry, Mask, Source, some
 from .split import read_names, split_indices
 
 __all__ = ["LAYOUTS", "Dataset", "ImageSet", "open_dataset", "read_names"]
@@ -47,7 +47,7 @@ def open_dataset(
     classes : ClassMap or None
         That of a checkpoint; None takes it from the layout or from the masks.
     truth : "auto", "gold", "silver" or "complete"
-        Of the Cell Tracking Challenge's layout: which truth to use, see `minunet/data/ctc.py`.
+        Of the Cell Tracking Challenge's layout: which truth to use, see `minunet/data/layouts/ctc.py`.
 
     Raises
     ------

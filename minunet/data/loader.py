@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..augment import augment, crop_patch
+from .augment import augment, crop_patch
 from .dataset import ImageSet
 from .sample import Sample
 
@@ -40,10 +40,10 @@ class Batches:
         crop - 2 * context, and one smaller than a patch is mirrored out to it. None or 0: whole images, and only equal
         sizes share a batch.
     augment : bool
-        Whether patches are distorted at random, see `minunet.augment`; whole images are flipped and turned only.
+        Whether patches are distorted at random, see `minunet.data.augment`; whole images are flipped and turned only.
     seed : int
     context : int
-        Pixels along a patch's sides for which the network gives no output, see `minunet.augment`.
+        Pixels along a patch's sides for which the network gives no output, see `minunet.data.augment`.
     **distortion
         What else `augment` should know: elastic, scales, bent, interpolation.
     """

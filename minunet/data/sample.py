@@ -203,3 +203,11 @@ def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:
     rows = ((np.arange(h) + 0.5) * H / h).astype(np.intp)
     cols = ((np.arange(w) + 0.5) * W / w).astype(np.intp)
     return labels[rows[:, None], cols]
+
+
+def true_labels(sample: Sample) -> np.ndarray:
+    """A sample's labels (H, W) int64, -1 where they do not count."""
+    labels = sample.labels.astype(np.int64)
+    if sample.valid is not None:
+        labels[~sample.valid] = -1
+    return labels

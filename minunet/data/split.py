@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import UserError
-from .source import some
+from .layouts.source import some
 
 
 def read_names(path: str | Path) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .. import kernels
 from ..cli import add_threads, run, use_threads
-from ..device import select_device
+from ..kernels.device import select_device
+from ..ops.dispatch import use
 from .bugs import BUGS
 from .cases import CASES
 
@@ -31,7 +31,7 @@ def check_all(args: argparse.Namespace) -> int:
     use_threads(args.threads)
     xp = select_device(args.device)
     bad = 0
-    with kernels.use("reference" if args.reference else "fast"):
+    with use("reference" if args.reference else "fast"):
         print(f"{'gradient of':<32}{'arguments':>10}{'checked':>9}{'rejected':>9}{'error':>10}")
         for case in [c for c in CASES if all(n in c.name for n in args.names)]:
             report = case.run(seed=args.seed, xp=xp, raises=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..checkpoint import write_atomically
+from ..atomic import write_atomically
 from ..cli import HelpFormatter, number, run
 from ..errors import UserError
 from .collection import EXERCISES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import weightmap
+from ..data import weightmap
 from .exercise import Exercise
 from .sheet import Sheet
 

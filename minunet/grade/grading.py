@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
 from ..errors import UserError
+from ..ops.dispatch import use
+from .checking import run_check
 from .collection import EXERCISES
 from .exercise import Exercise
 from .hints import likely_mistakes
 from .runner import Forbidden, Limits, Student
-from .sheet import Mark, Run, Sheet
 
 POINTS = 10.0  # of an exercise
 
@@ -101,7 +101,7 @@ def grade(exercise: Exercise, source: str, name: str, seed: int | None = None, l
 
 def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
     """Run all the checks of an exercise on a `Student` (or on `Local` code)."""
-    with kernels.use("reference"):
+    with use("reference"):
         runs = [run for number in range(len(exercise.checks)) for run in run_check(exercise, number, impl, seed)]
         hints = likely_mistakes(exercise, runs, seed)
     parts = []
@@ -114,20 +114,3 @@ def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
             message = f"{bad.message} ({bad.asked})" if bad.asked else bad.message
             parts.append(Part(part, False, message, hints.get(part, "")))
     return parts
-
-
-def run_check(
-    exercise: Exercise, number: int, impl: Any, seed: int, judge: bool = True, only: int | None = None
-) -> list[Run]:
-    """Run one check as often as it wants, or one time of those: [((check, time), marks)]."""
-    parts, body, times = exercise.checks[number]
-    runs = []
-    for time_ in range(times) if only is None else [only]:
-        sheet = Sheet(impl, judge)
-        try:
-            body(sheet, np.random.default_rng([seed, number, time_]))
-        except (TypeError, ValueError, IndexError, AttributeError) as e:  # what came back has another form than agreed
-            text = f"what it returns cannot be used: {e}"  # nobody knows what would have come: no part of it counts
-            sheet.marks += [Mark(p, "", None, False, text) for p in parts]
-        runs.append(((number, time_), sheet.marks))
-    return runs

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .checking import run_check
 from .exercise import EXERCISES, Exercise
 from .runner import Local
 from .sheet import Raised, Run
@@ -36,8 +37,6 @@ def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str,
 
 def agreement(exercise: Exercise, number: int, runs: list[Run], seed: int) -> set[str]:
     """The parts for which a known mistake gives the student's outputs."""
-    from .grading import run_check
-
     parts = {m.part for _, marks in runs for m in marks}
     for (check, time), marks in runs:
         [(_, theirs)] = run_check(exercise, check, mistaken(exercise.name, number), seed, judge=False, only=time)

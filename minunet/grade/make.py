@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checkpoint import write_atomically
+from ..atomic import write_atomically
 from ..errors import UserError
 from .collection import EXERCISES
 

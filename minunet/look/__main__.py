@@ -14,7 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..checkpoint import load, write_atomically
+from ..atomic import write_atomically
+from ..checkpoint.load import load
 from ..cli import HelpFormatter, add_threads, number, run, use_threads
 from ..data import prepare, read_image
 from ..errors import UserError

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import draw
 from ..data import ClassMap
+from ..predict import overlay
 from .nodes import Node
 from .sprites import data_uri, fitted, sheet, shrink
 
@@ -95,9 +95,9 @@ def pictures(x: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, classe
     H, W = labels.shape
     top, left = (x.shape[0] - H) // 2, (x.shape[1] - W) // 2
     middle = x[top : top + H, left : left + W]
-    shown = {"image": data_uri(draw.to_rgb(x)), "prediction": data_uri(draw.overlay(middle, labels, classes))}
+    shown = {"image": data_uri(overlay.to_rgb(x)), "prediction": data_uri(overlay.overlay(middle, labels, classes))}
     if truth is not None:
-        shown["truth"] = data_uri(draw.overlay(middle, np.maximum(truth, 0), classes))
+        shown["truth"] = data_uri(overlay.overlay(middle, np.maximum(truth, 0), classes))
     return shown
 
 

@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from ..data import read_mask
 from ..data.sample import resize_labels
+from ..data.targets import border_labels
 from ..errors import UserError
-from ..inference import class_map
 from ..nn import Module
-from ..objects import target_of
-from ..targets import border_labels
+from ..predict.inference import class_map
+from ..predict.instances import target_of
 
 
 def read_labels(model: Module, path: str, size: tuple[int, int], scale: float) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import use
 from ..nn import Module
+from ..ops.dispatch import use
 
 
 @dataclass(eq=False)

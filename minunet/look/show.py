@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..data.targets import BORDER_CLASSES
 from ..errors import UserError
-from ..inference import class_map
-from ..kernels import are_fast
 from ..nn import Module
-from ..objects import output_names, target_of
 from ..ops import named_loss
-from ..targets import BORDER_CLASSES
+from ..ops.dispatch import are_fast
+from ..predict.inference import class_map
+from ..predict.instances import output_names, target_of
 from . import build
 from .field import grid, pixel_gradients, receptive_field
 from .nodes import make_nodes

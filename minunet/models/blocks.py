@@ -7,7 +7,6 @@ from math import gcd
 import numpy as np
 
 from .. import ops
-from ..kernels import read_once
 from ..nn import (
     BatchNorm2d,
     Conv2d,
@@ -20,6 +19,7 @@ from ..nn import (
     UpsampleBilinear,
     UpsampleNearest,
 )
+from ..ops.lazy import single_use
 
 
 def double_conv(
@@ -68,7 +68,7 @@ class Join(Module):
         else:
             skip, fit = ops.crop(skip, margins)
         y, split = ops.concat([skip, up])
-        return (y, (pads, fit, split)) if keep else (read_once(y), None)
+        return (y, (pads, fit, split)) if keep else (single_use(y), None)
 
     def backward(self, dy, cache):
         pads, fit, split = cache

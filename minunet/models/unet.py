@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import fused
 from ..nn import Conv2d, MaxPool2d, Module, take
+from ..ops.lazy import fusion_scope
 from .blocks import Join, double_conv, up_step
 
 Widths = Sequence[int | tuple[int, int]]
@@ -110,7 +110,7 @@ class UNet(Module):
         self.up, self.decoder = ups, decoders
         self.head = Conv2d(below, num_classes, size=1, rng=rng)
 
-    @fused
+    @fusion_scope
     def forward(self, x, train=True, rng=None, keep=True):
         """Images (N, H, W, in_channels) to logits (N, H, W, num_classes); with "valid" padding smaller ones."""
         self.check_size(*x.shape[1:3])
@@ -133,7 +133,7 @@ class UNet(Module):
         y = run(self.head, x)
         return y, caches if keep else None
 
-    @fused
+    @fusion_scope
     def backward(self, dy, cache):
         """Gradients of the logits (N, H, W, num_classes) to those of the images; parameters' gradients are added up."""
         dskips = []

@@ -11,7 +11,7 @@ At a kink (x = 0) any value between the one-sided slopes is a subgradient; here 
 from __future__ import annotations
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
+from .dispatch import accelerated
 
 
 @accelerated

@@ -36,7 +36,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
+from .dispatch import accelerated
 
 Padding = Any  # "same", "valid", p, (ph, pw) or ((top, bottom), (left, right))
 

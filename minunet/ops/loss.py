@@ -33,8 +33,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
 from .activation import sigmoid, softmax, softmax_backward
+from .dispatch import accelerated
 
 
 @accelerated

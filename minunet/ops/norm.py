@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
+from .dispatch import accelerated
 
 BATCH = (0, 1, 2)  # the axes that one channel of a batch extends over
 

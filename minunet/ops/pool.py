@@ -18,8 +18,8 @@ Sizes: OH = (H - size) // stride + 1; what does not fill a window at the bottom 
 from __future__ import annotations
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
 from .conv import output_size, window
+from .dispatch import accelerated
 
 
 @accelerated

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
+from .dispatch import accelerated
 
 
 @accelerated

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..array import Array, get_array_module
-from ..kernels import accelerated
 from .conv import pad_spatial
+from .dispatch import accelerated
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checkpoint import write_atomically
+from ...atomic import write_atomically
 
 FOLDER = Path(__file__).parent
 """Where the .cu files lie; tests that plant bugs point it at copies."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..deferred import Pair, fusing
-from .fused import Convolved, Normed, Positive
+from ...ops.lazy import LazyConcat, fusing
+from .lazy_maps import Convolved, Normed, Positive
 
 STORED = ("float32", "float16", "bfloat16")
 
@@ -73,7 +73,7 @@ def _concat(arrays) -> bool:
 
 
 def _concat_backward(dy, cache) -> bool:
-    return isinstance(dy, Pair) and dy.a.shape[-1] == cache[0]
+    return isinstance(dy, LazyConcat) and dy.a.shape[-1] == cache[0]
 
 
 def _max_pool2d(x, size=2, stride=None) -> bool:
@@ -147,4 +147,4 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "sgd_step": _step,
     "adam_step": _step,
 }
-"""For each op with a twin in twins.py: for which arguments it stands in."""
+"""For each op with a kernel in ops.py: for which arguments it stands in."""

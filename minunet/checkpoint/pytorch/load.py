@@ -1,0 +1,157 @@
+"""A network from a file of PyTorch-UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data import ClassMap
+from ...data.classes import MAX_CLASSES
+from ...errors import UserError
+from ...nn import Module
+from ..build import model_of
+from ..file import read_safetensors
+from .container import TorchFile, is_torch_file, open_torch
+from .layout import Layout, axes, find_layout
+from .pickles import Refused, Tensor
+
+Report = Callable[[str], Any]
+Found = tuple[dict[str, Any], dict[str, np.ndarray]]  # metadata as in our own checkpoints, and the weights by our paths
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which trainings of one's own keep the weights
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+MASK_VALUES = "mask_values"
+
+
+def load_torch(path: Path | str, report: Report | None = print) -> Module:
+    """Load a checkpoint of PyTorch-UNet, of any of its versions, without PyTorch and without running anything in the file.
+
+    Parameters
+    ----------
+    path : path
+        A file of `torch.save`, or a safetensors file with the same keys.
+    report : callable or None
+        Is given a line of text for every key and where it went, and one on the whole; None for silence.
+
+    Returns
+    -------
+    Module
+        As from `minunet.load`. Such a file does not tell the scale of the images that it was trained on (PyTorch-UNet's
+        own default is 0.5): ``model.data["scale"]`` is 1 and may be set.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, would run code, or its keys are not those of PyTorch-UNet; the first one is named.
+    """
+    return model_of(*read_torch(path, report), path)
+
+
+def read_torch(path: Path | str, report: Report | None = None) -> Found:
+    """What `checkpoint.read_checkpoint` gives for our own files, of one of PyTorch-UNet."""
+    if not is_torch_file(path):
+        arrays = read_safetensors(path)[1]
+        try:
+            layout = find_layout({key: a.shape for key, a in arrays.items()})
+        except Refused as e:
+            raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
+        return describe(layout, take_weights(layout, arrays.__getitem__, arrays, report), None, path, report)
+    with open_torch(path) as file:
+        state, mask_values = find_state(file.content)
+        key = next((key for key, t in state.items() if not isinstance(t, Tensor)), None)
+        if key is not None:
+            raise Refused(f"{ascii(key)[1:-1][:60]} is no tensor, and nothing that PyTorch-UNet keeps beside tensors")
+        layout = find_layout({key: t.shape for key, t in state.items()})
+        weights = take_weights(layout, lambda key: read_floats(file, key, state[key]), state, report)
+    return describe(layout, weights, mask_values, path, report)
+
+
+def take_weights(
+    layout: Layout, read: Callable[[str], np.ndarray], keys: Mapping[str, Any], report: Report | None = None
+) -> dict[str, np.ndarray]:
+    """Our parameters, float32 and in our order of axes."""
+    weights: dict[str, np.ndarray] = {}
+    for key, entry in layout.entries().items():
+        if entry.path is None:
+            if report and key in keys:
+                report(f"{key} is not needed")
+            continue
+        array = read(key)
+        with np.errstate(over="ignore"):  # of float64; that weights are finite is looked at later
+            array = np.ascontiguousarray(array.transpose(axes(key, array.ndim)), np.float32)
+        weights[entry.path] = array
+        if report:
+            report(f"{key} {entry.shape} -> {entry.path} {array.shape}")
+    return weights
+
+
+def read_floats(file: TorchFile, key: str, tensor: Tensor) -> np.ndarray:
+    """A parameter's values; Refused if they are not fractions."""
+    if "float" not in tensor.storage.dtype.name:
+        raise Refused(
+            f"{key} is of type {tensor.storage.dtype.name}, parameters are float32 (or float16, 64, bfloat16)"
+        )
+    return file.read(tensor)
+
+
+def find_state(content: Any) -> tuple[dict[Any, Any], Any]:
+    """The dictionary of tensors by key, out of what may be around it, and the mask values that may be in it."""
+    mask_values = None
+    for _ in WRAPPERS:
+        if isinstance(content, dict):
+            mask_values = content.get(MASK_VALUES, mask_values)
+            inner = [content[w] for w in WRAPPERS if isinstance(content.get(w), dict)]
+            content = inner[0] if inner else content
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise Refused("it holds no dictionary of tensors by name; save model.state_dict() with PyTorch")
+    state = {key: value for key, value in content.items() if key != MASK_VALUES}
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state, mask_values
+
+
+def describe(
+    layout: Layout, weights: dict[str, np.ndarray], mask_values: Any, path: Path | str, report: Report | None = None
+) -> Found:
+    """Describe the network and its images as our own checkpoints do."""
+    classes, told = class_map(mask_values, max(layout.num_classes, 2), path)
+    up = "bilinear" if layout.up is None else "transpose"
+    options = {
+        "in_channels": layout.in_channels, "num_classes": layout.num_classes, "norm": "batch", "padding": "same",
+        "up": up, "conv_bias": layout.conv_bias,
+        "widths": [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])],
+    }  # fmt: skip
+    data = {
+        "channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json(), "target": "classes",
+        "tta": 1,
+    }  # fmt: skip
+    if report:
+        report(
+            f"{path}: {sum(a.size for a in weights.values()):,} values, {layout.in_channels} channels, {up}, "
+            f"{layout.num_classes} classes {'as in its mask_values' if told else '(it has no mask_values)'}: "
+            f"{classes.describe()}; the scale of its training is not in it, 1 is assumed"
+        )
+    return {"arch": "unet", "options": options, "data": data, "train": {}}, weights
+
+
+def class_map(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
+    """The classes by the masks' values if there is a grey value or colour for each, else by number; and which it was."""
+    names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
+    told = isinstance(mask_values, list) and len(mask_values) == num_classes
+    told = told and (all(_below(1 << 16, v) for v in mask_values) or all(_is_colour(v) for v in mask_values))
+    numbered = [0, 255] if num_classes == 2 else list(range(num_classes))
+    try:
+        return ClassMap(list(mask_values) if told else numbered, names), told
+    except ValueError as e:
+        raise UserError(f"{path} is refused: {e}; minunet takes 1 to {MAX_CLASSES} classes") from None
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_below(256, v) for v in value)
+
+
+def _below(limit: int, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < limit

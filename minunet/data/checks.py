@@ -1,0 +1,238 @@
+"""What `minunet.doctor` finds in images and masks: each looked at once, and the troubles that show in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import UserError
+from . import ClassMap, normalise, read_image
+from .classes import MaskScan
+from .layouts.source import Entry, Mask, Source, some
+from .sample import is_grey
+
+DARK = 8  # the brightest value of a mask, of 255, that looks black
+NARROW = 0.05  # of 1, what grey values differ by after normalisation where there is hardly any contrast
+LONG = 16  # letters of a name that are shown
+BRIGHT = 20.0  # grey values that a network is not made for
+INVERTED = 0.75  # share of foreground above which it may be the background
+BURNT = 0.2  # share of pixels at the largest value of their type
+
+
+@dataclass
+class Finding:
+    """Something to say: a name, what was found, what to do about it, and how bad it is ("ok", "note", "trouble")."""
+
+    level: str
+    name: str
+    what: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.name}: {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
+
+
+class Findings(list[Finding]):
+    """Findings in the order in which they were made."""
+
+    def ok(self, name: str, what: str) -> None:
+        """Add what is as it should be."""
+        self.append(Finding("ok", name, what))
+
+    def note(self, name: str, what: str, advice: str = "") -> None:
+        """Add what should be known but need not be mended."""
+        self.append(Finding("note", name, what, advice))
+
+    def trouble(self, name: str, what: str, advice: str = "") -> None:
+        """Add what must be mended."""
+        self.append(Finding("trouble", name, what, advice))
+
+
+@dataclass
+class Survey:
+    """What the images and masks of a data set are like; lists are of names.
+
+    `plain` are the indices of masks with one value only. `classes` is None if the masks do not tell.
+    """
+
+    entries: list[Entry]
+    classes: ClassMap | None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    plain: set[int] = field(default_factory=set)
+    coloured: list[str] = field(default_factory=list)
+    grey: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    flat: list[str] = field(default_factory=list)
+    faint: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
+    burnt: list[str] = field(default_factory=list)
+    two_valued: list[str] = field(default_factory=list)
+    dark: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all images."""
+        return [entry.name for entry in self.entries]
+
+    def images(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every image that can be read, by its name."""
+        for entry in self.entries:
+            if entry.name in self.sizes:
+                yield entry.name, read_image(entry.image, entry.page)
+
+    def patch(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The middle of an image, as it is stored, and its labels, int64 and -1 where they do not count."""
+        assert self.classes is not None
+        entry = self.entries[index]
+        image, mask = read_image(entry.image, entry.page), entry.read_mask()
+        labels = self.classes.encode(mask.values, entry.mask).astype(np.int64)
+        if mask.valid is not None:
+            labels[~mask.valid] = -1
+        top, left = (max(0, (n - side) // 2) for n in labels.shape)
+        window = np.s_[top : top + side, left : left + side]
+        return image[window], labels[window]
+
+
+def survey(source: Source, classes: ClassMap | None, method: str, findings: Findings) -> Survey:
+    """Look at every image and mask of a source; `classes` are those that the masks must have, if that is known."""
+    from tqdm import tqdm
+
+    seen, scan, wrong = Survey(list(source.entries), classes), MaskScan(), []
+    foreground, counting = 0, 0
+    for i, entry in enumerate(tqdm(seen.entries, desc="looking", delay=2, leave=False, disable=None)):
+        try:
+            image, mask = read_image(entry.image, entry.page), entry.read_mask()
+        except UserError as e:
+            seen.unreadable.append(str(e))
+            continue
+        look_at_image(seen, entry.name, image, method)
+        look_at_mask(seen, i, mask)
+        try:
+            if classes is None:
+                scan.add(mask.values, entry.mask, entry.mask.suffix.lower() in (".jpg", ".jpeg"))
+            else:
+                labels = classes.encode(mask.values, entry.mask)
+                foreground += int(np.count_nonzero(labels if mask.valid is None else labels[mask.valid]))
+                counting += labels.size if mask.valid is None else int(np.count_nonzero(mask.valid))
+        except UserError as e:
+            wrong.append(str(e))
+    if classes is None and seen.sizes:
+        try:
+            seen.classes, notices = scan.classes()
+            foreground, counting = scan.foreground(seen.classes), sum(h * w for h, w in seen.sizes.values())
+            for notice in notices:
+                findings.note("mask values", notice, "if that was not meant, save the masks again")
+        except UserError as e:
+            wrong.append(str(e))
+    say_of_files(seen, findings)
+    say_of_masks(seen, wrong, foreground / max(counting, 1), findings)
+    say_of_images(seen, method, findings)
+    return seen
+
+
+def look_at_image(seen: Survey, name: str, image: np.ndarray, method: str) -> None:
+    """Note what an image (H, W, C) is like."""
+    seen.sizes[name] = image.shape[:2]
+    (seen.grey if is_grey(image) else seen.coloured).append(name)
+    light = normalise(image[..., :3], method)
+    top = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else None
+    if image[..., :3].min() == image[..., :3].max():
+        seen.flat.append(name)
+    elif len(np.unique(image[::2, ::2, 0])) <= 2:
+        seen.two_valued.append(name)
+    elif np.abs(light).max() > BRIGHT:
+        seen.large.append(name)
+    elif is_faint(light):
+        seen.faint.append(name)
+    elif top is not None and (image[..., :3] == top).all(-1).mean() > BURNT:
+        seen.burnt.append(name)
+
+
+def is_faint(light: np.ndarray) -> bool:
+    """Whether normalised grey values hardly differ, nor do those few that differ from the most (cells on black)."""
+    if light.std() >= NARROW:
+        return False
+    apart = np.abs(light - np.median(light))
+    return float(np.median(apart[apart > 0])) < NARROW
+
+
+def look_at_mask(seen: Survey, index: int, mask: Mask) -> None:
+    """Note what a mask is like."""
+    values, name = mask.values, seen.entries[index].name
+    labels = values if mask.valid is None else values[mask.valid]
+    if labels.size == 0 or (labels == labels.reshape(-1, *values.shape[2:])[0]).all():
+        seen.plain.add(index)
+    if not values.any():
+        seen.blank.append(name)
+    elif values.ndim == 2 and values.max() <= (DARK if values.dtype == np.uint8 else 256 * DARK):
+        seen.dark.append(name)
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+def named(names: list[str]) -> str:
+    """Some of the names, long ones cut short."""
+    return some(name if len(name) <= LONG else name[: LONG - 1] + "…" for name in names)
+
+
+def say_of_files(seen: Survey, findings: Findings) -> None:
+    """Findings on files that cannot be used."""
+    if seen.unreadable:
+        findings.trouble("files", f"{len(seen.unreadable)} cannot be used: " + some(seen.unreadable))
+    else:
+        findings.ok("files", "every image and mask can be read, and masks have their images' sizes")
+
+
+def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Findings) -> None:
+    """Findings on the masks: their values, and whether there is anything in them."""
+    if wrong:
+        findings.trouble("mask values", some(wrong), "save all masks with the same values, without loss (PNG, TIFF)")
+    elif seen.classes:
+        findings.ok("mask values", seen.classes.describe())
+    if seen.dark:
+        findings.note(
+            "masks look black", f"{len(seen.dark)} masks hold only small values ({named(seen.dark)}): a viewer shows them "
+            "black, but they are not empty", "nothing: their values are read as they are",
+        )  # fmt: skip
+    if seen.sizes and len(seen.blank) == len(seen.sizes):
+        findings.trouble(
+            "no foreground", "every mask is 0 everywhere, so that the best answer is black",
+            "look at how the masks were saved: a threshold, or an 8-bit copy of a 16-bit file, may have emptied them",
+        )  # fmt: skip
+    elif seen.blank:
+        what = f"{len(seen.blank)} masks are 0 everywhere: {named(seen.blank)}"
+        findings.note("blank masks", what, "right if these images show nothing")
+    elif foreground == 1 and not wrong:
+        findings.trouble("no background", "no mask holds class 0", "look at which value stands for background")
+    elif foreground > INVERTED and seen.classes and seen.classes.names[0] == "background" and not wrong:
+        findings.note(
+            "much foreground", f"{100 * foreground:.0f} % of the pixels are of class 1 and above",
+            "if objects are black on white in your masks, invert them",
+        )  # fmt: skip
+
+
+def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
+    """Findings on grey values."""
+    usual = "train with --normalise percentile"
+    outshone = "clip what outshines the rest before saving" if method == "percentile" else usual
+    troubles = [
+        (seen.flat, "flat images", "hold one grey value everywhere", "remove them, or export them again"),
+        (seen.two_valued, "two-valued images", "hold two grey values only, as masks do", "are images and masks swapped?"),
+        (seen.large, "large grey values", f"keep values above {BRIGHT:g} with {method} normalisation", usual),
+        (seen.faint, "flattened contrast", f"have hardly any contrast left after {method} normalisation: they fill little of "
+         "their type's range, or a few pixels outshine all", outshone),
+    ]  # fmt: skip
+    for names, name, what, advice in troubles:
+        if names:
+            findings.trouble(name, f"{len(names)} images {what} ({named(names)})", advice)
+    if seen.burnt:
+        what = (
+            f"{len(seen.burnt)} images have a fifth of their pixels or more at the largest value ({named(seen.burnt)})"
+        )
+        findings.note("overexposed images", what, "nothing can be told apart there; expose less next time")
+    if not any(names for names, *_ in troubles) and seen.sizes:
+        findings.ok("grey values", f"{method} normalisation leaves every image its contrast")

@@ -1,0 +1,1 @@
+"""Files of images: reading pixels, whole or by windows."""

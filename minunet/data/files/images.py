@@ -1,0 +1,192 @@
+"""Reading images and masks: PNG, TIFF, JPEG, BMP and GIF, 1 to 16 bits or float, grey, palette or colour.
+
+A file is told by its content, not by its ending; the decoders are in `formats.py`. Whatever is wrong with a file ends
+in a UserError of one line that names it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ...errors import UserError
+from ..sample import drop_alpha, is_grey
+from .formats import (
+    MAX_PIXELS,
+    PathLike,
+    Pixels,
+    check_size,
+    find_page,
+    is_tiff,
+    open_pillow,
+    open_tiff,
+    png_bits,
+    read_pillow,
+    read_tiff,
+    tiff_bits,
+    tiff_shape,
+)
+
+SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a file's header says: its size, its bands with alpha, its type ("8-bit RGBA") and whether it is a JPEG."""
+
+    height: int
+    width: int
+    bands: int
+    kind: str
+    jpeg: bool = False
+
+
+def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
+    """Read an image as it is stored.
+
+    Parameters
+    ----------
+    path : path
+    page : int or None
+        Page of a TIFF stack, from 0. A file of several pages without a page is an error.
+
+    Returns
+    -------
+    (H, W, C) array: uint8, uint16 or another integer type, or float32; C counts an alpha channel if there is one.
+        A palette is looked up (RGB), one-bit images become 0 and 255.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, not an image, absurdly large, or holds NaN or infinity.
+    """
+    pixels, palette = _read(path, page)
+    if palette is not None:
+        pixels = _look_up(pixels, palette)
+    if pixels.dtype == bool:
+        pixels = pixels * np.uint8(255)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
+    """Read a mask: the numbers or colours that stand for classes or objects.
+
+    A one-bit mask gives 0 and 1. Alpha is dropped, and colours that are all grey count as grey values. A palette of
+    greys is looked up, so that a 0/255 mask stays one however it was packed; of a coloured palette the *indices* count:
+    they are the class numbers that labelling tools wrote.
+
+    Parameters
+    ----------
+    path, page : as in `read_image`
+
+    Returns
+    -------
+    (H, W) array of an unsigned or signed integer type, or (H, W, 3) uint8 colours
+
+    Raises
+    ------
+    UserError
+        As `read_image`, and if the file holds fractions or more channels than colours have.
+    """
+    pixels, palette = _read(path, page)
+    if palette is not None:
+        shown = _look_up(pixels, palette[:, 0])
+        if is_grey(palette[None]) and len(np.unique(shown)) == len(np.unique(pixels)):
+            pixels = shown
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype.kind == "f":
+        if not np.array_equal(pixels, np.rint(pixels)):
+            raise UserError(f"{path}: a mask holds whole numbers, one for each class, but this one has fractions")
+        pixels = pixels.astype(np.int32)
+    if pixels.ndim == 3:
+        pixels = drop_alpha(pixels)
+        pixels = pixels[..., 0] if is_grey(pixels) else pixels
+    if pixels.ndim == 3 and (pixels.shape[-1] != 3 or pixels.dtype != np.uint8):
+        raise UserError(f"{path}: a mask is grey or 8-bit RGB, but this one is {pixels.dtype} {pixels.shape}")
+    return pixels
+
+
+def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
+    """What the header says, without reading the pixels."""
+    with one_line_errors(path):
+        if is_tiff(path):
+            with open_tiff(path) as tiff:
+                found = find_page(tiff, path, page)
+                h, w, bands = tiff_shape(found, path)
+                return ImageInfo(h, w, bands, _kind(tiff_bits(found), bands), False)
+        with open_pillow(path) as image:
+            check_size(image.height, image.width, path)
+            deep = png_bits(path) == 16 or image.mode.startswith("I;16")
+            bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"
+            bands = 3 if image.mode == "P" else len(image.getbands())
+            kind = f"{bits} palette" if image.mode == "P" else _kind(bits, bands)
+            return ImageInfo(image.height, image.width, bands, kind, image.format == "JPEG")
+
+
+def count_pages(path: PathLike) -> int:
+    """Number of pages of a TIFF stack, 1 for any other image."""
+    with one_line_errors(path):
+        if not is_tiff(path):
+            return 1
+        with open_tiff(path) as tiff:
+            return len(tiff.pages)
+
+
+# ---- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def _read(path: PathLike, page: int | None) -> Pixels:
+    """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
+    with one_line_errors(path):
+        pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
+    if palette is not None and (palette.ndim != 2 or not len(palette) or pixels.dtype.kind not in "bu"):
+        raise UserError(f"{path}: its pixels are no numbers of colours, or its palette holds none; export it again")
+    if pixels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32, copy=False)
+        if not np.isfinite(pixels).all():
+            raise UserError(f"{path}: holds NaN or infinity; replace them by numbers")
+    elif pixels.dtype.kind not in "biu":
+        raise UserError(f"{path}: pixels of type {pixels.dtype} are not supported; save it as 8- or 16-bit")
+    return pixels, palette
+
+
+def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """The colours that unsigned pixels are numbers of; the last one for those that a palette is too short for."""
+    return palette[np.minimum(pixels.astype(np.uint16), min(len(palette) - 1, 65535))]
+
+
+@contextmanager
+def one_line_errors(path: PathLike) -> Iterator[None]:
+    """Turn whatever a reader raises into a UserError that names the file, and let no warning out."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, an image was expected") from None
+    except PermissionError:
+        raise UserError(f"{path}: may not be read (permission denied)") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not an image that can be read (PNG, TIFF, JPEG, BMP); convert or remove it") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: claims more than {MAX_PIXELS:,} pixels; cut it into smaller images") from None
+    except Exception as e:  # on mangled files readers raise nearly anything: SyntaxError, struct.error, KeyError ...
+        reason = " ".join(str(e).split())[:120] or type(e).__name__
+        raise UserError(f"{path}: damaged or cut off ({reason}); copy or export it again") from None
+
+
+def _kind(bits: str, bands: int) -> str:
+    """How the report calls an image: "16-bit grey", "8-bit RGBA"."""
+    names = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
+    return f"{bits} {names.get(bands, f'{bands} channels')}"

@@ -1,0 +1,159 @@
+"""Segmentations on disk, predicted or true, by the names of their images: label images, masks, stacks, run lengths.
+
+The name of X_labels.tif, X_mask.png, X_masks.png, X_cp_masks.png and X.png is X; where there are several of one name, the
+first in this order counts. X_overlay.png and X_probabilities.tif are not looked at. A stack's pages are X_000, X_001, ...
+The files in a folder's folder F are called F/X. man_seg012.tif and mask012.tif of the Cell Tracking Challenge are called t012,
+as their frame is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import UserError
+from . import ImageSet, count_pages, read_mask
+from .files.images import SUFFIXES
+from .layouts.source import list_images, natural_key, some
+from .rle import decode, read_submission
+
+ENDINGS = ("_labels", "_mask", "_masks", "_cp_masks", "")  # in the order in which they are preferred
+NUMBERED = ("_labels", "_cp_masks")  # hold object numbers, even if only one
+IGNORED = re.compile(r".*_(overlay|probabilities)(_\d{3})?")
+CHALLENGE = re.compile(r"(?:man_seg|mask)(\d{3,})")
+
+
+def as_objects(values: np.ndarray, numbered: bool = False) -> np.ndarray:
+    """Object numbers of a mask: it itself if it holds several values above 0, else its 4-connected regions."""
+    if numbered or np.any((values > 0) & (values != values.max(initial=0))):
+        return values
+    return ndimage.label(values > 0)[0]
+
+
+Shape = tuple[int, int]
+Reader = Callable[[Shape | None], np.ndarray]  # gives the object numbers (H, W), of that size if one is asked for
+
+
+def read_objects(
+    shape: Shape | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
+) -> np.ndarray:
+    """Object numbers of a file; UserError if it has colours, numbers below 0, or another size than is asked for.
+
+    Without `objects` the values or colours that it holds, whatever they are.
+    """
+    values = read_mask(path, page)
+    if not objects:
+        return values
+    if values.ndim == 3:
+        raise UserError(f"{path}: is in colour; give label images, or masks in which everything above 0 is foreground")
+    if values.min(initial=0) < 0:
+        raise UserError(f"{path}: holds {values.min()}; object numbers are 0 and above")
+    if shape is not None and values.shape != shape:
+        raise UserError(
+            f"{path} is {values.shape[1]}x{values.shape[0]} pixels, but the truth of that name is {shape[1]}x{shape[0]}"
+        )
+    return as_objects(values, numbered)
+
+
+def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
+    """The segmentations in a folder, its folders, a single file, or a submission, by name; each is a function that reads.
+
+    Without `objects` it reads what the mask holds: values (H, W), or colours (H, W, 3).
+
+    Raises
+    ------
+    UserError
+        If there are none, or two of one name and kind.
+    """
+    if path.suffix.lower() == ".csv" and not objects:
+        raise UserError(f"{path}: run lengths are of objects; give a folder of masks to score classes")
+    if path.suffix.lower() == ".csv":
+        return {n: partial(read_encoded, path=path, name=n, objects=o) for n, o in read_submission(path).items()}
+    if path.is_file():
+        groups = {"": [path]}
+    elif path.is_dir():
+        folders = sorted((f for f in path.iterdir() if f.is_dir() and f.name[0] not in "._"), key=lambda f: f.name)
+        groups = {"": list_images(path), **{f"{f.name}/": list_images(f) for f in folders}}
+    else:
+        raise UserError(f"{path}: no such file or folder")
+    found: dict[str, Reader] = {}
+    for prefix, files in groups.items():
+        for name, (ending, file) in _preferred(files).items():
+            read = partial(read_objects, path=file, numbered=ending in NUMBERED, objects=objects)
+            pages = count_pages(file)
+            if pages == 1:
+                found[prefix + name] = read
+            else:
+                found |= {f"{prefix}{name}_{page:03}": partial(read, page=page) for page in range(pages)}
+    if not found:
+        raise UserError(f"{path}: holds no label images or masks ({', '.join(SUFFIXES)})")
+    return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
+
+
+def read_encoded(shape: Shape | None, path: Path, name: str, objects: list[str]) -> np.ndarray:
+    """Object numbers of the run lengths in a submission."""
+    if shape is None:
+        raise UserError(f"{path}: run lengths can be read only where the truth says how large the images are")
+    try:
+        return decode(objects, shape)
+    except ValueError as e:
+        raise UserError(f"{path}: {name}: {e}") from e
+
+
+def _preferred(files: list[Path]) -> dict[str, tuple[str, Path]]:
+    """Of every name the file to read, with the ending of its stem."""
+    best: dict[str, tuple[str, Path]] = {}
+    for file in files:
+        if IGNORED.fullmatch(file.stem):
+            continue
+        ending = next(e for e in sorted(ENDINGS, key=len, reverse=True) if file.stem.endswith(e))
+        name = file.stem.removesuffix(ending)
+        frame = CHALLENGE.fullmatch(name)
+        if frame:
+            name, ending = f"t{frame[1]}", "_labels"
+        before = best.get(name)
+        if before and before[0] == ending:
+            raise UserError(f"{before[1]} and {file} are both called {name}: remove one")
+        if not before or ENDINGS.index(ending) < ENDINGS.index(before[0]):
+            best[name] = ending, file
+    return best
+
+
+def read_truth(source: ImageSet, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The objects of an image of a data set, the regions of its foreground if it does not tell them apart; where they count."""
+    sample = source[index]
+    return as_objects(sample.labels > 0) if sample.instances is None else sample.instances, sample.valid
+
+
+def pair(true: list[str], predicted: list[str], in_order: bool = False) -> tuple[dict[str, str], list[str]]:
+    """The prediction of every true image, and the predictions that are of none.
+
+    Names are alike, or the last part of a name ("t000" of "01/t000") where only one has it; `in_order` pairs the first with the
+    first and so on. UserError if an image has no prediction.
+    """
+    if in_order and len(true) == len(predicted):
+        return dict(zip(true, predicted)), []
+    by_last: dict[str, list[str]] = {}
+    for name in true:
+        by_last.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    pairs = {}
+    for name in predicted:
+        alike = [name] if name in true else by_last.get(name, [])
+        if len(alike) > 1:
+            raise UserError(
+                f"the prediction {name} may be that of {' or '.join(alike)}: put it into a folder like theirs"
+            )
+        if alike:
+            pairs[alike[0]] = name
+    missing = [name for name in true if name not in pairs]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(true)} images have no prediction: {some(missing)}; the predictions are called "
+            f"{some(predicted)}. Predict these images too, or list those to be scored with --val-files"
+        )
+    return {name: pairs[name] for name in true}, sorted(set(predicted) - set(pairs.values()), key=natural_key)

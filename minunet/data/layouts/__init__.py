@@ -1,0 +1,1 @@
+"""Layouts of data sets on disk: which file is the mask of which image."""

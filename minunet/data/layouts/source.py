@@ -1,0 +1,98 @@
+"""What every layout on disk comes down to: a list of entries, each an image and a way to read its mask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import UserError
+from ..classes import ClassMap
+from ..files.images import SUFFIXES, ImageInfo, read_info, read_mask
+
+
+class Mask(NamedTuple):
+    """A mask as it is stored, object numbers (H, W) int32 where they are known, and where it counts if not everywhere."""
+
+    values: np.ndarray
+    instances: np.ndarray | None = None
+    valid: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image with its mask.
+
+    `mask` is the file or folder that errors name; `page` counts the pages of image and mask stacks from 0.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    page: int | None = None
+    read: Callable[[Entry], Mask] | None = None
+
+    @cached_property
+    def info(self) -> ImageInfo:
+        """The image's header, read once."""
+        return read_info(self.image, self.page)
+
+    def read_mask(self) -> Mask:
+        """The mask as it is stored, of the image's size."""
+        mask = self.read(self) if self.read else Mask(read_mask(self.mask, self.page))
+        check_size(mask.values, self.mask, self)
+        return mask
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set found on disk.
+
+    Attributes
+    ----------
+    layout : str
+    entries : list of Entry, in natural order (2 before 10)
+    classes : ClassMap, or None if the masks have to tell
+    ordered : bool
+        Neighbours are alike (sections of one volume), so a validation set must be a block of them, not drawn at random.
+    notes : list of str
+        Further lines of the report.
+    """
+
+    layout: str
+    entries: list[Entry]
+    classes: ClassMap | None = None
+    ordered: bool = False
+    notes: Sequence[str] = ()
+
+
+def check_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
+    """Raise a UserError if a mask is not of its image's size."""
+    height, width = entry.info.height, entry.info.width
+    if mask.shape[:2] != (height, width):
+        raise UserError(
+            f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels but its image {entry.image} is {width}x{height}; "
+            f"a mask must have its image's size"
+        )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order, without dot files, Thumbs.db and other company."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted((p for p in files if p.is_file()), key=lambda p: natural_key(p.name))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts names with numbers by their value: a2 before a10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def some(names: Iterable[object], most: int = 3) -> str:
+    """Up to three names, and how many more there are."""
+    listed = [str(n) for n in names]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

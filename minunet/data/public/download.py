@@ -1,0 +1,113 @@
+"""A downloader for pooch that goes on where an earlier one was cut off (pooch's own ones begin anew).
+
+What has arrived lies in a file `.NAME.part`. Each request asks for the rest of it (HTTP ranges, RFC 9110, section 14); from a
+server that knows no ranges all comes again. Whether the pieces fit together is for the checksum to say.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+
+TRIES = 4  # without a single new byte, before giving up
+PAUSE = 2.0  # seconds before the second try, and then twice as long each time
+TIMEOUT = 30  # seconds of silence
+PIECE = 1 << 14  # bytes written at once: what is lost of a connection that is cut
+
+
+class Unreachable(Exception):
+    """The file cannot be had from its address; says why."""
+
+
+class Resuming:
+    """Called by pooch as downloader(url, output_file, pooch); `archive` is the file that is wanted in the end."""
+
+    def __init__(self, archive: Path) -> None:
+        self.part = archive.with_name(f".{archive.name}.part")
+
+    def __call__(self, url: str, output_file: str | Path, pooch: Any) -> None:
+        import requests
+
+        failures, reason = 0, ""
+        while failures < TRIES:
+            if failures:
+                time.sleep(PAUSE * 2 ** (failures - 1))
+            before = self._arrived()
+            try:
+                if self._get_rest(url):
+                    os.replace(self.part, output_file)
+                    return
+                reason = "the connection was cut"
+            except requests.RequestException as e:
+                reason = _reason(e)
+            failures = failures + 1 if self._arrived() <= before else 0
+        kept = f"; the {self._arrived():,} bytes that came are kept, and running this again goes on there"
+        raise Unreachable(f"{url} cannot be reached ({reason})" + kept * bool(self._arrived()))
+
+    def _arrived(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _get_rest(self, url: str) -> bool:
+        """Ask for what has not arrived yet and append it; whether all is there."""
+        import requests
+        from tqdm import tqdm
+
+        arrived = self._arrived()
+        asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
+        with requests.get(url, headers=asked, stream=True, timeout=TIMEOUT) as answer:
+            sent = answer.headers.get("Content-Range", "").removeprefix("bytes ")  # "100-199/200", or "*/200"
+            total = int(sent.rpartition("/")[2]) if sent.rpartition("/")[2].isdigit() else None
+            if answer.status_code == 416 and arrived:  # nothing lies beyond what has arrived
+                if total != arrived:
+                    self.part.unlink()  # it is another file's
+                return total == arrived
+            if answer.status_code >= 500:  # may pass
+                raise requests.ConnectionError(f"{answer.status_code} {answer.reason}")
+            if answer.status_code not in (200, 206):
+                raise Unreachable(f"{url} answers {answer.status_code} {answer.reason}")
+            if answer.status_code == 200 or not sent.startswith(f"{arrived}-"):
+                if answer.status_code == 206:
+                    self.part.unlink()
+                    return False
+                arrived, length = 0, answer.headers.get("Content-Length", "")
+                total = int(length) if length.isdigit() else None
+            check_space(self.part.parent, (total or 0) - arrived, self.part)
+            with open(self.part, "ab" if arrived else "wb") as file, tqdm(
+                total=total, initial=arrived, unit="B", unit_scale=True, desc="downloading", disable=None, leave=False
+            ) as bar:  # fmt: skip
+                for piece in answer.iter_content(PIECE):
+                    file.write(piece)
+                    bar.update(len(piece))
+        return total is None or self._arrived() == total
+
+
+def check_space(folder: Path, needed: int, path: Path) -> None:
+    """UserError if a folder's disk has no room for so many bytes more."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{path}: needs {needed / 1e6:,.0f} MB more but {folder} has {free / 1e6:,.0f} MB free; free some space or choose "
+            f"another --output"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words, from exceptions that wrap each other."""
+    text = str(error)
+    for sign, meaning in (
+        ("NameResolution", "its name is not known: no network?"),
+        ("Name or service", "its name is not known: no network?"),
+        ("timed out", "no answer"),
+        ("refused", "connection refused"),
+        ("CERTIFICATE", "its certificate is not trusted"),
+        ("ProxyError", "the proxy does not let it through"),
+        ("IncompleteRead", "the connection was cut"),
+    ):
+        if sign in text:
+            return meaning
+    return text[:60] if text[:3].isdigit() else type(error).__name__

@@ -1,0 +1,169 @@
+"""What the network is trained to say, where that is more than the masks' classes: for objects that must not merge.
+
+Two ways to keep touching objects apart, both made from the objects' numbers before any augmentation:
+
+* the *border* target: three classes instead of two, background, the inside of objects, and their border, the outermost
+  pixels of every object along its outline. Insides never touch, so each is the seed of one object.
+* the *weight map* of the U-Net paper (weightmap.py): touching objects are cut apart by a seam of background, and the pixels
+  between near objects weigh more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from ..errors import UserError
+from . import ClassMap, ImageSet, Sample
+from .weightmap import cached_separation, class_balance, cut_seams, renumber, separation
+
+TARGETS = ("classes", "border")
+BORDER_CLASSES = ClassMap([[0, 0, 0], [0, 158, 115], [230, 159, 0]], ["background", "inside", "border"])
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is made of masks and objects; `weight_map`, `w0` and `sigma` are those of weightmap.py.
+
+    Attributes
+    ----------
+    kind : "classes" or "border"
+    border_width : float, of the class border, in pixels
+    balance : bool
+        Whether the weight map balances the classes' frequencies, as the paper's does. Balanced, a network calls a pixel
+        foreground as soon as it is likelier than foreground is on the whole, and objects come out fat.
+    cache : str or None, folder in which separations are kept from run to run
+    """
+
+    kind: str = "classes"
+    border_width: float = 2.0
+    weight_map: bool = False
+    balance: bool = True
+    w0: float = 10.0
+    sigma: float = 5.0
+    cache: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is just the masks' classes."""
+        return self.kind == "classes" and not self.weight_map
+
+    @property
+    def needs_instances(self) -> bool:
+        """Whether objects have to be told apart; class balance alone (w0 of 0) does without."""
+        return self.kind == "border" or (self.weight_map and self.w0 > 0)
+
+
+class TargetSet(ImageSet):
+    """A data set whose samples have the labels, and the weights, of a target.
+
+    Parameters
+    ----------
+    base : ImageSet
+    target : Target
+    train : list of int
+        The images over which the weight map balances the classes.
+
+    Raises
+    ------
+    UserError
+        If the target needs objects and the data set does not tell them apart.
+    """
+
+    def __init__(self, base: ImageSet, target: Target, train: list[int]) -> None:
+        super().__init__()
+        self.base, self.target = base, target
+        self.layout, self.path, self.names, self.sizes = base.layout, base.path, base.names, base.sizes
+        self.channels, self.warnings, self.ordered = base.channels, base.warnings, base.ordered
+        self.classes = BORDER_CLASSES if target.kind == "border" else base.classes
+        if target.kind == "border" and base.classes.num_classes != 2:
+            raise UserError(
+                f"--target border is for masks of two classes; these have {base.classes.num_classes}: "
+                f"{base.classes.describe()}"
+            )
+        if target.needs_instances:
+            self._objects(base[train[0]])
+        self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
+        if target.weight_map and target.balance:
+            counts = np.zeros(self.classes.num_classes, np.int64)
+            for i in tqdm(train, desc="counting classes", delay=2, leave=False, disable=None):
+                labels, valid = self._labels(base[i]), base[i].valid
+                counts += np.bincount(labels.ravel() if valid is None else labels[valid], minlength=len(counts))
+            self.class_weight = class_balance(counts)
+
+    def _read(self, index: int) -> Sample:
+        sample = self.base[index]
+        labels = self._labels(sample)
+        weight = None if self.class_weight is None else self.class_weight[labels]
+        if weight is not None and self.target.w0:
+            # between objects, and on the outline of those that have one: wherever it is not the inside of one
+            gap = labels != 1 if self.target.kind == "border" else labels == 0
+            weight += np.float32(self.target.w0) * np.where(gap, self._separation(self._objects(sample)), 0)
+        return Sample(sample.name, sample.image, labels, sample.instances, sample.valid, weight)
+
+    def _labels(self, sample: Sample) -> np.ndarray:
+        if self.target.kind == "border":
+            return border_labels(self._objects(sample), self.target.border_width)
+        if self.target.needs_instances:
+            return np.where(cut_seams(self._objects(sample)), np.uint8(0), sample.labels)
+        return sample.labels
+
+    def _separation(self, instances: np.ndarray) -> np.ndarray:
+        if self.target.cache:
+            return cached_separation(instances, self.target.sigma, self.target.cache)
+        return separation(instances, self.target.sigma)
+
+    def _objects(self, sample: Sample) -> np.ndarray:
+        if sample.instances is None:
+            what = "--target border" if self.target.kind == "border" else "--weight-map"
+            alone = "" if self.target.kind == "border" else "; --w0 0 balances the classes alone and does without"
+            raise UserError(
+                f"{what}: the mask of {sample.name} in {self.path} does not tell objects apart; give label images (a number "
+                f"for every object) or a file for every object{alone}"
+            )
+        return sample.instances
+
+    def describe(self) -> str:
+        """The data set's own report, and the target's."""
+        lines, t = [self.base.describe()], self.target
+        if t.kind == "border":
+            lines.append(
+                f"target      background, inside and border of objects, the border {t.border_width:g} pixels wide"
+            )
+        if self.class_weight is not None:
+            weights = ", ".join(f"{n} {w:.2f}" for n, w in zip(self.classes.names, self.class_weight))
+            lines.append(f"weights     {weights}; between objects up to {t.w0:g} more (sigma {t.sigma:g} pixels)")
+        return "\n".join(lines)
+
+
+def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
+    """Classes background 0, inside 1 and border 2 from object numbers.
+
+    The border is what lies within `width` pixels of an object's outline, but never more than half of the way to its
+    deepest pixel: the smallest object keeps an inside, one a pixel thin is nothing but inside. Where the image cuts an
+    object off there is no outline.
+
+    Parameters
+    ----------
+    instances : (H, W) integer array, 0 for background
+    width : float
+        In pixels; the outermost ring of pixels is at distance 1.
+
+    Returns
+    -------
+    (H, W) uint8 array
+    """
+    labels = np.zeros(instances.shape, np.uint8)
+    instances = renumber(instances)
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        wider = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        own = instances[wider] == number
+        depth = own.astype(float) if own.all() else ndimage.distance_transform_edt(own)
+        border = depth <= min(width, depth.max() / 2)
+        labels[wider][own] = np.where(border[own], 2, 1)
+    return labels

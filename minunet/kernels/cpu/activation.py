@@ -1,0 +1,104 @@
+"""Leaky ReLU and softmax on the CPU (ReLU stands in cpu_pointwise.py).
+
+    leaky ReLU:   for each value, in parallel:   y = x if x > 0 else slope * x
+    softmax:      for each pixel, in parallel:   its K numbers stay in the L1 cache from the first pass to the last
+
+Shapes: any, contiguous or not, float32 and float64.
+
+Measure: python bench/pointwise.py
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from ...array import Array
+from .launch import kernel, ready
+
+# ---- twins of the ops ------------------------------------------------------------------------------------------------
+
+
+def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
+    """Twin of `ops.leaky_relu`."""
+    y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
+    leaky_forward(ready(x).reshape(-1), x.dtype.type(slope), y.reshape(-1), mask.reshape(-1))
+    return y, (mask, slope)
+
+
+def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
+    """Twin of `ops.leaky_relu_backward`."""
+    mask, slope = cache
+    dx = np.empty(dy.shape, dy.dtype)
+    leaky_back(ready(dy).reshape(-1), dy.dtype.type(slope), ready(mask).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+def softmax(x: Array) -> tuple[Array, tuple]:
+    """Twin of `ops.softmax`."""
+    K, y = x.shape[-1], np.empty(x.shape, x.dtype)
+    softmax_forward(ready(x).reshape(-1, K), y.reshape(-1, K))
+    return y, (y,)
+
+
+def softmax_backward(dy: Array, cache: tuple) -> Array:
+    """Twin of `ops.softmax_backward`."""
+    (y,) = cache
+    K, dx = y.shape[-1], np.empty(y.shape, y.dtype)
+    softmax_back(ready(dy).reshape(-1, K), ready(y).reshape(-1, K), dx.reshape(-1, K))
+    return dx
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def leaky_forward(x, slope, y, mask):
+    """Flat arrays."""
+    for n in prange(x.size):
+        mask[n] = x[n] > 0
+        y[n] = x[n] if mask[n] else slope * x[n]
+
+
+@kernel
+def leaky_back(dy, slope, mask, dx):
+    """Flat arrays."""
+    for n in prange(dy.size):
+        dx[n] = dy[n] if mask[n] else slope * dy[n]
+
+
+@njit
+def softmax_pixel(z, p, n):
+    """p[n] = softmax(z[n]) for z, p (M, K); returns the largest of z[n], and log sum exp(z[n] - largest)."""
+    top, total = z[n, 0], z.dtype.type(0)
+    for k in range(1, z.shape[1]):
+        top = max(top, z[n, k])
+    for k in range(z.shape[1]):
+        e = math.exp(z[n, k] - top)
+        p[n, k] = e
+        total += e
+    part = z.dtype.type(1) / total
+    for k in range(z.shape[1]):
+        p[n, k] *= part
+    return top, math.log(total)
+
+
+@kernel
+def softmax_forward(x, y):
+    """x to y, both (M, K)."""
+    for n in prange(len(x)):
+        softmax_pixel(x, y, n)
+
+
+@kernel
+def softmax_back(dy, y, dx):
+    """All (M, K)."""
+    M, K = y.shape
+    for n in prange(M):
+        mean = y.dtype.type(0)
+        for k in range(K):
+            mean += dy[n, k] * y[n, k]
+        for k in range(K):
+            dx[n, k] = y[n, k] * (dy[n, k] - mean)

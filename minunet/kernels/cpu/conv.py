@@ -1,0 +1,153 @@
+"""Convolutions on the CPU: which algorithm for which shape, and what they hand on to the next op.
+
+There are two algorithms, direct (`cpu_direct`) and Winograd's (`cpu_winograd`); `winograd_pays` chooses, for each of a
+convolution's three passes by itself. Both read and write unfinished maps (`deferred`), so that norms, ReLUs and
+concatenations between convolutions need no passes over memory of their own.
+
+Measure: python bench/layers.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...array import Array
+from ...ops.conv import output_size, resolve_padding
+from ...ops.lazy import LazyConcat, fusing, materialize, training
+from . import direct as cpu_direct
+from . import direct_weights as cpu_direct_weights
+from . import winograd as cpu_winograd
+from .direct import Shape, by_group
+from .epilogues import MASK, MOMENTS, STORE, Target
+from .lazy_maps import Gradient, LazyAffine
+from .memory import empty
+from .norm import channel_sums
+from .pointwise import mask
+
+
+def conv2d(
+    x: Any, w: Array, b: Array | None = None, stride: int = 1, padding: Any = "same", dilation: int = 1,
+    groups: int = 1,
+) -> tuple[Any, tuple]:  # fmt: skip
+    """Twin of `ops.conv2d`."""
+    (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
+    pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
+    OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
+    s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
+    y = Target(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
+    if winograd_pays(s, x.dtype):
+        cpu_winograd.convolution(x, w, b, [y], s.top, s.left)
+    else:
+        cpu_direct.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+    if isinstance(x, LazyConcat):
+        x.release()
+    result = LazyAffine(y.y, moments=y.found) if fusing() else y.y
+    return result, (x, w, b is not None, stride, pads, dilation, groups)
+
+
+def conv2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
+    """Twin of `ops.conv2d_backward`, for stride 1."""
+    x, w, has_bias, stride, pads, dilation, groups = cache
+    (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
+    (top, _), (left, _) = pads
+    s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
+    around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
+    back = Shape(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
+    if winograd_pays(s, x.dtype):
+        dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left)
+    else:
+        dw = cpu_direct_weights.weight_gradient(x, dy, s)
+    if winograd_pays(back, x.dtype):
+        to = gradient_targets(x)
+        cpu_winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
+        dx = gradient(x, to)
+    else:
+        dx = empty(x.shape, x.dtype)
+        cpu_direct.convolution(dy, w, lambda w: by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
+        dx = masked(dx, x)
+    return dx, dw, bias_gradient(dy) if has_bias else None
+
+
+def conv_transpose2d(
+    x: Any, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0
+) -> tuple[Array, tuple]:
+    """Twin of `ops.conv_transpose2d`, for stride = KH = KW and no padding."""
+    (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
+    s = Shape(N, H, W, C, H, W, K, 1, 1, 1, 1, 0, 0, 1)
+    y = empty((N, H * KH, W * KW, K), x.dtype)
+    cpu_direct.convolution(x, w, lambda w: w.reshape(KH * KW, 1, 1, C, K), b, y, s, stamp=stride)
+    return y, (x, w, b is not None, stride, resolve_padding(padding, (H, W), (KH, KW), stride, 1))
+
+
+def conv_transpose2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
+    """Twin of `ops.conv_transpose2d_backward`: the convolution whose transpose this is takes dy to dx."""
+    x, w, has_bias, stride, pads = cache
+    (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
+    s = Shape(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
+    dw = cpu_direct_weights.weight_gradient(dy, x, s, swap=True)
+    dx = empty(x.shape, x.dtype)
+    cpu_direct.convolution(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)
+    return masked(dx, x), dw, bias_gradient(dy) if has_bias else None
+
+
+def winograd_pays(s: Shape, dtype: Any) -> bool:
+    """Whether Winograd's algorithm (cpu_winograd.py) is the faster one, for each of a convolution's three passes by itself.
+
+    It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
+    channels, where there is little to save. Its matrix products have a row a tile; with less than about eight they are
+    bound by reading the filters. Tiles that lie mostly outside of the image are wasted work, but so is a direct
+    convolution's padding: a quarter of a tile is enough. All measured, on two AVX-512 cores.
+
+    float64 stays direct: who asks for it wants the last digits, and Winograd's sums lose one.
+    """
+    across, down = -(-s.OW // 4), -(-s.OH // 4)
+    tiles = s.N * down * across
+    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # the part of the tiles
+    fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1) and dtype == np.float32
+    return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
+
+
+# ---- gradients of unfinished maps ------------------------------------------------------------------------------------
+
+
+def gradient_targets(x: Any) -> list[Target]:
+    """Where the gradient of a convolution's input goes: masked already, if a ReLU gave x; apart, if x was a pair."""
+    if isinstance(x, LazyConcat) and fusing():
+        return [Target(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
+    if isinstance(x, LazyAffine) and x.may_be_masked():
+        return [Target(empty(x.shape, x.dtype), MASK, x)]
+    return [Target(empty(x.shape, x.dtype))]
+
+
+def gradient(x: Any, to: list[Target]) -> Any:
+    """The gradient of x from what was written to its targets."""
+    if len(to) == 2:
+        return LazyConcat(*(with_sums(t) for t in to))
+    return Gradient(to[0].y, to[0].found, x) if to[0].mode == MASK else to[0].y
+
+
+def with_sums(t: Target) -> Gradient:
+    """The gradient of a part of a pair; a transposed convolution will ask for its sums."""
+    mean, _ = t.found
+    return Gradient(t.y, (mean * (t.y.size // t.y.shape[3]), None))
+
+
+def masked(dx: Array, x: Any) -> Any:
+    """The same in a pass of its own over dx, where the kernel does not do it on the way."""
+    if not fusing():
+        return dx
+    if isinstance(x, LazyAffine) and x.may_be_masked():
+        return mask(dx, x, out=dx)
+    if isinstance(x, LazyConcat):
+        C = x.a.shape[3]
+        return LazyConcat(dx[..., :C], dx[..., C:])
+    return dx
+
+
+def bias_gradient(dy: Any) -> Array:
+    """Sum of dy (N, H, W, K) over all pixels, (K,)."""
+    if isinstance(dy, Gradient):
+        return dy.sums[0].astype(dy.dtype)
+    return channel_sums(materialize(dy))

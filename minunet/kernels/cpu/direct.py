@@ -1,0 +1,284 @@
+"""Direct convolution and its data gradient on the CPU, with explicit vectors, in any shape.
+
+In NHWC the KW taps of a filter's row meet KW*C numbers that lie one after the other, and the next output pixel's start
+stride*C numbers further. So a row of the output is a sum of KH matrix products, with overlapping rows and no im2col:
+
+    y[row, :, :] = b + sum over i of  rows(x[row*stride + i*dilation]) @ w[i]       (OW, KW*C) @ (KW*C, K)
+
+Forward (`convolve`):
+
+    for each item = (some images, group, block of rows, some panels of w):   in parallel
+        copy the input rows of the block into a band, finished, with zeros around (no padded copy of the whole image)
+        for each panel of w (PANEL vectors of output channels):
+            for each tap row i, for each slice of its KW*C numbers:
+                copy the slice of the panel in one piece               it stays in the L1 cache
+                for each row of the block:
+                    y[row, :, panel] += band rows @ slice              multiply
+
+Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
+
+The order in which numbers are added depends on the shape alone: results depend neither on timing nor on the number of
+threads.
+
+The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
+of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: `cpu_direct_weights`.
+
+Constants
+    DEPTH     terms of a sum between two visits of y: a slice of a panel has DEPTH x 256 bytes, of a 32-48 KB L1 cache
+              (a whole panel may have twice that, and then y is visited once)
+    BAND      most bytes of a band: half of a 2 MB L2 cache
+    PIXELS    of the output that an item wants, to be worth copying a slice
+
+Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
+
+Measure: python bench/layers.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from ...array import Array
+from .epilogues import PLAIN, read, sources, start_of
+from .launch import alone, ceil_div, kernel, ready, workers
+from .memory import scratch
+from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
+from .simd_gemm import PANEL, multiply
+
+DEPTH = 128
+BAND = 1 << 20
+PIXELS = 256
+
+
+class Shape(NamedTuple):
+    """The sizes of a convolution from x (N, H, W, C) to y (N, OH, OW, K), as one argument of a kernel."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    OH: int
+    OW: int
+    K: int
+    KH: int
+    KW: int
+    stride: int
+    dilation: int
+    top: int  # zeros around x, may be negative: rows and columns cut off
+    left: int
+    groups: int
+
+
+# ---- the plans: how much work an item is -----------------------------------------------------------------------------
+
+
+def by_group(w: Array, groups: int) -> Array:
+    """(KH, KW, C/groups, K) as a view (groups, KH, KW, C/groups, K/groups)."""
+    return w.reshape(*w.shape[:3], groups, -1).transpose(3, 0, 1, 2, 4)
+
+
+def convolution(
+    x: Any, w: Array, arrange: Callable[[Array], Array], b: Array | None, y: Array, s: Shape, stamp: int = 1
+) -> None:
+    """y = b + x * w, where arrange(w) is a view of w as (groups, KH, KW, C/groups, K/groups).
+
+    x may be an unfinished map. With `stamp` there are stamp*stamp filters, the view is (stamp*stamp, KH, KW, C, K), and each
+    of them writes one pixel of every square of stamp x stamp pixels of y (N, OH*stamp, OW*stamp, K).
+    """
+    if y.size == 0:
+        return
+    first, second = sources(x)
+    w, dtype = ready(w), y.dtype
+    C, item = s.C // s.groups, dtype.itemsize
+    panels = ceil_div(ceil_div(s.K // s.groups, lanes(dtype)), PANEL)
+    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1  # that a row of the output sees
+
+    def band(rows: int) -> int:
+        """Numbers of the band of so many rows of the output."""
+        return ((rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1) * columns * C
+
+    # As many rows to an item as fit into BAND, then images, as long as all threads get two items.
+    wanted = 2 * workers()
+    blocks = 1
+    while blocks < s.OH and (
+        band(ceil_div(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < wanted and s.OH // blocks >= 16)
+    ):
+        blocks += 1
+    rows, images = ceil_div(s.OH, blocks), 1
+    if blocks == 1:
+        images = max(
+            1, min(BAND // (band(rows) * item), s.N * s.groups * panels // wanted, ceil_div(PIXELS, s.OH * s.OW))
+        )
+        images = ceil_div(s.N, ceil_div(s.N, min(images, s.N)))
+    items = ceil_div(s.N, images) * s.groups * ceil_div(s.OH, rows)
+    shares = min(panels, ceil_div(wanted, items))  # if there are too few items, they share the panels
+
+    inside = s.top == s.left == 0 and columns <= s.W and (s.OH - 1) * s.stride + (s.KH - 1) * s.dilation < s.H
+    in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
+    bias = np.zeros(s.K, dtype) if b is None else ready(b)
+    view = arrange(w)
+    w_steps = (_distance(view, w), *(step // item for step in view.strides))
+    plan = rows, images, shares, in_place, stamp
+    with alone():
+        bands = scratch("bands", (workers(), 16 if in_place else images * band(rows)), dtype)
+        slices = scratch("slices", (workers(), 2 * DEPTH * PANEL * lanes(dtype)), dtype)
+        convolve(first, second, w.reshape(-1), w_steps, bias, y, s, plan, bands, slices)
+
+
+def _distance(view: Array, whole: Array) -> int:
+    """Elements from the start of an array to that of its view."""
+    a, b = (array.__array_interface__["data"][0] for array in (view, whole))
+    return (a - b) // whole.itemsize
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@njit
+def fill_from(to, to_pixel, source, image, channel, channels, row, rows, column, columns):
+    """Copy a window of an image's finished pixels, `to_pixel` numbers apart, with zeros where it reaches outside."""
+    _, H, W, C = source.x.shape
+    first, end = min(max(0, -column), columns), max(0, min(columns, W - column))
+    whole = source.mode == PLAIN and channels == C == to_pixel
+    for r in range(row, row + rows):
+        here, pixel = to, (image * H + r) * W + column
+        to = offset(to, columns * to_pixel)
+        if r < 0 or r >= H or first >= end:
+            for n in range(columns):
+                clear(offset(here, n * to_pixel), channels)
+            continue
+        for n in range(first):
+            clear(offset(here, n * to_pixel), channels)
+        if whole:
+            copy(offset(here, first * C), offset(pointer(source.x), (pixel + first) * C), (end - first) * C)
+        else:
+            for n in range(first, end):
+                read(offset(here, n * to_pixel), source, pixel + n, channel, channels)
+        for n in range(end, columns):
+            clear(offset(here, n * to_pixel), channels)
+
+
+@njit
+def fill(to, a, b, image, channel, channels, row, rows, column, columns):
+    """The same from two maps side by side, whose channels are counted through, in one piece."""
+    Ca = a.x.shape[3]
+    here = min(max(Ca - channel, 0), channels)
+    if here > 0:
+        fill_from(to, channels, a, image, channel, here, row, rows, column, columns)
+    if here < channels:
+        rest = max(channel - Ca, 0)
+        fill_from(offset(to, here), channels, b, image, rest, channels - here, row, rows, column, columns)
+
+
+@njit
+def pack(to, panel, w, start, w_steps, C, first, rows, real):
+    """Copy some of a tap row's KW*C rows and `real` columns of w into a slice, `panel` numbers a row."""
+    _, _, _, J, R, O = w_steps
+    size = lanes_of(w)
+    end = first + rows
+    while first < end:
+        j, c = first // C, first % C
+        run = min(C - c, end - first)
+        at = start + j * J + c * R
+        source = offset(pointer(w), at)
+        if O == 1:
+            for n in range(run):
+                copy(offset(to, n * panel), offset(source, n * R), real)
+        else:  # the channel axes are swapped: squares in registers, the rest number by number
+            squares = run // size * size if R == 1 else 0
+            whole = real // size * size
+            for k in range(0, whole, size):
+                for n in range(0, squares, size):
+                    transpose(offset(to, n * panel + k), panel, offset(source, n + k * O), O)
+            for n in range(run):
+                for k in range(whole if n < squares else 0, real):
+                    copy(offset(to, n * panel + k), offset(source, n * R + k * O), 1)
+        to = offset(to, run * panel)
+        first += run
+
+
+@kernel
+def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
+    """The forward loop of this file's head.
+
+    Sources a and b (N, H, W, ...); bias (K,); w flat, with where it starts and its steps along (group or
+    stamp, i, j, C, K); y as for `convolution`; the plan: `rows` of the output and `images` an item, the panels in `shares`
+    parts, in_place, if nothing around x is seen, so that no band is needed, and the side of a stamp; bands and slices
+    (threads, numbers) to work in.
+    """
+    rows, images, shares, in_place, stamp = plan
+    w_start, w_group, w_i, _, _, w_k = w_steps
+    y_pixel = stamp * s.K
+    y_row, y_stamp_row = stamp * s.OW * y_pixel, s.OW * y_pixel
+    y_image = s.OH * y_row
+    C, K = s.C // s.groups, s.K // s.groups
+    width = lanes_of(y)
+    vectors_all = (K + width - 1) // width
+    panels = (vectors_all + PANEL - 1) // PANEL
+    batches, blocks = (s.N + images - 1) // images, (s.OH + rows - 1) // rows
+    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+    a_row = s.W * C if in_place else columns * C
+    segment = s.KW * C if s.dilation == 1 else C  # numbers that lie in one piece, of each tap row or of each tap
+    segments = s.KW * C // segment
+    for worker in prange(bands.shape[0]):
+        slice_ = offset(pointer(slices), worker * slices.shape[1])
+        clear(slice_, slices.shape[1])  # the last vector's unused lanes
+        for item in range(worker, batches * s.groups * blocks * shares, bands.shape[0]):
+            share, block = item % shares, item // shares % blocks
+            g, n0 = item // (shares * blocks) % s.groups, item // (shares * blocks * s.groups) * images
+            row0 = block * rows
+            height, count = min(rows, s.OH - row0), min(images, s.N - n0)
+            if in_place:
+                band = offset(start_of(a), (n0 * s.H + row0 * s.stride) * a_row)
+                a_image = s.H * a_row
+            else:
+                band = offset(pointer(bands), worker * bands.shape[1])
+                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+                a_image = seen * a_row
+                for n in range(count):
+                    fill(offset(band, n * a_image), a, b, n0 + n, g * C, C,
+                         row0 * s.stride - s.top, seen, -s.left, columns)  # fmt: skip
+            for work in range(share * panels // shares * stamp * stamp, (share + 1) * panels // shares * stamp * stamp):
+                p, pixel = work // (stamp * stamp), work % (stamp * stamp)
+                k0 = p * PANEL * width
+                vectors = min(PANEL, vectors_all - p * PANEL)
+                panel = vectors * width
+                real = min(panel, K - k0)
+                last = real - panel + width
+                here_w = w_start + (g + pixel) * w_group + k0 * w_k
+                here_y = offset(pointer(y), n0 * y_image + row0 * y_row + pixel // stamp * y_stamp_row
+                                + pixel % stamp * s.K + g * K + k0)  # fmt: skip
+                start = offset(pointer(bias), g * K + k0)
+                if s.dilation == 1 and s.KH * segment * panel <= slices.shape[1]:  # the whole sum in registers
+                    for i in range(s.KH):
+                        to = offset(slice_, i * segment * panel)
+                        pack(to, panel, w, here_w + i * w_i, w_steps, C, 0, segment, real)
+                    for n in range(count):
+                        for r in range(height):
+                            rows_of_x = offset(band, n * a_image + r * s.stride * a_row)
+                            c = offset(here_y, n * y_image + r * y_row)
+                            multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, a_row, s.KH, segment, slice_,
+                                     c, y_pixel, start, 0)  # fmt: skip
+                    continue
+                most = DEPTH * PANEL // vectors
+                cuts = (segment + most - 1) // most
+                depth = (segment + cuts - 1) // cuts
+                for i in range(s.KH):
+                    for j in range(segments):
+                        for d in range(0, segment, depth):
+                            terms = min(depth, segment - d)
+                            pack(slice_, panel, w, here_w + i * w_i, w_steps, C, j * C + d, terms, real)
+                            seen_from = offset(band, i * s.dilation * a_row + j * s.dilation * C + d)
+                            for n in range(count):
+                                for r in range(height):
+                                    rows_of_x = offset(seen_from, n * a_image + r * s.stride * a_row)
+                                    c = offset(here_y, n * y_image + r * y_row)
+                                    init, init_row = c, y_pixel
+                                    if i + j + d == 0:
+                                        init, init_row = start, 0
+                                    multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, 0, 1, terms, slice_,
+                                             c, y_pixel, init, init_row)  # fmt: skip

@@ -1,0 +1,160 @@
+"""The weight gradient of direct convolution on the CPU, in any shape.
+
+dw[i] = sum over pixels of x^T dy, for each tap row i, is a matrix product that sums over pixels (`correlate`):
+
+    for each item = (split of the pixels, group, some panels of dy, block of input channels):   in parallel
+        for each tile of about TILE pixels:
+            copy x's part of the tile (and what the taps see around it) in one piece
+            for each panel:
+                copy dy's part of the tile in one piece
+                for each tap row i:  sums[panel, i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
+    add the splits, in their order
+
+In NHWC the KW taps of a row meet numbers that lie one after the other, as in `cpu_direct`. The order in which numbers are
+added depends on the shape alone. The weight gradient of a transposed convolution is that of a strided one which reads dy
+and gives x, transposed as it is stored (`swap`).
+
+Constants
+    TILE      pixels of a tile: TILE x 256 bytes of dy stay in the L1 cache
+    CHANNELS  most input channels of an item
+    SUMS      most bytes of an item's sums, KH*KW*CHANNELS x 256 for each panel, which stay in the L2 cache: the more panels,
+              the more often a tile of x serves
+    ITEMS     least items, if there are so many tiles: work for that many threads
+
+Measure: python bench/layers.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from ...array import Array
+from .direct import Shape, fill, fill_from
+from .epilogues import source, sources
+from .launch import alone, ceil_div, kernel, workers
+from .memory import empty, scratch
+from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
+from .simd_gemm import PANEL, multiply
+
+TILE = 128
+CHANNELS = 64
+SUMS = 1 << 19
+ITEMS = 32
+
+
+def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
+    """The weight gradient (KH, KW, C/groups, K) from maps x and dy; (KH, KW, K, C/groups) with swap."""
+    dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
+    shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
+    if dy.size == 0 or x.size == 0:
+        return np.zeros(shape, dtype)
+    (first, second), gradient = sources(x), source(dy)
+    columns = min(s.OW, TILE)
+    rows = min(s.OH, max(1, TILE // columns))
+    tiles = s.N * ceil_div(s.OH, rows) * ceil_div(s.OW, columns)
+    channels = ceil_div(C, ceil_div(C, CHANNELS))
+    width = min(PANEL, ceil_div(K, lanes(dtype))) * lanes(dtype)
+    size, panels, parts = s.KH * s.KW * channels * width, ceil_div(K, PANEL * lanes(dtype)), ceil_div(C, channels)
+    together = max(1, min(panels, SUMS // (size * dtype.itemsize)))  # panels of an item
+    tasks = s.groups * ceil_div(panels, together) * parts
+    splits = min(tiles, ceil_div(ITEMS, tasks))
+    seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+    seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+    dw = empty(shape, dtype, lasting=True)
+    with alone():
+        split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
+        tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
+        tiles_dy = scratch("outputs", (workers(), rows * columns * width), dtype)
+        sums = scratch("filters", (workers(), together * size), dtype)
+        plan = rows, columns, channels, together, swap
+        correlate(first, second, gradient, split, s, plan, tiles_x, tiles_dy, sums, np.zeros(width, dtype))
+        if splits > 1:
+            split.sum(0, out=dw)
+    return dw
+
+
+@kernel
+def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
+    """The weight gradient's loop of this file's head.
+
+    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, KH, KW, C/groups, K), or with swap
+    (splits, KH, KW, K, C); tiles of rows x columns pixels, `channels` of x an item; tiles_x, tiles_dy, all_sums
+    (threads, ...) to work in; zeros (a panel's width,).
+    """
+    rows, columns, channels, together, swap = plan
+    C, K = s.C // s.groups, s.K // s.groups
+    width = lanes_of(zeros)
+    vectors_all = (K + width - 1) // width
+    panels, parts = (vectors_all + PANEL - 1) // PANEL, (C + channels - 1) // channels
+    shares, taps = (panels + together - 1) // together, s.KH * s.KW
+    down, across = (s.OH + rows - 1) // rows, (s.OW + columns - 1) // columns
+    tiles, splits = s.N * down * across, dw.shape[0]
+    run = s.KW if s.dilation == 1 else 1  # taps that lie in one piece
+    for worker in prange(tiles_x.shape[0]):
+        tile_x, tile_dy = (
+            offset(pointer(tiles_x), worker * tiles_x.shape[1]),
+            offset(pointer(tiles_dy), worker * tiles_dy.shape[1]),
+        )
+        for item in range(worker, splits * s.groups * shares * parts, tiles_x.shape[0]):
+            split, g = item // (s.groups * shares * parts), item // (shares * parts) % s.groups
+            share, c0 = item // parts % shares, item % parts * channels
+            p0, p_end = share * panels // shares, (share + 1) * panels // shares
+            part = min(channels, C - c0)
+            first = split * tiles // splits
+            for tile in range(first, (split + 1) * tiles // splits):
+                n, row0, column0 = tile // (down * across), tile // across % down * rows, tile % across * columns
+                height, length = min(rows, s.OH - row0), min(columns, s.OW - column0)
+                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+                seen_columns = (length - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+                fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen, column0 * s.stride - s.left,
+                     seen_columns)  # fmt: skip
+                for p in range(p0, p_end):
+                    k0, vectors = p * PANEL * width, min(PANEL, vectors_all - p * PANEL)
+                    panel = vectors * width
+                    real = min(panel, K - k0)
+                    if real < panel:
+                        clear(tile_dy, height * length * panel)  # the last vector's unused lanes
+                    fill_from(tile_dy, panel, dy, n, g * K + k0, real, row0, height, column0, length)
+                    sums = offset(
+                        pointer(all_sums), worker * all_sums.shape[1] + (p - p0) * taps * part * PANEL * width
+                    )
+                    for i in range(s.KH):
+                        for j in range(0, s.KW, run):
+                            c = offset(sums, (i * s.KW + j) * part * panel)
+                            init, init_row = c, panel
+                            if tile == first:
+                                init, init_row = pointer(zeros), 0
+                            seen_from = offset(tile_x, (i * seen_columns + j) * s.dilation * part)
+                            multiply(vectors, run * part, width, seen_from, 1, s.stride * part,
+                                     s.stride * seen_columns * part, height, length, tile_dy, c, panel,
+                                     init, init_row)  # fmt: skip
+            for p in range(p0, p_end):
+                k0, panel = p * PANEL * width, min(PANEL, vectors_all - p * PANEL) * width
+                real = min(panel, K - k0)
+                sums = offset(pointer(all_sums), worker * all_sums.shape[1] + (p - p0) * taps * part * PANEL * width)
+                for tap in range(taps):
+                    here = offset(sums, tap * part * panel)
+                    if swap:
+                        to = offset(pointer(dw), ((split * taps + tap) * K + k0) * C + c0)
+                        turn(to, C, here, panel, part, real)
+                        continue
+                    to = offset(pointer(dw), ((split * taps + tap) * C + c0) * s.K + g * K + k0)
+                    for c in range(part):
+                        copy(offset(to, c * s.K), offset(here, c * panel), real)
+
+
+@njit
+def turn(to, to_row, source, source_row, rows, columns):
+    """to[column, row] = source[row, column]: squares in registers, the rest number by number."""
+    width = lanes_of(to)
+    for r in range(0, rows, width):
+        for q in range(0, columns, width):
+            if r + width <= rows and q + width <= columns:
+                transpose(offset(to, q * to_row + r), to_row, offset(source, r * source_row + q), source_row)
+                continue
+            for i in range(r, min(rows, r + width)):
+                for j in range(q, min(columns, q + width)):
+                    to[j * to_row + i] = source[i * source_row + j]

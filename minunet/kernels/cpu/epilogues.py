@@ -1,0 +1,266 @@
+"""Maps as the CPU kernels read and write them: what is left to do to each value, done on the way.
+
+A kernel reads a map through a `Source`, which says how the values in memory become those that are meant:
+
+    PLAIN       x
+    RELU        max(x * scale + shift, 0)           a Deferred: norm and ReLU are still to be applied
+    BLEND       a * x + b * other + c               a NormGradient: batch norm's backward is still to be applied
+
+and writes its result through an `Into`, which says what is done to a value before it is stored:
+
+    STORE       nothing
+    MOMENTS     mean and sum of squared deviations of each channel are gathered for the next batch norm
+    MASK        zeros where raw * scale + shift <= 0, the ReLU's backward; sums of dy and of dy * (raw - mean) are
+                gathered for the batch norm's backward
+
+Coefficients are three rows of C numbers: scale, shift, mean, or a, b, c.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from ...array import Array
+from ...ops.lazy import LazyConcat, LazyMap, materialize
+from .launch import kernel, ready
+from .lazy_maps import Gradient, LazyAffine, NormGradient, computes_affine
+from .memory import LINE, empty
+from .simd import VECTOR_BYTES, clear, copy, lanes_of, offset, pointer
+from .simd_transform import sandwich
+
+PLAIN, RELU, BLEND = 0, 1, 2
+STORE, MOMENTS, MASK = 0, 1, 2
+
+STREAMED = 32 << 20
+"""Bytes from which on a map is written past the caches: it would not stay there until it is read, and memory takes in
+streamed lines 2.5 times as fast as lines that it must hand out first (measured: 25 and 10 GB/s a core)."""
+
+_NONE: dict[Any, Array] = {}
+
+
+class Source(NamedTuple):
+    """A map to read: x and other (N, H, W, C), coefficients (3, C), and PLAIN, RELU or BLEND."""
+
+    x: Array
+    other: Array
+    coefficients: Array
+    mode: int
+
+
+class Into(NamedTuple):
+    """A map to write: y and raw (N, H, W, K), coefficients (3, K), sums (blocks, 2, K or more), the mode, and whether y is
+    written past the caches."""
+
+    y: Array
+    raw: Array
+    coefficients: Array
+    sums: Array
+    mode: int
+    stream: bool
+
+
+def source(x: Any) -> Source:
+    """How to read an array or an unfinished map that is not a Pair."""
+    if isinstance(x, LazyAffine) and x.scale is None and not x.relu:
+        x = x.raw
+    if isinstance(x, LazyAffine) and x.relu:
+        raw = ready(x.raw)
+        return Source(raw, raw, coefficients(x), RELU)
+    if isinstance(x, LazyAffine):  # as a blend: scale * raw + 0 * raw + shift
+        raw = ready(x.raw)
+        return Source(raw, raw, np.stack([x.scale, 0 * x.scale, x.shift]), BLEND)
+    if isinstance(x, NormGradient):
+        return Source(ready(x.dy), ready(x.raw), np.stack([x.a, x.b, x.c]), BLEND)
+    x = ready(x.dy if isinstance(x, Gradient) else materialize(x))
+    return Source(x, _none(x, x.ndim), _none(x, 2), PLAIN)
+
+
+def sources(x: Any) -> tuple[Source, Source]:
+    """How to read an array or any unfinished map: both halves of a Pair, or one source and an empty one."""
+    if isinstance(x, LazyConcat):
+        a, b = x.halves()
+        return source(a), source(b)
+    s = source(x)
+    return s, source(np.empty((*s.x.shape[:3], 0), s.x.dtype))
+
+
+def coefficients(x: LazyAffine) -> Array:
+    """Scale, shift and mean of a Deferred, (3, C)."""
+    table = np.zeros((3, x.shape[3]), x.dtype)
+    table[0] = 1 if x.scale is None else x.scale
+    if x.shift is not None:
+        table[1] = x.shift
+    if x.mean is not None:
+        table[2] = x.mean
+    return table
+
+
+def _none(like: Array, ndim: int) -> Array:
+    """An array for an argument that is not looked at."""
+    return _NONE.setdefault((like.dtype, ndim), np.zeros((1,) * ndim, like.dtype))
+
+
+@computes_affine
+def finish(x: LazyMap) -> Array:
+    """The array that a Deferred or NormGradient stands for."""
+    y = empty(x.shape, x.dtype)
+    finish_pixels(source(x), y)
+    return y
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+class Target:
+    """A map to be written, and what was gathered on the way.
+
+    Parameters
+    ----------
+    y : (N, H, W, K) array
+    mode : STORE, MOMENTS or MASK
+    masked_by : Deferred, optional
+        For MASK: the ReLU's result of which this is the gradient.
+
+    Attributes
+    ----------
+    found : ((K,), (K,)) float64 arrays
+        After the kernel: mean and biased variance (MOMENTS), or the sums of y and of y * (raw - mean) (MASK).
+    """
+
+    def __init__(self, y: Array, mode: int = STORE, masked_by: LazyAffine | None = None) -> None:
+        self.y, self.mode, self.masked_by = y, mode, masked_by
+        self.found: Any = None
+
+    def into(self, shape: tuple[int, int, int]) -> Into:
+        """What the kernel takes; `shape` is that of the sums: (blocks, 2, K or more)."""
+        raw, table = (
+            (self.y, _none(self.y, 2))
+            if self.masked_by is None
+            else (ready(self.masked_by.raw), coefficients(self.masked_by))
+        )
+        whole = self.y.shape[3] * self.y.itemsize % VECTOR_BYTES == self.y.__array_interface__["data"][0] % LINE == 0
+        stream = whole and self.y.nbytes >= STREAMED
+        return Into(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
+
+    def gather(self, into: Into, pixels: Array) -> None:
+        """Put the blocks' sums together, in float64; pixels (blocks,) says how many each block has."""
+        if self.mode == STORE:
+            return
+        first, second = into.sums[..., : self.y.shape[3]].astype(np.float64).swapaxes(0, 1)
+        if self.mode == MASK:
+            self.found = first.sum(0), second.sum(0)
+            return
+        mean = pixels @ first / pixels.sum()
+        self.found = mean, (second.sum(0) + pixels @ (first - mean) ** 2) / pixels.sum()
+
+
+# ---- inside kernels --------------------------------------------------------------------------------------------------
+# numba's analysis of parallel functions stumbles over arrays in tuples, hence these two.
+
+
+@njit
+def shape_of(map_):
+    """(N, H, W, C) of a Source or an Into, whose first part is the array."""
+    return map_[0].shape
+
+
+@njit
+def start_of(map_):
+    """Pointer to the first number of that array."""
+    return pointer(map_[0])
+
+
+_relu_vector = sandwich([((1,),)], load="relu")
+_blend_vector = sandwich([((1,),)], load="blend")
+
+
+@njit
+def read(to, source, pixel, channel, count):
+    """to[:count] = the finished values of one pixel, from a channel on; pixel counts through (N, H, W)."""
+    C, width = source.x.shape[3], lanes_of(source.x)
+    x = offset(pointer(source.x), pixel * C + channel)
+    if source.mode == PLAIN:
+        copy(to, x, count)
+        return
+    table, n = offset(pointer(source.coefficients), channel), 0
+    if source.mode == RELU:
+        while n + width <= count:
+            _relu_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, x, offset(table, n), C)
+            n += width
+        while n < count:
+            value = x[n] * table[n] + table[C + n]
+            to[n] = 0 if value < 0 else value
+            n += 1
+        return
+    other = offset(pointer(source.other), pixel * C + channel)
+    while n + width <= count:
+        _blend_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, offset(other, n), offset(table, n), C)
+        n += width
+    while n < count:
+        to[n] = table[n] * x[n] + table[C + n] * other[n] + table[2 * C + n]
+        n += 1
+
+
+@kernel
+def finish_pixels(source, y):
+    """y (N, H, W, C) = the finished values."""
+    N, H, W, C = y.shape
+    for row in prange(N * H):
+        for column in range(W):
+            pixel = row * W + column
+            read(offset(pointer(y), pixel * C), source, pixel, 0, C)
+
+
+@njit
+def read_square(to, source, image, row, column, size, channel, numbers):
+    """to[size, size, lanes] = the finished pixels of a square that may reach over the edge; zeros where nothing is."""
+    _, H, W, _ = source.x.shape
+    width = lanes_of(source.x)
+    clear(to, size * size * width)
+    for i in range(max(0, -row), min(size, H - row)):
+        for j in range(max(0, -column), min(size, W - column)):
+            read(offset(to, (i * size + j) * width), source, (image * H + row + i) * W + column + j, channel, numbers)
+
+
+@njit
+def write_square(square, rows, columns, numbers, into, at, channel, sums, share, weight):
+    """Write the part of square[4, 4, lanes] that lies inside: `numbers` channels of rows x columns pixels from y + at.
+
+    What is gathered is merged into sums as by simd_transform.sandwich_into.
+    """
+    _, _, OW, K = into.y.shape
+    width, sums_row = lanes_of(into.y), into.sums.shape[2]
+    y, raw = offset(pointer(into.y), at), offset(pointer(into.raw), at)
+    for i in range(rows):
+        for j in range(columns):
+            copy(offset(y, (i * OW + j) * K), offset(square, (4 * i + j) * width), numbers)
+    if into.mode == STORE:
+        return
+    for k in range(numbers):
+        first = second = into.y.dtype.type(0)
+        if into.mode == MASK:
+            scale, shift = into.coefficients[0, channel + k], into.coefficients[1, channel + k]
+            mean = into.coefficients[2, channel + k]
+            for i in range(rows):
+                for j in range(columns):
+                    p = (i * OW + j) * K + k
+                    if not raw[p] * scale + shift > 0:
+                        y[p] = 0
+                    first += y[p]
+                    second += y[p] * (raw[p] - mean)
+            sums[k] += first
+            sums[sums_row + k] += second
+            continue
+        for i in range(rows):
+            for j in range(columns):
+                first += y[(i * OW + j) * K + k]
+        first /= rows * columns
+        for i in range(rows):
+            for j in range(columns):
+                second += (y[(i * OW + j) * K + k] - first) ** 2
+        step = first - sums[k]
+        sums[k] += step * share
+        sums[sums_row + k] += second + step * step * weight

@@ -1,0 +1,123 @@
+"""The lazy feature maps of the CPU's kernels: what they hand each other inside a network, so that fewer passes go over memory.
+
+A convolution's output is read and written four times before the next convolution sees it: batch norm sums it up, shifts
+and scales it, ReLU clips it, a concatenation copies it. Memory is slower than arithmetic, so inside a network a kernel
+may return, in place of an array, one of the objects here (or of `ops/lazy.py`). It stands for the array that the plain op
+would return, and the next kernel does the rest while it reads:
+
+    forward                                               backward
+    conv2d       LazyAffine(raw, its moments)             conv2d_backward      Gradient(dy, already masked, its sums)
+    batch_norm   LazyAffine(raw, scale, shift)            relu_backward        the same
+    relu         LazyAffine(raw, scale, shift, relu)      batch_norm_backward  NormGradient(a * dy + b * raw + c)
+    concat       LazyConcat(a, b)                         concat_backward      a, b
+                                                          max_pool2d_backward  Unpooled(dy, winner) + the skip's gradient
+
+Only raw outputs of convolutions are ever stored.
+
+Two traps. Padding is zero *after* norm and ReLU; clipping padded zeros would give relu(shift). And a `Gradient` that has
+been masked stands for dy only where the ReLU lets dy pass: it must reach that ReLU's backward, where masking again changes
+nothing, and sums of such gradients stay such.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...ops.lazy import LazyMap, composites, fusing
+
+F = TypeVar("F", bound=Callable[[Any], np.ndarray])
+
+_computing: list[Callable[[Any], np.ndarray]] = []
+
+
+def computes_affine(kernel: F) -> F:
+    """Enter the kernel that computes a `LazyAffine` or a `NormGradient`: `epilogues.py` does, which reads both."""
+    _computing.append(kernel)
+    return kernel
+
+
+class LazyAffine(LazyMap):
+    """raw * scale + shift, then clipped at 0 if `relu`; without scale just raw.
+
+    Parameters
+    ----------
+    raw : (N, H, W, C) array
+        What a convolution gave.
+    scale, shift : (C,) arrays, optional
+    relu : bool
+    moments : ((C,), (C,)) arrays, optional
+        Mean and biased variance of raw's channels, if the kernel that made it knows them.
+    mean : (C,) array, optional
+        The mean that a batch norm has taken off: gradients are summed up relative to it.
+    """
+
+    def __init__(
+        self, raw: np.ndarray, scale: Any = None, shift: Any = None, relu: bool = False, moments: Any = None,
+        mean: Any = None,
+    ) -> None:  # fmt: skip
+        self.raw, self.scale, self.shift, self.relu, self.moments, self.mean = raw, scale, shift, relu, moments, mean
+        self.shape, self.dtype = raw.shape, raw.dtype
+        self.within = tuple(composites())
+
+    def may_be_masked(self) -> bool:
+        """Whether this came from a ReLU whose backward will run too: it ran inside the outermost of what runs now."""
+        return self.relu and fusing() and any(c is composites()[0] for c in self.within)
+
+    def array(self) -> np.ndarray:
+        return self.raw if self.scale is None and not self.relu else _computing[0](self)
+
+
+class ReluMask(LazyMap):
+    """Where a ReLU let x, its result, pass: what the plain ReLU keeps as booleans can be read off raw again."""
+
+    def __init__(self, x: LazyAffine) -> None:
+        self.x, self.shape, self.dtype = x, x.shape, np.dtype(bool)
+
+    def array(self) -> np.ndarray:
+        return self.x.array() > 0
+
+
+class Gradient(LazyMap):
+    """The gradient dy of a map, with its sums over pixels.
+
+    Parameters
+    ----------
+    dy : (N, H, W, C) array
+    sums : ((C,), (C,)) float64 arrays
+        Of dy, and of dy * (raw - mean) for the map it was masked by (else None).
+    masked_by : LazyAffine, optional
+        The map, given by a ReLU, whose gradient this is, if it has been masked already. It is not kept alive: the caches
+        that need it do that.
+    """
+
+    def __init__(self, dy: np.ndarray, sums: Any, masked_by: LazyAffine | None = None) -> None:
+        self.dy, self.sums = dy, sums
+        self._masked_by = None if masked_by is None else weakref.ref(masked_by)
+        self._raw = None if masked_by is None else weakref.ref(masked_by.raw)
+        self.shape, self.dtype = dy.shape, dy.dtype
+
+    def array(self) -> np.ndarray:
+        return self.dy
+
+    def is_masked_by(self, x: LazyAffine) -> bool:
+        """Whether the ReLU that gave x has done its part."""
+        return self._masked_by is not None and self._masked_by() is x
+
+    def has_sums_for(self, raw: np.ndarray) -> bool:
+        """Whether the sums are those that the backward of the norm of raw needs."""
+        return self._raw is not None and self._raw() is raw
+
+
+class NormGradient(LazyMap):
+    """a * dy + b * raw + c, with (C,) arrays a, b, c: the gradient that a batch norm passes on."""
+
+    def __init__(self, dy: np.ndarray, raw: np.ndarray, a: Any, b: Any, c: Any) -> None:
+        self.dy, self.raw, self.a, self.b, self.c = dy, raw, a, b, c
+        self.shape, self.dtype = dy.shape, dy.dtype
+
+    def array(self) -> np.ndarray:
+        return _computing[0](self)

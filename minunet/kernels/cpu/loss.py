@@ -1,0 +1,177 @@
+"""Cross-entropy and soft Dice on the CPU: one pass over the pixels, forwards and backwards.
+
+    for each of BLOCKS blocks of pixels, in parallel:
+        for each pixel:                              its K logits stay in the L1 cache
+            p = softmax(logits)
+            add what it counts to the block's sums, in float64
+    the loss is made of the blocks' sums, added in their order
+
+    backwards, for each block and pixel:   cross-entropy:  dz = dloss * share * (p - true)
+                                           soft Dice:      dp = a * true + b,  dz = seen * p * (dp - sum of dp * p)
+
+with numbers a and b for each class. The plain ops make some ten passes, each over an array as large as the logits.
+
+Constants: BLOCKS blocks, whatever the number of threads, so that results do not depend on it.
+
+Shapes: two channels or more, contiguous or not, float32 and float64; labels of any integer type. A difference from the
+plain op: a logit of minus infinity is a probability of 0, not a NaN.
+
+Measure: python bench/pointwise.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ...array import Array
+from ...ops.loss import check_labels, mean_dice
+from .activation import softmax_pixel
+from .launch import kernel, ready
+
+BLOCKS = 64
+
+
+# ---- twins of the ops ------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
+) -> tuple[Any, tuple]:
+    """Twin of `ops.softmax_cross_entropy`."""
+    K, dtype = logits.shape[-1], logits.dtype
+    p, share, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 3))
+    factors = np.ones(K, dtype) if class_weight is None else ready(np.asarray(class_weight, dtype))
+    cross_entropy(_pixels(logits), _classes(labels), _map(weight, dtype), factors, ignore,
+                  p.reshape(-1, K), share.reshape(-1), sums)  # fmt: skip
+    loss, total, wrong = sums.sum(0)
+    if wrong:
+        check_labels(logits, labels, ignore)
+    total = dtype.type(total) if total > 0 else dtype.type(1)
+    share /= total
+    return dtype.type(loss / total), (p, labels, share)
+
+
+def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
+    """Twin of `ops.softmax_cross_entropy_backward`."""
+    p, labels, share = cache
+    dz = np.empty(p.shape, p.dtype)
+    cross_entropy_back(_pixels(p), _classes(labels), ready(share).reshape(-1), p.dtype.type(dloss), _pixels(dz))
+    return dz
+
+
+def soft_dice(
+    logits: Array,
+    labels: Array,
+    weight: Array | None = None,
+    class_weight: Array | None = None,
+    ignore: int = -1,
+    smooth: float = 1.0,
+) -> tuple[Any, tuple]:
+    """Twin of `ops.soft_dice`."""
+    K, dtype = logits.shape[-1], logits.dtype
+    p, seen, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 2 * K + 1))
+    dice_sums(_pixels(logits), _classes(labels), _map(weight, dtype), ignore, p.reshape(-1, K), seen.reshape(-1), sums)
+    *counts, wrong = sums.sum(0)
+    if wrong:
+        check_labels(logits, labels, ignore)
+    both, either = np.array(counts, dtype).reshape(2, K)
+    loss, *kept = mean_dice(both, either, K, class_weight, smooth)
+    return loss, (p, labels, seen, *kept, K)
+
+
+def soft_dice_backward(dloss: float, cache: tuple) -> Array:
+    """Twin of `ops.soft_dice_backward`."""
+    p, labels, seen, shares, dice, union, K = cache
+    dz = np.empty(p.shape, p.dtype)
+    slope = -p.dtype.type(dloss) * shares / union
+    dice_back(_pixels(p), _classes(labels), ready(seen).reshape(-1), 2 * slope, -dice * slope, _pixels(dz))
+    return dz if K > 1 else dz[..., 1:]
+
+
+def _pixels(x: Array) -> Array:
+    """(N, H, W, K) as (pixels, K)."""
+    return ready(x).reshape(-1, x.shape[-1])
+
+
+def _classes(labels: Array) -> Array:
+    """Labels as the kernels are compiled for."""
+    return ready(labels.astype(np.int64, copy=False)).reshape(-1)
+
+
+def _map(weight: Array | None, dtype: np.dtype) -> Array:
+    """Weights of the pixels; none at all for None, which says 1 everywhere."""
+    return np.empty(0, dtype) if weight is None else ready(np.asarray(weight, dtype)).reshape(-1)
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def cross_entropy(z, labels, weight, class_weight, ignore, p, share, sums):
+    """z, p (M, K); labels, share (M,); weight (M,) or empty; sums (blocks, 3) float64: loss, weights, wrong labels."""
+    M, K = z.shape
+    blocks = len(sums)
+    for block in prange(blocks):
+        loss, total, wrong = 0.0, 0.0, 0
+        for n in range(block * M // blocks, (block + 1) * M // blocks):
+            counts = labels[n] != ignore
+            is_class = 0 <= labels[n] < K
+            t = labels[n] if is_class else 0
+            here = class_weight[t] if counts else z.dtype.type(0)
+            if len(weight):
+                here *= weight[n]
+            top, log_total = softmax_pixel(z, p, n)
+            share[n] = here
+            loss += here * (log_total - (z[n, t] - top))
+            total += here
+            wrong += counts and not is_class
+        sums[block, 0], sums[block, 1], sums[block, 2] = loss, total, wrong
+
+
+@kernel
+def cross_entropy_back(p, labels, share, dloss, dz):
+    """p, dz (M, K); labels, share (M,)."""
+    M, K = p.shape
+    for n in prange(M):
+        here = dloss * share[n]
+        for k in range(K):
+            dz[n, k] = here * (p[n, k] - (p.dtype.type(1) if k == labels[n] else p.dtype.type(0)))
+
+
+@kernel
+def dice_sums(z, labels, weight, ignore, p, seen, sums):
+    """z, p (M, K); labels, seen (M,); weight (M,) or empty; sums (blocks, 2K + 1) float64: each class's sum of seen * p
+    where it is true, its sum of seen * (p + true), and the number of wrong labels."""
+    M, K = z.shape
+    blocks = len(sums)
+    for block in prange(blocks):
+        found = sums[block]
+        for n in range(block * M // blocks, (block + 1) * M // blocks):
+            t = labels[n]
+            here = z.dtype.type(t != ignore)
+            if len(weight):
+                here *= weight[n]
+            softmax_pixel(z, p, n)
+            seen[n] = here
+            for k in range(K):
+                found[K + k] += here * p[n, k]
+            if 0 <= t < K:
+                found[t] += here * p[n, t]
+                found[K + t] += here
+            elif t != ignore:
+                found[2 * K] += 1
+
+
+@kernel
+def dice_back(p, labels, seen, a, b, dz):
+    """p, dz (M, K); labels, seen (M,); a, b (K,)."""
+    M, K = p.shape
+    for n in prange(M):
+        mean = p.dtype.type(0)
+        for k in range(K):
+            mean += p[n, k] * (a[k] + b[k] if k == labels[n] else b[k])
+        for k in range(K):
+            dz[n, k] = seen[n] * p[n, k] * ((a[k] + b[k] if k == labels[n] else b[k]) - mean)

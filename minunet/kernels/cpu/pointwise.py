@@ -1,0 +1,235 @@
+"""Max-pool and ReLU on the CPU: one pass over memory where the plain ops take several.
+
+These do little arithmetic; what they cost is reading and writing, so each value is read as rarely as can be:
+
+    relu:       for each value, in parallel:   y = max(x, 0), mask = x > 0
+    max_pool:   for each output row, in parallel:
+                    for each window, for each of its pixels, for each channel:   keep the larger value and its number
+    gradients:  for each row, in parallel:
+                    for each pixel: gather dy from the windows that it has won; where a ReLU lets it pass: store, and add
+                    to the row's sums of dy and of dy * (x - mean), which the norm before the ReLU wants
+
+Shapes: any, contiguous or not, float32 and float64. Differences from the plain ops: a NaN wins a pool's window only as
+its first pixel, and `relu_backward` gives 0 where the mask is False, even if dy is infinite there.
+
+Measure: python bench/layers.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from ...array import Array
+from ...ops.conv import output_size
+from ...ops.lazy import LazyMap, fusing, materialize
+from .epilogues import coefficients, read, shape_of, source
+from .launch import kernel, ready
+from .lazy_maps import Gradient, LazyAffine, ReluMask
+from .memory import empty
+from .simd import add_where_equal, clear, copy, lanes_of, offset, pointer
+from .simd_transform import sandwich_into
+
+# ---- twins of the ops ------------------------------------------------------------------------------------------------
+
+
+def relu(x: Any) -> tuple[Any, tuple]:
+    """Twin of `ops.relu`."""
+    if fusing() and isinstance(x, LazyAffine) and not x.relu:
+        clipped = LazyAffine(x.raw, x.scale, x.shift, True, mean=x.mean)
+        return clipped, (ReluMask(clipped),)
+    x = materialize(x)
+    y, positive = empty(x.shape, x.dtype), empty(x.shape, bool)
+    relu_forward(ready(x).reshape(-1), y.reshape(-1), positive.reshape(-1))
+    return y, (positive,)
+
+
+def relu_backward(dy: Any, cache: tuple) -> Any:
+    """Twin of `ops.relu_backward`."""
+    (where,) = cache
+    if isinstance(where, ReluMask) and fusing():
+        done = isinstance(dy, Gradient) and dy.is_masked_by(where.x)
+        return dy if done else mask(dy, where.x)
+    dy, where = ready(materialize(dy)), ready(materialize(where))
+    dx = empty(dy.shape, dy.dtype)
+    relu_back(dy.reshape(-1), where.reshape(-1), dx.reshape(-1))
+    return dx
+
+
+def mask(dy: Any, x: LazyAffine, out: Array | None = None) -> Gradient:
+    """dy where the ReLU that gave x let it pass, with its sums, in `out` or a new array; dy may be Unpooled."""
+    N, H, W, C = x.shape
+    dx, sums = empty(x.shape, x.dtype) if out is None else out, np.zeros((N * H, 2, C), x.dtype)
+    raw, table = ready(x.raw), coefficients(x)
+    if isinstance(dy, Unpooled):
+        pooled, (winner, _, size, stride) = ready(materialize(dy.dy)), dy.cache
+        plus = pooled if dy.plus is None else ready(materialize(dy.plus))
+        unpool_mask(pooled, ready(winner), plus, raw, table, dx, sums, size, stride, dy.plus is not None)
+    else:
+        mask_rows(ready(materialize(dy)), raw, table, dx, sums)
+    return Gradient(dx, sums.sum(0, dtype=np.float64), x)
+
+
+def max_pool2d(x: Any, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+    """Twin of `ops.max_pool2d`."""
+    stride = stride or size
+    N, _, _, C = x.shape
+    OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
+    y, winner = empty((N, OH, OW, C), x.dtype), empty((N, OH, OW, C), np.uint8)
+    pool_forward(source(x), y, winner, np.empty((N * OH, C), x.dtype), size, stride)
+    return y, (winner, x.shape, size, stride)
+
+
+def max_pool2d_backward(dy: Any, cache: tuple) -> Any:
+    """Twin of `ops.max_pool2d_backward`."""
+    return Unpooled(dy, cache) if fusing() else unpool(materialize(dy), cache)
+
+
+class Unpooled(LazyMap):
+    """The gradient before a max-pool, dy at each window's winner, plus that which came over the skip connection."""
+
+    def __init__(self, dy: np.ndarray, cache: tuple, plus: Any = None) -> None:
+        self.dy, self.cache, self.plus = dy, cache, plus
+        self.shape, self.dtype = cache[1], dy.dtype
+
+    def array(self) -> np.ndarray:
+        return unpool(self.dy, self.cache, materialize(self.plus))
+
+    def __add__(self, other: Any) -> Any:
+        if self.plus is None and getattr(other, "shape", None) == self.shape and other.dtype == self.dtype:
+            return Unpooled(self.dy, self.cache, other)
+        return self.array() + materialize(other)
+
+    __iadd__ = __radd__ = __add__
+
+
+def unpool(dy: Array, cache: tuple, plus: Array | None = None) -> Array:
+    """The gradient before a max-pool, and what is to be added to it."""
+    winner, x_shape, size, stride = cache
+    dx = empty(x_shape, dy.dtype)
+    pool_back(ready(dy), ready(winner), dx, size, stride)
+    if plus is not None:
+        dx += plus
+    return dx
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def relu_forward(x, y, mask):
+    """Flat arrays; a NaN stays one, as in np.maximum."""
+    zero = x.dtype.type(0)
+    for n in prange(x.size):
+        value = x[n]
+        mask[n] = value > zero
+        y[n] = zero if value <= zero else value
+
+
+@kernel
+def relu_back(dy, mask, dx):
+    """Flat arrays."""
+    zero = dy.dtype.type(0)
+    for n in prange(dy.size):
+        dx[n] = dy[n] if mask[n] else zero
+
+
+@kernel
+def pool_forward(x, y, winner, work, size, stride):
+    """The Source x (N, H, W, ...) to y and winner (N, OH, OW, C); work (N * OH, C)."""
+    N, OH, OW, C = y.shape
+    _, H, W, _ = shape_of(x)
+    for item in prange(N * OH):
+        n, row = item // OH, item % OH
+        seen = work[item]
+        for column in range(OW):
+            best, number = y[n, row, column], winner[n, row, column]
+            corner = (n * H + row * stride) * W + column * stride
+            read(pointer(best), x, corner, 0, C)
+            for c in range(C):
+                number[c] = 0
+            for tap in range(1, size * size):
+                read(pointer(seen), x, corner + tap // size * W + tap % size, 0, C)
+                for c in range(C):
+                    larger = seen[c] > best[c]
+                    best[c] = seen[c] if larger else best[c]
+                    number[c] = tap if larger else number[c]
+
+
+_mask_vector = sandwich_into([((1,),)], "mask")
+
+
+@kernel
+def mask_rows(dy, raw, table, dx, sums):
+    """dy, raw, dx (N, H, W, C); table (3, C): scale, shift, mean; sums (N * H, 2, C)."""
+    N, H, W, C = dx.shape
+    for item in prange(N * H):
+        for column in range(W):
+            at = (item * W + column) * C
+            mask_pixel(offset(pointer(dx), at), offset(pointer(dy), at), offset(pointer(raw), at), table,
+                       offset(pointer(sums), item * 2 * C))  # fmt: skip
+
+
+@kernel
+def unpool_mask(dy, winner, plus, raw, table, dx, sums, size, stride, has_plus):
+    """The same for dy (N, OH, OW, C) before a max-pool's backward, with plus (N, H, W, C) added to it."""
+    N, H, W, C = dx.shape
+    for item in prange(N * H):
+        for column in range(W):
+            at = (item * W + column) * C
+            to = offset(pointer(dx), at)
+            if has_plus:
+                copy(to, offset(pointer(plus), at), C)
+            else:
+                clear(to, C)
+            gather_windows(to, dy, winner, item // H, item % H, column, size, stride)
+            mask_pixel(to, to, offset(pointer(raw), at), table, offset(pointer(sums), item * 2 * C))
+
+
+@njit
+def mask_pixel(dx, dy, raw, table, sums):
+    """dx = dy where the ReLU let raw pass, for one pixel's channels, and its part of the sums (2, C)."""
+    C, width, n = table.shape[1], lanes_of(table), 0
+    one = table.dtype.type(1)
+    while n + width <= C:
+        _mask_vector(offset(dy, n), 0, 0, offset(dx, n), 0, 0, offset(raw, n), offset(pointer(table), n), C,
+                     offset(sums, n), C, one, one)  # fmt: skip
+        n += width
+    while n < C:
+        value = dy[n] if raw[n] * table[0, n] + table[1, n] > 0 else 0 * one
+        dx[n] = value
+        sums[n] += value
+        sums[C + n] += value * (raw[n] - table[2, n])
+        n += 1
+
+
+@njit
+def gather_windows(to, dy, winner, n, row, column, size, stride):
+    """Add to a pixel's channels what comes from the windows that it lies in and won."""
+    _, OH, OW, C = dy.shape
+    width = lanes_of(dy)
+    for window_row in range(max(0, (row - size) // stride + 1), min(OH, row // stride + 1)):
+        for window_column in range(max(0, (column - size) // stride + 1), min(OW, column // stride + 1)):
+            tap = (row - window_row * stride) * size + column - window_column * stride
+            at, c = ((n * OH + window_row) * OW + window_column) * C, 0
+            source, numbers = offset(pointer(dy), at), offset(pointer(winner), at)
+            while c + width <= C:
+                add_where_equal(offset(to, c), offset(source, c), offset(numbers, c), tap)
+                c += width
+            while c < C:
+                if numbers[c] == tap:
+                    to[c] += source[c]
+                c += 1
+
+
+@kernel
+def pool_back(dy, winner, dx, size, stride):
+    """dy and winner (N, OH, OW, C) to dx (N, H, W, C): every pixel gathers from the windows that it lies in."""
+    N, H, W, C = dx.shape
+    for item in prange(N * H):
+        for column in range(W):
+            to = offset(pointer(dx), (item * W + column) * C)
+            clear(to, C)
+            gather_windows(to, dy, winner, item // H, item % H, column, size, stride)

@@ -1,0 +1,170 @@
+"""Which kernel stands in for which op, and for which arguments.
+
+One line of `CPU_KERNELS` for each op: the module with its kernel, and a rule that looks at the op's arguments. All other
+choices are made by plans inside the kernels' modules; the one between convolution algorithms is `conv.winograd_pays`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...ops.lazy import LazyConcat, LazyMap, fusing
+
+SMALLEST = 1 << 14
+"""Numbers from which on pools and activations are worth a kernel: NumPy goes over fewer in the time that it takes to start
+one (on numba's work queue, where this was measured; OpenMP starts them sooner)."""
+
+
+def _on_cpu(x: Any, *others: Any) -> bool:
+    """Whether all these are NumPy arrays, or lazy maps, or None, of one dtype, float32 or float64."""
+    return (
+        (type(x) is np.ndarray or isinstance(x, LazyMap))
+        and x.dtype in (np.float32, np.float64)
+        and all(o is None or (isinstance(o, (np.ndarray, LazyMap)) and o.dtype == x.dtype) for o in others)
+    )
+
+
+def _conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1) -> bool:
+    return _on_cpu(x, w, b) and w.size > 0 and w.shape[2] * groups == x.shape[3] and w.shape[3] % groups == 0
+
+
+def _conv2d_backward(dy, cache) -> bool:
+    x, w, _, stride, *_ = cache
+    return _on_cpu(dy, x, w) and w.size > 0 and stride == 1
+
+
+def _conv_transpose2d(x, w, b=None, stride=2, padding=0) -> bool:
+    apart = w.shape[:2] == (stride, stride) and padding == 0  # the stamps do not overlap
+    return _on_cpu(x, w, b) and w.size > 0 and x.shape[3] == w.shape[2] and apart
+
+
+def _conv_transpose2d_backward(dy, cache) -> bool:
+    x, w, *_ = cache
+    return _on_cpu(dy, x, w) and w.size > 0
+
+
+def _max_pool2d(x, size=2, stride=None) -> bool:
+    return size <= 16 and _large(x)
+
+
+def _batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5) -> bool:
+    return _on_cpu(x, gamma, beta, mean, var) and x.size > 0
+
+
+def _batch_norm_backward(dy, cache) -> bool:
+    return _on_cpu(dy, *cache[:4]) and dy.size > 0
+
+
+def _large(x, *cache) -> bool:
+    return _on_cpu(x) and (isinstance(x, LazyMap) or x.size >= SMALLEST)
+
+
+def _relu_backward(dy, cache) -> bool:
+    return _large(dy) or (_on_cpu(dy) and isinstance(cache[0], LazyMap))
+
+
+def _concat(arrays) -> bool:
+    return fusing() and len(arrays) == 2 and _on_cpu(*arrays) and arrays[0].shape[:-1] == arrays[1].shape[:-1]
+
+
+def _concat_backward(dy, cache) -> bool:
+    return isinstance(dy, LazyConcat) and dy.a.shape[-1] == cache[0]
+
+
+def _large_arrays(x, *others) -> bool:
+    """Whether all these are NumPy arrays of one dtype, float32 or float64, and the first one is large."""
+    return all(type(a) is np.ndarray for a in (x, *others)) and _on_cpu(x, *others) and x.size >= SMALLEST
+
+
+def _leaky_relu(x, slope=0.01) -> bool:
+    return _large_arrays(x) and np.result_type(slope, x) == x.dtype
+
+
+def _leaky_relu_backward(dy, cache) -> bool:
+    return _leaky_relu(dy, cache[1])
+
+
+def _softmax(x) -> bool:
+    return _large_arrays(x) and x.ndim > 1
+
+
+def _softmax_backward(dy, cache) -> bool:
+    return _large_arrays(dy, *cache) and dy.ndim > 1
+
+
+def _group_norm(x, gamma, beta, groups, eps=1e-5) -> bool:
+    return _large_arrays(x, gamma, beta) and x.shape[3] % groups == 0
+
+
+def _group_norm_backward(dy, cache) -> bool:
+    return _large_arrays(dy, *cache)
+
+
+def _window(x, *options, **more) -> bool:
+    return _large_arrays(x)
+
+
+def _window_backward(dy, cache) -> bool:
+    return _large_arrays(dy)
+
+
+def _upsample_nearest_backward(dy, cache) -> bool:
+    return _large_arrays(dy) and dy.shape[1] % cache[0] == dy.shape[2] % cache[0] == 0
+
+
+def _pixel_loss(logits, labels, weight=None, class_weight=None, ignore=-1, smooth=1.0) -> bool:
+    fits = _large_arrays(logits) and type(labels) is np.ndarray and labels.dtype.kind in "iu"
+    fits = fits and labels.shape == logits.shape[:-1] and logits.shape[-1] >= 2
+    fits = fits and (weight is None or np.shape(weight) == labels.shape)
+    return fits and (class_weight is None or np.shape(class_weight) == logits.shape[-1:])
+
+
+def _pixel_loss_backward(dloss, cache) -> bool:
+    p, labels, share, *_ = cache
+    same = _large_arrays(p, share) and np.result_type(dloss, p) == p.dtype  # a float64 scalar of NumPy's widens float32
+    return same and type(labels) is np.ndarray
+
+
+def _step(p, g, *rest, **options) -> bool:
+    memory = [a for a in rest if isinstance(a, np.ndarray)]
+    whole = _large_arrays(p, g, *memory) and g.shape == p.shape
+    return whole and all(a.flags.c_contiguous and a.flags.writeable and a.shape == p.shape for a in (p, *memory))
+
+
+CPU_KERNELS: dict[str, tuple[str, Callable[..., bool]]] = {
+    "conv2d": ("conv", _conv2d),
+    "conv2d_backward": ("conv", _conv2d_backward),
+    "conv_transpose2d": ("conv", _conv_transpose2d),
+    "conv_transpose2d_backward": ("conv", _conv_transpose2d_backward),
+    "max_pool2d": ("pointwise", _max_pool2d),
+    "max_pool2d_backward": ("pointwise", _large),
+    "batch_norm": ("norm", _batch_norm),
+    "batch_norm_backward": ("norm", _batch_norm_backward),
+    "relu": ("pointwise", _large),
+    "relu_backward": ("pointwise", _relu_backward),
+    "concat": ("minunet.ops.lazy", _concat),
+    "concat_backward": ("minunet.ops.lazy", _concat_backward),
+    "leaky_relu": ("activation", _leaky_relu),
+    "leaky_relu_backward": ("activation", _leaky_relu_backward),
+    "softmax": ("activation", _softmax),
+    "softmax_backward": ("activation", _softmax_backward),
+    "group_norm": ("norm", _group_norm),
+    "group_norm_backward": ("norm", _group_norm_backward),
+    "upsample_nearest": ("resample", _window),
+    "upsample_nearest_backward": ("resample", _upsample_nearest_backward),
+    "upsample_bilinear": ("resample", _window),
+    "upsample_bilinear_backward": ("resample", _window_backward),
+    "avg_pool2d": ("resample", _window),
+    "avg_pool2d_backward": ("resample", _window_backward),
+    "softmax_cross_entropy": ("loss", _pixel_loss),
+    "softmax_cross_entropy_backward": ("loss", _pixel_loss_backward),
+    "soft_dice": ("loss", _pixel_loss),
+    "soft_dice_backward": ("loss", _pixel_loss_backward),
+    "sgd_step": ("optim", _step),
+    "adam_step": ("optim", _step),
+    "rmsprop_step": ("optim", _step),
+}
+"""For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""

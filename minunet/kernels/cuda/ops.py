@@ -1,0 +1,284 @@
+"""Twins of the ops on the GPU: same names, same arguments, same caches; the kernels do the work.
+
+Maps are float32, float16 or bfloat16; factors of products are cut to TF32 (10 bits of fraction, as cuDNN has it by
+default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and
+the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
+may be float32 there, too.
+
+Inside a network maps may stay unfinished, see fused.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...array import Array, get_array_module
+from ...ops.conv import output_size, resolve_padding
+from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
+from ...ops.loss import dice_of_checked
+from . import launch, launch_norm
+from .lazy_maps import Convolved, Normed, OfImage, Passed, Positive, Unpooled, data_gradient, sources, taps
+from .start import as_map, pixels
+
+IMAGE_CHANNELS = 4
+"""Up to so many channels a map may be a network's input."""
+
+__all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: Any = "same", dilation: int = 1, groups: int = 1
+) -> tuple[Any, tuple]:  # fmt: skip
+    """Twin of `ops.conv2d` for square filters, one padding for all sides, no stride, dilation or groups."""
+    (N, H, W, _), (side, _, C, K) = x.shape, w.shape
+    pads = resolve_padding(padding, (H, W), (side, side), stride, dilation)
+    shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
+    y: Any
+    if _is_head(w, pads[0][0]):
+        y = _empty(w, shape, np.float32)
+        launch.head(_map(x), _float(w).reshape(C, K), _float(b), y)
+        y = y.astype(w.dtype, copy=False)
+    else:
+        y = Convolved(x, w, _float(b), shape, pads[0][0])
+    return y if fusing() else materialize(y), (x, w, b is not None, stride, pads, dilation, groups)
+
+
+def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
+    """Twin of `ops.conv2d_backward`."""
+    x, w, has_bias, _, pads, _, _ = cache
+    side, pad, dy = w.shape[0], pads[0][0], _map(dy)
+    dx: Any
+    if _is_head(w, pad):
+        maps, dx = [_map(x)], _empty(w, x.shape)
+        launch.head_back(_float(dy), _float(w).reshape(w.shape[2:]), dx)
+    else:
+        maps = sources(x)
+        if len(maps) == 1 and maps[0].shape[3] <= IMAGE_CHANNELS:
+            dx = OfImage(dy, w, x.shape, pad)
+        else:
+            grads = data_gradient(dy, w, [_empty(m, m.shape) for m in maps], pad)
+            dx = LazyConcat(*grads) if len(grads) == 2 else grads[0]
+    dw = _empty(w, w.shape, np.float32)
+    launch.conv_weights(maps, dy, dw, side=side, pad=pad)
+    dx = dx if fusing() else materialize(dx)
+    return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
+
+
+def conv_transpose2d(
+    x: Array, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0
+) -> tuple[Array, tuple]:
+    """Twin of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
+    (N, H, W, _), K = x.shape, w.shape[3]
+    y = _empty(w, (N, H * stride, W * stride, K))
+    launch.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
+    return y, (x, w, b is not None, stride, ((0, 0), (0, 0)))
+
+
+def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None]:
+    """Twin of `ops.conv_transpose2d_backward`."""
+    x, w, has_bias, stride, _ = cache
+    dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
+    launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
+    launch.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
+    return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
+
+
+def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+    """Twin of `ops.max_pool2d`."""
+    (N, H, W, C), stride = x.shape, stride or size
+    shape = (N, *output_size((H, W), (size, size), ((0, 0), (0, 0)), stride), C)
+    on = _map(x)
+    y, winner = _empty(on, shape), _empty(on, shape, np.uint8)
+    launch.max_pool(on, y, winner, size, stride)
+    return y, (winner, x.shape, size, stride)
+
+
+def max_pool2d_backward(dy: Array, cache: tuple) -> Any:
+    """Twin of `ops.max_pool2d_backward`."""
+    winner, *rest = cache
+    dx = Unpooled(materialize(dy), (_contiguous(winner), *rest))
+    return dx if fusing() else dx.array()
+
+
+def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
+    """Twin of `ops.upsample_bilinear`."""
+    N, H, W, C = x.shape
+    on = _map(x)
+    y = _empty(on, (N, scale * H, scale * W, C))
+    launch.bilinear(on, y, scale, align_corners)
+    return y, (H, W, align_corners)
+
+
+def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
+    """Twin of `ops.upsample_bilinear_backward`."""
+    H, W, align_corners = cache
+    N, OH, _, C = dy.shape
+    dy = _map(dy)
+    dx = _empty(dy, (N, H, W, C))
+    launch.bilinear_back(dy, dx, OH // H, align_corners)
+    return dx
+
+
+def batch_norm(
+    x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[Any, tuple, tuple[Array, Array]]:
+    """Twin of `ops.batch_norm`; statistics are float32."""
+    scale, shift = _float(gamma), _float(beta)
+    waits = isinstance(x, Convolved) and x.takes_norm()
+    if mean is None or var is None:
+        tiles, size = (x.start(moments=True), launch.BM) if waits else (launch_norm.moments(_map(x)), launch_norm.TILE)
+        mean, var, rstd = launch_norm.merge_moments(tiles, pixels(x), size, eps)
+        raw = materialize(x)
+        y: Any = Normed(raw, mean, rstd, scale, shift)
+        return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
+    bias = x.bias if waits else None
+    folded_scale, folded_shift, rstd = launch_norm.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
+    y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
+    return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
+
+
+def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
+    """Twin of `ops.batch_norm_backward`."""
+    x, gamma, mean, rstd, from_batch = cache
+    raw, beta, rstd = materialize(x), None, _float(rstd)
+    if isinstance(dy, Passed) and dy.y.raw is raw:
+        dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
+    dy, dx = _map(dy), _empty(raw, raw.shape)
+    dbeta, dgamma = launch_norm.norm_back(
+        dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
+    )  # fmt: skip
+    return dx, dgamma, dbeta
+
+
+def running_average(
+    mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
+) -> None:
+    """Twin of `ops.norm.running_average`."""
+    launch_norm.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
+
+
+def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
+    """Twin of `ops.group_norm`; statistics are float32."""
+    N, H, W, C = x.shape
+    if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
+        tiles, size = x.start(moments=True), launch.BM
+    else:
+        tiles, size = launch_norm.moments(_map(x), N), launch_norm.TILE
+    mean, rstd = launch_norm.merge_group_moments(tiles, N, H * W, groups, size, eps)
+    raw = materialize(x)
+    y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
+    of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))
+    return y if fusing() else y.array(), (raw, gamma, *of_groups)
+
+
+def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
+    """Twin of `ops.group_norm_backward`."""
+    x, gamma, *of_groups = cache
+    (N, _, groups, _), C = of_groups[0].shape, x.shape[3]
+    xp, raw, beta = get_array_module(gamma), materialize(x), None
+    mean, rstd = (_float(xp.broadcast_to(a, (N, 1, groups, C // groups))).reshape(N, C) for a in of_groups)
+    if isinstance(dy, Passed) and dy.y.raw is raw:
+        dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
+    dy, dx = _map(dy), _empty(raw, raw.shape)
+    dbeta, dgamma = launch_norm.group_norm_back(
+        dy, _map(raw), mean, rstd, _float(gamma), beta, dx, groups, beta is not None
+    )  # fmt: skip
+    return dx, dgamma, dbeta
+
+
+def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
+    """Twin of `ops.relu` for what has not been computed yet."""
+    y = x.clipped()
+    return y if fusing() else y.array(), (Positive(y),)
+
+
+def relu_backward(dy: Any, cache: tuple) -> Any:
+    """Twin of `ops.relu_backward` for what `relu` here has returned."""
+    dx = Passed(materialize(dy), cache[0].y)
+    return dx if fusing() and isinstance(dx.y, Normed) else dx.array()
+
+
+def softmax_cross_entropy(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
+) -> tuple[Any, tuple]:
+    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it.
+
+    Nor does anybody wait to hear of a label that is no class: the loss is NaN then, and `ops.loss.check_labels` says why.
+    """
+    xp = get_array_module(logits)
+    weight, class_weight = (
+        None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
+    )
+    labels = _contiguous(labels.astype(np.int32, copy=False))
+    p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
+    share /= result[1]
+    return result[0], (p, labels, share)
+
+
+def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
+    """Twin of `ops.softmax_cross_entropy_backward`."""
+    p, labels, share = cache
+    dz = _empty(p, p.shape)
+    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, None, dloss, dz)
+    return dz
+
+
+def soft_dice(
+    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
+    smooth: float = 1.0,
+) -> tuple[Any, tuple]:  # fmt: skip
+    """Twin of `ops.soft_dice`: the same, but nobody waits to hear of wrong labels, as in `softmax_cross_entropy`."""
+    loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
+    wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
+    return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
+
+
+def unscale(g: Array, factor: float | Array, broken: Array) -> None:
+    """Twin of `amp.unscale`."""
+    launch.unscale(g, factor, broken)
+
+
+def sgd_step(
+    p: Array, g: Array, velocity: Array, rate: float | Array, momentum: float = 0.9, nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None:  # fmt: skip
+    """Twin of `optim.sgd_step`."""
+    launch.sgd(p, _contiguous(g), velocity, rate, momentum, nesterov, weight_decay)
+
+
+def adam_step(
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float = 0.9, beta2: float = 0.999,
+    eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
+) -> None:  # fmt: skip
+    """Twin of `optim.adam_step`; without `steps`, rate is all of `Adam.numbers`."""
+    launch.adam(p, _contiguous(g), m, s, steps, rate, beta1, beta2, eps, weight_decay, decoupled)
+
+
+# ---- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    return get_array_module(like).empty(shape, dtype or like.dtype)
+
+
+def _map(x: Any) -> Array:
+    """x as kernels read it: finished, its pixels at one distance."""
+    return as_map(materialize(x))
+
+
+def _contiguous(a: Array) -> Array:
+    return a if a.flags.c_contiguous else get_array_module(a).ascontiguousarray(a)
+
+
+def _float(a: Array | None) -> Any:
+    """As the kernels want statistics, biases and the head's weights: contiguous float32."""
+    if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
+        return a  # as nearly always: to ask CuPy for a copy that is none takes microseconds
+    return _contiguous(a.astype(np.float32, copy=False))
+
+
+def _is_head(w: Array, pad: int) -> bool:
+    """Whether a convolution is for head.cu."""
+    return bool(w.shape[:2] == (1, 1) and pad == 0 and w.shape[3] <= launch.CLASSES)

@@ -1,0 +1,33 @@
+"""How many threads compute."""
+
+from __future__ import annotations
+
+import importlib
+
+
+def set_threads(n: int) -> int:
+    """Compute on n threads from now on, whichever Python thread calls: the kernels, and NumPy's matrix products.
+
+    Without this, the usual variables of the environment hold: NUMBA_NUM_THREADS for the kernels, OPENBLAS_NUM_THREADS or
+    OMP_NUM_THREADS for NumPy; and if they are not set, all cores are used.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        How many they are: n, but at most as many as there are cores, or as NUMBA_NUM_THREADS says.
+
+    Raises
+    ------
+    ValueError
+        If n is less than 1.
+    """
+    if n < 1:
+        raise ValueError(f"the number of threads must be at least 1, not {n}")
+    used: int = importlib.import_module("minunet.kernels.cpu.launch").set_threads(n)
+    importlib.import_module("threadpoolctl").threadpool_limits(used)
+    return used

@@ -1,0 +1,108 @@
+"""Scores of pixels class by class, for two classes or more.
+
+    Dice          2 TP / (2 TP + FP + FN)        IoU  TP / (TP + FP + FN)
+    accuracy      share of the pixels that have the right class
+
+with TP, FP, FN the pixels of a class that were found, invented and missed. Pooled over the pixels of all images, which is the
+usual average, or as the mean of the images in which the class has a score. "foreground" is the mean of all classes but class 0.
+
+A class that is neither in the truth nor in the prediction has no score and is left out of means; if that is so of every
+foreground class, their mean is 1: nothing was to be found and nothing was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import ClassMap, open_dataset
+from ..data.classes import MaskScan
+from ..data.label_images import list_segmentations
+from ..data.layouts.source import list_images
+from ..data.sample import true_labels
+from ..errors import UserError
+from .confusion import Confusion
+
+Truth = Callable[[], np.ndarray]  # gives labels (H, W), -1 where they do not count
+
+
+def list_class_truths(path: Path, layout: str) -> tuple[dict[str, Truth], ClassMap]:
+    """The true labels of files or of a data set by the images' names, and what the classes are."""
+    if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
+        masks, scan = list_segmentations(path, objects=False), MaskScan()
+        for name, read in masks.items():
+            scan.add(read(None), f"{path}: {name}")
+        classes, _ = scan.classes()
+        truths: dict[str, Truth] = {
+            name: partial(lambda name, read: classes.encode(read(None), f"{path}: {name}").astype(np.int64), name, read)
+            for name, read in masks.items()
+        }
+    else:
+        dataset = open_dataset(path, layout)
+        classes = dataset.classes
+        truths = {name: partial(lambda i: true_labels(dataset[i]), i) for i, name in enumerate(dataset.names)}
+    if classes.rule == "instances":
+        raise UserError(f"{path}: these masks number objects; leave out --classes to score objects")
+    return truths, classes
+
+
+def read_classes(values: np.ndarray, classes: ClassMap, path: object) -> np.ndarray:
+    """Labels (H, W) of a mask that holds the truth's values, or those that `minunet.predict` shows the classes with."""
+    try:
+        return classes.encode(values, path)
+    except UserError:
+        shown = ClassMap(classes.decode(np.arange(classes.num_classes)).tolist(), classes.names)
+        try:
+            return shown.encode(values, path)
+        except UserError:
+            pass
+        raise
+
+
+def score_classes(
+    truths: dict[str, Truth], predicted: dict[str, Any], pairs: dict[str, str], classes: ClassMap
+) -> dict[str, Confusion]:  # fmt: skip
+    """Count every image's pixels by their true and their predicted class."""
+    images = {}
+    for name, other in pairs.items():
+        truth, values = truths[name](), predicted[other](None)
+        if truth.shape != values.shape[:2]:
+            sizes = [f"{w}x{h}" for h, w in (values.shape[:2], truth.shape)]
+            raise UserError(f"{other}: is {sizes[0]} pixels, but the truth of that name is {sizes[1]}")
+        images[name] = Confusion(classes.num_classes)
+        images[name].add(truth, read_classes(values, classes, other))
+    return images
+
+
+def columns(counts: Confusion, names: list[str]) -> dict[str, float]:
+    """The scores by their names in the CSV."""
+    return {
+        **{f"dice_{name}": float(v) for name, v in zip(names, counts.dice())},
+        **{f"iou_{name}": float(v) for name, v in zip(names, counts.iou())},
+        "dice_foreground": counts.mean_dice(), "iou_foreground": counts.mean_iou(), "accuracy": counts.pixel_accuracy(),
+    }  # fmt: skip
+
+
+def class_report(images: dict[str, dict[str, float]], total: dict[str, float], classes: ClassMap) -> str:
+    """A table of the classes, with both averages of both scores."""
+
+    def cells(key: str) -> Iterator[str]:
+        scores = np.array([values[key] for values in images.values()])
+        known = scores[~np.isnan(scores)]
+        for average in (total[key], known.mean() if known.size else np.nan):
+            yield "none" if np.isnan(average) else f"{average:.4f}"
+
+    width = max(len(name) for name in [*classes.names, "foreground"])
+    lines = [f"{len(images)} images, {classes.num_classes} classes: {classes.describe()}", ""]
+    lines += [f"{'':<{width}}{'Dice':>10}{'of images':>11}{'IoU':>10}{'of images':>11}"]
+    for name in [*classes.names, "foreground"]:
+        dice, iou = list(cells(f"dice_{name}")), list(cells(f"iou_{name}"))
+        lines.append(f"{name:<{width}}{dice[0]:>10}{dice[1]:>11}{iou[0]:>10}{iou[1]:>11}")
+    pooled, mean = cells("accuracy")
+    lines += ["", f"accuracy {pooled}, mean of images {mean}"]
+    lines += ["pooled over all pixels, and as means of images; foreground: mean of all classes but the first"]
+    return "\n".join(lines)

@@ -1,0 +1,133 @@
+"""The base of all layers and networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..array import Array, get_array_module
+
+
+class Module:
+    """Base of all layers and networks: a tree of named children with parameters at its leaves.
+
+    A network from a checkpoint also has `origin`, how to build it again, and `data`, how its images were prepared.
+    """
+
+    origin: dict[str, Any]
+    data: dict[str, Any]
+
+    def __init__(self) -> None:
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.buffers: dict[str, Array] = {}
+        self.children: dict[str, Module] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            self.children[name] = value
+        elif isinstance(value, list) and value and all(isinstance(v, Module) for v in value):
+            self.children.update({f"{name}.{i}": v for i, v in enumerate(value)})
+        super().__setattr__(name, value)
+
+    def __call__(self, x: Array) -> Array:
+        return self.forward(x, train=False, keep=False)[0]
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Any]:
+        """Return the output and, if `keep`, the cache that `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array, cache: Any) -> Array:
+        """Add the parameters' gradients to `grads` and return the input's."""
+        raise NotImplementedError
+
+    def check_size(self, H: int, W: int) -> None:
+        """ValueError, saying what would do, if images of H x W pixels cannot pass; a layer takes any size."""
+
+    def fit_size(self, n: int) -> int:
+        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        return n
+
+    def output_size(self, n: int) -> int:
+        """Rows or columns of the output for n that pass; the same number unless convolutions are unpadded."""
+        return n
+
+    def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Every module of the tree with its dotted path, this one ("") first."""
+        yield prefix, self
+        for name, child in self.children.items():
+            yield from child.modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_params(self) -> dict[str, Array]:
+        """All parameters by dotted path, such as "encoder.0.conv1.w"."""
+        return self._named("params")
+
+    def named_grads(self) -> dict[str, Array]:
+        """All gradients so far, by the path of their parameter; none before the first backward."""
+        return self._named("grads")
+
+    def named_buffers(self) -> dict[str, Array]:
+        """All arrays that are kept but not learned (running statistics), by dotted path."""
+        return self._named("buffers")
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for _, m in self.modules():
+            m.grads.clear()
+
+    def num_params(self) -> int:
+        """Number of learned values."""
+        return sum(p.size for p in self.named_params().values())
+
+    def state(self) -> dict[str, Array]:
+        """Parameters and buffers by dotted path: what a checkpoint stores. The arrays themselves, not copies."""
+        return self.named_params() | self.named_buffers()
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Copy values in, in place.
+
+        Raises
+        ------
+        ValueError
+            Naming the first path that is missing, surplus or of another shape; nothing is changed then.
+        """
+        own = self.state()
+        for path in sorted(own.keys() | state.keys()):
+            if path not in state or path not in own:
+                raise ValueError(f"{path} is {'missing' if path in own else 'not a parameter of this model'}")
+            if own[path].shape != state[path].shape:
+                raise ValueError(f"{path} has shape {state[path].shape}, this model's has {own[path].shape}")
+        for path, array in own.items():
+            array[...] = get_array_module(array).asarray(state[path])
+
+    def convert(self, convert: Any) -> Module:
+        """Replace every array a by convert(a), in place: ``m.convert(cupy.asarray)``, ``m.convert(np.float64)``."""
+        for _, m in self.modules():
+            for arrays in (m.params, m.buffers):
+                arrays.update({name: convert(a) for name, a in arrays.items()})
+            m.grads.clear()
+        return self
+
+    def accumulate(self, **grads: Array | None) -> None:
+        """Add to this module's gradients; None stands for a parameter that it does not have."""
+        for name, g in grads.items():
+            if g is not None:
+                self.grads[name] = self.grads[name] + g if name in self.grads else g
+
+    def _named(self, kind: str) -> dict[str, Array]:
+        return {
+            f"{path}.{name}" if path else name: a for path, m in self.modules() for name, a in getattr(m, kind).items()
+        }
+
+
+def take(cache: list | None) -> Any:
+    """Pop the last child's cache off a composite's cache; RuntimeError if there is none."""
+    if cache is None:
+        raise RuntimeError("forward ran with keep=False and kept no cache: run it with keep=True before backward")
+    if not cache:
+        raise RuntimeError("this cache was used up by an earlier backward: run forward again")
+    return cache.pop()

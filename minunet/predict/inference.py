@@ -1,0 +1,183 @@
+"""From an image to its classes: what `minunet.segment`, `python -m minunet.predict` and validation do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..array import Array, get_array_module, to_numpy
+from ..data import ClassMap, prepare
+from ..data.files.windows import Windows
+from ..data.sample import scaled_size
+from ..nn import Module
+from ..ops import class_probabilities
+from .tiles import Tiles, best_tile, whole_fits
+from .tta import SYMMETRIES
+
+
+def segment(
+    model: Module, image: Any, threshold: float = 0.5, scale: float | None = None, tile: int | None = None,
+    overlap: int | None = None, tta: int | None = None, out: Any = None,
+) -> Any:  # fmt: skip
+    """Segment one image.
+
+    Parameters
+    ----------
+    model : Module
+        A network from `minunet.load`.
+    image : (H, W) or (H, W, channels) array
+        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training. By tiles it may
+        also be a memory map, a zarr array, or what `minunet.data.open_large` gives: then it is never whole in memory.
+    threshold : float in (0, 1)
+        With two classes: the foreground probability from which on a pixel is foreground.
+    scale : float, optional
+        Factor for the image's size before the network sees it, that of the training if not given; the result has the
+        image's own size in any case.
+    tile : int, optional
+        Side of the tiles in pixels; 0 for the image as a whole. If not given, tiles are used where the whole would not fit
+        into memory. Either way the result is the same, but for the networks that `minunet.predict.tiles` names.
+    overlap : int, optional
+        What the network sees around a tile, in pixels; as much as it needs if not given.
+    tta : int from 1 to 8, optional
+        Of how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all. As the checkpoint says
+        if not given: 1, or what `minunet.train` was told (``--tta``, of which ``--recipe paper`` has 4).
+    out : optional
+        Where to write instead of a new array: an (H, W) array, memory map or zarr array.
+
+    Returns
+    -------
+    (H, W) uint8 array of class numbers, or `out`
+
+    Examples
+    --------
+    >>> model = minunet.load("runs/cells/best.safetensors")  # doctest: +SKIP
+    >>> mask = minunet.segment(model, image)  # doctest: +SKIP
+    """
+    tiles = by_tiles(model, image, scale, tile, overlap, tta)
+    if tiles is None:
+        labels = classify(semantic(model, whole_probabilities(model, np.asarray(image), scale, tta)), threshold)
+        if out is None:
+            return labels
+        out[...] = labels
+        return out
+    out = np.empty(tiles.size, np.uint8) if out is None else out
+    for rows, columns, p in tiles:
+        out[rows, columns] = classify(semantic(model, p), threshold)
+    return out
+
+
+def probabilities(
+    model: Module, image: Any, scale: float | None = None, tile: int | None = None, overlap: int | None = None,
+    tta: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
+    tiles = by_tiles(model, image, scale, tile, overlap, tta)
+    return whole_probabilities(model, np.asarray(image), scale, tta) if tiles is None else collect(tiles)
+
+
+def collect(tiles: Tiles) -> np.ndarray:
+    """The probabilities of all tiles in one array (H, W, num_classes)."""
+    whole = np.empty((*tiles.size, tiles.num_classes), np.float32)
+    for rows, columns, p in tiles:
+        whole[rows, columns] = p
+    return whole
+
+
+def whole_probabilities(
+    model: Module, image: np.ndarray, scale: float | None = None, tta: int | None = None
+) -> np.ndarray:
+    """What `probabilities` gives for an image that goes through the network in one piece."""
+    if not np.isfinite(image).all():
+        raise ValueError("the image holds NaN or infinity: replace them by numbers")
+    image = image if image.ndim == 3 else image[..., None]
+    data = model.data  # what training did to its images
+    x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
+    total, tta = np.zeros((), np.float32), turns(model, tta)
+    for symmetry in SYMMETRIES[:tta]:
+        logits = symmetry.back(to_numpy(predict_logits(model, symmetry.turn(x)[None]))[0])
+        if logits.shape[:2] != image.shape[:2]:
+            logits = resize(logits, image.shape[:2])
+        total = total + class_probabilities(logits) / np.float32(tta)
+    return total
+
+
+def by_tiles(
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
+) -> Tiles | None:  # fmt: skip
+    """Check an image, and lay tiles over it; None if it is segmented as a whole. Parameters as in `segment`."""
+    image = image if hasattr(image, "shape") else np.asarray(image)
+    if len(image.shape) not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
+    if not hasattr(model, "data"):
+        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
+    turns(model, tta)
+    if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale or model.data["scale"])):
+        return None
+    return None if tile == 0 else lay_tiles(model, image, scale, tile, overlap, tta)
+
+
+def lay_tiles(
+    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
+) -> Tiles:  # fmt: skip
+    """Tiles over an image, whatever its size."""
+    windows = Windows(image, model.data["channels"], model.data["normalise"], scale or model.data["scale"])
+    return Tiles(model, windows, tile or best_tile(model), overlap, turns(model, tta))
+
+
+def turns(model: Module, tta: int | None) -> int:
+    """Of how many flips and rotations to average: as asked for, else as the network was trained to be used."""
+    tta = model.data.get("tta", 1) if tta is None else tta
+    if not 1 <= tta <= len(SYMMETRIES):
+        raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
+    return int(tta)
+
+
+def semantic(model: Module, p: np.ndarray) -> np.ndarray:
+    """Probabilities of the masks' classes from those of the network's: inside and border of objects are one foreground.
+
+    (H, W, K) to the same, or to (H, W, 2) for a network with the target "border".
+    """
+    if model.data.get("target") != "border":
+        return p
+    return np.stack([p[..., 0], p[..., 1] + p[..., 2]], axis=-1)
+
+
+def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Class numbers (H, W) uint8 of probabilities (H, W, K): the likeliest, or with two classes by the threshold."""
+    if p.shape[-1] == 2:
+        return (p[..., 1] > threshold).astype(np.uint8)
+    return p.argmax(-1).astype(np.uint8)
+
+
+def predict_logits(model: Module, x: Array) -> Array:
+    """Logits of the size of the images x (N, H, W, C), whatever that is.
+
+    What a network cannot take as it is (too small for its poolings, or unpadded convolutions that need a margin and certain
+    sizes) is mirrored outwards, and the logits are cut to the images again.
+    """
+    xp = get_array_module(x, *model.named_params().values())
+    x = xp.asarray(x)
+    H, W = x.shape[1:3]
+    padded_size = [model.fit_size(n) for n in (H, W)]
+    before = [(m - n) // 2 for m, n in zip(padded_size, (H, W))]
+    margins = [(b, m - n - b) for b, m, n in zip(before, padded_size, (H, W))]
+    if any(b + a for b, a in margins):
+        mode = "reflect" if min(H, W) > 1 else "symmetric"
+        x = xp.pad(x, ((0, 0), *margins, (0, 0)), mode=mode)
+    y = model(x)
+    top, left = ((b - (m - o) // 2) for b, m, o in zip(before, padded_size, y.shape[1:3]))
+    return y[:, top : top + H, left : left + W]
+
+
+def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logits (h, w, K) at another size, linearly between pixel areas (align_corners=False)."""
+    from scipy.ndimage import zoom
+
+    factors = (size[0] / logits.shape[0], size[1] / logits.shape[1], 1)
+    return zoom(logits, factors, order=1, mode="nearest", grid_mode=True)
+
+
+def class_map(model: Module) -> ClassMap:
+    """The classes that a loaded network was trained on."""
+    return ClassMap.from_json(model.data["classes"])

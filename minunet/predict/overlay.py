@@ -1,0 +1,97 @@
+"""Pictures of results: classes tinted, instances outlined, errors beside the truth."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..atomic import write_atomically
+from ..data import ClassMap, normalise
+from ..data.sample import drop_alpha
+
+# colours that people with any colour vision can tell apart (Okabe and Ito)
+FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
+FOREGROUND = (0, 158, 115)
+OBJECTS = np.array(
+    [(86, 180, 233), (230, 159, 0), (0, 200, 140), (240, 228, 66), (235, 125, 190), (255, 100, 30)], np.uint8
+)
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 pixels as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) of any type and range as (H, W, 3) uint8: without alpha, stretched to its percentiles."""
+    image = (255 * np.clip(normalise(drop_alpha(image)), 0, 1)).astype(np.uint8)
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
+
+
+def outline(labels: np.ndarray) -> np.ndarray:
+    """Where one of a pixel's four neighbours has another label: (H, W) bool."""
+    edge = np.zeros(labels.shape, bool)
+    across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    edge[:, :-1] |= across
+    edge[:, 1:] |= across
+    edge[:-1] |= down
+    edge[1:] |= down
+    return edge
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndarray:
+    """The image with its classes tinted and outlined in the colours of their mask; of two classes the second in green.
+
+    Parameters
+    ----------
+    image : (H, W, C) array
+    labels : (H, W) integer array of class numbers; class 0 is left as it is
+    classes : ClassMap
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+    """
+    colours = classes.decode(np.arange(classes.num_classes)) if classes.num_classes > 2 else [(0, 0, 0), FOREGROUND]
+    tint = np.asarray(colours, np.float32)[labels]
+    rgb = to_rgb(image).astype(np.float32)
+    foreground = labels > 0
+    edge = outline(labels) & foreground
+    strength = np.where(edge, 1.0, np.where(foreground, 0.25, 0.0))[..., None]
+    return ((1 - strength) * rgb + strength * tint).astype(np.uint8)
+
+
+def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image with every object outlined, along its own outermost pixels, in one of six colours: (H, W, 3) uint8.
+
+    Parameters
+    ----------
+    image : (H, W, C) array
+    labels : (H, W) integer array of object numbers; 0 is left as it is
+    """
+    rgb = to_rgb(image)
+    edge = outline(np.pad(labels, 1))[1:-1, 1:-1] & (labels > 0)  # also where the image cuts an object
+    rgb[edge] = OBJECTS[labels[edge] % len(OBJECTS)]
+    return rgb
+
+
+def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What was found (blue), invented (orange) and missed (pink) over a dimmed image: (H, W, 3) uint8.
+
+    A foreground pixel given another foreground class counts as missed; where truth is -1 nothing is marked.
+    """
+    rgb = to_rgb(image).astype(np.float32) * 0.5
+    seen = truth >= 0
+    for where, colour in (
+        (seen & (truth > 0) & (prediction == truth), FOUND),
+        (seen & (truth == 0) & (prediction > 0), INVENTED),
+        (seen & (truth > 0) & (prediction != truth), MISSED),
+    ):
+        strength = 0.35 if colour == FOUND else 0.85
+        rgb[where] = (1 - strength) * rgb[where] + strength * np.array(colour, np.float32)
+    return rgb.astype(np.uint8)

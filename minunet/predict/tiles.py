@@ -1,0 +1,306 @@
+"""Segmenting by tiles: the same probabilities as from the whole image at once, in the memory of one tile.
+
+A tile is what is kept; the window around it is what the network sees:
+
+      window  |--- overlap ---|======= tile =======|--- overlap ---|
+      start, a multiple of 2^depth
+
+An output pixel looks only so far (`reach`). If the overlap is at least as wide, what happens at the window's cut edges does
+not get to the tile. The pools of a window that starts at a multiple of 2^depth group the pixels as those of the whole image do.
+At the image's own edges the window ends there too, and the convolutions' zeros, or the mirrored margin that the network wants
+(`Module.fit_size`), are those of the whole image. Unpadded convolutions eat their context themselves: they need no overlap.
+
+Two layers look at all of their map, so that a window never equals the whole: group norm takes its statistics from it, and
+bilinear up-sampling with aligned corners stretches it. With those, or with too small an overlap, tiles are blended.
+
+Grey values are normalised by statistics of the whole image. With ``tta`` every tile is predicted in several of the square's
+eight symmetries, each placed as if the whole image had been flipped or turned, and the probabilities are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..array import get_array_module, to_numpy
+from ..data.files.windows import Windows, interpolate, interpolation
+from ..kernels.device import free_memory
+from ..models import Ensemble
+from ..models.summary import Summary, summary
+from ..nn import AvgPool2d, Conv2d, ConvTranspose2d, GroupNorm, MaxPool2d, Module, UpsampleBilinear
+from ..ops import class_probabilities
+from .tta import SYMMETRIES, Symmetry
+
+Block = tuple[slice, slice, np.ndarray]  # rows, columns, and their probabilities (h, w, num_classes)
+
+UNKNOWN = 4 << 30  # bytes that count as free where the system does not say
+OVERLAPS = 10  # side of a tile in overlaps, if memory allows: windows then hold 44 % more pixels than the image
+
+
+# ---- what a network asks for -----------------------------------------------------------------------------------------
+
+
+def networks(model: Module) -> list[Module]:
+    """An ensemble's members, which run one after another on the same window, or the one network."""
+    return model.members if isinstance(model, Ensemble) else [model]
+
+
+def first_channels(model: Module) -> int:
+    """Channels of the images that a network takes."""
+    return next(int(p.shape[2]) for p in model.named_params().values() if p.ndim == 4)
+
+
+def trace(model: Module, n: int = 4096) -> Summary:
+    """The layers of one network as they run on an image of n x n pixels, or the next size that fits."""
+    n = model.fit_size(n)
+    return summary(model, (1, n, n, first_channels(model)))
+
+
+def stride(model: Module) -> int:
+    """Pixels of the image along one side of a pixel of the coarsest map: 2^depth."""
+    every = [trace(m).rows for m in networks(model)]
+    return max(int(2 ** np.floor(np.log2(rows[0].input[1] / min(row.input[1] for row in rows)))) for rows in every)
+
+
+def reach(model: Module) -> int:
+    """How far away from an output pixel, in pixels, the image can still change it; 0 with unpadded convolutions.
+
+    The sum over the layers as they run: a KxK convolution looks K // 2 of its map's pixels around, a pool may group a pixel
+    with the last of its window. At depth 4 it is 6 * 16 - 4 from the convolutions and 15 from the pools.
+    """
+    if model.fit_size(4096) > 4096:
+        return 0
+    return max(reach_of_layers(m) for m in networks(model))
+
+
+def reach_of_layers(model: Module) -> int:
+    """The sum that `reach` describes, for one network."""
+    modules, total = dict(model.modules()), 0
+    for row in (rows := trace(model).rows):
+        m, pixel = modules[row.name], rows[0].input[1] // row.input[1]
+        if isinstance(m, Conv2d):
+            total += pixel * (m.options["dilation"] * (m.params["w"].shape[0] // 2) + m.options["stride"] - 1)
+        elif isinstance(m, ConvTranspose2d):
+            total += pixel * ((m.params["w"].shape[0] - 1) // m.options["stride"])
+        elif isinstance(m, (MaxPool2d, AvgPool2d)):
+            total += pixel * (m.options["size"] - 1)
+        elif isinstance(m, UpsampleBilinear):
+            total += pixel
+    return total
+
+
+def why_not_equal(model: Module, overlap: int) -> str:
+    """Why tiles cannot equal the whole image, "" if they do."""
+    for _, m in model.modules():
+        if isinstance(m, GroupNorm):
+            return "group norm takes its statistics from each window"
+        if isinstance(m, UpsampleBilinear) and m.options["align_corners"]:
+            return "bilinear up-sampling with aligned corners depends on the window's size"
+    if overlap < reach(model):
+        return f"the overlap of {overlap} pixels is less than the {reach(model)} that the network sees"
+    return ""
+
+
+def default_overlap(model: Module) -> int:
+    """The network's reach, and half as much again for tiles that are blended (at least 4 strides); in whole strides."""
+    step, far = stride(model), reach(model)
+    if why_not_equal(model, far):
+        far = max(far * 3 // 2, 4 * step)
+    return -(-far // step) * step
+
+
+def whole_fits(model: Module, size: tuple[int, int]) -> bool:
+    """Whether a prepared image of that size can go through the network in one piece, in half of the free memory."""
+    return needed(model, *size) <= spare_memory(model)
+
+
+def best_tile(model: Module) -> int:
+    """Side of a tile: as large as pays, since beyond `OVERLAPS` overlaps there is little to gain, and as fits into memory."""
+    step, overlap = stride(model), default_overlap(model)
+    tile = OVERLAPS * max(overlap, 4 * step)
+    while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > spare_memory(model):
+        tile = max(step, tile * 3 // 4 // step * step)
+    return tile
+
+
+def spare_memory(model: Module) -> int:
+    """Half of the bytes that are free where the model computes."""
+    return (free_memory(get_array_module(*model.named_params().values())) or UNKNOWN) // 2
+
+
+def needed(model: Module, h: int, w: int) -> int:
+    """Predicted bytes for one window: what the network takes, the window as read, the logits and two of the probabilities.
+
+    Of an ensemble the network that takes the most, the weights of all, and one more of the probabilities.
+    """
+    shape = (1, model.fit_size(h), model.fit_size(w), first_channels(model))
+    costs = [summary(m, shape) for m in networks(model)]
+    network = max(c.inference_peak - c.weight_bytes for c in costs) + sum(c.weight_bytes for c in costs)
+    maps = 3 + (len(costs) > 1)
+    return network + 4 * h * w * (2 * first_channels(model) + maps * max(2, costs[0].rows[-1].output[-1]))
+
+
+# ---- one axis --------------------------------------------------------------------------------------------------------
+
+
+class Axis:
+    """Where the windows lie along rows or columns of an image of n pixels, with the margin that the network wants around it."""
+
+    def __init__(self, model: Module, n: int, output: int, step: int, overlap: int) -> None:
+        self.model, self.n, self.step, self.overlap = model, n, step, overlap
+        self.whole = model.fit_size(n)
+        self.before = (self.whole - n) // 2  # mirrored pixels before the image
+        self.shift = self.before - (self.whole - output) // 2  # the image's first pixel in the network's output
+
+    def window(self, lo: int, hi: int) -> tuple[slice, slice]:
+        """For the image's pixels lo to hi: the window, in pixels of the image, and where it has them in its output."""
+        lo, hi = lo + self.shift, hi + self.shift
+        last = (self.whole - self.model.fit_size(1)) // self.step * self.step
+        start = max(0, min((lo - self.overlap) // self.step * self.step, last))
+        end = -(-(hi + self.overlap) // self.step) * self.step
+        length = min(self.model.fit_size(end - start), self.whole - start)
+        return slice(start - self.before, start - self.before + length), slice(lo - start, hi - start)
+
+
+def mirrored(part: slice, n: int, edge: bool) -> np.ndarray:
+    """Indices into n pixels that go on beyond the ends as in a mirror; ``edge``: the last pixel is seen twice."""
+    i = np.arange(part.start, part.stop)
+    if edge:
+        i %= 2 * n
+        return np.minimum(i, 2 * n - 1 - i)
+    i %= 2 * (n - 1)
+    return np.minimum(i, 2 * (n - 1) - i)
+
+
+# ---- the tiles -------------------------------------------------------------------------------------------------------
+
+
+class Tiles:
+    """An image in tiles; iterate to have their probabilities.
+
+    Parameters
+    ----------
+    model : Module
+    windows : Windows
+        The prepared image.
+    tile : int
+        Rows and columns of a tile in pixels of the prepared image; rounded down to a multiple of the network's stride.
+    overlap : int, optional
+        What a window shows around the tile; what the network needs if not given. Rounded up to a multiple of the stride.
+    tta : int
+        How many of the `SYMMETRIES` are averaged.
+
+    Attributes
+    ----------
+    note : str
+        Why the result is not that of the whole image but blended; "" if it is the same.
+
+    Yields
+    ------
+    rows, columns : slices of the image
+        They cover it, without overlap.
+    p : (h, w, num_classes) float32 array
+    """
+
+    def __init__(
+        self, model: Module, windows: Windows, tile: int, overlap: int | None = None, tta: int = 1
+    ) -> None:  # fmt: skip
+        size = windows.image.shape[:2]
+        self.model, self.windows, self.size = model, windows, (int(size[0]), int(size[1]))
+        step = stride(model)
+        overlap = default_overlap(model) if overlap is None else -(-overlap // step) * step
+        self.note = why_not_equal(model, overlap)
+        self.tile = [max(1, round(max(step, tile // step * step) * n / m)) for n, m in zip(size, windows.size)]
+        self.half = self._half(overlap) if self.note else 0  # of the width in which neighbours fade into each other
+        whole = [model.fit_size(n) for n in windows.size]
+        (_, *outputs, channels) = summary(networks(model)[0], (1, *whole, first_channels(model))).rows[-1].output
+        self.axes = [Axis(model, n, o, step, overlap) for n, o in zip(windows.size, outputs)]
+        self.num_classes = max(2, channels)
+        self.symmetries = SYMMETRIES[:tta]
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._parts(0)) * len(self._parts(1))
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks()
+
+    def blocks(self, done: Callable[[], Any] = lambda: None) -> Iterator[Block]:
+        """Iterate as usual, and call ``done`` after every tile, of which a block may hold several."""
+        if self.half:
+            yield from self._blended(done)
+            return
+        for rows in self._parts(0):
+            for columns in self._parts(1):
+                yield rows, columns, self.probabilities(rows, columns)
+                done()
+
+    def probabilities(self, rows: slice, columns: slice) -> np.ndarray:
+        """Of any part of the image: (h, w, num_classes) float32."""
+        (h, w), (H, W) = self.windows.size, self.size
+        down = across = None
+        part = rows, columns
+        if (h, w) != (H, W):  # back from the network's size, as inference.resize does
+            first_row, down = interpolation(h, H, rows, smooth=False)
+            first_column, across = interpolation(w, W, columns, smooth=False)
+            part = slice(first_row, first_row + down.shape[1]), slice(first_column, first_column + across.shape[1])
+        p = np.zeros((rows.stop - rows.start, columns.stop - columns.start, self.num_classes), np.float32)
+        for symmetry in self.symmetries:
+            logits = self._logits(symmetry, *part)
+            if down is not None and across is not None:
+                logits = interpolate(logits, down, across)
+            p += class_probabilities(logits)
+        p /= len(self.symmetries)
+        return p
+
+    def _logits(self, symmetry: Symmetry, rows: slice, columns: slice) -> np.ndarray:
+        """The network's output for a part of the prepared image, seen in one of the square's symmetries."""
+        turned = symmetry.turn_part(rows, columns, self.windows.size)
+        axes = self.axes[::-1] if symmetry.exchange else self.axes
+        (window_r, kept_r), (window_c, kept_c) = (a.window(s.start, s.stop) for a, s in zip(axes, turned))
+        edge = min(self.windows.size) == 1
+        wanted = [mirrored(s, a.n, edge) for s, a in zip((window_r, window_c), axes)]
+        needed = symmetry.indices_back(wanted[0], wanted[1], self.windows.size)
+        first = [int(i.min()) for i in needed]
+        block = self.windows(*(slice(f, int(i.max()) + 1) for f, i in zip(first, needed)))
+        x = block[np.ix_(*(i - f for i, f in zip(needed, first)))]
+        x = np.ascontiguousarray(x.swapaxes(0, 1) if symmetry.exchange else x)
+        xp = get_array_module(*self.model.named_params().values())
+        return symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
+
+    def _half(self, overlap: int) -> int:
+        """What the network does not need of the overlap, or half of one that is too small; at most half a tile."""
+        spare = overlap - reach(self.model)
+        return min(spare if spare > 0 else overlap // 2, min(self.tile) // 2)
+
+    def _parts(self, axis: int) -> list[slice]:
+        n, tile = self.size[axis], self.tile[axis]
+        return [slice(start, min(n, start + tile)) for start in range(0, n, tile)]
+
+    def _blended(self, done: Callable[[], Any]) -> Iterator[Block]:
+        """Bands of whole rows, in which every tile has faded into its neighbours around their border."""
+        half, (H, W) = self.half, self.size
+        carried = np.zeros((0, W, self.num_classes), np.float32)
+        top = 0
+        for rows in self._parts(0):
+            tall = slice(max(0, rows.start - half), min(H, rows.stop + half))
+            band = np.zeros((tall.stop - top, W, self.num_classes), np.float32)
+            band[: len(carried)] = carried
+            for columns in self._parts(1):
+                wide = slice(max(0, columns.start - half), min(W, columns.stop + half))
+                weight = fade(rows, tall, half, H)[:, None, None] * fade(columns, wide, half, W)[None, :, None]
+                band[tall.start - top :, wide] += weight * self.probabilities(tall, wide)
+                done()
+            complete = H if rows.stop == H else rows.stop - half
+            yield slice(top, complete), slice(0, W), band[: complete - top]
+            carried, top = band[complete - top :], complete
+
+
+def fade(part: slice, extended: slice, half: int, n: int) -> np.ndarray:
+    """The weights of a tile over its extended part: they rise and fall around its borders, and neighbours' sum to 1."""
+    at = np.arange(extended.start, extended.stop) + 0.5
+    rising = (at - part.start + half) / (2 * half) if part.start else np.ones(len(at))
+    falling = (part.stop + half - at) / (2 * half) if part.stop < n else np.ones(len(at))
+    return np.clip(np.minimum(rising, falling), 0, 1).astype(np.float32)

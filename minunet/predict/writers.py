@@ -1,0 +1,118 @@
+"""Files for images larger than memory: made at their full size, written part by part, and finished under their name at the end.
+
+    with new_tiff(path, (H, W), np.uint8) as store:
+        store[rows, columns] = values
+
+Until the block ends without an error, `path` is what it was before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import beside
+from ..data.files.large import import_zarr
+
+CHUNK = 1024  # rows and columns of a zarr chunk
+BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets
+
+
+class TiffStore:
+    """The pixels of an uncompressed TIFF: planes (or one), each row by row, of one or more samples a pixel."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
+        self.file = open(path, "r+b", buffering=0)  # noqa: SIM115
+
+    def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
+        """Write values (h, w) or (h, w, C), C the planes or the samples, at two slices."""
+        rows, columns = part
+        planes, H, W, samples = self.shape
+        values = values.reshape(*values.shape[:2], planes, samples).astype(self.dtype, copy=False)
+        for plane in range(planes):
+            lines = np.ascontiguousarray(values[:, :, plane])
+            if columns == slice(0, W):
+                self._write((plane * H + rows.start) * W, lines)
+            else:
+                for r, line in enumerate(lines, rows.start):
+                    self._write((plane * H + r) * W + columns.start, line)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        """What is at two slices, (h, w, planes * samples)."""
+        rows, columns = part
+        whole = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        found = np.moveaxis(np.array(whole[:, rows, columns]), 0, -2)
+        return found.reshape(*found.shape[:2], self.shape[0] * self.shape[3])
+
+    def _write(self, pixel: int, values: np.ndarray) -> None:
+        self.file.seek(self.offset + pixel * self.shape[3] * self.dtype.itemsize)
+        left = memoryview(values.tobytes())
+        while len(left):
+            left = left[self.file.write(left) :]
+
+
+@contextmanager
+def new_tiff(
+    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
+) -> Iterator[TiffStore]:  # fmt: skip
+    """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is gone at the end."""
+    import tifffile
+
+    shape, dtype = (planes, *size, samples), np.dtype(dtype)
+    visible = tuple(n for n, axis in zip(shape, "PYXS") if axis in "YX" or n > 1)
+    with beside(path, keep) as part:
+        place: Any = tifffile.imwrite(
+            part, None, shape=visible, dtype=dtype, returnoffset=True, metadata=None,
+            photometric="rgb" if samples > 1 else "minisblack", bigtiff=int(np.prod(shape)) * dtype.itemsize > BIG,
+        )  # fmt: skip
+        store = TiffStore(part, place[0], shape, dtype)
+        try:
+            yield store
+            os.fsync(store.file.fileno())
+        finally:
+            store.file.close()
+
+
+class ZarrStore:
+    """Level 0 of an OME-Zarr, with its planes first."""
+
+    def __init__(self, array: Any, planes: int) -> None:
+        self.array, self.planes = array, planes
+
+    def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
+        """As in `TiffStore`."""
+        if self.planes == 1:
+            self.array[part] = values.reshape(values.shape[:2])
+        else:
+            self.array[(slice(None), *part)] = np.moveaxis(values, -1, 0)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        """As in `TiffStore`."""
+        found = np.asarray(self.array[(..., *part)])
+        return found[..., None] if self.planes == 1 else np.moveaxis(found, 0, -1)
+
+
+@contextmanager
+def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True) -> Iterator[ZarrStore]:
+    """A new OME-Zarr (NGFF 0.5) of one level."""
+    zarr = import_zarr(path)
+    axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [{"name": a, "type": "space"} for a in "yx"]
+    shape = (planes, *size)[-len(axes) :]
+    scale = {"type": "scale", "scale": [1.0] * len(axes)}
+    image = {
+        "name": path.stem,
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    with beside(path, keep) as part:
+        group = zarr.create_group(str(part), zarr_format=3)
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+        chunks = (1, CHUNK, CHUNK)[-len(axes) :]
+        array = group.create_array("0", shape=shape, dtype=np.dtype(dtype), chunks=chunks, fill_value=0)
+        yield ZarrStore(array, planes)

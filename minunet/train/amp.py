@@ -1,0 +1,134 @@
+"""Mixed precision: maps, convolutions' weights and gradients in half precision, everything delicate in float32.
+
+A half takes half of the memory, and a GPU multiplies it several times as fast. It has 10 (float16) or 7 (bfloat16) bits of
+fraction, and float16 no numbers between 0 and 6e-8 or above 65504. Hence, after Micikevicius et al., arXiv:1710.03740:
+
+* the weights proper, the *master* weights, stay float32: an update is often smaller than half of a half's last bit;
+* norms and losses compute in float32 (ops/norm.py widens what it reads);
+* float16 gradients would vanish, so the loss is multiplied by a scale before the backward, and gradients are divided by it
+  afterwards. It is found by trial: a step whose gradients overflow is left out and the scale halved; after `PATIENCE`
+  steps without, it is doubled. bfloat16 reaches as far as float32 and needs no scale.
+"""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..array import Array, get_array_module
+from ..errors import UserError
+from ..nn import Conv2d, ConvTranspose2d, Module
+from ..ops.dispatch import accelerated
+
+KINDS = ("fp16", "bf16")
+START = 2.0**16
+PATIENCE = 1000
+
+
+def half_dtype(kind: str) -> np.dtype:
+    """The dtype of "fp16" or "bf16"; the latter is from the package ml_dtypes."""
+    if kind == "fp16":
+        return np.dtype(np.float16)
+    try:
+        return np.dtype(import_module("ml_dtypes").bfloat16)
+    except ImportError:
+        raise UserError("--amp bf16 needs the package ml_dtypes: pip install ml_dtypes, or take --amp fp16") from None
+
+
+@accelerated
+def unscale(g: Array, factor: float | Array, broken: Array) -> None:
+    """Multiply a gradient in place; set broken[0] to 1 if it is not finite. The factor may be an array of one number."""
+    g *= np.float32(factor) if isinstance(factor, float) else factor
+    broken[...] = get_array_module(g).maximum(broken, ~get_array_module(g).isfinite(g).all())
+
+
+class MixedPrecision:
+    """A model that computes in half precision and leaves float32 gradients; used in its place in a training step.
+
+    Parameters
+    ----------
+    model : Module
+        Holds the master weights; its gradients are what `backward` leaves, and its running statistics are kept.
+    kind : "fp16" or "bf16"
+    scale : float, optional
+        Of the loss, to begin with; 1 for bf16.
+
+    Attributes
+    ----------
+    scale : float
+    overflowed : bool
+        Whether the last backward's gradients were not finite: then the step is to be left out.
+    held : (2,) float32 array, optional
+        The scale and its inverse in memory, for steps that are replayed, see `hold`.
+    """
+
+    def __init__(self, model: Module, kind: str = "fp16", scale: float = START) -> None:
+        self.model, self.dtype = model, half_dtype(kind)
+        self.scale, self.fixed = (1.0, True) if kind == "bf16" else (scale, False)
+        self.overflowed, self.good = False, 0
+        self.held: Array | None = None
+        self.broken: Array | None = None  # (1,): 1 where gradients are not finite
+        self.half = copy.deepcopy(model)
+        self.convolutions = []
+        for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
+            if isinstance(m, (Conv2d, ConvTranspose2d)):
+                self.convolutions.append((master, m))
+            else:  # norms: the very arrays of the master
+                m.params, m.buffers = master.params, master.buffers
+
+    def hold(self, broken: Array) -> None:
+        """Keep the scale in memory, for steps that are recorded and replayed on a GPU, as `Optimizer.hold` keeps the rate.
+
+        Then nothing waits in `backward`: `advance` comes before a step and `look` after it, and who changes parameters sees by
+        itself whether to, in `broken`, a (1,) float32 array.
+        """
+        self.held, self.broken = get_array_module(broken).zeros(2, np.float32), broken
+
+    def advance(self) -> None:
+        """Write `held`."""
+        if self.held is not None:
+            self.held[0], self.held[1] = self.scale, 1 / self.scale  # as kernels' arguments: without an upload
+
+    def look(self) -> None:
+        """See whether the gradients were finite, and find another scale if they were not, or have long been."""
+        self.overflowed = bool(self.broken[0])  # type: ignore[index]  # the host waits for the GPU here, once
+        if self.fixed:
+            return
+        self.good = 0 if self.overflowed else self.good + 1
+        if self.overflowed:
+            self.scale /= 2
+        elif self.good == PATIENCE:
+            self.scale, self.good = self.scale * 2, 0
+
+    def zero_grad(self) -> None:
+        """Forget the model's gradients, and the half's, which are partly the same arrays."""
+        self.model.zero_grad()
+        self.half.zero_grad()
+
+    def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Array, Any]:
+        """Float32 images to float32 logits, and the cache."""
+        for master, m in self.convolutions:
+            m.params.update({name: p.astype(self.dtype) for name, p in master.params.items()})
+        y, cache = self.half.forward(x.astype(self.dtype), train=train, rng=rng, keep=keep)
+        return y.astype(np.float32), cache
+
+    def backward(self, dy: Array, cache: Any) -> None:
+        """Add the gradients, in float32, to the model's, and see whether they are finite."""
+        self.half.zero_grad()
+        if self.held is None:
+            scale, factor = np.float32(self.scale), 1 / self.scale
+            self.broken = get_array_module(dy).zeros(1, np.float32)
+        else:
+            scale, factor = self.held[:1], self.held[1:]
+            self.broken[...] = 0  # type: ignore[index]
+        self.half.backward((dy * scale).astype(self.dtype), cache)
+        for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
+            grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}
+            for g in grads.values():
+                unscale(g, factor, self.broken)
+            master.accumulate(**grads)
+        if self.held is None:
+            self.look()

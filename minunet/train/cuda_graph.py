@@ -1,0 +1,142 @@
+"""A training step as a CUDA graph: recorded once, then started by one call in place of several hundred.
+
+    the first calls            run the step as it is: kernels get loaded, and the arena gets all the memory that a step needs
+    the next one               records which kernels run with which arguments, addresses among them; nothing runs
+    that one, and all others   copy the batch to where the recorded kernels read it, and start them all
+
+So whatever a recorded step reads must stay where it is, and what changes from step to step must lie there, in memory:
+
+* the batch is copied into arrays that stay;
+* maps and gradients lie in the arena, a pool of memory that nobody else takes from;
+* parameters, running statistics and what optimisers remember are changed in place, as ever;
+* the learning rate and Adam's corrections lie in `Optimizer.held`, where `Optimizer.advance` writes them before each step;
+* in mixed precision the loss's scale lies in `MixedPrecision.held`, and the optimiser's kernels see by themselves whether
+  gradients have overflowed: the host hears of it with the loss.
+
+`reason_against` says which training is not for this. A batch of another shape than the first one's runs as it is. If CuPy
+refuses to record something all the same (a wait of the host, cuBLAS), that is said, and all steps run as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..array import Array
+from ..kernels import cuda
+from ..ops import dispatch
+
+WARM_UP = 2
+"""Steps that run as they are before one is recorded: in the second one the arena has what it will have."""
+
+RECORDABLE = (
+    nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d,
+    nn.UpsampleNearest, nn.UpsampleBilinear,
+)  # fmt: skip
+"""Layers that neither read nor send anything on the host while they run."""
+
+
+def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str | None:
+    """Why the training steps of a model cannot be recorded, in a few words, or None if they can.
+
+    Parameters
+    ----------
+    model : Module
+    xp : module
+        numpy or cupy: where it is trained.
+    clip : float
+        The most that gradients may measure; 0 for no limit.
+    """
+    if xp is np:
+        return "the CPU has no CUDA graphs"
+    if not dispatch.are_chosen():
+        return 'minunet.use("reference") is for the plain ops'
+    if not cuda.compiles():
+        return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
+    if clip:
+        return "to clip gradients the host reads their length"
+    for path, m in model.modules():
+        if isinstance(m, nn.Dropout):
+            if m.rate:
+                return f"{path} draws its dropout on the host"
+        elif not m.children and not isinstance(m, RECORDABLE) and (m.params or m.buffers or isinstance(m, nn.Apply)):
+            return f"{path} is a {type(m).__name__}, which nobody has tried"
+    return None
+
+
+class RecordedStep:
+    """A function on the GPU that is recorded after a few calls, and then replayed.
+
+    Parameters
+    ----------
+    step : function
+        From arrays to an array. It changes others in place; what it does on the host must be the same in every step.
+    xp : module
+        cupy.
+    tell : function
+        Is told in a line if the step cannot be recorded.
+
+    Attributes
+    ----------
+    graph : cupy.cuda.Graph or None
+    refused : bool
+        Whether it could not be recorded.
+    """
+
+    def __init__(self, step: Callable[..., Array], xp: Any, tell: Callable[[str], Any] = print) -> None:
+        self.step, self.xp, self.tell = step, xp, tell
+        self.stream, self.arena = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
+        self.inputs: list[Array] = []
+        self.graph: Any = None
+        self.result: Array = None
+        self.calls, self.refused = 0, False
+
+    def __call__(self, *arrays: Array) -> Array:
+        """The step's result, which holds until the next call; the host has not waited for it."""
+        if not self.inputs:
+            self.inputs = [self.xp.empty(a.shape, a.dtype) for a in arrays]
+        if self.refused or [(a.shape, a.dtype) for a in arrays] != [(a.shape, a.dtype) for a in self.inputs]:
+            return self.step(*arrays)
+        with self._beside():
+            for kept, a in zip(self.inputs, arrays):
+                kept[...] = a
+            self.calls += 1
+            if self.calls > WARM_UP and self.graph is None:
+                self._record()
+            if self.graph is None:
+                return self._in_arena()
+            self.graph.launch()
+        return self.result
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """On a stream of its own (the default one cannot be recorded), after all before and before all after."""
+        caller = self.xp.cuda.get_current_stream()
+        self.stream.wait_event(caller.record())
+        try:
+            with self.stream:
+                yield
+        finally:
+            caller.wait_event(self.stream.record())
+
+    def _in_arena(self) -> Array:
+        with self.xp.cuda.using_allocator(self.arena.malloc):
+            return self.step(*self.inputs)
+
+    def _record(self) -> None:
+        try:
+            self.stream.begin_capture()
+            try:
+                self.result = self._in_arena()
+            finally:
+                graph = self.stream.end_capture()  # of what has failed, too: else the stream would go on recording
+            self.graph = graph
+        except RuntimeError as e:  # what CuPy raises where it refuses
+            self.refused = True
+            reason = " ".join(str(e.__context__ or e).split())  # the end of a recording that has failed raises, too
+            self.tell(f"note: it goes on without a CUDA graph, which cannot be recorded: {reason}")

@@ -1,0 +1,99 @@
+"""Pictures of a run: its curves, and predictions beside the truth."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import write_atomically
+from ..data import ClassMap
+from ..predict.overlay import FOUND, INVENTED, MISSED, errors, to_rgb
+
+INK, FAINT = "#222222", "#999999"
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_atomically(path, buffer.getvalue())
+
+
+def curves(path: Path, history: list[dict[str, Any]]) -> None:
+    """Loss and Dice by epoch, as PNG."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    marker = "o" if len(epochs) < 3 else None
+    for key, colour, name in (("train_loss", "#0072B2", "training"), ("val_loss", "#D55E00", "validation")):
+        left.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
+    left.set(xlabel="epoch", title="loss")
+    left.legend(frameon=False)
+    for key, colour, name in (("val_dice", "#009E73", "Dice"), ("val_iou", "#CC79A7", "IoU")):
+        right.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
+    best = max(history, key=lambda row: row["val_dice"])
+    right.plot(best["epoch"], best["val_dice"], "o", color="#009E73", ms=7, mfc="white", mew=1.8)
+    right.annotate(f"{best['val_dice']:.3f}", (best["epoch"], best["val_dice"]), (0, -16), textcoords="offset points",
+                   ha="center", color=INK)  # fmt: skip
+    right.set(xlabel="epoch", title="validation, foreground")
+    right.legend(frameon=False, loc="best")
+    right.margins(x=0.08)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#eeeeee")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save_figure(figure, path)
+
+
+def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> None:
+    """Image, truth, prediction and errors side by side, a row a case, as PNG.
+
+    Parameters
+    ----------
+    path : Path
+    cases : list of dicts
+        With "name", "score" (its Dice), "image" (H, W, C), "truth" and "prediction" (H, W), and "weight" (H, W), how much
+        each pixel counted, or None.
+    classes : ClassMap
+        For the colours of truth and prediction.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    heights = [min(case["image"].shape[0] / case["image"].shape[1], 1.6) for case in cases]
+    weights = [case["weight"] for case in cases if case.get("weight") is not None]
+    heaviest = max((float(w.max()) for w in weights), default=0.0)
+    titles = ["image", "truth", "prediction", "errors"] + [f"weights, black 0 to white {heaviest:.3g}"] * bool(weights)
+    figure = Figure(figsize=(2.75 * len(titles), 2.75 * sum(heights) + 0.9), layout="constrained")
+    grid = figure.subplots(len(cases), len(titles), squeeze=False, height_ratios=heights)
+    for axes, case in zip(grid, cases):
+        truth = np.maximum(case["truth"], 0)
+        pictures = [
+            to_rgb(case["image"]),
+            classes.decode(truth.astype(np.uint8)),
+            classes.decode(case["prediction"].astype(np.uint8)),
+            errors(case["image"], case["truth"], case["prediction"]),
+        ]
+        if weights:
+            axes[4].imshow(case["weight"], cmap="magma", vmin=0, vmax=heaviest, interpolation="nearest")
+        for ax, picture in zip(axes, pictures):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for ax in axes:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(FAINT)
+        name = case["name"] if len(case["name"]) <= 16 else case["name"][:15] + "…"
+        axes[0].set_ylabel(f"{name}\nDice {case['score']:.3f}", fontsize=9, color=INK)
+    for ax, title in zip(grid[0], titles):
+        ax.set_title(title, fontsize=11, color=INK)
+    marks = [
+        Patch(color="#{:02x}{:02x}{:02x}".format(*c), label=n)
+        for c, n in ((FOUND, "found"), (INVENTED, "invented"), (MISSED, "missed"))
+    ]
+    figure.legend(handles=marks, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
+    _save_figure(figure, path)

@@ -1,0 +1,151 @@
+"""A step of training: forward, loss, backward, update; in float32, in mixed precision, or replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..nn import Module
+from ..ops import named_loss
+from ..ops.lazy import fusion_scope
+from ..ops.loss import check_labels
+from ..optim import OPTIMIZERS, clip_by_norm
+from .amp import MixedPrecision
+from .config import Config
+
+
+class NotFinite(Exception):
+    """The loss is NaN or infinite, and no label is to blame."""
+
+
+class TrainingStep:
+    """Changes a model's weights by one batch at a time.
+
+    Parameters
+    ----------
+    model : Module
+        Made by `build_model`, with its arrays on the device.
+    config : Config
+    xp : module
+        numpy or cupy: where to compute.
+    graph : bool
+        Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    mixed : MixedPrecision or None
+    recorded : RecordedStep or None
+    """
+
+    def __init__(self, model: Module, config: Config, xp: ModuleType = np, graph: bool = False) -> None:
+        self.model, self.config, self.xp = model, config, xp
+        extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
+        self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
+        self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
+        self.outputs = int(model.origin["options"]["num_classes"])
+        self._loss, self._loss_backward = named_loss(config.loss, self.outputs)
+        self.recorded = self._record() if graph else None
+
+    def __call__(self, number: int, rate: float, images: Any, labels: Any, weights: Any = None) -> float:
+        """Forward, loss, backward, update; returns the loss.
+
+        Parameters
+        ----------
+        number : int
+            How many steps came before; dropout draws from default_rng([seed, 3, number]).
+        rate : float
+            The learning rate.
+        images : (N, h, w, C) float32 array
+        labels : (N, h, w) integer array, -1 where they do not count
+        weights : (N, h, w) float32 array, optional, how much each pixel counts
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite because a label is no class.
+        NotFinite
+            If it is not finite otherwise.
+        """
+        batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
+        self.optimizer.rate = rate
+        if self.recorded:
+            self.optimizer.advance()
+            if self.mixed:
+                self.mixed.advance()
+            loss = self.recorded(*batch)
+            if self.mixed:
+                self.mixed.look()
+                self.optimizer.steps -= self.mixed.overflowed  # it was left out
+            return self._on_host(loss, batch[1])
+        loss = self._gradients(np.random.default_rng([self.config.seed, 3, number]), *batch)
+        if not (self.mixed and self.mixed.overflowed):
+            if self.config.clip:
+                clip_by_norm(self.model.named_grads(), self.config.clip)
+            self.optimizer.step()
+        return self._on_host(loss, batch[1])
+
+    def loss(self, logits: Any, labels: Any, weights: Any = None) -> float:
+        """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
+        return self._on_host(self._loss_of(logits, labels, weights)[0], labels)
+
+    def _loss_of(self, logits: Any, labels: Any, weights: Any) -> tuple[Any, tuple]:
+        t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
+        return self._loss(logits, t, weight=w)
+
+    def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
+        """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
+        network = self.mixed or self.model
+        network.zero_grad()  # before the forward, whose maps may need the memory
+        logits, cache = network.forward(x, train=True, rng=rng)
+        loss, loss_cache = self._loss_of(logits, labels, weights)
+        if self.xp is np:
+            self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
+        backward_to_parameters(network, self._loss_backward(1.0, loss_cache), cache)
+        return loss
+
+    def _record(self) -> Callable[..., Any] | None:
+        """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
+        graph = import_module("minunet.train.cuda_graph")
+        reason = graph.reason_against(self.model, self.xp, self.config.clip)
+        if self.mixed and not self.optimizer.leaves_out:
+            reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
+        if reason:
+            print(f"note: --graph has no effect: {reason}")
+            return None
+        held = self.optimizer.hold()
+        if self.mixed:
+            self.mixed.hold(held[-1:])
+
+        def update(*batch: Any) -> Any:
+            loss = self._gradients(None, *batch)  # nothing draws: with dropout there is no graph
+            self.optimizer.apply()
+            return loss
+
+        return graph.RecordedStep(update, self.xp, tqdm.write)  # type: ignore[no-any-return]
+
+    def _on_host(self, loss: Any, labels: Any) -> float:
+        """The loss as a number: here the host waits for a GPU, and elsewhere in a step only for `--clip` and `--amp`."""
+        value = float(loss)
+        if not math.isfinite(value):  # a GPU cannot say by itself that a label is no class
+            check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
+            raise NotFinite(str(value))
+        return value
+
+
+@fusion_scope
+def backward_to_parameters(network: Any, dy: Any, cache: Any) -> None:
+    """The network's backward where nobody wants the gradient of its input: what kernels have left unfinished is dropped."""
+    network.backward(dy, cache)
+
+
+def centre(labels: Any, size: tuple[int, ...]) -> Any:
+    """The middle of labels or weights (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
+    top, left = ((n - m) // 2 for n, m in zip(labels.shape[1:], size))
+    return labels[:, top : top + size[0], left : left + size[1]]

@@ -1,0 +1,201 @@
+"""Hints: every known mistake gets its own, and mistakes made in other words get the right ones."""
+
+import pytest
+from helpers import wrong_shape_submissions, wrong_submissions
+from test_grade import ALL, QUICK
+
+from minunet.grade import cut
+from minunet.grade.collection import EXERCISES
+from minunet.grade.grading import POINTS, grade, judge
+from minunet.grade.hints import same_error
+from minunet.grade.runner import Local
+
+SHAPES = wrong_shape_submissions.SUBMISSIONS
+SUBMISSIONS = wrong_submissions.SUBMISSIONS | SHAPES
+
+
+def whole_file(exercise, source):
+    """A submission with what its exercise gives."""
+    e = EXERCISES[exercise]
+    given = "\n\n".join(cut.taken(*place) for place in e.given)
+    return e, cut.imports(given + "Any", e.extras) + given + source
+
+
+def grade_submission(name):
+    """A submission, graded in a process of its own."""
+    exercise, source, words = SUBMISSIONS[name]
+    return grade(*whole_file(exercise, source), "submission.py", 11, QUICK), words
+
+
+@pytest.fixture(scope="module")
+def graded():
+    """All wrong submissions, graded once."""
+    return {name: grade_submission(name) for name in SUBMISSIONS}
+
+
+def test_there_are_enough_wrong_submissions():
+    assert len(SUBMISSIONS) >= 30
+    for name in EXERCISES:
+        assert sum(exercise == name for exercise, _, _ in SUBMISSIONS.values()) >= 2, name
+
+
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_wrong_submissions_fail(graded, name):
+    found, _ = graded[name]
+    assert found.score < POINTS and not found.forbidden
+
+
+def test_hints_name_the_mistake(graded):
+    named = {name: any(words in p.hint for p in found.parts) for name, (found, words) in graded.items()}
+    assert sum(named.values()) >= 0.8 * len(named), [name for name, ok in named.items() if not ok]
+
+
+def test_hints_that_are_given_are_the_right_ones(graded):
+    """No part of a submission with one mistake is told of another."""
+    others = {
+        name: {p.hint for p in found.parts if p.hint and words not in p.hint} for name, (found, words) in graded.items()
+    }
+    misled = {name: hints for name, hints in others.items() if hints}
+    assert len(misled) <= 0.1 * len(others), misled
+
+
+@ALL
+def test_known_mistakes_fail_and_get_their_hint(name):
+    e = EXERCISES[name]
+    for wrong in e.wrongs:
+        for seed in (1, 2):
+            parts = judge(e, Local(e.mistaken(wrong), wrong.name), seed)
+            assert not all(p.ok for p in parts), wrong.name
+            assert wrong.hint in {p.hint for p in parts}, (wrong.name, seed, parts)
+
+
+@ALL
+def test_right_parts_get_no_hint(name):
+    e = EXERCISES[name]
+    for wrong in e.wrongs:
+        assert not any(p.hint for p in judge(e, Local(e.mistaken(wrong), wrong.name), 3) if p.ok)
+
+
+def test_two_mistakes_get_two_hints():
+    e = EXERCISES["conv_backward"]
+    by_name = {w.name: w for w in e.wrongs}
+    first, second = by_name["dx_overwrites"], by_name["db_of_one_image"]
+    text = e.mistaken(first)
+    for right, instead in second.changes:
+        text = text.replace(right, instead)
+    hints = {p.name: p.hint for p in grade(e, text, "a.py", 1, QUICK).parts}
+    assert hints["dx"] == first.hint and hints["db"] == second.hint
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
+    found, words = graded[name]
+    assert any("Error: " in p.message or "its shape is" in p.message for p in found.parts)
+    for parts in (found.parts, *(judge(*local(name), seed) for seed in (1, 2, 3, 4))):
+        hints = {p.hint for p in parts if p.hint}
+        assert hints and all(words in hint for hint in hints), (name, parts)
+
+
+def local(name):
+    """A submission, to be run here."""
+    e, text = whole_file(*SHAPES[name][:2])
+    return e, Local(text, name)
+
+
+UNRELATED = {
+    "a number for an array": "return 1 + w[99], None",
+    "too many values": "N, H, W = x.shape",
+    "an error of its own": "raise ValueError('the shapes (2, 3) and (4, 3) are not mine')",
+    "a name": "return y, None",
+    "channels": "return x + np.zeros(x.shape[-1] + 1), None",
+    "images": "return x + np.zeros((x.shape[0] + 2, 1, 1, 1)), None",
+    "a product of something else": "return x @ np.zeros((x.shape[2] + 1, 2)), None",
+    "a reshape of something else": "return x.reshape(x.shape[0], 5, 17), None",
+}
+
+
+@pytest.mark.parametrize("how", UNRELATED)
+@pytest.mark.parametrize("exercise", ["conv_forward", "max_pool", "conv_transpose"])
+def test_other_errors_get_no_hint(exercise, how):
+    e, text = whole_file(exercise, "")
+    for name in e.functions:
+        given = "x, cache" if name.endswith("_backward") else "x, w=None, b=None, size=2, **options"
+        text += f"\ndef {name}({given}):\n    {UNRELATED[how]}\n"
+    for seed in (1, 2, 3):
+        parts = judge(e, Local(text, how), seed)
+        assert not any(p.ok or p.hint for p in parts), parts
+
+
+RIGHT = {
+    "conv_forward, to the padded map's end": (
+        "conv_forward",
+        wrong_shape_submissions.CONV
+        + """
+    xp = pad_spatial(x, pads)
+    reach = (KH - 1) * dilation, (KW - 1) * dilation
+    y = np.zeros((N, OH, OW, K))
+    for i, j in np.ndindex(KH, KW):
+        rows = slice(i * dilation, xp.shape[1] - reach[0] + i * dilation, stride)
+        cols = slice(j * dilation, xp.shape[2] - reach[1] + j * dilation, stride)
+        y += xp[:, rows, cols] @ w[i, j]
+"""
+        + wrong_shape_submissions.RETURN,
+    ),
+    "max_pool, reshaped without the rest": (
+        "max_pool",
+        """
+def max_pool2d(x, size=2, stride=None):
+    s = stride or size
+    v = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))[:, ::s, ::s]
+    v = v.reshape(*v.shape[:4], -1)
+    return v.max(-1), (v.argmax(-1), x.shape, size, s)
+def max_pool2d_backward(dy, cache):
+    best, shape, size, s = cache
+    dx = np.zeros(shape)
+    for n, r, c, k in np.ndindex(*dy.shape):
+        i, j = divmod(best[n, r, c, k], size)
+        dx[n, r * s + i, c * s + j, k] += dy[n, r, c, k]
+    return dx
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_ones_of_another_style_get_everything_and_no_hint(name):
+    found = grade(*whole_file(*RIGHT[name]), "right.py", 11, QUICK)
+    assert found.score == POINTS and not any(p.hint for p in found.parts)
+
+
+SAME = [  # what NumPy says of 2 x 5 x 6 pixels where 2 x 3 x 4 should be
+    "ValueError: operands could not be broadcast together with shapes (2,3,4,7) (2,5,6,7) ",
+    "ValueError: operands could not be broadcast together with shapes (2,3,4,7) (2,5,6,7) (2,3,4,7) ",
+    "ValueError: operands could not be broadcast together with shapes (3,4) (5,6)  in line 7: y[n, ..., k] += (a, b)",
+    "ValueError: could not broadcast input array from shape (5,6,7) into shape (3,4,7)",
+    "ValueError: non-broadcastable output operand with shape (3,4,7) doesn't match the broadcast shape (5,6,7)",
+]
+OTHERS = [
+    "ValueError: operands could not be broadcast together with shapes (2,3,4,7) (2,5,7,7) ",
+    "ValueError: operands could not be broadcast together with shapes (2,3,4,7) (2,3,6,7) ",
+    "ValueError: could not broadcast input array from shape (7,6,5) into shape (7,4,3)",
+    "ValueError: cannot reshape array of size 61 into shape (7,9)",
+    "IndexError: index 5 is out of bounds for axis 1 with size 3",
+    "TypeError: 'NoneType' object is not subscriptable",
+    "ValueError: shape-mismatch for sum",
+]
+
+
+def test_errors_are_the_same_if_the_same_sizes_do_not_fit():
+    for a in SAME:
+        assert all(same_error(a, b) for b in SAME) and not any(same_error(a, b) for b in OTHERS)
+    for i, a in enumerate(OTHERS):
+        assert [same_error(a, b) for b in OTHERS] == [i == k for k in range(len(OTHERS))]
+    assert same_error(SAME[0], "ValueError: cannot reshape array of size 420 into shape (2,3,4,7)")
+    product, dot = (
+        "matmul: Input operand 1 has a mismatch (size 2 is different from 3)",
+        "shapes (4,5,3) and (2,3) not aligned",
+    )
+    assert same_error(f"ValueError: {product}", f"ValueError: {dot}: 3 (dim 2) != 2 (dim 0)")

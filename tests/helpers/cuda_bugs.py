@@ -1,0 +1,344 @@
+"""Mistakes to plant in the CUDA kernels, and the checks that must catch them.
+
+``python cuda_bugs.py FOLDER CHECK`` runs a check on the kernels in FOLDER, in every order of the emulator, until one fails.
+A process of its own: a kernel with a mistake may well crash it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass
+class Bug:
+    """In `file` replace `old`, which stands there once, by `new`; `check` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    check: str
+
+
+IN_LOOP = "    __syncthreads();  // everybody's; and everybody is done with the tiles of the step before\n"
+NEXT_ROW = "\n      if (++tap_j == side) tap_j = 0, ++tap_i"
+FENCE = "    if (READ_BY_WGMMA) fence_for_wgmma();\n"
+WAIT = "    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,\n"
+PREFETCH = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
+
+BUGS = [
+    # order and time
+    Bug("no barrier in the loop", "conv.cu", IN_LOOP, "", "deep"),
+    Bug("waits for one copy too few", "conv.cu", "cp_async_wait<STAGES - 2>", "cp_async_wait<STAGES - 1>", "deep"),
+    Bug("copies before the barrier", "conv.cu", IN_LOOP + PREFETCH, PREFETCH + IN_LOOP, "deep"),
+    Bug(
+        "results over tiles in use", "conv.cu", "  __syncthreads();  // the results take the tiles' place\n", "", "deep"
+    ),
+    Bug(
+        "results read too early",
+        "conv.cu",
+        "  store_sums(c, s->out);\n  __syncthreads();\n",
+        "  store_sums(c, s->out);\n",
+        "deep",
+    ),
+    Bug(
+        "no barrier between the moments' sums",
+        "conv.cu",
+        "    mean /= rows;\n    __syncthreads();",
+        "    mean /= rows;",
+        "deep",
+    ),
+    Bug("no barrier in the weights' loop", "conv_weights.cu", "    __syncthreads();  ", "", "weights"),
+    Bug(
+        "waits too little for pixels",
+        "conv_weights.cu",
+        "cp_async_wait<STAGES - 2>",
+        "cp_async_wait<STAGES - 1>",
+        "weights",
+    ),
+    Bug(
+        "no barrier before sums are reused",
+        "norm.cu",
+        "  __syncthreads();  // what was there before has been read\n",
+        "",
+        "norm",
+    ),
+    Bug(
+        "no barrier between halvings",
+        "loss.cu",
+        "    __syncthreads();\n    if (threadIdx.x < half)",
+        "    if (threadIdx.x < half)",
+        "loss",
+    ),
+    Bug(
+        "some threads leave before a barrier",
+        "loss.cu",
+        "  if (n < P) {\n    const int label",
+        "  if (n >= P) return;\n  {\n    const int label",
+        "loss",
+    ),
+    Bug("warpgroups: no barrier in the loop", "conv.cu", IN_LOOP, "", "warpgroups"),
+    Bug("warpgroups: copies without a fence", "conv.cu", FENCE, "", "warpgroups"),
+    Bug("warpgroups: the fence before the wait", "conv.cu", WAIT + FENCE, FENCE + WAIT, "warpgroups"),
+    Bug("warpgroups: sums read while products go on", "tiles.cuh", "  wgmma_wait();\n", "", "warpgroups"),
+    Bug(
+        "warpgroups: registers used before they are there", "tiles.cuh", "  wgmma_fence(fragments);\n", "", "warpgroups"
+    ),
+    # layouts
+    Bug("warpgroups: rows of another tile", "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)", "warpgroups"),
+    Bug("warpgroups: another swizzle", "tiles.cuh", "^ (row & 7))", "^ (row & 3))", "warpgroups"),
+    Bug("warpgroups: steps too short", "tiles.cuh", "a + i * STEP_K", "a + i * STEP_K / 2", "warpgroups"),
+    Bug(
+        "warpgroups: warps overlap",
+        "conv.cu",
+        "a, b, threadIdx.x / 32 * 16",
+        "a, b, threadIdx.x / 32 * 8",
+        "warpgroups",
+    ),
+    Bug(
+        "warpgroups: results as for warps",
+        "conv.cu",
+        "out[(p + 1) * OUT_ROW + k] = v",
+        "out[p * OUT_ROW + k + 1] = v",
+        "warpgroups",
+    ),
+    Bug(
+        "copied without the swizzle",
+        "conv.cu",
+        "&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)]",
+        "&a[(tid / 8 + i * (THREADS / 8)) * ROW + tid % 8 * PER_CHUNK]",
+        "conv",
+    ),
+    Bug(
+        "copied to no multiple of 16 bytes",
+        "conv.cu",
+        "across_k<BN>(r, n)], weight",
+        "across_k<BN>(r, n) + 1], weight",
+        "conv",
+    ),
+    Bug(
+        "a's fragment transposed",
+        "tiles.cuh",
+        "m + i + 8 * second, k + last * PER_CHUNK",
+        "m + i + 8 * last, k + second * PER_CHUNK",
+        "conv",
+    ),
+    Bug(
+        "b's fragment in another order",
+        "tiles.cuh",
+        "k + (lane & 3) + 4 * (j & 1), n + (lane >> 2) + 8 * (j >> 1)",
+        "k + (lane & 3) + 4 * (j >> 1), n + (lane >> 2) + 8 * (j & 1)",
+        "conv",
+    ),
+    Bug("16-bit fragment not transposed", "tiles.cuh", "ldmatrix4<true>(w,", "ldmatrix4<false>(w,", "half"),
+    Bug(
+        "transposed weights stored as they are",
+        "conv_weights.cu",
+        "(transposed ? ((long long)tap * K + k) * C + c : i)",
+        "i",
+        "transposed",
+    ),
+    # edges
+    Bug(
+        "halo of one row too many",
+        "conv.cu",
+        "end = min(side, size - first)",
+        "end = min(side, size - first + 1)",
+        "conv",
+    ),
+    Bug(
+        "rows and columns of taps exchanged",
+        "conv.cu",
+        "shift = tap_i * W + tap_j",
+        "shift = tap_j * W + tap_i",
+        "conv",
+    ),
+    Bug("the next row of taps not begun", "conv.cu", NEXT_ROW, "\n      if (++tap_j == side) ++tap_i", "deep"),
+    Bug("flat: the next row of taps not begun", "conv.cu", "\n  " + NEXT_ROW[1:], "\n        ++tap_j", "flat"),
+    Bug("flat: the next row of pixels not begun", "conv_weights.cu", "if (++oh == OH) oh = 0, ++image;", "", "flat"),
+    Bug("splits all begin at the first tap", "conv.cu", "tap_i = first / chunks / side", "tap_i = 0", "splits"),
+    Bug("a new image's rows not begun", "conv_weights.cu", "top[k] = 0, image[k] += H", "image[k] += H", "weights"),
+    Bug("wide: warps overlap", "conv.cu", "threadIdx.x / 64 * WN", "threadIdx.x / 64 * 32", "wide"),
+    Bug("wide: weights' warps overlap", "conv_weights.cu", "warp / (BM / 64) * WN", "warp / (BM / 64) * 32", "wide"),
+    Bug("wide: half of the tile's weights not copied", "conv.cu", "i < BN * 8 / THREADS", "i < 4", "wide"),
+    Bug(
+        "no mask at the last channels in",
+        "conv.cu",
+        "(inside[i] & here) == here && c < last;",
+        "(inside[i] & here) == here;",
+        "halves",
+    ),
+    Bug("no mask at the last channels out", "conv.cu", "        if (k + e >= K) continue;\n", "", "flat"),
+    Bug(
+        "no mask at the last pixels",
+        "conv_weights.cu",
+        "const bool inside = p < P && ",
+        "const bool inside = ",
+        "weights",
+    ),
+    Bug(
+        "the second source's weights from the first's place",
+        "conv.cu",
+        "cw = c0 + (second ? C1 : 0)",
+        "cw = c0",
+        "halves",
+    ),
+    Bug(
+        "the last tile counted as full",
+        "norm.cu",
+        "i += MERGE_ROWS)\n    sum += (double)min(tile, P - i * tile) * ",
+        "i += MERGE_ROWS)\n    sum += (double)tile * ",
+        "norm",
+    ),
+    Bug(
+        "bilinear: too few rows come back",
+        "resample.cu",
+        "r < min(OH, (h + 2) * scale)",
+        "r < min(OH, (h + 1) * scale)",
+        "bilinear",
+    ),
+    # sums
+    Bug("accumulation forgotten", "conv.cu", "accumulate ? to_float(*to) + v[e] : v[e]", "v[e]", "accumulate"),
+    Bug(
+        "the last split takes what is not there",
+        "conv.cu",
+        "stop = min(steps, first + share)",
+        "stop = first + share",
+        "splits",
+    ),
+    Bug(
+        "the first split left out",
+        "conv.cu",
+        "for (int i = 0; i < splits; ++i) sum += partial",
+        "for (int i = 1; i < splits; ++i) sum += partial",
+        "splits",
+    ),
+    Bug("lanes left out of a sum", "head.cu", "int other = 16; other", "int other = 8; other", "head"),
+    Bug(
+        "a variance that cancels",
+        "norm.cu",
+        "]) - mean;\n    squares += d * d;",
+        "]);\n    squares += d * d - mean * mean;",
+        "moments",
+    ),
+    Bug(
+        "norm's gradient lacks a term",
+        "norm.cu",
+        " + d * r * r * (of_set * sums[(n * 2 + 1) * C + k])",
+        "",
+        "norm",
+    ),
+    Bug(
+        "ReLU's mask without the shift",
+        "norm.cu",
+        "relu && !(d * scale + beta > 0.f)",
+        "relu && !(d * scale > 0.f)",
+        "norm",
+    ),
+    Bug(
+        "group norm: columns added before all are there",
+        "norm.cu",
+        "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n  __syncthreads();\n",
+        "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n",
+        "group",
+    ),
+    Bug(
+        "group norm: a variance without that of the channels' means",
+        "norm.cu",
+        "c = j % D;\n    const double d = partial[(long long)i * 2 * C + c] - whole;",
+        "c = j % D;\n    const double d = 0;",
+        "group moments",
+    ),
+    Bug(
+        "group norm: threads without a channel leave before a barrier",
+        "norm.cu",
+        "for (int c0 = 0; c0 < D; c0 += 32) {",
+        "for (int c0 = 0; c0 + (int)threadIdx.x < D; c0 += 32) {",
+        "group",
+    ),
+    Bug("group norm: gamma left out of a group's sum", "norm.cu", "A += gamma[k] * a;", "A += a;", "group"),
+    Bug(
+        "group norm: the first image's mean for all",
+        "norm.cu",
+        "  mean += (long long)blockIdx.z * C;\n",
+        "",
+        "group",
+    ),
+    Bug(
+        "group norm: the first image's sums for all", "norm.cu", "const int n = p / image;", "const int n = 0;", "group"
+    ),
+    Bug(
+        "norm: a bias that the norm does not move",
+        "norm.cu",
+        "+ ((bias ? bias[c] : 0.f) - mean[c])",
+        "- mean[c]",
+        "folded",
+    ),
+    Bug("norm: dgamma of the first channels only", "norm.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
+    Bug("pool: the last of equals wins", "pool.cu", "if (v[e] > best[e])", "if (v[e] >= best[e])", "pool"),
+    Bug(
+        "pool: overlapping windows missed",
+        "pool.cu",
+        "oh0 = max(0, (h - size + stride) / stride)",
+        "oh0 = h / stride",
+        "pool",
+    ),
+]
+
+
+def checks():
+    """The checks by name, each a function of (device, rng), on the smallest shapes that show the mistakes."""
+    import test_cuda_conv as conv
+    import test_cuda_group_norm as group
+    import test_cuda_pointwise as other
+
+    return {
+        "conv": lambda d, r: conv.check_all(d, r, "float32", 2, 5, 4, 8, 12),
+        "deep": lambda d, r: conv.check_all(d, r, "float32", 1, 7, 8, 40, 12),  # two steps a tap
+        "flat": lambda d, r: conv.check_all(d, r, "float32", 1, 5, 4, 3, 5),
+        "half": lambda d, r: conv.check_all(d, r, "float16", 1, 5, 4, 8, 16),
+        "splits": lambda d, r: conv.check_all(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
+        "weights": lambda d, r: conv.check_all(d, r, "float32", 2, 13, 11, 8, 8),
+        "wide": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 112, 104, columns=128),
+        "warpgroups": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
+        "halves": lambda d, r: conv.test_halves_of_concatenations(d, r, 16, 40, 12, 20, None),
+        "accumulate": lambda d, r: conv.test_scale_relu_and_accumulation(d, r, 5),
+        "transposed": lambda d, r: conv.test_transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
+        "head": lambda d, r: conv.test_head(d, r, "float32", 140, 3),
+        "norm": lambda d, r: other.test_batch_norm(d, r, (1, 17, 16, 36), "float32", True),
+        "folded": lambda d, r: other.test_a_norm_folded_into_a_convolution(d, r, 3, True),
+        "moments": lambda d, r: other.test_moments_do_not_cancel(d, r),
+        "group": lambda d, r: group.check(d, r, (2, 9, 30, 70), 2, "float32", True),
+        "group moments": lambda d, r: group.test_moments_of_groups_do_not_cancel(d, r),
+        "loss": lambda d, r: other.test_cross_entropy(d, r, 2, False),
+        "pool": lambda d, r: other.test_max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
+        "bilinear": lambda d, r: other.test_bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),
+    }
+
+
+def main(folder: str, check: str) -> None:
+    from helpers.cuda_device import CONDITIONS, device
+
+    from minunet.kernels.cuda import build, emulator
+
+    build.FOLDER = Path(folder)
+    names = checks() if check == "all" else [check]
+    for name in names:
+        for condition in CONDITIONS:
+            try:
+                with device(condition, exact=True) as d:
+                    checks()[name](d, np.random.default_rng(0))
+            except (AssertionError, emulator.EmulatorError) as e:
+                if isinstance(e, emulator.EmulatorError) and "does not compile" in str(e):
+                    raise
+                print(f"caught by {name}, {condition}: {(str(e).splitlines() or ['?'])[0]}")
+                return
+    print("passed")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
