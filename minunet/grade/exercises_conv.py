@@ -211,7 +211,7 @@ im2col.wrong(
 
 # ---- Winograd --------------------------------------------------------------------------------------------------------
 
-PLAIN, MATRICES = "grade/plain.py", "kernels/cpu_winograd_transforms.py"
+PLAIN, MATRICES = "grade/plain.py", "kernels/cpu/winograd_transforms.py"
 winograd = Exercise(
     "winograd",
     "One tile of Winograd's convolution",

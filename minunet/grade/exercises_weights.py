@@ -8,7 +8,7 @@ from ..data import weightmap
 from .exercise import Exercise
 from .sheet import Sheet
 
-MAP = "weightmap.py"
+MAP = "data/weightmap.py"
 
 weight_map = Exercise(
     "weight_map",
