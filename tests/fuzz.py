@@ -105,7 +105,8 @@ def targets():
 def large_targets(open_large):
     """What is read by windows: TIFFs, and of every kind of OME-Zarr its metadata and its first chunk."""
     import zarr
-    from minunet.data.files.images.lzw import is_sound
+
+    from minunet.data.files.lzw import is_sound
 
     is_sound(np.zeros(2, np.uint8))  # compiled before time is taken
     zarr.config.set({"threading.max_workers": 1})  # every thread takes address space, which is measured here

@@ -6,13 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from minunet.data.files.images.windows import Windows
 from PIL import Image
 from safetensors.numpy import save_file
 
 import minunet
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import prepare
+from minunet.data.files.windows import Windows
 from minunet.errors import UserError
 from minunet.models import UNet
 

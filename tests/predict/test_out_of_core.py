@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from minunet.data.files.images.large import can_open, open_large
-from minunet.data.files.images.lzw import is_sound
 from PIL import Image
 from roifile import roiread
 from scipy.ndimage import find_objects
@@ -20,6 +18,8 @@ from scipy.ndimage import find_objects
 from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap, read_image
+from minunet.data.files.large import can_open, open_large
+from minunet.data.files.lzw import is_sound
 from minunet.errors import UserError
 from minunet.predict import out_of_core as streamed
 from minunet.predict.command import main as predict

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from minunet.data.files.images.windows import Windows
 
 import minunet
+from minunet.data.files.windows import Windows
 from minunet.data.sample import NORMALISATIONS, prepare
 from minunet.models import UNet
 from minunet.predict import tiles
@@ -178,7 +178,7 @@ def test_symmetries():
     ((90, 71), 1, np.uint8), ((61, 90, 3), 1, np.uint16), ((60, 70, 4), 3, np.float32), ((50, 70, 1), 3, bool),
 ])  # fmt: skip
 def test_windows_equal_prepare(method, scale, shape, channels, dtype, monkeypatch):
-    monkeypatch.setattr("minunet.data.files.images.windows.SIDE", 23)
+    monkeypatch.setattr("minunet.data.files.windows.SIDE", 23)
     image = noise(*shape) > 100 if dtype is bool else noise(*shape, dtype=dtype)
     whole = prepare(image, channels, method, scale)
     windows = Windows(image, channels, method, scale)
@@ -194,7 +194,7 @@ def test_windows_equal_prepare(method, scale, shape, channels, dtype, monkeypatc
 
 def test_statistics_are_those_of_the_whole_image(monkeypatch):
     """Of images where only every so many pixels are looked at, of few bright pixels on black, and of flat ones."""
-    monkeypatch.setattr("minunet.data.files.images.windows.SIDE", 100)
+    monkeypatch.setattr("minunet.data.files.windows.SIDE", 100)
     large = np.random.default_rng(0).integers(0, 4000, (1500, 1300)).astype(np.uint16)
     few = np.zeros((200, 300), np.uint8)
     few[150, 170] = 9
