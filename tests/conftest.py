@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cuda_device, pretend_cupy
 from hypothesis import HealthCheck, settings
 
 import minunet
 from minunet.kernels.device import gpu_status
+
+pytest.register_assert_rewrite("helpers")  # their asserts, too, say what they compared
+from helpers import cuda_device, pretend_cupy  # noqa: E402
 
 settings.register_profile(
     "minunet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

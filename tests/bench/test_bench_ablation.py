@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_targets import objects
+from helpers.datasets import make_objects
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.exists():
@@ -25,7 +25,7 @@ def test_every_variant_is_a_command(variant):
 
 
 def test_two_variants_are_trained_scored_and_kept(tmp_path, capsys, monkeypatch):
-    data = objects(tmp_path / "data")
+    data = make_objects(tmp_path / "data")
     flags = ["--data", str(data), "--epochs", "1", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"),
              "--only", "cross-entropy", "border-class", *SMALL]  # fmt: skip
     ablation.main(flags)
@@ -47,7 +47,7 @@ def test_two_variants_are_trained_scored_and_kept(tmp_path, capsys, monkeypatch)
 
 
 def test_an_interrupted_variant_goes_on(tmp_path, monkeypatch):
-    data, out = objects(tmp_path / "data"), tmp_path / "runs" / "cross-entropy"
+    data, out = make_objects(tmp_path / "data"), tmp_path / "runs" / "cross-entropy"
     last = ablation.train("cross-entropy", data, 1, SMALL, out)
     ablation.train("cross-entropy", data, 2, SMALL, out)
     rows = (out / "history.csv").read_text().splitlines()

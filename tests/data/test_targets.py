@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from helpers.datasets import draw_objects, make_data, make_objects
+from helpers.training import SMALL, refused, same_run, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 from scipy import ndimage
-from test_train import SMALL, make_data, refused
-from test_weightmap import draw_objects
 
 import minunet
 from minunet.checkpoint.file import save_checkpoint
@@ -25,19 +25,6 @@ from minunet.predict.inference import probabilities
 from minunet.train.arguments import RECIPES, parse
 from minunet.train.command import main as train
 from minunet.train.command import make_model
-
-
-def objects(folder, n=8):
-    """Touching discs with their numbers, as a folder of images and label images."""
-    (folder / "imgs").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    cells = SyntheticCells(n, 64, seed=2)
-    for i, sample in enumerate(cells):
-        grey = (255 * np.clip(sample.image[..., 0], 0, 1)).astype(np.uint8)
-        Image.fromarray(grey).save(folder / "imgs" / f"{i}.png")
-        numbers = np.where(sample.instances > 0, 10 * sample.instances + i, 0)
-        Image.fromarray(numbers.astype(np.uint16)).save(folder / "masks" / f"{i}.png")
-    return folder
 
 
 def go(data, out, *flags):
@@ -189,7 +176,7 @@ def test_weights_reach_the_loss(tmp_path):
 
 
 def test_a_border_is_learned_recorded_and_predicted_as_foreground(tmp_path, capsys):
-    data = objects(tmp_path / "data")
+    data = make_objects(tmp_path / "data")
     assert go(data, tmp_path / "run", "--target", "border", "-e", "6", "-l", "0.02") == 0
     said = capsys.readouterr().out
     for words in ("background, inside and border", "inside 0.", "border 0.", "all foreground as one class"):
@@ -206,9 +193,7 @@ def test_a_border_is_learned_recorded_and_predicted_as_foreground(tmp_path, caps
 
 
 def test_a_weighted_run_resumes_to_the_same_numbers_and_fills_its_cache(tmp_path):
-    from test_train import same_run, stop_after
-
-    data, cache = objects(tmp_path / "data"), tmp_path / "cache"
+    data, cache = make_objects(tmp_path / "data"), tmp_path / "cache"
     flags = ["-e", "2", "--weight-map", "--cache", str(cache), "--sigma", "3"]
     assert go(data, tmp_path / "whole", *flags) == 0
     assert len(list(cache.iterdir())) == 8
@@ -275,7 +260,7 @@ def test_the_recipe_is_the_papers_network(tmp_path, capsys):
 
 
 def test_the_recipe_trains_and_is_recorded(tmp_path, capsys):
-    data = objects(tmp_path / "data", n=4)
+    data = make_objects(tmp_path / "data", n=4)
     flags = ["--recipe", "paper", "--base-width", "2", "--depth", "2", "-e", "1", "-v", "25"]
     assert train(["--data", str(data), "--out", str(tmp_path / "run"), *flags]) == 0
     meta = metadata(tmp_path / "run" / "last.safetensors")

@@ -5,22 +5,13 @@ import os
 
 import numpy as np
 import pytest
+from helpers.datasets import draw_objects
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet.data import SyntheticCells, weightmap
 from minunet.data.weightmap import cached_separation, class_balance, cut_seams, nearest_two, separation
 from minunet.errors import UserError
-
-
-def draw_objects(seed, H, W, n):
-    """Up to n random rectangles, later ones over earlier ones, with gaps in their numbers."""
-    rng = np.random.default_rng(seed)
-    instances = np.zeros((H, W), np.int32)
-    for number in rng.permutation(3 * n)[:n] + 1:
-        top, left = rng.integers(0, H), rng.integers(0, W)
-        instances[top : top + rng.integers(1, 7), left : left + rng.integers(1, 7)] = number
-    return instances
 
 
 def distances(instances):

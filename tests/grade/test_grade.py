@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.grading import ALL, QUICK
 
 from minunet.errors import UserError
 from minunet.grade import cut, wire
@@ -20,8 +21,6 @@ from minunet.grade.report import as_csv, grade_submission, gradescope, submissio
 from minunet.grade.runner import Forbidden, Limits, Local, Student, Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Limits(call=5.0, total=20.0)
-ALL = pytest.mark.parametrize("name", EXERCISES)
 
 
 def momentum(body: str, head: str = "") -> str:

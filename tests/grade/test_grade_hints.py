@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import wrong_shape_submissions, wrong_submissions
-from test_grade import ALL, QUICK
+from helpers.grading import ALL, QUICK
 
 from minunet.grade import cut
 from minunet.grade.collection import EXERCISES

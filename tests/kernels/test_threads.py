@@ -11,8 +11,9 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.datasets import make_data
+from helpers.training import SMALL
 from safetensors.numpy import load_file
-from test_train import SMALL, make_data
 
 from minunet.predict.command import main as predict
 from minunet.train.command import main as train

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from helpers.look_pages import facts
 from PIL import Image
 
 import minunet
@@ -241,10 +242,6 @@ def checkpoint(tmp_path, rng):
 
 def look(folder, *flags):
     return main(["-m", f"{folder}/net.safetensors", "-i", f"{folder}/cell.png", "-o", f"{folder}/look.html", *flags])
-
-
-def facts(html):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
 
 
 def test_the_page_needs_nothing_beside_it(checkpoint, capsys):

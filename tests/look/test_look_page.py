@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.look_pages import facts
 from PIL import Image
-from test_look import facts
 
 from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import pretend_gpu
-from test_cuda_waits import batch, trainer
+from helpers.gpu_training import batch, trainer
 
 import minunet
 from minunet import nn, optim

@@ -1,6 +1,5 @@
 """Training and predicting from the command line, as a user does it: what is written, resuming, and what goes wrong."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -9,6 +8,8 @@ import time
 
 import numpy as np
 import pytest
+from helpers.datasets import make_data
+from helpers.training import SMALL, go, history, refused, same_run, stop_after
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -18,37 +19,10 @@ from minunet.predict.command import main as predict
 from minunet.train.command import main as train
 from minunet.train.trainer import Trainer
 
-SMALL = ["--base-width", "2", "--depth", "2", "--crop", "16", "-b", "4"]
-
-
-def make_data(folder, n=8, size=(21, 26)):
-    """Bright discs on a dark ground, as imgs/ and masks/."""
-    (folder / "imgs").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[: size[0], : size[1]]
-    for i in range(n):
-        cy, cx = rng.uniform(6, 15, 2)
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < 30
-        Image.fromarray((40 + 150 * disc + rng.integers(0, 30, size)).astype(np.uint8)).save(
-            folder / "imgs" / f"{i}.png"
-        )
-        Image.fromarray((255 * disc).astype(np.uint8)).save(folder / "masks" / f"{i}_mask.png")
-    return folder
-
 
 @pytest.fixture
 def data(tmp_path):
     return make_data(tmp_path / "data")
-
-
-def go(data, out, *flags):
-    return train(["--data", str(data), "--out", str(out), *SMALL, *flags])
-
-
-def history(out):
-    with open(out / "history.csv") as f:
-        return list(csv.DictReader(f))
 
 
 def weights(path):
@@ -88,27 +62,6 @@ def test_resuming_gives_the_same_numbers(data, tmp_path):
     assert train(["--resume", str(tmp_path / "cut" / "last.safetensors")]) == 0
     same_run(tmp_path / "whole", tmp_path / "part")
     same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-def stop_after(epochs, data, out, flags, batches=0):
-    """Run until so many epochs and batches are done, then as if Ctrl-C had been pressed."""
-
-    def step(self, *batch, plain=Trainer.step):
-        loss = plain(self, *batch)
-        if self.place.epoch == epochs and self.place.batch + 1 >= batches:
-            self.interrupted = True
-        return loss
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
-        assert go(data, out, *flags) == 130
-
-
-def same_run(a, b):
-    keys = ("train_loss", "val_loss", "val_dice", "val_iou")
-    assert [[r[k] for k in keys] for r in history(a)] == [[r[k] for k in keys] for r in history(b)]
-    wa, wb = load_file(a / "last.safetensors"), load_file(b / "last.safetensors")
-    assert wa.keys() == wb.keys() and all((wa[k] == wb[k]).all() for k in wa)
 
 
 @pytest.mark.parametrize("ema", ["0", "0.8"])
@@ -264,14 +217,6 @@ def test_what_cannot_be_read_does_not_stop_the_rest(trained, tmp_path, capsys):
 
 
 # ---- bad input: one clear line, status 2, nothing half-written -------------------------------------------------------
-
-
-def refused(capsys, status, *words):
-    err = capsys.readouterr().err
-    assert status == 2
-    assert err.startswith("error: ") and "Traceback" not in err
-    for word in words:
-        assert str(word) in err
 
 
 def test_missing_folder(tmp_path, capsys):

@@ -1,7 +1,4 @@
-"""Every CPU kernel against its plain twin, over awkward shapes.
-
-The bound on a sum of n terms is eps * sqrt(n) of the largest value, times a factor of a few for the two sides' errors.
-"""
+"""Every CPU kernel against its plain twin, over awkward shapes."""
 
 from __future__ import annotations
 
@@ -12,68 +9,29 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from helpers.cpu_kernels import (
+    DTYPES,
+    assert_close,
+    channel_counts,
+    check_untouched,
+    dtypes,
+    fast,
+    images,
+    locked,
+    numbers,
+    plain,
+    relaxed,
+    scattered,
+)
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minunet
-from minunet import ops, optim
+from minunet import ops
 from minunet.kernels.cpu import rules, warm_up
 from minunet.ops import dispatch
 
-DTYPES = [np.float32, np.float64]
-dtypes = st.sampled_from(DTYPES)
-relaxed = settings(
-    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
-)
-channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_arrays_too():
-    """Here even the smallest array is worth a kernel."""
-    before, rules.SMALLEST = rules.SMALLEST, 0
-    yield
-    rules.SMALLEST = before
-
-
-def numbers(rng, shape, dtype):
-    return rng.standard_normal(shape).astype(dtype)
-
-
-def assert_close(found, expected, terms=1, factor=4.0, scale=0.0):
-    """Both None, or of one shape and dtype and apart by at most factor * eps * sqrt(terms) of the largest value.
-
-    Where large terms cancel by design, `scale` is their size.
-    """
-    if expected is None:
-        assert found is None
-        return
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype
-    if expected.size:
-        error = np.abs(found.astype(np.float64) - expected).max()
-        assert error <= factor * np.finfo(expected.dtype).eps * terms**0.5 * max(scale, np.abs(expected).max()), error
-
-
-def fast(name, *args, **options):
-    """Call the kernel that is chosen; fail if it is the plain op."""
-    twin = dispatch.choose(name, *args, **options)
-    assert twin is not None, f"no kernel was chosen for {name}"
-    assert twin.__module__.startswith("minunet.kernels.cpu.")
-    return twin(*args, **options)
-
-
-def plain(name, *args, **options):
-    return getattr(optim if name.endswith("_step") else ops, name).plain(*args, **options)
-
-
-def check_untouched(call, *arrays):
-    before = [a.copy() for a in arrays]
-    result = call()
-    for a, b in zip(arrays, before):
-        np.testing.assert_array_equal(a, b)
-    return result
-
+pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
@@ -197,8 +155,6 @@ def test_conv_of_nothing():
 
 # ---- pool, norm, activation ------------------------------------------------------------------------------------------
 
-images = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), channel_counts)
-
 
 @relaxed
 @given(images, st.integers(1, 3), st.sampled_from([None, 1, 2, 3]), dtypes)
@@ -297,19 +253,6 @@ def arrays_in(result):
     if isinstance(result, np.ndarray):
         return [result]
     return [a for part in result for a in arrays_in(part)] if isinstance(result, tuple) else []
-
-
-def scattered(a):
-    """The same numbers, not contiguous."""
-    wide = np.empty((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
-    wide[..., ::2] = a
-    return wide[..., ::2]
-
-
-def locked(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
 
 
 @pytest.mark.parametrize("change", [scattered, locked, np.asfortranarray])

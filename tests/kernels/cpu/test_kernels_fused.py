@@ -18,12 +18,13 @@ import minunet
 from minunet import nn, ops
 from minunet.kernels.cpu import conv as cpu_conv
 from minunet.kernels.cpu import epilogues as cpu_maps
-from minunet.kernels.cpu import rules
 from minunet.kernels.cpu.epilogues import MOMENTS, STORE, Target
 from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
 from minunet.models import UNet
 from minunet.ops import dispatch
 from minunet.ops.lazy import LazyConcat, LazyMap, fusing, single_use
+
+pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
 relaxed = settings(
     max_examples=int(os.environ.get("MINUNET_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
@@ -32,14 +33,6 @@ TIES = {"as chosen": 0, "Winograd's": 5, "Winograd's, streamed": 5}
 """Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
 chooses another of them."""
 ways = st.sampled_from(sorted(TIES))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_arrays_too():
-    """Here even the smallest array is worth a kernel."""
-    before, rules.SMALLEST = rules.SMALLEST, 0
-    yield
-    rules.SMALLEST = before
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from minunet import nn
 from minunet.kernels.cpu import conv as cpu_conv
 from minunet.kernels.cpu import epilogues as cpu_maps
 from minunet.kernels.cpu import norm as cpu_norm
-from minunet.kernels.cpu import pointwise, rules
+from minunet.kernels.cpu import pointwise
 from minunet.kernels.cpu import pointwise as cpu_pointwise
 from minunet.kernels.cpu.epilogues import MASK, MOMENTS, Target
 from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
@@ -22,13 +22,7 @@ from minunet.ops import lazy
 from minunet.ops.conv import pad_spatial, resolve_padding
 from minunet.ops.lazy import LazyConcat
 
-
-@pytest.fixture(autouse=True, scope="module")
-def small_arrays_too():
-    """Here even the smallest array is worth a kernel."""
-    before, rules.SMALLEST = rules.SMALLEST, 0
-    yield
-    rules.SMALLEST = before
+pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
 
 def conv_block(C, K, bias=False):

@@ -1,15 +1,13 @@
 """The kernels of losses, activations, group norm, resampling, mean-pools and optimisers against their plain twins.
 
-Bounds as in test_kernels.py: eps * sqrt(terms) of the largest value, times a few.
+Bounds as in helpers/cpu_kernels.py: eps * sqrt(terms) of the largest value, times a few.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from test_kernels import (
+from helpers.cpu_kernels import (
     assert_close,
     channel_counts,
     check_untouched,
@@ -21,13 +19,14 @@ from test_kernels import (
     plain,
     relaxed,
     scattered,
-    small_arrays_too,
 )  # fmt: skip
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minunet import ops, optim
 from minunet.ops import dispatch
 
-_ = small_arrays_too  # a fixture that every test here uses
+pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
 
 def classes_below(rng, K, shape, ignore, dtype):

@@ -3,33 +3,12 @@
 import numpy as np
 import pytest
 from helpers import pretend_gpu
+from helpers.gpu_training import batch, trainer
 
-from minunet.checkpoint.build import build_model
-from minunet.data import SyntheticCells
 from minunet.kernels.cuda import emulator
 from minunet.ops import softmax_cross_entropy
-from minunet.train.config import Config
-from minunet.train.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
-
-
-def trainer(gpu, tmp_path, images=1, graph=False, network=None, **config):
-    """A trainer of a tiny U-Net on generated cells: an image gives four patches, so that an epoch has batches of 3 and 1."""
-    options = {"in_channels": 1, "num_classes": 2, "base_width": 4, "depth": 1, "seed": 0, **(network or {})}
-    cells = SyntheticCells(images + 1, size=32, seed=0)
-    shape = {"epochs": 4, "batch_size": 3, "crop": 16, "augment": False, **config}
-    tmp_path.mkdir(exist_ok=True)
-    model = build_model("unet", options)
-    model.data = {}
-    return Trainer(model, cells, list(range(images)), [images], Config(**shape), tmp_path, gpu, graph=graph)
-
-
-def batch(gpu, weighted=False, seed=0, side=8):
-    """Two random images, labels, and weights if asked."""
-    rng = np.random.default_rng(seed)
-    images, labels = rng.standard_normal((2, side, side, 1), np.float32), rng.integers(-1, 2, (2, side, side))
-    return [gpu.asarray(a) for a in (images, labels, rng.random(labels.shape, np.float32))[: 2 + weighted]]
 
 
 @pytest.mark.parametrize(
