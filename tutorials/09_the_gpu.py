@@ -635,7 +635,8 @@ plt.show()
 # No column catches all. A wait that is missing shows only if copies land late; a copy that starts before its tiles are free,
 # only if they land early; a barrier that is missing before the results, only where one warp is far ahead of the others. What
 # was never written shows as NaN, wherever it goes: without the poison it would be what the block before left there, which may
-# well be the right numbers. `tests/cuda_bugs.py` has some sixty such mistakes, and the tests demand that each is caught.
+# well be the right numbers. `tests/helpers/cuda_bugs.py` has some sixty such mistakes, and the tests demand that each is
+# caught.
 #
 # The emulator also stops a kernel that a GPU would only punish: barriers that not all threads reach, lanes at different
 # instructions, addresses that are no multiple of what is read. Here a copy of 16 bytes goes to a place that is none:
@@ -654,8 +655,9 @@ if emulated:
 
 # %% [markdown]
 # What it cannot find: slowness, bank conflicts, registers that spill, what the memory model allows beyond these ten orders,
-# and a mistake in its own table of fragments. For the first three there are the compiler's report (`tests/test_cuda_build.py`)
-# and a GPU with `python bench/cuda_kernels.py`. For the last, an independent table in the tests, and in this lesson yours.
+# and a mistake in its own table of fragments. For the first three there are the compiler's report
+# (`tests/kernels/cuda/test_cuda_build.py`) and a GPU with `python bench/cuda_kernels.py`. For the last, an independent table in
+# the tests, and in this lesson yours.
 #
 # Now read `minunet/kernels/cuda/prim.cuh` (each instruction once), `minunet/kernels/cuda/tiles.cuh` (fragments), and
 # `minunet/kernels/cuda/conv.cu`, in this order.

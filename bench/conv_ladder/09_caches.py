@@ -19,7 +19,7 @@ The price: y is loaded and stored once a slice instead of once, 8 bytes for 2*DE
 same trade at every level of a machine: block the loops so that what a level holds is used as often as possible before it goes.
 
 Expect a third more on a small map with few channels, where L2 keeps up, and much with many channels. This is minunet's direct
-convolution in short (kernels/cpu_conv.py), and about the end of this road: nearly all instructions are multiply-adds, nearly
+convolution in short (kernels/cpu/direct.py), and about the end of this road: nearly all instructions are multiply-adds, nearly
 none waits. Who wants more must multiply less.
 """
 

@@ -1,4 +1,17 @@
-"""Images with their masks: reading them, telling classes, making some up, and serving them in batches."""
+"""Images with their masks: reading them, telling classes, making some up, and serving them in batches.
+
+files/            files of images: PNG, TIFF, JPEG, OME-Zarr
+layouts/          which file is the mask of which image
+public/           public data sets, downloaded and checked
+dataset.py        a data set on disk: `open_dataset`; split.py: which images validate
+classes.py        from what a mask file holds to class numbers, and back; their colours
+sample.py         one image with its mask; its grey values normalised
+loader.py         batches of patches; augment.py: random distortions
+targets.py        what the network learns in place of plain classes: borders; weightmap.py: the U-Net paper's weight map
+label_images.py   instances on disk: label images, masks, stacks; rle.py: Kaggle's run lengths
+checks.py         the known troubles of images and masks, for `minunet.doctor`
+synthetic.py      made-up cells
+"""
 
 from .classes import ClassMap
 from .dataset import LAYOUTS, Dataset, ImageSet, open_dataset, read_names

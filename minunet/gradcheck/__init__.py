@@ -7,6 +7,9 @@
     check((conv2d, conv2d_backward), x, w, stride=2)         # a pair; raises GradientError with a report if it is wrong
     check(model, x)                                          # a module or a whole network, with every parameter
 
+check.py    how: full, projected and adjoint checks; report.py: what came out
+cases.py    what: every op and model; bugs.py: planted bugs, each of which must be caught
+
 ``python -m minunet.gradcheck`` checks every op and model of the package and prints the table.
 """
 

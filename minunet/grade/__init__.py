@@ -3,6 +3,11 @@
     python -m minunet.grade my_conv.py                  a table, with the likely mistake for what is wrong
     python -m minunet.grade submissions --csv out.csv   a folder of submissions
 
-`exercise` says what an exercise is, `exercises_*` are those of the course, `cut` takes them out of the package's own sources;
-`child` is the student's process and `runner` our end of it; `sheet`, `grading` and `hints` judge. See docs/teaching.md.
+exercise.py       what an exercise is; exercises_*.py: those of the course; collection.py: all of them
+cut.py            exercises cut out of the package's own sources; plain.py: answers that no op has in this form; make.py
+child.py          the student's process; runner.py: our end of it; wire.py: how they talk
+grading.py        a file, graded; checking.py: one check; sheet.py: is what came back right; hints.py: likely mistakes
+report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
+
+See docs/teaching.md.
 """

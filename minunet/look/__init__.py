@@ -1,5 +1,9 @@
 """A page that shows a U-Net as it ran on an image: ``python -m minunet.look``.
 
-`record` watches the model's own forward and backward; `nodes` gathers the calls into what the page draws; `field` finds what
-an output pixel depends on; `sprites` makes pictures of maps; `write` puts everything into one file with what is in page/.
+show.py      from a network and an image to the page; inputs.py: what the network is shown
+record.py    watches the model's own forward and backward
+nodes.py     gathers the calls into what the page draws
+field.py     what an output pixel depends on
+sprites.py   pictures of maps
+build.py     everything in one file, with the style and scripts of page/
 """

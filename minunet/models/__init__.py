@@ -1,4 +1,10 @@
-"""The networks, by the name that ``--arch`` takes."""
+"""The networks, by the name that ``--arch`` takes.
+
+unet.py       the U-Net, forward and backward
+blocks.py     what it is made of beside plain layers: double convolution, up-step, joint of a skip
+ensemble.py   several networks as one
+summary.py    what a network costs: parameters, arithmetic, memory
+"""
 
 from __future__ import annotations
 

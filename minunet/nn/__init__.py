@@ -11,6 +11,10 @@ separate, so that gradients in inference mode can be had too. `rng` is where dro
 
 A composite's cache is the list of its children's caches. The backward pops them, last first: memory falls while it runs,
 and a cache can be used only once.
+
+module.py   the base of all layers and networks
+layers.py   the layers
+init.py     how weights start
 """
 
 from .init import draw_uniform, he_normal

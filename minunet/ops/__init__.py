@@ -10,6 +10,16 @@ Inputs and dy are never modified; every op runs in the dtype of its inputs, on N
 Layout: images and feature maps are NHWC (image, row, column, channel), filters HWIO (row, column, input channel, output
 channel), labels (N, H, W) integers: the convention of JAX and Keras. Names: arrays lower case (x w b y, gradients dx dw db
 dy), sizes upper case (N H W C, K output channels, KH KW).
+
+conv.py        convolution and transposed convolution, with their gradients
+norm.py        batch norm and group norm
+activation.py  ReLU, leaky ReLU, sigmoid, softmax
+pool.py        max-pooling and mean-pooling
+resample.py    upsampling: nearest neighbour and bilinear
+shape.py       pad, crop, concatenate
+dropout.py     dropout
+loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
+dispatch.py    how an op finds its kernel; lazy.py: what kernels may hand each other in place of arrays
 """
 
 from .activation import (

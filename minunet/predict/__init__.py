@@ -7,7 +7,7 @@ tiles.py              images by tiles; tta.py: averaged over flips and rotations
 instances.py          from probabilities to separate instances: `minunet.segment_objects`
 stitching.py          instances across seams
 out_of_core.py        images larger than memory; writers.py: into which files
-overlay.py            pictures of results; instance_files.py: label images, tables, outlines
+overlay.py            pictures of results, their colours; instance_files.py: label images, tables, outlines
 """
 
 import lazy_loader

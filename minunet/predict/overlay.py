@@ -1,4 +1,8 @@
-"""Pictures of results: classes tinted, instances outlined, errors beside the truth."""
+"""Pictures of results: classes tinted, instances outlined, errors beside the truth.
+
+The colours of instances, of errors and of a second class stand here; those of three classes or more are their masks' own
+(`ClassMap.decode`, data/classes.py).
+"""
 
 from __future__ import annotations
 

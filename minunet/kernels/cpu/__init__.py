@@ -6,7 +6,7 @@ winograd.py        fewer multiplications for 3x3; winograd_transforms.py
 norm.py, pointwise.py, activation.py, resample.py, loss.py, optim.py: the other ops
 lazy_maps.py       what kernels hand each other inside a network, in place of arrays
 epilogues.py       how kernels read and write such maps
-simd.py            explicit vector instructions; simd_gemm.py: small matrix products; simd_transform.py
+simd.py            explicit vector instructions (AVX2, AVX-512, Neon); simd_gemm.py: small matrix products; simd_transform.py
 rules.py           which kernel stands in for which op, and for which arguments
 launch.py          compiling and starting; memory.py: arrays from recycled memory; warm_up.py: compiling ahead
 """

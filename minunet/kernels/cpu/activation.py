@@ -1,4 +1,4 @@
-"""Leaky ReLU and softmax on the CPU (ReLU stands in cpu_pointwise.py).
+"""Leaky ReLU and softmax on the CPU (ReLU stands in pointwise.py).
 
     leaky ReLU:   for each value, in parallel:   y = x if x > 0 else slope * x
     softmax:      for each pixel, in parallel:   its K numbers stay in the L1 cache from the first pass to the last

@@ -1,7 +1,7 @@
 """Convolutions on the CPU: which algorithm for which shape, and what they hand on to the next op.
 
-There are two algorithms, direct (`cpu_direct`) and Winograd's (`cpu_winograd`); `winograd_pays` chooses, for each of a
-convolution's three passes by itself. Both read and write unfinished maps (`deferred`), so that norms, ReLUs and
+There are two algorithms, direct (direct.py) and Winograd's (winograd.py); `winograd_pays` chooses, for each of a
+convolution's three passes by itself. Both read and write lazy feature maps (lazy_maps.py), so that norms, ReLUs and
 concatenations between convolutions need no passes over memory of their own.
 
 Measure: python bench/layers.py
@@ -93,7 +93,7 @@ def conv_transpose2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array 
 
 
 def winograd_pays(s: Shape, dtype: Any) -> bool:
-    """Whether Winograd's algorithm (cpu_winograd.py) is the faster one, for each of a convolution's three passes by itself.
+    """Whether Winograd's algorithm (winograd.py) is the faster one, for each of a convolution's three passes by itself.
 
     It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
     channels, where there is little to save. Its matrix products have a row a tile; with less than about eight they are

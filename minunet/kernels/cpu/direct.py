@@ -21,7 +21,7 @@ The order in which numbers are added depends on the shape alone: results depend 
 threads.
 
 The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
-of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: `cpu_direct_weights`.
+of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: direct_weights.py.
 
 Constants
     DEPTH     terms of a sum between two visits of y: a slice of a panel has DEPTH x 256 bytes, of a 32-48 KB L1 cache

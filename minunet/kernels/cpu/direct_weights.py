@@ -10,7 +10,7 @@ dw[i] = sum over pixels of x^T dy, for each tap row i, is a matrix product that 
                 for each tap row i:  sums[panel, i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
     add the splits, in their order
 
-In NHWC the KW taps of a row meet numbers that lie one after the other, as in `cpu_direct`. The order in which numbers are
+In NHWC the KW taps of a row meet numbers that lie one after the other, as in direct.py. The order in which numbers are
 added depends on the shape alone. The weight gradient of a transposed convolution is that of a strided one which reads dy
 and gives x, transposed as it is stored (`swap`).
 

@@ -5,7 +5,7 @@ multiply-adds in each cycle, 16 float32 numbers wide with AVX-512, but only if a
 that reads and writes c in memory is bound by loads and stores and reaches a tenth of that. Compilers turn plain loops
 into vector code, yet do not keep a block of c in registers across a loop. So innermost blocks are written as vector
 instructions, in LLVM's own notation (numba hands its functions to LLVM, and an ``@intrinsic`` emits its instructions
-itself): the matrix product in simd_product.py, Winograd's transforms in simd_transform.py. Everything around them is
+itself): the matrix product in simd_gemm.py, Winograd's transforms in simd_transform.py. Everything around them is
 ordinary numba code.
 
 A register holds VECTOR_BYTES bytes. The width comes from the features of the CPU that numba compiles for. To try another one

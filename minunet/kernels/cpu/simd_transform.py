@@ -15,11 +15,11 @@ costs next to nothing:
 
     load="relu"        X = max(x * scale + shift, 0)
     load="blend"       X = a * x + b * other + c
-    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in cpu_norm.py
+    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in norm.py
     finish="mask"      Y = 0 where raw * scale + shift <= 0; Y and Y * (raw - mean) are added to sums
 
 Coefficients lie one row after the other (`table`, rows `table_row` apart), sums likewise. Squares at the edge of an image go
-through a copy that is filled up with zeros (cpu_maps.read_square), so that nothing here has to look at bounds.
+through a copy that is filled up with zeros (`epilogues.read_square`), so that nothing here has to look at bounds.
 """
 
 from __future__ import annotations

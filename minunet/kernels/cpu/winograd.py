@@ -1,7 +1,7 @@
 """Winograd's convolution for 3x3 filters on the CPU: a quarter of the multiplications.
 
 A tile of 4x4 outputs reads 6x6 inputs; with Y = A^T [ (B^T X B) * (G g G^T) ] A it takes 36 multiplications in place of 144.
-`cpu_winograd_transforms` derives the matrices. Sums over input channels come before the outer transform, so at each of the
+winograd_transforms.py derives the matrices. Sums over input channels come before the outer transform, so at each of the
 36 points there is a matrix product over channels, for many tiles at once, and that is where the time goes.
 
 Forward (`convolve`): V = B^T X B of every tile and channel, U = G g G^T of every filter, M = V @ U at every point.
@@ -43,7 +43,7 @@ Constants
     AHEAD     most bytes of a U that is made ahead, a part of a 32 MB L3 cache: it has four times the filters' size, and from
               memory it would come more slowly than it can be made again
 
-Shapes: any images, paddings and channels, float32 and float64; 3x3, stride 1, no dilation, one group. `cpu_conv` chooses.
+Shapes: any images, paddings and channels, float32 and float64; 3x3, stride 1, no dilation, one group. conv.py chooses.
 
 Measure: python bench/layers.py
 """

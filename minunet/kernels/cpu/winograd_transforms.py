@@ -1,4 +1,4 @@
-"""Winograd's transforms F(4x4, 3x3), and how tiles and filters go through them; `cpu_winograd` convolves with them.
+"""Winograd's transforms F(4x4, 3x3), and how tiles and filters go through them; winograd.py convolves with them.
 
 One row first. Four outputs of a filter of three taps, y[i] = d[i] g[0] + d[i+1] g[1] + d[i+2] g[2], read six inputs and take
 twelve multiplications. Six are enough. Look at the transposed task: the product of two polynomials, of degree 2 (the

@@ -37,7 +37,7 @@ def _made_of(x: Any, ndarray: type) -> bool:
         return any(_made_of(a, ndarray) for a in x)
     if isinstance(x, LazyConcat):
         return _made_of(x.a, ndarray)
-    return isinstance(x, LazyMap) and isinstance(vars(x).get("like"), ndarray)  # as those of fused.py have it
+    return isinstance(x, LazyMap) and isinstance(vars(x).get("like"), ndarray)  # as those of lazy_maps.py have it
 
 
 def owns(args: tuple[Any, ...]) -> bool:

@@ -5,7 +5,7 @@ default), sums are float32. So answers differ from the plain op's by some 1e-3 o
 the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
 may be float32 there, too.
 
-Inside a network maps may stay unfinished, see fused.py.
+Inside a network maps may stay lazy, see lazy_maps.py.
 """
 
 from __future__ import annotations

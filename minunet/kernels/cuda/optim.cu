@@ -6,7 +6,7 @@
 //             m += gain1 * (g - m);   s += gain2 * (g * g - s)                            gain = 1 - beta
 //             p -= rate * (m / correction1) / (sqrt(s / correction2) + eps)         correction = 1 - beta^steps
 //
-// factor, rate and corrections are arguments, or lie in memory, `now`, where a recorded step (graph.py) finds those of its turn.
+// factor, rate and corrections are arguments, or lie in memory, `now`, where a recorded step (cuda_graph.py) finds its own.
 // There the optimisers' last number says whether to do nothing: gradients were not finite.
 //
 // 256 threads, each takes numbers `threads of the grid` apart, so that reads and writes are coalesced.
