@@ -55,6 +55,49 @@ def test_png_keeps_alpha_and_sixteen_bits(tmp_path, array):
     assert image.dtype == array.dtype and np.array_equal(image, expect(array))
 
 
+def save_packed(path, array, bits, rows_per_strip=4):
+    """An unsigned (H, W) or (H, W, C) array as a TIFF of so many bits a number, as microscopes' cameras write 12."""
+    single = array.reshape(len(array), -1, 1) >> np.arange(bits)[::-1] & 1
+    packed = np.packbits(single.astype(np.uint8).reshape(len(array), -1), axis=1)
+    if array.ndim == 3:  # three bytes a pixel stand in for three numbers; the header is corrected below
+        packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 3))).reshape(len(array), -1, 3)
+    tifffile.imwrite(path, packed, rowsperstrip=rows_per_strip, metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tags = tiff.pages[0].tags
+        tags["ImageWidth"].overwrite(array.shape[1])
+        tags["BitsPerSample"].overwrite(bits if array.ndim == 2 else (bits, bits, bits))
+    return path
+
+
+@pytest.mark.parametrize("bits", [2, 4, 10, 12, 14])
+@pytest.mark.parametrize("width", [16, 17])
+def test_packed_tiff(tmp_path, bits, width):
+    array = RNG.integers(0, 1 << bits, (11, width), np.uint16)
+    image = read_image(save_packed(tmp_path / "a.tif", array, bits))
+    assert image.dtype == (np.uint8 if bits < 8 else np.uint16) and np.array_equal(image[..., 0], array)
+    assert read_info(tmp_path / "a.tif").kind == f"{bits}-bit grey"
+
+
+def test_packed_tiff_in_colour(tmp_path):
+    array = RNG.integers(0, 4096, (11, 16, 3), np.uint16)
+    assert np.array_equal(read_image(save_packed(tmp_path / "a.tif", array, 12)), array)
+
+
+def test_packed_tiff_cut_off(tmp_path):
+    path = save_packed(tmp_path / "a.tif", RNG.integers(0, 4096, (11, 16), np.uint16), 12)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="cut off"):
+        read_image(path)
+
+
+def test_packed_tiff_that_claims_more_than_it_holds(tmp_path):
+    path = save_packed(tmp_path / "a.tif", RNG.integers(0, 4096, (11, 16), np.uint16), 12)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(18)
+    with pytest.raises(UserError, match="damaged"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
 @pytest.mark.parametrize("array", [GREY, DEEP, RGB], ids=["grey", "16 bits", "rgb"])
 def test_compressed_tiff(tmp_path, compression, array):

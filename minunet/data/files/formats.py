@@ -1,4 +1,4 @@
-"""The decoders under `files.py`: pixels as they are stored, with the palette that they index if there is one.
+"""The decoders under `images.py`: pixels as they are stored, with the palette that they index if there is one.
 
 tifffile keeps every type of a TIFF exactly; for compressions that it cannot undo by itself (LZW, without the package
 imagecodecs), and for all other formats, Pillow reads. Both are kept from allocating what a damaged header claims.
@@ -152,7 +152,7 @@ def read_tiff(path: PathLike, page: int | None) -> Pixels:
                 tiff.filehandle.seek(offset)
                 check_lzw(tiff.filehandle.read(count), path)
         try:
-            pixels = found.asarray()
+            pixels = _unpack(tiff, found, path) if _is_packed(found) else found.asarray()
         except (ValueError, KeyError, ImportError) as e:
             if "imagecodecs" not in str(e):
                 raise
@@ -170,6 +170,32 @@ def _is_plain_lzw(page: Any) -> bool:
     bits, bands = page.bitspersample, page.samplesperpixel
     plain = page.sampleformat == 1 and page.planarconfig == 1 and (bits == 8 or (bits == 16 and bands == 1))
     return page.compression == LZW and plain
+
+
+def _is_packed(page: Any) -> bool:
+    """Whether a page's numbers are packed, of 2 to 7 or 9 to 15 bits; cameras write 12."""
+    return page.sampleformat == 1 and 1 < page.bitspersample < 16 and page.bitspersample != 8
+
+
+def _unpack(tiff: Any, page: Any, path: PathLike) -> np.ndarray:
+    """The pixels of a packed page, (H, W) or (H, W, C): every row begins with a byte, the upper bits come first."""
+    bits, h, w, bands = page.bitspersample, page.imagelength, page.imagewidth, page.samplesperpixel
+    if page.compression != 1 or page.planarconfig != 1 or page.fillorder != 1 or page.is_tiled:
+        try:
+            return page.asarray()  # type: ignore[no-any-return]
+        except NotImplementedError:
+            text = f"{path}: packed pixels of {bits} bits; save it as 8- or 16-bit, or pip install 'minunet[tiff]'"
+            raise UserError(text) from None
+    strips = []
+    for offset, count in zip(page.dataoffsets, page.databytecounts):
+        tiff.filehandle.seek(offset)
+        strips.append(tiff.filehandle.read(count))
+    rows = np.frombuffer(b"".join(strips), np.uint8).reshape(h, -(-w * bands * bits // 8))
+    single = np.unpackbits(rows, axis=1, count=w * bands * bits).reshape(h, w, bands, bits)
+    pixels = np.zeros((h, w, bands), np.uint8 if bits < 8 else np.uint16)
+    for i in range(bits):
+        pixels = pixels << 1 | single[..., i]
+    return pixels if bands > 1 else pixels[..., 0]
 
 
 def check_lzw(data: bytes, path: PathLike) -> None:

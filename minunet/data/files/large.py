@@ -91,10 +91,12 @@ class LargeTiff:
         """Fail now, not after hours, where a decompressor is missing."""
         try:
             self._stored(slice(0, 1), slice(0, 1))
-        except (ValueError, KeyError, ImportError) as e:
+        except (ValueError, KeyError, ImportError, NotImplementedError) as e:
             if "imagecodecs" not in str(e):
                 raise
-            raise UserError(f"{self.path}: is compressed in a way that needs: pip install 'minunet[tiff]'") from e
+            raise UserError(
+                f"{self.path}: is packed or compressed so that it needs: pip install 'minunet[tiff]'"
+            ) from e
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (slice(*s.indices(n)[:2]) for s, n in zip(part, self.shape))
