@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = Any  # numpy.ndarray or cupy.ndarray: nothing here asks which
+Array: TypeAlias = NDArray[Any]
+"""numpy.ndarray or cupy.ndarray. CuPy has NumPy's interface and no types of its own, so a type checker sees NumPy's; outside of
+the kernels a lazy map (`ops/lazy.py`) is one too."""
 
 
 def get_array_module(*arrays: Array) -> ModuleType:

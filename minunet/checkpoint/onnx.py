@@ -105,9 +105,10 @@ def to_onnx(model: Module) -> bytes:
             raise ValueError(f"{name} is a {type(m).__name__}, for which ONNX export has no rule")
     channels = next(p for path, p in model.named_params().items() if path.endswith(".w")).shape[2]
     side = model.fit_size(65)  # odd where that is possible, so that joints have something to pad
-    graph, image = Graph(onnx), Map("image", (1, side, side, channels))
+    graph = Graph(onnx)
+    image: Any = Map("image", (1, side, side, channels))
     with stand_ins(model, EMIT, lambda name, m: _stand_in(graph, name, m)):
-        y: Map = model.forward(image, train=False, keep=False)[0]
+        y: Any = model.forward(image, train=False, keep=False)[0]
     graph.add("Identity", "logits", y.name)
     same = y.shape[1:3] == image.shape[1:3]
     value, FLOAT = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT

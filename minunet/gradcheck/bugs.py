@@ -70,8 +70,9 @@ def _conv_with_other_windows(dy, cache, stride, dilation):
     x, w, _, _, pads, _, _ = cache
     dx, _, db = ops.conv2d_backward(dy, cache)
     padded, dw = pad_spatial(x, pads), np.empty_like(w)
+    OH, OW = dy.shape[1:3]
     for i, j, _, _ in taps(w.shape):
-        dw[i, j] = as_rows(window(padded, i, j, *dy.shape[1:3], stride, dilation)).T @ as_rows(dy)
+        dw[i, j] = as_rows(window(padded, i, j, OH, OW, stride, dilation)).T @ as_rows(dy)
     return dx, dw, db
 
 
@@ -119,8 +120,9 @@ def conv_dw_a_thousandth_too_large(dy, cache):
 def conv_transpose_w_not_transposed(dy, cache):
     x, w, _, stride, pads = cache
     dx, padded = np.zeros_like(x), pad_spatial(dy, pads)
+    H, W = x.shape[1:3]
     for i, j, _, _ in taps(w.shape):
-        dx += matmul(window(padded, i, j, *x.shape[1:3], stride), w[i, j])
+        dx += matmul(window(padded, i, j, H, W, stride), w[i, j])
     return dx, *ops.conv_transpose2d_backward(dy, cache)[1:]
 
 
@@ -134,7 +136,8 @@ def max_pool_ties_counted_twice(dy, cache):
     OH, OW = output_size(x_shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
     dx = np.zeros(x_shape)
     for n in range(size * size):
-        window(dx, *divmod(n, size), OH, OW, stride)[...] += dy * (window(x, *divmod(n, size), OH, OW, stride) == 1)
+        i, j = divmod(n, size)
+        window(dx, i, j, OH, OW, stride)[...] += dy * (window(x, i, j, OH, OW, stride) == 1)
     return dx
 
 
@@ -144,8 +147,10 @@ def max_pool_ties_counted_twice(dy, cache):
 def max_pool_overwrites(dy, cache):
     winner, x_shape, size, stride = cache
     dx = np.zeros(x_shape)
+    OH, OW = dy.shape[1:3]
     for n in range(size * size):
-        view = window(dx, *divmod(n, size), *dy.shape[1:3], stride)
+        i, j = divmod(n, size)
+        view = window(dx, i, j, OH, OW, stride)
         view[...] = np.where(winner == n, dy, view)
     return dx
 

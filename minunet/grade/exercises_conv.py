@@ -53,7 +53,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     w, b = filters(rng, x), None
     y, _ = sheet.call("conv2d", x, w, padding="valid", keep=True)
     sheet.same("3x3", "a 3x3 kernel without padding", y, ops.conv2d(x, w, padding="valid")[0])
-    b = rng.standard_normal(w.shape[-1])
+    b = rng.standard_normal(w.shape[3:])
     y, _ = sheet.call("conv2d", x, w, b, padding="valid", keep=True)
     sheet.same("bias", "a bias", y, ops.conv2d(x, w, b, padding="valid")[0])
     w = filters(rng, x, 2, 3)

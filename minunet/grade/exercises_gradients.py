@@ -162,7 +162,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         ("padding and bias", 3, {"stride": 2, "padding": ((1, 0), (0, 1))}),
     ):
         w = filters(rng, x, size, size)
-        b = rng.standard_normal(w.shape[-1]) if part == "padding and bias" else None
+        b = rng.standard_normal(w.shape[3:]) if part == "padding and bias" else None
         y, _ = sheet.call("conv_transpose2d", x, w, b, keep=True, **options)
         sheet.same(
             part, f"{size}x{size} stamps, {options or 'stride 2'}", y, ops.conv_transpose2d(x, w, b, **options)[0]

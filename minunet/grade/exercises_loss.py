@@ -45,7 +45,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 @batch_norm.check("dx, given statistics", times=1)
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = images(rng, 3)
-    gamma, beta, mean = (rng.standard_normal(x.shape[-1]) for _ in range(3))
+    gamma, beta, mean = (rng.standard_normal(x.shape[3:]) for _ in range(3))
 
     def forward(x, gamma, beta):
         return ops.batch_norm(x, gamma, beta, mean, mean**2 + 0.1)[:2]

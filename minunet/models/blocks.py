@@ -60,9 +60,9 @@ class Join(Module):
 
     def forward(self, x, train=True, rng=None, keep=True):
         skip, up = x
-        lack = [s - u for s, u in zip(skip.shape[1:3], up.shape[1:3])]
-        margins = tuple((n // 2, n - n // 2) for n in lack)
-        pads = max(lack) <= 1
+        rows, columns = (s - u for s, u in zip(skip.shape[1:3], up.shape[1:3]))
+        margins = (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
+        pads = max(rows, columns) <= 1
         if pads:
             up, fit = ops.pad(up, margins)
         else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from ..array import Array, get_array_module
+from ..array import get_array_module
 from ..nn import Module
 from ..ops import class_probabilities
 
@@ -39,7 +40,7 @@ class Ensemble(Module):
         if train or keep:
             raise ValueError("an ensemble only predicts: train its members")
         xp = get_array_module(x)
-        total: Array = sum(class_probabilities(m(x)) for m in self.members)
+        total: Any = sum(class_probabilities(m(x)) for m in self.members)
         p = total / len(self.members)
         return xp.log(xp.maximum(p, xp.finfo(p.dtype).tiny)), None
 

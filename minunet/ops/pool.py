@@ -17,6 +17,8 @@ Sizes: OH = (H - size) // stride + 1; what does not fill a window at the bottom 
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..array import Array, get_array_module
 from .conv import output_size, window
 from .dispatch import accelerated
@@ -76,7 +78,7 @@ def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
     """Mean of every window; parameters and shapes as in `max_pool2d`, any size."""
     stride = stride or size
     OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
-    y = sum(window(x, i, j, OH, OW, stride) for i in range(size) for j in range(size)) / size**2
+    y: Any = sum(window(x, i, j, OH, OW, stride) for i in range(size) for j in range(size)) / size**2
     return y, (x.shape, size, stride)
 
 

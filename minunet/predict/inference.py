@@ -93,7 +93,8 @@ def whole_probabilities(
     image = image if image.ndim == 3 else image[..., None]
     data = model.data  # what training did to its images
     x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
-    total, tta = np.zeros((), np.float32), turns(model, tta)
+    total: Array = np.zeros((), np.float32)
+    tta = turns(model, tta)
     for symmetry in SYMMETRIES[:tta]:
         logits = symmetry.back(to_numpy(predict_logits(model, symmetry.turn(x)[None]))[0])
         if logits.shape[:2] != image.shape[:2]:

@@ -70,7 +70,7 @@ class MixedPrecision:
         self.scale, self.fixed = (1.0, True) if kind == "bf16" else (scale, False)
         self.overflowed, self.good = False, 0
         self.held: Array | None = None
-        self.broken: Array | None = None  # (1,): 1 where gradients are not finite
+        self.broken: Any = None  # (1,): 1 where gradients are not finite
         self.half = copy.deepcopy(model)
         self.convolutions = []
         for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
@@ -94,7 +94,7 @@ class MixedPrecision:
 
     def look(self) -> None:
         """See whether the gradients were finite, and find another scale if they were not, or have long been."""
-        self.overflowed = bool(self.broken[0])  # type: ignore[index]  # the host waits for the GPU here, once
+        self.overflowed = bool(self.broken[0])  # the host waits for the GPU here, once
         if self.fixed:
             return
         self.good = 0 if self.overflowed else self.good + 1
@@ -118,12 +118,13 @@ class MixedPrecision:
     def backward(self, dy: Array, cache: Any) -> None:
         """Add the gradients, in float32, to the model's, and see whether they are finite."""
         self.half.zero_grad()
+        scale: Any = np.float32(self.scale)
+        factor: float | Array = 1 / self.scale
         if self.held is None:
-            scale, factor = np.float32(self.scale), 1 / self.scale
             self.broken = get_array_module(dy).zeros(1, np.float32)
         else:
             scale, factor = self.held[:1], self.held[1:]
-            self.broken[...] = 0  # type: ignore[index]
+            self.broken[...] = 0
         self.half.backward((dy * scale).astype(self.dtype), cache)
         for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
             grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}

@@ -93,7 +93,7 @@ class RecordedStep:
         self.stream, self.arena = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
         self.inputs: list[Array] = []
         self.graph: Any = None
-        self.result: Array = None
+        self.result: Any = None
         self.calls, self.refused = 0, False
 
     def __call__(self, *arrays: Array) -> Array:

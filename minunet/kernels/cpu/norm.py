@@ -155,9 +155,9 @@ def _moments(pixels: Array, groups: int) -> tuple[Array, Array]:
         mean += step * (more / (count + more))
         squares += found[:, block, 1] + step**2 * (count * more / (count + more))
         count += more
-    mean = (mean + pixels[:, 0]).reshape(N, groups, -1)
-    whole = mean.mean(2)
-    var = (squares.reshape(mean.shape) / M + (mean - whole[:, :, None]) ** 2).mean(2)
+    means = (mean + pixels[:, 0]).reshape(N, groups, -1)
+    whole = means.mean(2)
+    var = (squares.reshape(means.shape) / M + (means - whole[:, :, None]) ** 2).mean(2)
     return whole.astype(pixels.dtype), var.astype(pixels.dtype)
 
 

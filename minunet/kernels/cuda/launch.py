@@ -70,7 +70,7 @@ def conv(
         Multiply by wgmma, for compute capability 9.0 alone; not if the maps cannot be read in pieces of 16 bytes.
     """
     xp, dtype = get_array_module(w), w.dtype
-    (x1, x2), (y1, y2) = ((*maps, None)[:2] for maps in (sources, outputs))
+    (x1, x2), (y1, y2) = one_or_two(sources), one_or_two(outputs)
     N, H, W, C1 = x1.shape
     (_, OH, OW, K1), C2, K2 = y1.shape, 0 if x2 is None else x2.shape[3], 0 if y2 is None else y2.shape[3]
     OH, OW, C, K = OH // up, OW // up, C1 + C2, K1 + K2
@@ -101,6 +101,11 @@ def conv(
             (partial, scale, bias, y1, y2, found, N, OH, OW, K1, K2, *lds[2:], up, splits, relu, accumulate, wide),
             FINISH_SHARED, [*kinds, *["FLAT"] * (not chunks)])  # fmt: skip
     return found
+
+
+def one_or_two(maps: Sequence[Array]) -> tuple[Array, Array | None]:
+    """The first map, and the second or None."""
+    return maps[0], maps[1] if len(maps) > 1 else None
 
 
 @functools.cache
@@ -155,7 +160,7 @@ def conv_weights(
     With `transposed` dw is (side*side, K, C1 + C2). `splits` and `columns` (here rows of a tile, too) as in `conv`.
     """
     xp = get_array_module(dy)
-    x1, x2 = (*sources, None)[:2]
+    x1, x2 = one_or_two(sources)
     (N, H, W, C1), (_, OH, OW, K), C2 = x1.shape, dy.shape, 0 if x2 is None else x2.shape[3]
     C, taps = C1 + C2, side * side
     chunks = in_pieces(16 // dy.itemsize, *sources, dy)

@@ -61,13 +61,14 @@ class Convolved(OnGpu):
     pad : int
     """
 
-    def __init__(self, x: Any, w: Array, bias: Array | None, shape: tuple[int, ...], pad: int) -> None:
+    def __init__(self, x: Any, w: Any, bias: Array | None, shape: tuple[int, ...], pad: int) -> None:
         self._is(w, shape)
         self.x, self.w, self.bias, self.pad = x, w, bias, pad
-        self.relu, self.scale = False, None
-        self.raw: Array | None = None
+        self.relu = False
+        self.scale: Array | None = None
+        self.raw: Any = None  # the result, once it has been started
 
-    def start(self, moments: bool = False) -> Array | None:
+    def start(self, moments: bool = False) -> Any:
         """Run it, once; what it was made of may go then. Returns the moments of tiles if asked for."""
         self.raw, side = self.new(), len(self.w)
         found = launch.conv(
