@@ -28,7 +28,7 @@ def test_there_are_examples():
     assert sum(bool(t.examples) for name in MODULES for t in finder.find(importlib.import_module(name))) >= 4
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page):
     if not (ROOT / page).exists():
         pytest.skip("the package is not in its repository")
