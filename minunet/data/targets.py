@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from . import ClassMap, ImageSet, Sample
-from .weightmap import cached_separation, class_balance, cut_seams, renumber, separation
+from .instance_labels import limit_numbers
+from .weightmap import cached_separation, class_balance, cut_seams, separation
 
 TARGETS = ("classes", "border")
 BORDER_CLASSES = ClassMap([[0, 0, 0], [0, 158, 115], [230, 159, 0]], ["background", "inside", "border"])
@@ -157,7 +158,7 @@ def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
     (H, W) uint8 array
     """
     labels = np.zeros(instances.shape, np.uint8)
-    instances = renumber(instances)
+    instances = limit_numbers(instances)
     for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
             continue

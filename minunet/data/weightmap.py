@@ -26,6 +26,7 @@ from scipy import ndimage
 
 from ..atomic import write_atomically
 from ..errors import UserError
+from .instance_labels import limit_numbers
 
 REACH = 6  # sigmas after which the separation, below 2e-8, is taken as 0
 
@@ -53,7 +54,7 @@ def nearest_two(instances: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarr
     there are exact, and infinity stands for those outside.
     """
     near, second = (np.full(instances.shape, np.inf, np.float32) for _ in range(2))
-    instances = renumber(instances)
+    instances = limit_numbers(instances)
     for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
             continue
@@ -80,14 +81,6 @@ def class_balance(counts: np.ndarray) -> np.ndarray:
     """w_c for every class, (K,) float32, from its number of pixels: inverse to it, 1 for the rarest, 0 for none at all."""
     rarest = counts[counts > 0].min(initial=counts.max())
     return np.where(counts > 0, rarest / np.maximum(counts, 1), 0).astype(np.float32)
-
-
-def renumber(instances: np.ndarray) -> np.ndarray:
-    """Objects from 1 on without gaps where numbers are so high that listing all would cost memory; else unchanged."""
-    if instances.max(initial=0) <= instances.size:
-        return instances
-    present, index = np.unique(instances, return_inverse=True)
-    return index.reshape(instances.shape).astype(np.int32) + np.int32(present[0] > 0)
 
 
 def cached_separation(instances: np.ndarray, sigma: float, folder: Path | str) -> np.ndarray:

@@ -9,6 +9,7 @@ from .exercise import Exercise
 from .sheet import Sheet
 
 MAP = "data/weightmap.py"
+LABELS = "data/instance_labels.py"
 
 weight_map = Exercise(
     "weight_map",
@@ -26,7 +27,7 @@ The rarest class that occurs has w_c = 1. `instances` has a number for every cel
 background;
 scipy.ndimage.distance_transform_edt measures distances to the nearest zero.""",
     write=((MAP, "class_balance"), (MAP, "separation")),
-    hidden=((MAP, "REACH"), (MAP, "nearest_two"), (MAP, "renumber")),
+    hidden=((MAP, "REACH"), (MAP, "nearest_two"), (LABELS, "renumber"), (LABELS, "limit_numbers")),
 )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from ..data.instance_labels import renumber
 from ..nn import Module
 from .inference import class_map, probabilities
 
@@ -98,15 +99,6 @@ def hilltops(height: np.ndarray) -> np.ndarray:
 
     log = np.log(np.maximum(height, 1e-3))
     return local_maxima(reconstruction(log + np.log(NECK), log, footprint=SIDES), connectivity=1) & (height > 0)
-
-
-def renumber(labels: np.ndarray, min_size: int = 0) -> np.ndarray:
-    """Objects of at least so many pixels, numbered from 1 without gaps in the order of their first pixels."""
-    numbers, first, place, area = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    kept = (numbers > 0) & (area >= min_size)
-    new = np.zeros(len(numbers), np.int32)
-    new[kept] = 1 + np.argsort(np.argsort(first[kept]))
-    return new[place].reshape(labels.shape)
 
 
 def target_of(model: Module) -> str:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from minunet import UserError
+from minunet.data.instance_labels import renumber
 from minunet.data.rle import decode, encode, read_submission, write_submission
-from minunet.predict.instances import renumber
 
 LABELS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
     lambda shape: arrays(np.int32, shape, elements=st.sampled_from([0, 0, 1, 2, 70000]))

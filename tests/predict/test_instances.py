@@ -14,6 +14,7 @@ from matplotlib.path import Path as Polygon
 from scipy import ndimage
 
 from minunet import UserError
+from minunet.data.instance_labels import limit_numbers, renumber
 from minunet.metrics.instances import ObjectCounts
 from minunet.predict.instance_files import (
     columns,
@@ -24,7 +25,7 @@ from minunet.predict.instance_files import (
     save_rois,
     save_table,
 )
-from minunet.predict.instances import label_objects, renumber
+from minunet.predict.instances import label_objects
 from minunet.predict.overlay import object_outlines
 
 
@@ -247,3 +248,6 @@ def test_renumbering_drops_small_objects():
     labels = np.array([[3, 3, 0, 9], [1, 1, 1, 9]])
     assert renumber(labels).tolist() == [[1, 1, 0, 2], [3, 3, 3, 2]]
     assert renumber(labels, 3).tolist() == [[0, 0, 0, 0], [1, 1, 1, 0]]
+    few = np.minimum(labels, 8)
+    assert limit_numbers(few) is few
+    assert limit_numbers(labels).tolist() == renumber(labels).tolist()  # 9 is more than 8 pixels
