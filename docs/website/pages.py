@@ -16,6 +16,7 @@ TEXTS = {
     "docs/teaching.md": "teaching",
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changelog",
+    "SECURITY.md": "security",
     "tutorials/exercises/README.md": "exercises",
 }
 FOLDERS = {"tutorials": "lessons/index", "tutorials/exercises": "exercises"}
@@ -26,6 +27,7 @@ LANGUAGES = {
     ".h": "c++",
     ".json": "json",
     ".toml": "toml",
+    ".cff": "yaml",
     ".md": "markdown",
 }
 
@@ -120,6 +122,6 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None) -> None
                 ["Start <self>", "lessons/index", "exercises", "teaching"], ":hidden:", ":caption: Learn"
             )
             text += "\n\n" + contents(["reference/index", "benches"], ":hidden:", ":caption: Look up")
-            text += "\n\n" + contents(["contributing", "changelog"], ":hidden:", ":caption: Take part")
+            text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")
         pages.write(page, text)
     pages.write_sources()
