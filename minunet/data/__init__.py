@@ -9,6 +9,7 @@ sample.py         one image with its mask; its grey values normalised
 loader.py         batches of patches; augment.py: random distortions
 targets.py        what the network learns in place of plain classes: borders; weightmap.py: the U-Net paper's weight map
 label_images.py   instances on disk: label images, masks, stacks; rle.py: Kaggle's run lengths
+instance_labels.py   instances in an array: numbered anew without gaps
 checks.py         the known troubles of images and masks, for `minunet.doctor`
 synthetic.py      made-up cells
 """

@@ -20,6 +20,7 @@ SKIPPED = ("__pycache__", "build")
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|\bmy_")  # NAME.py, YOUR_FILE.py, my_conv.py
 FILE = re.compile(r"(?<!PyTorch-UNet's )(?<![\w/.*-])(?:[\w-]+/)*\w[\w-]*\.(?:py|cuh?|js|toml|md|yml)\b")
 FOLDER = re.compile(rf"`((?:{'|'.join(TOPS)})(?:/[\w-]+)*)/`")
+IMPORT = re.compile(r"from (minunet[\w.]*) import (\w+)")
 DOTTED = re.compile(r"(?<![\w./-])minunet(?:\.[A-Za-z_]\w*)+(?!\w*[/-])")
 
 if not (ROOT / "CONTRIBUTING.md").exists():
@@ -38,6 +39,7 @@ def everything() -> list[str]:
 
 
 PAGES = [p for p in everything() if p.endswith((".py", ".md", ".cu", ".cuh", ".yml")) and not p.startswith("/tests/")]
+PAGES += ["/.ci/run"]
 
 
 def prose(page: str) -> str:
@@ -65,7 +67,8 @@ def test_what_is_named_is_there(page):
     named = [m for m in FILE.findall(text) if not PLACEHOLDER.search(m)]
     assert [m for m in named if not any(p.endswith("/" + m) for p in everything())] == []
     assert [m for m in FOLDER.findall(text) if f"/{m}/" not in everything()] == []
-    assert [m for m in DOTTED.findall(text) if not PLACEHOLDER.search(m) and not is_there(m)] == []
+    dotted = [*DOTTED.findall(text), *map(".".join, IMPORT.findall(text))]
+    assert [m for m in dotted if not PLACEHOLDER.search(m) and not is_there(m)] == []
 
 
 def test_a_file_that_is_not_there_is_noticed():
