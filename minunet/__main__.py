@@ -1,8 +1,86 @@
-"""``python -m minunet NAME``, the same as ``python -m minunet.NAME``."""
+"""The command ``minunet``: one name for all commands. ``python -m minunet`` is the same.
 
-import runpy
+A command's module has `make_parser` and `main`, and is imported only when it is called: a new command is one more line here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
 import sys
+from importlib import import_module
+
+from .cli import HelpFormatter, complete_files, run
+from .errors import UserError
+
+COMMANDS = {
+    "train": ("train.command", "train a U-Net on generated cells or on your own images"),
+    "predict": ("predict.command", "segment images with a trained network"),
+    "evaluate": ("evaluate", "score segmentations against the truth"),
+    "doctor": ("doctor", "find the known troubles of a data set"),
+    "look": ("look.command", "write a page that shows a trained network at work on an image"),
+    "export": ("export", "write a trained network as a file for other programs"),
+    "data": ("data.command", "download a public data set"),
+    "grade": ("grade.command", "grade exercises"),
+    "gradcheck": ("gradcheck.command", "check the gradient of every op and model"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand over to a command, or answer --help, --version and --print-completion; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        status: int = import_module(f"minunet.{COMMANDS[argv[0]][0]}").main(argv[1:])
+        return status
+    return run(lambda: answer(argv))
+
+
+def answer(argv: list[str]) -> int:
+    """Answer what was not the name of a command."""
+    if argv and not argv[0].startswith("-"):
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise UserError(f"there is no command {argv[0]!r}: {meant}")
+    args = make_parser().parse_args(argv or ["--help"])
+    if args.print_completion:
+        print(completion(args.print_completion))
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags that stand in place of a command."""
+    from shtab import SUPPORTED_SHELLS
+
+    from . import __version__
+
+    p = argparse.ArgumentParser(
+        prog="minunet" if sys.argv[0].endswith("minunet") else "python -m minunet",
+        usage="%(prog)s COMMAND [flags]",
+        formatter_class=HelpFormatter,
+        description="A U-Net from scratch, to learn from and to use.",
+        epilog="commands:\n"
+        + "".join(f"  {name:<11}{what}\n" for name, (_, what) in COMMANDS.items())
+        + "\n%(prog)s COMMAND --help lists the flags of a command.",
+    )
+    p.add_argument("--version", action="version", version=f"minunet {__version__}")
+    p.add_argument("--print-completion", choices=SUPPORTED_SHELLS, metavar="SHELL",
+                   help=f"print what completes commands, flags and files in {', '.join(SUPPORTED_SHELLS)}")  # fmt: skip
+    return p
+
+
+def completion(shell: str) -> str:
+    """The script by which a shell completes `minunet` with all its commands, flags and files."""
+    import shtab
+
+    whole = make_parser()
+    whole.prog = "minunet"
+    ready = {"parser_class": lambda module, **_: module.make_parser()}  # parsers that exist, in place of new ones
+    commands = whole.add_subparsers(metavar="COMMAND", **ready)  # type: ignore[call-overload]
+    for name, (module, what) in COMMANDS.items():
+        complete_files(commands.add_parser(name, help=what, module=import_module(f"minunet.{module}")))
+    script: str = shtab.complete(whole, shell)
+    return script
+
 
 if __name__ == "__main__":
-    sys.argv[:] = sys.argv[1:] or ["-h"]
-    runpy.run_module(f"minunet.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+    sys.exit(main())

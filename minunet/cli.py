@@ -1,17 +1,36 @@
-"""What the command lines share: errors as one line, checked numbers, and the number of threads."""
+"""What the command lines share: how they begin and end, checked numbers, common flags, and the form of their help."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import UserError
-from .kernels.threads import set_threads
+
+FILES, FOLDERS = ("FILE", "PATH", "IMAGE"), ("DIR", "FOLDER")  # what a metavar says of an argument
 
 
 def run(body: Callable[[], int]) -> int:
-    """Run a command; a UserError becomes one line on stderr and exit status 2, Ctrl-C status 130."""
+    """Run a command to its exit status.
+
+    A UserError becomes one line on stderr and status 2, Ctrl-C status 130. Where nobody reads stdout any more, as in
+    ``| head``, it ends with 141, without a word: the status of a program that SIGPIPE stopped.
+    """
+    try:
+        try:
+            return _status(body)
+        finally:  # also of --help, which leaves by SystemExit
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return 141
+
+
+def _status(body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as e:
@@ -23,6 +42,15 @@ def run(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def typed(name: str) -> str:
+    """How a command was typed: "minunet train", "minunet-train", "python -m minunet train" or "python -m minunet.train"."""
+    program = Path(sys.argv[0]).stem
+    if program in ("minunet", f"minunet-{name}"):
+        return program if program != "minunet" else f"minunet {name}"
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m minunet{' ' if module and module.name == 'minunet.__main__' else '.'}{name}"
 
 
 def number(kind: type, least: float, most: float = float("inf"), above: bool = False) -> Callable[[str], float]:
@@ -53,9 +81,30 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
 
 def use_threads(n: int | None) -> None:
     """Do as --threads says; a note if there are not so many."""
+    from .kernels.threads import set_threads
+
     used = n and set_threads(n)
     if used != n:
         print(f"note: --threads {n}: computing on {used}, as there are no more cores, or NUMBA_NUM_THREADS says so")
+
+
+def add_quiet(parser: argparse._ActionsContainer) -> None:
+    """Add the flag --quiet."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
+
+
+def complete_files(parser: argparse.ArgumentParser) -> None:
+    """Tell shtab which arguments are files and folders: those whose metavar says so."""
+    import shtab
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                complete_files(inner)
+        elif action.metavar in FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif action.metavar in FOLDERS:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint.load import load
-from .cli import HelpFormatter, number, run
+from .cli import HelpFormatter, number, run, typed
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
 from .data.checks import Findings, Survey, named, survey
 from .data.dataset import find_source
@@ -42,7 +42,7 @@ POOR = 0.2  # Dice below which a network is not for these images
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
     p = argparse.ArgumentParser(
-        prog="python -m minunet.doctor", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+        prog=typed("doctor"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument("path", metavar="PATH", help="a data set, as minunet.train takes it with --data")
     p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint that is to work on these images")
@@ -64,8 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = make_parser().parse_args(argv)
-    return run(lambda: doctor(args))
+    return run(lambda: doctor(make_parser().parse_args(argv)))
 
 
 def doctor(args: argparse.Namespace) -> int:

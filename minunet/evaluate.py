@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import metrics
 from .atomic import write_atomically
-from .cli import HelpFormatter, run
+from .cli import HelpFormatter, run, typed
 from .data import LAYOUTS, open_dataset, read_names
 from .data.label_images import Reader, list_segmentations, pair, read_truth
 from .data.layouts.source import list_images, some
@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         text or "" for text in (PIXELS, object_metrics.__doc__, warping.__doc__, f"--classes: {class_scores.__doc__}")
     )
     p = argparse.ArgumentParser(
-        prog="python -m minunet.evaluate",
+        prog=typed("evaluate"),
         formatter_class=HelpFormatter,
         description=__doc__,
         epilog=f"{EXAMPLES}\nwhat the scores mean:\n\n{definitions}",
@@ -126,8 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = make_parser().parse_args(argv)
-    return run(lambda: evaluate(args))
+    return run(lambda: evaluate(make_parser().parse_args(argv)))
 
 
 def evaluate(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``python -m minunet.export``: a trained network as a file for other programs.
+"""``minunet export``: a trained network as a file for other programs.
 
 The ending of --output says which: .onnx for ONNX Runtime, OpenVINO, ImageJ and others; .pth for PyTorch-UNet; .safetensors for
 minunet itself, from a .pth of PyTorch-UNet.
@@ -14,23 +14,21 @@ import sys
 from pathlib import Path
 
 from .atomic import write_atomically
-from .checkpoint.file import save_checkpoint
-from .checkpoint.load import load
-from .cli import HelpFormatter, run
+from .cli import HelpFormatter, add_quiet, run, typed
 from .errors import UserError
 
 EXAMPLES = """
 examples:
-  python -m minunet.export -m runs/cells/best.safetensors -o model.onnx
-  python -m minunet.export -m checkpoint_epoch5.pth -o model.safetensors
-  python -m minunet.export -m best.safetensors -o model.pth --any-width
+  %(prog)s -m runs/cells/best.safetensors -o model.onnx
+  %(prog)s -m checkpoint_epoch5.pth -o model.safetensors
+  %(prog)s -m best.safetensors -o model.pth --any-width
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
     p = argparse.ArgumentParser(
-        prog="python -m minunet.export", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+        prog=typed("export"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint: ours, or PyTorch-UNet's .pth")
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="what to write: .onnx, .pth or .safetensors")
@@ -38,17 +36,19 @@ def make_parser() -> argparse.ArgumentParser:
                    help="for .pth: also if PyTorch-UNet would have to be edited to take it")  # fmt: skip
     p.add_argument("--mask-values", action="store_true",
                    help="for .pth: with the key that PyTorch-UNet's train.py -f expects")  # fmt: skip
+    add_quiet(p)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = make_parser().parse_args(argv)
-    return run(lambda: export(args))
+    return run(lambda: export(make_parser().parse_args(argv)))
 
 
 def export(args: argparse.Namespace) -> int:
     """Load, and write what the ending of --output says."""
+    from .checkpoint.load import load
+
     out, kind = Path(args.output), Path(args.output).suffix.lower()
     if kind not in (".onnx", ".pth", ".safetensors"):
         raise UserError(f"--output {out}: its ending must be .onnx, .pth or .safetensors")
@@ -66,9 +66,14 @@ def export(args: argparse.Namespace) -> int:
 
         write_atomically(out, to_onnx(model))
     else:
+        from .checkpoint.file import save_checkpoint
+
         save_checkpoint(out, model, model.data, {})
     data = model.data
-    print(f"{out}: {model.num_params():,} parameters, {data['channels']} channels, {data['normalise']} normalisation")
+    if not args.quiet:
+        print(
+            f"{out}: {model.num_params():,} parameters, {data['channels']} channels, {data['normalise']} normalisation"
+        )
     return 0
 
 

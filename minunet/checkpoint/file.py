@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from ..array import to_numpy
 from ..atomic import write_atomically
@@ -38,6 +36,8 @@ def save_checkpoint(
     optimizer: dict[str, Any] | None = None,
 ) -> None:
     """Write model (made by `build_model` or `load`), its data description, the run's state and the optimiser's arrays."""
+    from safetensors.numpy import save
+
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
     meta = {"format": FORMAT, **model.origin, "data": data, "train": train}
     arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
@@ -46,6 +46,8 @@ def save_checkpoint(
 
 def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:
     """The metadata's entry "minunet", None if there is none, and all arrays; UserError if it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="np") as f:
             meta = (f.metadata() or {}).get("minunet")

@@ -17,8 +17,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
-from scipy.interpolate import CubicSpline
+import scipy
 
 Pair = tuple[np.ndarray, np.ndarray]
 MARGIN = 12  # pixels around a patch for cubic splines
@@ -137,7 +136,9 @@ def elastic_field(rng: np.random.Generator, crop: int, std: float) -> np.ndarray
 @lru_cache(maxsize=8)
 def spline_basis(size: int, knots: int = 3) -> np.ndarray:
     """(size, knots) matrix that interpolates values at evenly spaced knots by a natural cubic spline."""
-    return CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")(np.linspace(0, knots - 1, size))
+    return scipy.interpolate.CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")(
+        np.linspace(0, knots - 1, size)
+    )
 
 
 def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Pair:
@@ -150,7 +151,9 @@ def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation:
         part, place, order = image[near[0][:, None], near[1]], grid - first[:, None, None], 3
     else:
         part, place, order = image, grid, 1
-    planes = [ndimage.map_coordinates(part[..., c], place, order=order, mode="mirror") for c in range(image.shape[-1])]
+    planes = [
+        scipy.ndimage.map_coordinates(part[..., c], place, order=order, mode="mirror") for c in range(image.shape[-1])
+    ]
     nearest = np.rint(grid).astype(np.intp)
     rows, columns = (mirror(index, size) for index, size in zip(nearest, labels.shape))
     return np.stack(planes, axis=-1), labels[rows, columns]
@@ -179,7 +182,7 @@ def change_greys(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = np.copysign(np.abs(image) ** np.float32(gamma), image)
     image = (image - 0.5) * gain + (0.5 + offset)
     if blur:
-        image = ndimage.gaussian_filter(image, (*2 * [rng.uniform(0.4, 1.2)], 0), truncate=2.5)
+        image = scipy.ndimage.gaussian_filter(image, (*2 * [rng.uniform(0.4, 1.2)], 0), truncate=2.5)
     if noise:
         image += np.float32(rng.uniform(0, 0.06)) * rng.standard_normal(image.shape, dtype=np.float32)
     return image

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..errors import UserError
 
@@ -194,9 +194,9 @@ class MaskScan:
         if len(values) > MAX_CLASSES:
             return
         numbered = np.where(mask > 0, np.searchsorted(values, mask) + 1, 0)
-        boxes = [(i, box) for i, box in enumerate(ndimage.find_objects(numbered), start=1) if box]
+        boxes = [(i, box) for i, box in enumerate(scipy.ndimage.find_objects(numbered), start=1) if box]
         self.numbers += len(values)
-        self.pieces += sum(ndimage.label(numbered[box] == i, np.ones((3, 3)))[1] for i, box in boxes)
+        self.pieces += sum(scipy.ndimage.label(numbered[box] == i, np.ones((3, 3)))[1] for i, box in boxes)
         self.held[frozenset(values.tolist())] += 1
 
     def _numbers_objects(self) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..errors import UserError
 from . import ImageSet, count_pages, read_mask
@@ -32,7 +32,7 @@ def as_objects(values: np.ndarray, numbered: bool = False) -> np.ndarray:
     """Object numbers of a mask: it itself if it holds several values above 0, else its 4-connected regions."""
     if numbered or np.any((values > 0) & (values != values.max(initial=0))):
         return values
-    return ndimage.label(values > 0)[0]
+    return scipy.ndimage.label(values > 0)[0]
 
 
 Shape = tuple[int, int]

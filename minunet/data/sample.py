@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from ..errors import UserError
 
@@ -188,6 +187,8 @@ def resize_image(image: np.ndarray, scale: float, bicubic: bool = False) -> np.n
     """
     if scale == 1:
         return image
+    from PIL import Image
+
     h, w = scaled_size(image.shape[:2], scale)
     dtype = np.uint8 if bicubic and image.dtype == np.uint8 else np.float32
     how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -159,12 +159,12 @@ def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
     """
     labels = np.zeros(instances.shape, np.uint8)
     instances = limit_numbers(instances)
-    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+    for number, box in enumerate(scipy.ndimage.find_objects(instances), start=1):
         if box is None:
             continue
         wider = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
         own = instances[wider] == number
-        depth = own.astype(float) if own.all() else ndimage.distance_transform_edt(own)
+        depth = own.astype(float) if own.all() else scipy.ndimage.distance_transform_edt(own)
         border = depth <= min(width, depth.max() / 2)
         labels[wider][own] = np.where(border[own], 2, 1)
     return labels

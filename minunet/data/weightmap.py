@@ -22,7 +22,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..atomic import write_atomically
 from ..errors import UserError
@@ -55,11 +55,11 @@ def nearest_two(instances: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarr
     """
     near, second = (np.full(instances.shape, np.inf, np.float32) for _ in range(2))
     instances = limit_numbers(instances)
-    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+    for number, box in enumerate(scipy.ndimage.find_objects(instances), start=1):
         if box is None:
             continue
         wider = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
-        d = ndimage.distance_transform_edt(instances[wider] != number).astype(np.float32)
+        d = scipy.ndimage.distance_transform_edt(instances[wider] != number).astype(np.float32)
         first, other = near[wider], second[wider]  # views
         np.minimum(other, np.maximum(first, d), out=other)
         np.minimum(first, d, out=first)
@@ -73,7 +73,7 @@ def cut_seams(instances: np.ndarray) -> np.ndarray:
     from the object with the higher number.
     """
     numbers = np.where(instances > 0, instances, np.iinfo(np.int32).max)
-    lowest = ndimage.minimum_filter(numbers, size=3, mode="nearest")  # a morphological erosion
+    lowest = scipy.ndimage.minimum_filter(numbers, size=3, mode="nearest")  # a morphological erosion
     return (instances > 0) & (lowest < instances)
 
 

@@ -23,7 +23,7 @@ def imports(code: str, extras: tuple[str, ...] = ()) -> str:
     lines += [f"from collections.abc import {', '.join(abc)}"] * bool(abc)
     lines += ["from typing import Any"] * bool(re.search(r"\bAny\b", code))
     lines += [""] * (lines[-1] != "") + ["import numpy as np"]
-    lines += ["from scipy import ndimage  # noqa: F401"] * ("scipy" in extras)
+    lines += ["import scipy  # noqa: F401"] * ("scipy" in extras)
     return "\n".join([*lines, "", "Array = np.ndarray", "", ""])
 
 

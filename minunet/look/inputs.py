@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..data import read_mask
 from ..data.sample import resize_labels
@@ -25,7 +25,7 @@ def read_labels(model: Module, path: str, size: tuple[int, int], scale: float) -
     if target_of(model) == "border":
         if mask.ndim == 3:
             raise UserError(f"--mask {path}: a colour mask; this network tells objects: give numbers of objects")
-        objects = mask if len(np.unique(mask)) > 2 else ndimage.label(mask)[0]  # of one value, what is connected
+        objects = mask if len(np.unique(mask)) > 2 else scipy.ndimage.label(mask)[0]  # of one value, what is connected
         labels = border_labels(objects)
     elif class_map(model).num_classes == 2 and mask.ndim == 2 and len(np.unique(mask)) > 2:
         labels = (mask > 0).astype(np.uint8)  # numbers of objects

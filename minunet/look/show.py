@@ -41,7 +41,9 @@ def cross_entropy(labels: np.ndarray | None) -> Loss:
     return loss
 
 
-def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about: dict[str, Any]) -> str:
+def show(
+    model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about: dict[str, Any], quiet: bool = True
+) -> str:
     """Run a network on an image and make the page.
 
     Parameters
@@ -55,6 +57,8 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
         n x n output pixels can be clicked on.
     about : dict
         What the page says of where it comes from: model, image, mask, whole (size of the image), params.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def show(model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about:
         If not even small pictures of the maps fit into that.
     """
     loss = cross_entropy(labels)
-    with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=None, leave=False) as bar:
+    with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=quiet or None, leave=False) as bar:
         calls, value = record(model, x[None], loss)
         nodes = make_nodes(calls)
         grads = {path: g.copy() for path, g in model.named_grads().items()}

@@ -7,11 +7,12 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 
 def data_uri(pixels: np.ndarray) -> str:
     """(H, W) or (H, W, 3) uint8 pixels as a PNG inside a URI."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=9)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -19,6 +20,8 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def shrink(a: np.ndarray, side: int) -> np.ndarray:
     """A map (H, W) of which no side is longer than `side`; pixels are means of those that they stand for."""
+    from PIL import Image
+
     h, w = fitted(a.shape, side)
     a = np.ascontiguousarray(a, np.float32)
     return a if (h, w) == a.shape else np.asarray(Image.fromarray(a).resize((w, h), Image.Resampling.BOX))

@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
+import scipy
 
 PERCENTS = np.arange(50, 100, 5)  # thresholds of the IoU, whole so that IoU = 0.6 is not above 0.6
 
@@ -68,7 +68,9 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
     """
     t, p = truth.ravel(), predicted.ravel()
     shape = int(t.max(initial=0)) + 1, int(p.max(initial=0)) + 1
-    table = coo_array((np.ones(t.size, np.int64), (t, p)), shape=shape).tocsr().tocoo()  # equal pairs are summed
+    table = (
+        scipy.sparse.coo_array((np.ones(t.size, np.int64), (t, p)), shape=shape).tocsr().tocoo()
+    )  # equal pairs are summed
     areas = [np.asarray(table.sum(axis)).ravel() for axis in (1, 0)]
     for area in areas:
         area[0] = 0

@@ -23,7 +23,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 # the eight neighbours' (row, column), around the pixel; bit i of a neighbourhood's code is neighbour i
 AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
@@ -82,11 +82,11 @@ def simple_points() -> np.ndarray:
         patch = np.zeros((3, 3), bool)
         for i, (row, column) in enumerate(AROUND):
             patch[1 + row, 1 + column] = code >> i & 1
-        foreground, _ = ndimage.label(patch)
+        foreground, _ = scipy.ndimage.label(patch)
         sides = foreground[[0, 1, 1, 2], [1, 0, 2, 1]]
         ring = ~patch
         ring[1, 1] = False
-        _, background = ndimage.label(ring, np.ones((3, 3)))
+        _, background = scipy.ndimage.label(ring, np.ones((3, 3)))
         table[code] = len(np.unique(sides[sides > 0])) == 1 and background == 1
     return table
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..atomic import write_atomically
 from ..checkpoint.load import load
 from ..checkpoint.pytorch.container import is_torch_file
-from ..cli import HelpFormatter, add_threads, number, run, use_threads
+from ..cli import HelpFormatter, add_threads, number, run, typed, use_threads
 from ..data import ClassMap, count_pages, read_image
 from ..data.files.large import is_zarr
 from ..errors import UserError
@@ -48,7 +48,7 @@ TIFFs of more than 33 million pixels and OME-Zarr are read, segmented and writte
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
     p = argparse.ArgumentParser(
-        prog="python -m minunet.predict", formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
+        prog=typed("predict"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument(
         "-m",
@@ -94,8 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = make_parser().parse_args(argv)
-    return run(lambda: predict(args))
+    return run(lambda: predict(make_parser().parse_args(argv)))
 
 
 def predict(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ reconstruction, doi:10.1109/83.217222 (the hills: h-maxima, here of the logarith
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..data.instance_labels import renumber
 from ..nn import Module
@@ -84,12 +84,12 @@ def label_objects(
     foreground = p[..., 1:].sum(-1) > threshold
     inside = p[..., 1] / np.maximum(p[..., 1] + p[..., 2], 1e-6) if target == "border" else np.ones((), p.dtype)
     if not split:
-        return renumber(ndimage.label(foreground)[0], min_size)
-    depth = ndimage.distance_transform_edt(np.pad(foreground, 1))[1:-1, 1:-1]  # the image's edges are outside
+        return renumber(scipy.ndimage.label(foreground)[0], min_size)
+    depth = scipy.ndimage.distance_transform_edt(np.pad(foreground, 1))[1:-1, 1:-1]  # the image's edges are outside
     height = (depth * np.maximum(inside, BORDER)).astype(np.float32)  # half the memory, here and in all that follows
     del depth, inside
-    height = ndimage.gaussian_filter(height, SMOOTH) * foreground
-    seeds = ndimage.label(hilltops(height))[0]
+    height = scipy.ndimage.gaussian_filter(height, SMOOTH) * foreground
+    seeds = scipy.ndimage.label(hilltops(height))[0]
     return renumber(watershed(-height, seeds, mask=foreground), min_size)
 
 

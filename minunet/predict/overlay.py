@@ -10,7 +10,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..atomic import write_atomically
 from ..data import ClassMap, normalise
@@ -26,6 +25,8 @@ OBJECTS = np.array(
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write (H, W) or (H, W, 3) uint8 pixels as PNG, whole or not at all."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())

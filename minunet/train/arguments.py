@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..cli import HelpFormatter, add_threads, number
+from ..cli import HelpFormatter, add_threads, number, typed
 from ..data import LAYOUTS, NORMALISATIONS, TRUTHS
 from ..data.targets import TARGETS, Target
 from ..models import ARCHITECTURES
@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The flags, in the order in which people need them."""
     d, t = Config(), Target()
     p = argparse.ArgumentParser(
-        prog="python -m minunet.train",
+        prog=typed("train"),
         usage="%(prog)s [--data PATH] [flags]",
         formatter_class=HelpFormatter,
         epilog=EXAMPLES,

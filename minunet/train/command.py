@@ -31,6 +31,7 @@ from ..ops import class_probabilities
 from ..predict import overlay
 from ..predict.inference import classify, predict_logits
 from . import figures
+from .arguments import make_parser as make_parser
 from .arguments import parse
 from .config import Config
 from .trainer import Trainer
@@ -40,8 +41,7 @@ RESUME_FLAGS = ("resume", "data", "device", "graph", "epochs", "threads")  # wha
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args, given = parse(argv)
-    return run(lambda: train(args, given))
+    return run(lambda: train(*parse(argv)))
 
 
 def train(args: argparse.Namespace, given: set[str] | None = None) -> int:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minunet.data import __main__ as command
-from minunet.data import open_dataset
+from minunet.data import command, open_dataset
 from minunet.data.public import download, fetch
 from minunet.errors import UserError
 

@@ -5,9 +5,9 @@ import pytest
 
 from minunet import ops
 from minunet.gradcheck import GradientError, check, draw
-from minunet.gradcheck.__main__ import main
 from minunet.gradcheck.bugs import BUGS
 from minunet.gradcheck.cases import CASES, case
+from minunet.gradcheck.command import main
 from minunet.nn import Conv2d, Dropout, Module, Sequential
 
 RELU = (ops.relu, ops.relu_backward)

@@ -13,8 +13,8 @@ from helpers.grading import ALL, QUICK
 
 from minunet.errors import UserError
 from minunet.grade import cut, wire
-from minunet.grade.__main__ import main
 from minunet.grade.collection import EXERCISES
+from minunet.grade.command import main
 from minunet.grade.grading import POINTS, grade, grade_file, judge
 from minunet.grade.make import contents
 from minunet.grade.report import as_csv, grade_submission, gradescope, submissions, table

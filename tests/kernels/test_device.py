@@ -14,7 +14,7 @@ import minunet
 from minunet.checkpoint.load import load
 from minunet.data.loader import to_device
 from minunet.errors import UserError
-from minunet.gradcheck.__main__ import main as gradcheck
+from minunet.gradcheck.command import main as gradcheck
 from minunet.kernels import device
 from minunet.kernels.device import gpu_status, memory_explained, select_device
 from minunet.models import UNet

@@ -16,7 +16,7 @@ from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
 from minunet.look import build
-from minunet.look.__main__ import main
+from minunet.look.command import main
 from minunet.look.field import grid, lying_apart, pixel_gradients, receptive_field
 from minunet.look.inputs import cut_middle
 from minunet.look.nodes import make_nodes

@@ -10,7 +10,7 @@ from PIL import Image
 from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
-from minunet.look.__main__ import main
+from minunet.look.command import main
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

@@ -16,7 +16,7 @@ Grade it with:  python -m minunet.grade weight_map.py
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage  # noqa: F401
+import scipy  # noqa: F401
 
 Array = np.ndarray
 

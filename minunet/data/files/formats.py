@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ...errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PathLike = str | Path
 Pixels = tuple[np.ndarray, np.ndarray | None]  # (H, W) or (H, W, C), and the palette (n, 3) uint8 or None
@@ -68,9 +70,11 @@ class _Clamped(io.BufferedReader):
 
 
 @contextmanager
-def open_pillow(path: PathLike) -> Iterator[Image.Image]:
+def open_pillow(path: PathLike) -> Iterator[Image]:
     """An open PIL.Image.Image."""
-    with _Clamped(path) as file, Image.open(file) as image:
+    import PIL.Image
+
+    with _Clamped(path) as file, PIL.Image.open(file) as image:
         yield image
 
 
@@ -84,7 +88,7 @@ def read_pillow(path: PathLike) -> Pixels:
         return _pillow_pixels(image)
 
 
-def _pillow_pixels(image: Image.Image) -> Pixels:
+def _pillow_pixels(image: Image) -> Pixels:
     """Pixels and palette of a loaded image, in the machine's byte order."""
     palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
     pixels = np.array(image.convert("RGB") if image.mode in CONVERTED_MODES else image)

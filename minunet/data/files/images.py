@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ...errors import UserError
 from ..sample import drop_alpha, is_grey
@@ -165,6 +164,8 @@ def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
 @contextmanager
 def one_line_errors(path: PathLike) -> Iterator[None]:
     """Turn whatever a reader raises into a UserError that names the file, and let no warning out."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -41,7 +41,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ...errors import UserError
 from ..classes import ClassMap
@@ -189,7 +189,9 @@ def _counting(frame: Frame, cells: np.ndarray, path: Path | None = None) -> np.n
         markers = _cells(frame.markers, frame)
         bare = _lacking(markers, shown)
         if bare.any():
-            rows, columns = ndimage.distance_transform_edt(markers == 0, return_distances=False, return_indices=True)
+            rows, columns = scipy.ndimage.distance_transform_edt(
+                markers == 0, return_distances=False, return_indices=True
+            )
             unknown = bare[rows, columns]
     elif path == frame.gold and not other:
         unknown[:] = True

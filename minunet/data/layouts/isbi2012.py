@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ...errors import UserError
 from ..classes import ClassMap
@@ -85,4 +85,4 @@ def _sections(images: Path, labels: Path) -> list[Entry]:
 def _cells(entry: Entry) -> Mask:
     """The mask, and its cells numbered."""
     values = read_mask(entry.mask, entry.page)
-    return Mask(values, ndimage.label(values > values.max() // 2)[0].astype(np.int32))
+    return Mask(values, scipy.ndimage.label(values > values.max() // 2)[0].astype(np.int32))

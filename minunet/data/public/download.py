@@ -25,9 +25,13 @@ class Unreachable(Exception):
 
 
 class Resuming:
-    """Called by pooch as downloader(url, output_file, pooch); `archive` is the file that is wanted in the end."""
+    """Called by pooch as downloader(url, output_file, pooch).
 
-    def __init__(self, archive: Path) -> None:
+    `archive` is the file that is wanted in the end; `quiet` shows no progress.
+    """
+
+    def __init__(self, archive: Path, quiet: bool = True) -> None:
+        self.quiet = quiet
         self.part = archive.with_name(f".{archive.name}.part")
 
     def __call__(self, url: str, output_file: str | Path, pooch: Any) -> None:
@@ -78,7 +82,8 @@ class Resuming:
                 total = int(length) if length.isdigit() else None
             check_space(self.part.parent, (total or 0) - arrived, self.part)
             with open(self.part, "ab" if arrived else "wb") as file, tqdm(
-                total=total, initial=arrived, unit="B", unit_scale=True, desc="downloading", disable=None, leave=False
+                total=total, initial=arrived, unit="B", unit_scale=True, desc="downloading", leave=False,
+                disable=self.quiet or None,
             ) as bar:  # fmt: skip
                 for piece in answer.iter_content(PIECE):
                     file.write(piece)

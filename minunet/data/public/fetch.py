@@ -106,7 +106,7 @@ SETS = {
 }
 
 
-def fetch(name: str, folder: str | Path = "data") -> Path:
+def fetch(name: str, folder: str | Path = "data", quiet: bool = True) -> Path:
     """Get a data set.
 
     Parameters
@@ -115,6 +115,8 @@ def fetch(name: str, folder: str | Path = "data") -> Path:
         A key of SETS.
     folder : path
         Where the archive and the unpacked folder go.
+    quiet : bool
+        Show no progress, and say nothing of an archive that nobody vouches for.
 
     Returns
     -------
@@ -140,12 +142,12 @@ def fetch(name: str, folder: str | Path = "data") -> Path:
     if archive.exists():
         check(archive, chosen)
     else:
-        download(archive, chosen)
-    unpack(archive, where, chosen)
+        download(archive, chosen, quiet)
+    unpack(archive, where, chosen, quiet)
     return where
 
 
-def download(archive: Path, chosen: PublicSet) -> None:
+def download(archive: Path, chosen: PublicSet, quiet: bool = True) -> None:
     """Download an archive; it is there whole and checked, or not at all."""
     by_hand = f"Download {chosen.url} by hand, put it as {archive}, and run this again: it will be checked and unpacked"
     try:
@@ -154,7 +156,7 @@ def download(archive: Path, chosen: PublicSet) -> None:
         raise UserError(f"fetching needs the package pooch: pip install 'minunet[fetch]'. Or: {by_hand}") from None
     pooch.get_logger().setLevel(logging.ERROR)
     known = chosen.sha256 or written_sum(archive)
-    resuming = Resuming(archive)
+    resuming = Resuming(archive, quiet)
     try:
         pooch.retrieve(chosen.url, known and f"sha256:{known}", archive.name, archive.parent, downloader=resuming)
     except Unreachable as e:
@@ -169,7 +171,8 @@ def download(archive: Path, chosen: PublicSet) -> None:
     if not known:
         total = sha256(archive)
         write_atomically(archive.with_name(archive.name + ".sha256"), f"{total}  {archive.name}\n".encode())
-        print(f"sha256      {total}; nobody vouches for it yet, it is written beside the archive")
+        if not quiet:
+            print(f"sha256      {total}; nobody vouches for it yet, it is written beside the archive")
 
 
 def check(archive: Path, chosen: PublicSet) -> None:
@@ -196,7 +199,7 @@ def written_sum(archive: Path) -> str | None:
         return None
 
 
-def unpack(archive: Path, where: Path, chosen: PublicSet) -> None:
+def unpack(archive: Path, where: Path, chosen: PublicSet, quiet: bool = True) -> None:
     """Unpack an archive into the folder `where`, which appears whole or not at all.
 
     A single folder that holds all else is left out, as is one called like that to unpack to. Raises a UserError for archives
@@ -206,7 +209,7 @@ def unpack(archive: Path, where: Path, chosen: PublicSet) -> None:
     shutil.rmtree(part, ignore_errors=True)  # of a run that was interrupted
     try:
         with zipfile.ZipFile(archive) as opened:
-            extract(opened, part, archive)
+            extract(opened, part, archive, quiet)
         root, layout = part, LAYOUTS[chosen.layout]
         while not layout.recognise(root) and len(inside := list(root.iterdir())) == 1 and inside[0].is_dir():
             root = inside[0]
@@ -229,7 +232,7 @@ def unpack(archive: Path, where: Path, chosen: PublicSet) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def extract(opened: zipfile.ZipFile, part: Path, archive: Path) -> None:
+def extract(opened: zipfile.ZipFile, part: Path, archive: Path, quiet: bool = True) -> None:
     """Write an archive's files under `part`, without hidden ones and the __MACOSX of some."""
     from tqdm import tqdm
 
@@ -246,5 +249,5 @@ def extract(opened: zipfile.ZipFile, part: Path, archive: Path) -> None:
             wanted.append(member)
     part.mkdir()
     check_space(part, sum(member.file_size for member in wanted), archive)
-    for member in tqdm(wanted, desc="unpacking", unit="file", delay=1, leave=False, disable=None):
+    for member in tqdm(wanted, desc="unpacking", unit="file", delay=1, leave=False, disable=quiet or None):
         opened.extract(member, part)
