@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import tifffile
+from helpers.fuzz_files import packed_tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -55,17 +56,8 @@ def test_png_keeps_alpha_and_sixteen_bits(tmp_path, array):
     assert image.dtype == array.dtype and np.array_equal(image, expect(array))
 
 
-def save_packed(path, array, bits, rows_per_strip=4):
-    """An unsigned (H, W) or (H, W, C) array as a TIFF of so many bits a number, as microscopes' cameras write 12."""
-    single = array.reshape(len(array), -1, 1) >> np.arange(bits)[::-1] & 1
-    packed = np.packbits(single.astype(np.uint8).reshape(len(array), -1), axis=1)
-    if array.ndim == 3:  # three bytes a pixel stand in for three numbers; the header is corrected below
-        packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 3))).reshape(len(array), -1, 3)
-    tifffile.imwrite(path, packed, rowsperstrip=rows_per_strip, metadata=None)
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        tags = tiff.pages[0].tags
-        tags["ImageWidth"].overwrite(array.shape[1])
-        tags["BitsPerSample"].overwrite(bits if array.ndim == 2 else (bits, bits, bits))
+def save_packed(path, array, bits):
+    path.write_bytes(packed_tiff(array, bits))
     return path
 
 
