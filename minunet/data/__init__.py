@@ -12,6 +12,7 @@ label_images.py   instances on disk: label images, masks, stacks; rle.py: Kaggle
 instance_labels.py   instances in an array: numbered anew without gaps
 checks.py         the known troubles of images and masks, for `minunet.doctor`
 synthetic.py      made-up cells
+command.py        `minunet data fetch NAME`
 """
 
 from .classes import ClassMap

@@ -8,6 +8,7 @@
     check(model, x)                                          # a module or a whole network, with every parameter
 
 check.py    how: full, projected and adjoint checks; report.py: what came out
+command.py  `minunet gradcheck`
 cases.py    what: every op and model; bugs.py: planted bugs, each of which must be caught
 
 ``python -m minunet.gradcheck`` checks every op and model of the package and prints the table.

@@ -7,6 +7,7 @@ exercise.py       what an exercise is; exercises_*.py: those of the course; coll
 cut.py            exercises cut out of the package's own sources; plain.py: answers that no op has in this form; make.py
 child.py          the student's process; runner.py: our end of it; wire.py: how they talk
 grading.py        a file, graded; checking.py: one check; sheet.py: is what came back right; hints.py: likely mistakes
+command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
 report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
 
 See docs/teaching.md.

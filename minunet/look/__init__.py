@@ -1,5 +1,6 @@
 """A page that shows a U-Net as it ran on an image: ``python -m minunet.look``.
 
+command.py   `minunet look`
 show.py      from a network and an image to the page; inputs.py: what the network is shown
 record.py    watches the model's own forward and backward
 nodes.py     gathers the calls into what the page draws
