@@ -17,7 +17,7 @@ import numpy as np
 from .checkpoint.load import load
 from .cli import HelpFormatter, number, run, typed
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
-from .data.checks import Findings, Survey, named, survey
+from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
 from .data.layouts.source import Source
 from .errors import UserError
@@ -120,7 +120,7 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
     """Can the images be given to the network, and does it see what is in them?"""
     if model is None:
         if seen.grey and seen.coloured:
-            what = f"{len(seen.grey)} images are grey, {len(seen.coloured)} hold colour ({named(seen.coloured)})"
+            what = f"{len(seen.grey)} images are grey, {len(seen.coloured)} hold colour ({shortened(seen.coloured)})"
             findings.note(
                 "channels", what, "the network will have 3 channels; with --channels 1 it sees the luminance of all"
             )
@@ -136,8 +136,8 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
             )  # fmt: skip
     if wants == 1 and seen.coloured:
         findings.note(
-            "channels", f"{len(seen.coloured)} images hold colour ({named(seen.coloured)}); the network was trained on grey "
-            f"and sees their luminance", "if the stain's colour matters, train a network with --channels 3",
+            "channels", f"{len(seen.coloured)} images hold colour ({shortened(seen.coloured)}); the network was trained on "
+            f"grey and sees their luminance", "if the stain's colour matters, train a network with --channels 3",
         )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def examine_sizes(args: argparse.Namespace, model: Module | None, seen: Survey, 
     if small:
         findings.trouble(
             "sizes", f"{len(small)} images are smaller than {least} pixels, the least for {network.depth} poolings "
-            f"({named(small)}): most of what the network sees of them would be their mirror image",
+            f"({shortened(small)}): most of what the network sees of them would be their mirror image",
             f"enlarge them with --scale {least / min(min(seen.sizes[n]) for n in small):.2g}, or train with a smaller --depth",
         )  # fmt: skip
     if not model and not args.crop:

@@ -24,7 +24,7 @@ from . import metrics
 from .atomic import write_atomically
 from .cli import HelpFormatter, run, typed
 from .data import LAYOUTS, open_dataset, read_names
-from .data.label_images import Reader, list_segmentations, pair, read_truth
+from .data.label_images import Reader, list_label_images, match_names, read_truth
 from .data.layouts.source import list_images, some
 from .data.rle import encode, write_submission
 from .errors import UserError
@@ -135,7 +135,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UserError("nothing to do: give --truth PATH to score against, or --submission FILE to write run lengths")
     if args.classes:
         return evaluate_classes(args)
-    predicted = list_segmentations(Path(args.pred))
+    predicted = list_label_images(Path(args.pred))
     if args.submission:
         submit(Path(args.submission), predicted)
     if not args.truth:
@@ -162,16 +162,16 @@ def evaluate_classes(args: argparse.Namespace) -> int:
     """Score class by class."""
     if args.submission or args.partial:
         raise UserError(f"{'--submission' if args.submission else '--partial'} is of objects; leave out --classes")
-    predicted = list_segmentations(Path(args.pred), objects=False)
+    predicted = list_label_images(Path(args.pred), objects=False)
     truths, classes = class_scores.list_class_truths(Path(args.truth), args.layout)
     counts = class_scores.score_classes(truths, predicted, match(truths, predicted, args), classes)
     total = metrics.Confusion(classes.num_classes)
     for image in counts.values():
         total.counts += image.counts
-    images = {name: class_scores.columns(c, classes.names) for name, c in counts.items()}
+    images = {name: class_scores.score_columns(c, classes.names) for name, c in counts.items()}
     if args.csv:
         write_table(Path(args.csv), images)
-    print(class_scores.class_report(images, class_scores.columns(total, classes.names), classes))
+    print(class_scores.class_report(images, class_scores.score_columns(total, classes.names), classes))
     return 0
 
 
@@ -180,7 +180,7 @@ def match(truths: dict[str, Any], predicted: dict[str, Reader], args: argparse.N
     if args.val_files:
         truths = choose(truths, read_names(args.val_files), args.val_files)
     in_order = Path(args.pred).is_file() and Path(args.pred).suffix.lower() != ".csv"
-    pairs, surplus = pair(list(truths), list(predicted), in_order)
+    pairs, surplus = match_names(list(truths), list(predicted), in_order)
     if surplus and not args.val_files:
         print(f"note: {len(surplus)} predictions are of no image with a truth, and are left out: {some(surplus)}")
     return pairs
@@ -194,7 +194,7 @@ Truth = tuple[np.ndarray, np.ndarray | None]  # object numbers (H, W), and where
 def list_truths(path: Path, layout: str) -> dict[str, Any]:
     """Functions that read the truth of every image, by name."""
     if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
-        return {name: partial(whole, read) for name, read in list_segmentations(path).items()}
+        return {name: partial(whole, read) for name, read in list_label_images(path).items()}
     dataset = open_dataset(path, layout)
     return {name: partial(read_truth, dataset, i) for i, name in enumerate(dataset.names)}
 
@@ -227,7 +227,7 @@ def submit(path: Path, predicted: dict[str, Reader]) -> None:
         labels = read(None)
         rows[name], shapes[name] = encode(labels), labels.shape
     write_submission(path, rows)
-    for name, check in list_segmentations(path).items():
+    for name, check in list_label_images(path).items():
         check(shapes[name])
     print(f"{path}: {sum(map(len, rows.values()))} objects in {len(rows)} images")
 

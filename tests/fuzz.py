@@ -30,7 +30,7 @@ from helpers import fuzz_files as files
 from helpers.torch_made import small_files
 from tqdm import tqdm
 
-from minunet.data.label_images import list_segmentations
+from minunet.data.label_images import list_label_images
 from minunet.errors import UserError
 
 SECONDS = 10.0
@@ -130,7 +130,7 @@ def large_targets(open_large):
 
 def read_runs(path):
     """The objects of a submission in images of a given size."""
-    return [read((24, 28)).shape for read in list_segmentations(path).values()]
+    return [read((24, 28)).shape for read in list_label_images(path).values()]
 
 
 _kinds: dict = {}

@@ -13,7 +13,7 @@ from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
 from minunet.data.classes import palette
-from minunet.data.label_images import pair
+from minunet.data.label_images import match_names
 from minunet.data.rle import decode, read_submission
 from minunet.evaluate import main as evaluate
 from minunet.predict import instances as objects
@@ -153,10 +153,10 @@ def test_cells_that_gold_truth_lacks_are_not_invented(tmp_path):
 
 
 def test_names_are_paired():
-    assert pair(["01/t0", "02/t1"], ["t1", "t0"])[0] == {"01/t0": "t0", "02/t1": "t1"}
-    assert pair(["01/t0", "02/t0"], ["01/t0", "02/t0", "x"]) == ({"01/t0": "01/t0", "02/t0": "02/t0"}, ["x"])
+    assert match_names(["01/t0", "02/t1"], ["t1", "t0"])[0] == {"01/t0": "t0", "02/t1": "t1"}
+    assert match_names(["01/t0", "02/t0"], ["01/t0", "02/t0", "x"]) == ({"01/t0": "01/t0", "02/t0": "02/t0"}, ["x"])
     with pytest.raises(minunet.UserError, match="t0 may be that of 01/t0 or 02/t0"):
-        pair(["01/t0", "02/t0"], ["t0"])
+        match_names(["01/t0", "02/t0"], ["t0"])
 
 
 # ---- submissions -----------------------------------------------------------------------------------------------------

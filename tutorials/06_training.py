@@ -313,7 +313,9 @@ rng = np.random.default_rng(6)
 figure, axes = plt.subplots(2, 6, figsize=(12, 4.2), layout="constrained")
 for number, ax in enumerate(axes.flat):
     image, mask = (
-        (example.image, example.labels) if number == 0 else augment(example.image, example.labels, rng, size, bent=0.7)
+        (example.image, example.labels)
+        if number == 0
+        else augment(example.image, example.labels, rng, size, p_elastic=0.7)
     )
     ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
     edge = np.ma.masked_equal(outline(mask) & (mask == 1), 0)
@@ -329,7 +331,12 @@ plt.show()
 # %%
 for seed in range(10):
     as_image, mask = augment(
-        masks[1][..., None].astype(np.float32), masks[1], np.random.default_rng(seed), size, bent=1, greys=False
+        masks[1][..., None].astype(np.float32),
+        masks[1],
+        np.random.default_rng(seed),
+        size,
+        p_elastic=1,
+        intensity=False,
     )
     inside = np.ones(mask.shape, bool)  # where all neighbours agree
     for axis in (0, 1):
@@ -476,8 +483,8 @@ assert dices.min() < best[2] < dices.max()
 #    and why? *Check:* the losses of twenty steps with Adam hardly change; with `minunet.optim.SGD` and momentum 0 they do.
 # 3. **Sum of batches.** Two batches of three images, gradients added without clearing, one update with half of their sum. Is
 #    it a batch of six? *Check:* compare the gradients with `norm=None` in the network; then say what batch norm changes.
-# 4. **One kind of change.** Which augmentation helps most here: flips and turns, bending, or grey values? *Check:* `augment`
-#    has `bent`, `elastic`, `scales` and `greys`; train each with two seeds, and call a difference one only if it is larger
-#    than that between seeds.
+# 4. **One kind of change.** Which augmentation helps most here: flips and turns, elastic deformation, or intensity? *Check:*
+#    `augment` has `p_elastic`, `elastic`, `scales` and `intensity`; train each with two seeds, and call a difference one only
+#    if it is larger than that between seeds.
 # 5. **Pooled or mean.** Make two predictions A and B for two images, such that A has the higher pooled Dice and B the higher
 #    mean of images. *Check:* count with `Confusion`.

@@ -1,11 +1,10 @@
 """Random distortions of an image and its labels together: the reason why a U-Net learns from 30 images.
 
-One resampling does it all. For every pixel of the patch to be made, `patch_grid` says where in the image it comes from:
-the patch's own grid, turned, scaled, mirrored, bent and put somewhere in the image. The image is read there by linear or
-cubic interpolation and the labels by the nearest pixel, once each, so nothing blurs more than it must and only the patch
-is ever computed. Half of the patches are spared it, and only get one of the symmetries of the square. Beyond its border an
-image goes on as its mirror image (without repeating the border), for image and labels alike. Then the grey values
-change: gain, offset, gamma, noise, and at times blur.
+Rotation, scaling, mirroring and elastic deformation are one resampling. For every pixel of the patch, `patch_grid` gives the
+coordinates in the image that it is read from, by linear or cubic interpolation; labels are read from the nearest pixel. So
+the image is interpolated once only, and nothing but the patch is computed. With probability 1 - `p_elastic` a patch is not
+resampled, but only mirrored and turned by quarters. Beyond its border an image goes on as its mirror image (without repeating
+the border), image and labels alike. Then the intensity changes: gain, offset, gamma, noise, and at times blur.
 
 Source: Ronneberger, Fischer and Brox, "U-Net", arXiv:1505.04597, section 3.1: "smooth deformations using random
 displacement vectors on a coarse 3 by 3 grid", per-pixel displacements "by bicubic interpolation"; they drew them with a
@@ -19,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
-Pair = tuple[np.ndarray, np.ndarray]
+Patch = tuple[np.ndarray, np.ndarray]  # image (h, w, C) and labels (h, w)
 MARGIN = 12  # pixels around a patch for cubic splines
 
 
@@ -30,11 +29,11 @@ def augment(
     crop: int | None = None,
     elastic: float = 4.0,
     scales: tuple[float, float] = (0.8, 1.25),
-    greys: bool = True,
-    bent: float = 0.5,
+    intensity: bool = True,
+    p_elastic: float = 0.5,
     interpolation: str = "linear",
     context: int = 0,
-) -> Pair:
+) -> Patch:
     """A random distortion of an image and its labels.
 
     Parameters
@@ -42,20 +41,20 @@ def augment(
     image : (H, W, C) float32 array, normalised to about 0..1
     labels : (H, W) integer array
     rng : numpy.random.Generator
-        The only source of chance: the same state gives the same result.
+        The same state gives the same result.
     crop : int or None
         Side of the square patch to make. None keeps the image's shape: flips, and quarter turns if it is square.
     elastic : float
         Standard deviation of the displacements in pixels; never more than crop / 32, beyond which the grid could fold.
     scales : (float, float)
         Range of the magnification.
-    greys : bool
-        Whether grey values change, too.
-    bent : float
-        Share of the patches that is turned by any angle, scaled and deformed. The others are only mirrored and turned by
-        quarters: interpolation blurs, and what is a pixel or two wide must also be seen sharp.
+    intensity : bool
+        Whether intensity changes, too, see `change_intensity`.
+    p_elastic : float
+        Probability that a patch is turned by any angle, scaled and deformed. The others are only mirrored and turned by
+        quarters: interpolation blurs, and the network must also see sharply what is a pixel or two wide.
     interpolation : "linear" or "cubic"
-        How the image of those patches is read between its pixels; cubic keeps it sharper and takes longer.
+        How the image of those patches is interpolated; cubic keeps it sharper and takes longer.
     context : int
         Pixels along the patch's sides that the network sees but gives no output for, as unpadded convolutions do. Only what
         they frame has to lie within the image; they themselves may lie in its mirrored surroundings (overlap-tile).
@@ -64,17 +63,24 @@ def augment(
     -------
     image : (crop, crop, C) or (H, W, C) float32 array
     labels : (crop, crop) or (H, W) array of the labels' type
+
+    Examples
+    --------
+    >>> image, labels = np.zeros((60, 80, 1), np.float32), np.zeros((60, 80), np.uint8)
+    >>> patch, patch_labels = augment(image, labels, np.random.default_rng(0), crop=32)
+    >>> patch.shape, patch_labels.shape
+    ((32, 32, 1), (32, 32))
     """
-    if crop and rng.random() < bent:
+    if crop and rng.random() < p_elastic:
         grid = patch_grid(labels.shape, rng, crop, elastic, scales, context)
         image, labels = warp(image, labels, grid, interpolation)
     else:
         image, labels = crop_patch(image, labels, rng, crop, context) if crop else (image, labels)
         image, labels = flip_and_turn(image, labels, rng)
-    return (change_greys(image, rng) if greys else image), labels
+    return (change_intensity(image, rng) if intensity else image), labels
 
 
-def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0) -> Pair:
+def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0) -> Patch:
     """A random square patch, (crop, crop, C) and (crop, crop), undistorted; small images are mirrored out to it."""
     index, inner = [], crop - 2 * context
     for size in labels.shape:
@@ -93,7 +99,7 @@ def mirror(index: np.ndarray, size: int) -> np.ndarray:
     return np.minimum(index, 2 * size - 2 - index)
 
 
-def flip_and_turn(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Pair:
+def flip_and_turn(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Patch:
     """One of the eight symmetries of the square at random; one of four flips where height and width differ."""
     down, across, turn = rng.integers(0, 2, 3)
     rows, columns = (-1 if down else 1), (-1 if across else 1)
@@ -112,8 +118,8 @@ def patch_grid(
 ) -> np.ndarray:  # fmt: skip
     """Source coordinates of a random patch: (2, crop, crop) float array of rows and columns in an image of `shape`.
 
-    The patch's centre is drawn so that the patch without its `context`, were it neither turned nor scaled, would lie within
-    the image.
+    The patch's centre is drawn so that the patch without its `context` would lie within the image if it were neither turned nor
+    scaled.
     """
     angle = rng.uniform(0, 2 * np.pi)
     step = 1 / np.exp(rng.uniform(*np.log(scales)))  # source pixels per patch pixel
@@ -141,10 +147,10 @@ def spline_basis(size: int, knots: int = 3) -> np.ndarray:
     )
 
 
-def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Pair:
+def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Patch:
     """Read image (linearly, or by cubic splines) and labels (nearest pixel) at source coordinates (2, h, w)."""
     if interpolation == "cubic":
-        # a spline's coefficients depend on all pixels, those MARGIN away by less than 1e-6: only what is near is filtered
+        # a spline's coefficients depend on all pixels, but on those MARGIN away by less than 1e-6: filter what is near
         first = np.floor(grid.min((1, 2))).astype(np.intp) - MARGIN
         last = np.ceil(grid.max((1, 2))).astype(np.intp) + MARGIN
         near = [mirror(np.arange(a, b + 1), size) for a, b, size in zip(first, last, labels.shape)]
@@ -159,16 +165,17 @@ def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation:
     return np.stack(planes, axis=-1), labels[rows, columns]
 
 
-# ---- grey values -----------------------------------------------------------------------------------------------------
+# ---- intensity --------------------------------------------------------------------------------------------------------
 
 
-def change_greys(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def change_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Change brightness, contrast and gamma, each a little; add slight noise to half of the images and blur a fifth.
 
     Parameters
     ----------
-    image : (h, w, C) float32 array, normalised to about 0..1; offset and gain differ from channel to channel by a third
-        of what they do in common, as stains do
+    image : (h, w, C) float32 array, normalised to about 0..1
+        Of several channels each has its own gain and offset, as stains do: a third as large as those in common.
+    rng : numpy.random.Generator
 
     Returns
     -------

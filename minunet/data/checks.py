@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import UserError
-from . import ClassMap, normalise, read_image
-from .classes import MaskScan
+from .classes import ClassMap
+from .files.images import read_image
 from .layouts.source import Entry, Mask, Source, some
-from .sample import is_grey
+from .mask_scan import MaskScan
+from .preprocess import is_grey, normalise
 
 DARK = 8  # the brightest value of a mask, of 255, that looks black
 NARROW = 0.05  # of 1, what grey values differ by after normalisation where there is hardly any contrast
@@ -174,7 +175,7 @@ def look_at_mask(seen: Survey, index: int, mask: Mask) -> None:
 # ---- what is said ----------------------------------------------------------------------------------------------------
 
 
-def named(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
     """Some of the names, long ones cut short."""
     return some(name if len(name) <= LONG else name[: LONG - 1] + "…" for name in names)
 
@@ -195,7 +196,7 @@ def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Fi
         findings.ok("mask values", seen.classes.describe())
     if seen.dark:
         findings.note(
-            "masks look black", f"{len(seen.dark)} masks hold only small values ({named(seen.dark)}): a viewer shows them "
+            "masks look black", f"{len(seen.dark)} masks hold only small values ({shortened(seen.dark)}): a viewer shows them "
             "black, but they are not empty", "nothing: their values are read as they are",
         )  # fmt: skip
     if seen.sizes and len(seen.blank) == len(seen.sizes):
@@ -204,7 +205,7 @@ def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Fi
             "look at how the masks were saved: a threshold, or an 8-bit copy of a 16-bit file, may have emptied them",
         )  # fmt: skip
     elif seen.blank:
-        what = f"{len(seen.blank)} masks are 0 everywhere: {named(seen.blank)}"
+        what = f"{len(seen.blank)} masks are 0 everywhere: {shortened(seen.blank)}"
         findings.note("blank masks", what, "right if these images show nothing")
     elif foreground == 1 and not wrong:
         findings.trouble("no background", "no mask holds class 0", "look at which value stands for background")
@@ -228,11 +229,9 @@ def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
     ]  # fmt: skip
     for names, name, what, advice in troubles:
         if names:
-            findings.trouble(name, f"{len(names)} images {what} ({named(names)})", advice)
+            findings.trouble(name, f"{len(names)} images {what} ({shortened(names)})", advice)
     if seen.burnt:
-        what = (
-            f"{len(seen.burnt)} images have a fifth of their pixels or more at the largest value ({named(seen.burnt)})"
-        )
+        what = f"{len(seen.burnt)} images have a fifth of their pixels or more at the largest value ({shortened(seen.burnt)})"
         findings.note("overexposed images", what, "nothing can be told apart there; expose less next time")
     if not any(names for names, *_ in troubles) and seen.sizes:
         findings.ok("grey values", f"{method} normalisation leaves every image its contrast")

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .classes import ClassMap, MaskScan
+from .classes import ClassMap
 from .files.images import ImageInfo, read_image
+from .image_set import ImageSet
 from .layouts import ctc, dsb2018, folder, isbi2012
 from .layouts.source import Entry, Mask, Source, some
-from .sample import NORMALISATIONS, Sample, is_grey, prepare, resize_labels, scaled_size
-from .split import read_names, split_indices
-
-__all__ = ["LAYOUTS", "Dataset", "ImageSet", "open_dataset", "read_names"]
+from .mask_scan import MaskScan
+from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
+from .sample import Sample
 
 LAYOUTS = {module.NAME: module for module in (dsb2018, isbi2012, ctc, folder)}  # in the order in which they are tried
-MEMORY = 2 * 1024**3  # bytes of samples that a data set keeps
 
 
 def open_dataset(
@@ -53,6 +52,20 @@ def open_dataset(
     ------
     UserError
         If no layout fits, files do not pair, or one cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("imgs", "masks"):
+    ...         Path(folder, name).mkdir()
+    ...         for number in range(3):
+    ...             values = np.random.default_rng(number).integers(0, 2, (40, 60)) * 255
+    ...             Image.fromarray(values.astype(np.uint8)).save(Path(folder, name, f"{number}.png"))
+    ...     data = open_dataset(folder)
+    ...     data.layout, len(data), data.channels, data.classes.values, data[0].image.shape
+    ('folder', 3, 1, [0, 255], (40, 60, 1))
     """
     if normalise not in NORMALISATIONS:
         raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
@@ -62,7 +75,7 @@ def open_dataset(
 
 
 def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> Source:
-    """The images and masks of a folder, paired but not read; parameters and errors as of `open_dataset`."""
+    """The images and masks of a folder, paired but not read; parameters and errors are those of `open_dataset`."""
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
@@ -80,67 +93,6 @@ def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> 
             f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {name}; leave it out"
         )
     return ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
-
-
-class ImageSet:
-    """What all data sets share: length, samples kept in memory, the split.
-
-    Attributes
-    ----------
-    layout, path : str and Path (or None)
-    names : list of str
-    sizes : list of (H, W), of the samples' images
-    channels : int, of the samples' images
-    classes : ClassMap
-    warnings : list of str, what the user should look at
-    ordered : bool, whether neighbours are alike, see `split`
-    """
-
-    layout: str
-    path: Path | None = None
-    names: list[str]
-    sizes: list[tuple[int, int]]
-    channels: int
-    classes: ClassMap
-    warnings: list[str]
-    ordered: bool = False
-
-    def __init__(self) -> None:
-        self.warnings = []
-        self._kept: dict[int, Sample] = {}
-        self._free = MEMORY
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        index %= len(self)
-        sample = self._kept.get(index)
-        if sample is None:
-            sample = self._read(index)
-            if sample.nbytes <= self._free:
-                self._free -= sample.nbytes
-                self._kept[index] = sample
-        return sample
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    def _read(self, index: int) -> Sample:
-        """Make sample number index; what a data set has to define."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """A report of some lines: what was found."""
-        raise NotImplementedError
-
-    def split(
-        self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
-    ) -> tuple[list[int], list[int]]:
-        """Indices to train on and to validate on, see `split_indices`; of an ordered data set the last are held out."""
-        return split_indices(self.names, percent, seed, names, self.ordered)
 
 
 class Dataset(ImageSet):
@@ -180,9 +132,20 @@ class Dataset(ImageSet):
         return Sample(entry.name, image, resize_labels(labels, self.scale), *maps)
 
     def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float, float]:
-        """The class map, foreground's share of the pixels that count, and their share of all.
+        """Read all masks, and keep those for which there is memory.
 
-        Raises a UserError if a mask does not fit the class map.
+        Returns
+        -------
+        classes : ClassMap
+        foreground : float
+            Share of the foreground among the pixels that count.
+        counting : float
+            Share of the pixels that count among all.
+
+        Raises
+        ------
+        UserError
+            If a mask cannot be read or does not fit the class map.
         """
         scan, foreground, area, ignored = MaskScan(), 0, 0, 0
         blank = []
@@ -235,8 +198,8 @@ class Dataset(ImageSet):
         held = "; neighbours are alike, so the last ones are held out" if self.ordered else ""
         lines = [
             f"{self.layout} layout in {self.path}",
-            f"images      {len(self)}: {_summary(f'{w}x{h}' for h, w in self.sizes)}{held}",
-            f"channels    {self.channels} to the network, from {_summary(kinds.elements())}",
+            f"images      {len(self)}: {_tally(f'{w}x{h}' for h, w in self.sizes)}{held}",
+            f"channels    {self.channels} to the network, from {_tally(kinds.elements())}",
             f"grey values {self.normalise} normalisation" + (f", scaled by {self.scale:g}" if self.scale != 1 else ""),
             f"masks       {self.classes.describe()}",
             f"foreground  {100 * self.foreground:.1f} % of the pixels",
@@ -258,7 +221,7 @@ def _progress(entries: Sequence[Entry], what: str) -> Iterable[Entry]:
     return tqdm(entries, desc=what, delay=2, leave=False, disable=None)
 
 
-def _summary(things: Iterable[str], most: int = 4) -> str:
+def _tally(things: Iterable[str], most: int = 4) -> str:
     """ "44 of 256x256, 30 of 320x256 and 6 other kinds"; only the thing itself if all are alike."""
     counts = Counter(things).most_common()
     if len(counts) == 1:

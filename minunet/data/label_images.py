@@ -17,8 +17,8 @@ import numpy as np
 import scipy
 
 from ..errors import UserError
-from . import ImageSet, count_pages, read_mask
-from .files.images import SUFFIXES
+from .files.images import SUFFIXES, count_pages, read_mask
+from .image_set import ImageSet
 from .layouts.source import list_images, natural_key, some
 from .rle import decode, read_submission
 
@@ -28,19 +28,20 @@ IGNORED = re.compile(r".*_(overlay|probabilities)(_\d{3})?")
 CHALLENGE = re.compile(r"(?:man_seg|mask)(\d{3,})")
 
 
-def as_objects(values: np.ndarray, numbered: bool = False) -> np.ndarray:
+def as_instances(values: np.ndarray, numbered: bool = False) -> np.ndarray:
     """Object numbers of a mask: it itself if it holds several values above 0, else its 4-connected regions."""
     if numbered or np.any((values > 0) & (values != values.max(initial=0))):
         return values
     return scipy.ndimage.label(values > 0)[0]
 
 
-Shape = tuple[int, int]
-Reader = Callable[[Shape | None], np.ndarray]  # gives the object numbers (H, W), of that size if one is asked for
+Reader = Callable[
+    [tuple[int, int] | None], np.ndarray
+]  # gives the object numbers (H, W), of that size if one is asked for
 
 
-def read_objects(
-    shape: Shape | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
+def read_instances(
+    shape: tuple[int, int] | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
 ) -> np.ndarray:
     """Object numbers of a file; UserError if it has colours, numbers below 0, or another size than is asked for.
 
@@ -57,10 +58,10 @@ def read_objects(
         raise UserError(
             f"{path} is {values.shape[1]}x{values.shape[0]} pixels, but the truth of that name is {shape[1]}x{shape[0]}"
         )
-    return as_objects(values, numbered)
+    return as_instances(values, numbered)
 
 
-def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
+def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
     """The segmentations in a folder, its folders, a single file, or a submission, by name; each is a function that reads.
 
     Without `objects` it reads what the mask holds: values (H, W), or colours (H, W, 3).
@@ -73,7 +74,7 @@ def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
     if path.suffix.lower() == ".csv" and not objects:
         raise UserError(f"{path}: run lengths are of objects; give a folder of masks to score classes")
     if path.suffix.lower() == ".csv":
-        return {n: partial(read_encoded, path=path, name=n, objects=o) for n, o in read_submission(path).items()}
+        return {n: partial(read_rle, path=path, name=n, objects=o) for n, o in read_submission(path).items()}
     if path.is_file():
         groups = {"": [path]}
     elif path.is_dir():
@@ -84,7 +85,7 @@ def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
     found: dict[str, Reader] = {}
     for prefix, files in groups.items():
         for name, (ending, file) in _preferred(files).items():
-            read = partial(read_objects, path=file, numbered=ending in NUMBERED, objects=objects)
+            read = partial(read_instances, path=file, numbered=ending in NUMBERED, objects=objects)
             pages = count_pages(file)
             if pages == 1:
                 found[prefix + name] = read
@@ -95,7 +96,7 @@ def list_segmentations(path: Path, objects: bool = True) -> dict[str, Reader]:
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
 
-def read_encoded(shape: Shape | None, path: Path, name: str, objects: list[str]) -> np.ndarray:
+def read_rle(shape: tuple[int, int] | None, path: Path, name: str, objects: list[str]) -> np.ndarray:
     """Object numbers of the run lengths in a submission."""
     if shape is None:
         raise UserError(f"{path}: run lengths can be read only where the truth says how large the images are")
@@ -127,10 +128,10 @@ def _preferred(files: list[Path]) -> dict[str, tuple[str, Path]]:
 def read_truth(source: ImageSet, index: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The objects of an image of a data set, the regions of its foreground if it does not tell them apart; where they count."""
     sample = source[index]
-    return as_objects(sample.labels > 0) if sample.instances is None else sample.instances, sample.valid
+    return as_instances(sample.labels > 0) if sample.instances is None else sample.instances, sample.valid
 
 
-def pair(true: list[str], predicted: list[str], in_order: bool = False) -> tuple[dict[str, str], list[str]]:
+def match_names(true: list[str], predicted: list[str], in_order: bool = False) -> tuple[dict[str, str], list[str]]:
     """The prediction of every true image, and the predictions that are of none.
 
     Names are alike, or the last part of a name ("t000" of "01/t000") where only one has it; `in_order` pairs the first with the

@@ -1,8 +1,8 @@
 """Batches for training: which patches, in which order, made one step ahead in a thread.
 
-Nothing here remembers anything. The order of epoch e is drawn from `default_rng([seed, 1, e])` and its k-th patch from
-`default_rng([seed, 2, e, k])`, so any batch of any epoch can be made again exactly, and a training that was interrupted
-goes on with the batches that it would have had.
+The loader has no state. The order of epoch e is drawn from `default_rng([seed, 1, e])` and its k-th patch from
+`default_rng([seed, 2, e, k])`, so any batch of any epoch can be made again exactly, and an interrupted training goes on with
+the batches that it would have had.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .augment import augment, crop_patch
-from .dataset import ImageSet
+from .image_set import ImageSet
 from .sample import Sample
 
 AHEAD = 2  # batches prepared in advance
@@ -36,16 +36,26 @@ class Batches:
     batch_size : int
         The last batch of an epoch (of a size, without crop) may be smaller.
     crop : int or None
-        Side of the square patches. An image gives max(1, round(H * W / inner²)) of them an epoch, at most 16, for inner =
-        crop - 2 * context, and one smaller than a patch is mirrored out to it. None or 0: whole images, and only equal
-        sizes share a batch.
+        Side of the square patches, in pixels. An image gives max(1, round(H * W / inner²)) of them an epoch, at most 16, where
+        inner = crop - 2 * context. An image smaller than a patch is extended by its mirror image. None or 0: whole images, and
+        only those of equal size share a batch.
     augment : bool
         Whether patches are distorted at random, see `minunet.data.augment`; whole images are flipped and turned only.
     seed : int
     context : int
         Pixels along a patch's sides for which the network gives no output, see `minunet.data.augment`.
     **distortion
-        What else `augment` should know: elastic, scales, bent, interpolation.
+        Further parameters of `augment`: elastic, scales, p_elastic, interpolation, intensity.
+
+    Examples
+    --------
+    >>> from minunet.data import SyntheticCells
+    >>> batches = Batches(SyntheticCells(4, size=64), indices=[0, 1, 2], batch_size=2, crop=32)
+    >>> len(batches)  # four patches of each image
+    6
+    >>> images, labels = next(batches.epoch(0))
+    >>> images.shape, labels.shape
+    ((2, 32, 32, 1), (2, 32, 32))
     """
 
     def __init__(
@@ -71,7 +81,7 @@ class Batches:
         return self._length
 
     def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """For every batch of an epoch its (k, index): patch number k of the epoch, cut from image number index."""
+        """The batches of an epoch as lists of (k, index): patch number k of the epoch, cut from image number index."""
         rng = np.random.default_rng([self.seed, 1, epoch])
         patches = np.repeat(self.indices, [self._patches(i) for i in self.indices])
         order = list(enumerate(rng.permutation(patches).tolist()))
@@ -91,13 +101,13 @@ class Batches:
         return min(MAX_PATCHES, max(1, round(H * W / (self.crop - 2 * self.context) ** 2)))
 
     def batch(self, epoch: int, number: int) -> Batch:
-        """One batch of an epoch, made here and now, as `epoch` gives it."""
+        """Batch `number` of an epoch, the same as `epoch` gives, made in this thread."""
         return self._make(epoch, self.plan(epoch)[number])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, prepared in a background thread.
 
-        The thread ends with the iterator, be that exhausted, closed or dropped; an error in it is raised here.
+        The thread ends with the iterator, whether that is exhausted, closed or dropped; an error in the thread is raised here.
 
         Yields
         ------
@@ -119,7 +129,7 @@ class Batches:
         maps = [labels] if sample.weight is None else [labels, sample.weight]
         if not self.augment and not self.crop:
             return sample.image, *maps
-        # which pixel of the image each one of the patch is: labels and weights are both read there
+        # the index of the image's pixel that each pixel of the patch is read from: for labels and weights alike
         source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
         if self.augment:
             image, source = augment(sample.image, source, rng, self.crop, context=self.context, **self.distortion)
@@ -129,10 +139,11 @@ class Batches:
 
 
 def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tuple[Any, ...]]:
-    """Batches as arrays of xp; to a GPU each is copied while the one before it is computed on.
+    """Batches as arrays of xp; a batch is copied to the GPU while the one before it is computed on.
 
     A copy runs beside the computation only from pinned memory and on a stream of its own. The arrays' memory comes from the
-    stream that computes, so the copy waits for what that had to do before: earlier owners of the memory may be in it.
+    pool of the computing stream, so the copy waits for the work queued there: it may still use memory that was freed and
+    given out again.
 
     Yields
     ------
@@ -157,7 +168,7 @@ def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tu
     def use(arrays: list, pinned: list, copied: Any) -> Iterator[tuple[Any, ...]]:
         compute.wait_event(copied)
         yield tuple(arrays)
-        copied.synchronize()  # now the pinned memory may go
+        copied.synchronize()  # from here on the pinned memory may be freed
 
     sent = None
     try:
@@ -168,7 +179,7 @@ def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tu
         if sent:
             yield from use(*sent)
     finally:
-        copies.synchronize()  # whoever stops before the end drops a batch that may still be on its way
+        copies.synchronize()  # a consumer that stops early drops a batch that may still be being copied
 
 
 def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:

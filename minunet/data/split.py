@@ -12,7 +12,13 @@ from .layouts.source import some
 
 
 def read_names(path: str | Path) -> list[str]:
-    """The names in a text file: one name or path a line; blank lines and lines that begin with # are skipped."""
+    """The names in a text file: one name or path a line; blank lines and lines that begin with # are skipped.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or lists no names.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
@@ -40,10 +46,11 @@ def split_indices(
     seed : int
         Of the draw.
     held_out : names or None
-        The images for validation, each a name, a path that ends in a name with any ending, or a folder: "02" is all of
-        "02/t000", "02/t001" and so on. Percent and seed then do not count.
+        The images for validation, instead of a share: each a name, a path that ends in a name with any suffix, or a folder
+        ("02" is all of "02/t000", "02/t001" and so on).
     ordered : bool
-        Take the last images instead of drawing: neighbours are alike, and a drawn set would flatter.
+        Validate on the last images instead of drawn ones. Where neighbours are alike, a drawn image has near copies among those
+        trained on, and its score would be too good.
 
     Returns
     -------
@@ -53,12 +60,19 @@ def split_indices(
     ------
     UserError
         If either would be empty, or a name is unknown.
+
+    Examples
+    --------
+    >>> split_indices(["a", "b", "c", "d"], percent=25, ordered=True)
+    ([0, 1, 2], [3])
+    >>> split_indices(["a", "b", "c", "d"], held_out=["images/b.png"])
+    ([0, 2, 3], [1])
     """
     n = len(names)
     if n < 2:
         raise UserError(f"{n} image cannot be both trained on and validated on: two are needed; add images")
     if held_out is not None:
-        validation = _find(names, held_out)
+        validation = _indices_of(names, held_out)
     else:
         if not 0 < percent < 100:
             raise UserError(f"validation percent is {percent:g}: give a number above 0 and below 100, or list files")
@@ -72,8 +86,8 @@ def split_indices(
     return train, validation
 
 
-def _find(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Indices of names that are given as names, as paths, or by the folder that they begin with."""
+def _indices_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Indices of the images that `wanted` gives as names, as paths, or as folders; ascending."""
     index = {name: i for i, name in enumerate(names)}
     found: set[int] = set()
     unknown = []

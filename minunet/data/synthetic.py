@@ -11,10 +11,10 @@ import numpy as np
 import scipy
 
 from .classes import ClassMap
-from .dataset import ImageSet
-from .sample import Sample, normalise
+from .image_set import ImageSet
+from .preprocess import normalise
+from .sample import Sample
 
-Array = np.ndarray
 RADII = 6.5, 12.5  # pixels, before a cell is stretched
 SECTORS = 128  # directions in which an outline is drawn
 
@@ -62,7 +62,7 @@ class SyntheticCells(ImageSet):
 # ---- where cells are -------------------------------------------------------------------------------------------------
 
 
-def draw_cells(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+def draw_cells(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells that touch but do not overlap.
 
     A pixel under several outlines belongs to the cell in which it lies deepest, which gives touching cells the straight
@@ -90,7 +90,7 @@ def draw_cells(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     return instances[inside], depth[inside]
 
 
-def place_cells(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+def place_cells(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres (n, 2) in whole pixels and mean radii (n,); two of three cells touch an earlier one."""
     wanted = max(2, round(rng.uniform(0.5, 1.5) * (size / 30) ** 2))
     centres, radii = rng.uniform(0, size, (1, 2)), rng.uniform(*RADII, 1)
@@ -107,7 +107,7 @@ def place_cells(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     return centres.astype(np.intp), radii
 
 
-def draw_outlines(rng: np.random.Generator, radii: Array) -> Array:
+def draw_outlines(rng: np.random.Generator, radii: np.ndarray) -> np.ndarray:
     """Radii of the cells in every direction, (n, SECTORS): ellipses that wobble in their 2nd to 5th harmonic."""
     n, theta = len(radii), np.linspace(0, 2 * np.pi, SECTORS)
     stretch, turn = rng.uniform(1, 1.35, (n, 1)), rng.uniform(0, np.pi, (n, 1))
@@ -122,7 +122,7 @@ def draw_outlines(rng: np.random.Generator, radii: Array) -> Array:
 # ---- how the camera sees them ----------------------------------------------------------------------------------------
 
 
-def expose(rng: np.random.Generator, instances: Array, depth: Array, channels: int) -> Array:
+def expose(rng: np.random.Generator, instances: np.ndarray, depth: np.ndarray, channels: int) -> np.ndarray:
     """The image of cells: (size, size, channels) float32 light with photon and camera noise."""
     size, n = len(depth), int(instances.max())
     brightness = np.concatenate([[0], rng.lognormal(0, 0.35, n)]).astype(np.float32)
@@ -140,7 +140,7 @@ def expose(rng: np.random.Generator, instances: Array, depth: Array, channels: i
     return light + np.sqrt(light / np.float32(photons) + np.float32(4e-4)) * noise
 
 
-def haze(rng: np.random.Generator, size: int) -> Array:
+def haze(rng: np.random.Generator, size: int) -> np.ndarray:
     """Light of what lies far out of focus: a few wide bumps, (size, size) float32."""
     n = max(3, size * size // 4000)
     centre, width = rng.uniform(0, size, (2, n, 1)), rng.uniform(12, 28, (n, 1))
@@ -148,7 +148,7 @@ def haze(rng: np.random.Generator, size: int) -> Array:
     return ((rng.uniform(0, 0.7, (n, 1)) * rows).T @ columns).astype(np.float32)
 
 
-def illumination(rng: np.random.Generator, size: int) -> Array:
+def illumination(rng: np.random.Generator, size: int) -> np.ndarray:
     """How bright the lamp is, (size, size) float32: falling off to one side and from somewhere near the middle."""
     axis = np.linspace(-1, 1, size)
     angle, slope, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8), rng.uniform(0, 0.5)

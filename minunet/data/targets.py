@@ -1,11 +1,11 @@
-"""What the network is trained to say, where that is more than the masks' classes: for objects that must not merge.
+"""Training targets for instance separation, in place of the masks' plain classes.
 
-Two ways to keep touching objects apart, both made from the objects' numbers before any augmentation:
+Two ways to keep touching objects apart, both made from the instance numbers before any augmentation:
 
-* the *border* target: three classes instead of two, background, the inside of objects, and their border, the outermost
-  pixels of every object along its outline. Insides never touch, so each is the seed of one object.
+* the *border* target: three classes instead of two: background, inside, and border, the outermost pixels of every object along
+  its outline. The insides of two objects never touch, so each is the seed of one instance.
 * the *weight map* of the U-Net paper (weightmap.py): touching objects are cut apart by a seam of background, and the pixels
-  between near objects weigh more.
+  between near objects weigh more in the loss.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import scipy
 from tqdm import tqdm
 
 from ..errors import UserError
-from . import ClassMap, ImageSet, Sample
+from .classes import ClassMap
+from .image_set import ImageSet
 from .instance_labels import limit_numbers
+from .sample import Sample
 from .weightmap import cached_separation, class_balance, cut_seams, separation
 
 TARGETS = ("classes", "border")
@@ -27,16 +29,24 @@ BORDER_CLASSES = ClassMap([[0, 0, 0], [0, 158, 115], [230, 159, 0]], ["backgroun
 
 @dataclass(frozen=True)
 class Target:
-    """What is made of masks and objects; `weight_map`, `w0` and `sigma` are those of weightmap.py.
+    """What the network is trained on, made from classes and instances.
 
     Attributes
     ----------
     kind : "classes" or "border"
-    border_width : float, of the class border, in pixels
+    border_width : float
+        Width of the class border, in pixels.
+    weight_map : bool
+        Whether pixels are weighted as in the U-Net paper.
     balance : bool
-        Whether the weight map balances the classes' frequencies, as the paper's does. Balanced, a network calls a pixel
-        foreground as soon as it is likelier than foreground is on the whole, and objects come out fat.
-    cache : str or None, folder in which separations are kept from run to run
+        Whether the weight map balances the classes' frequencies, as the paper's does. Then a pixel is predicted as foreground
+        already where that is likelier than it is on average over the images, and predicted objects are larger than true ones.
+    w0 : float
+        The weight map's w0: the weight between touching objects. 0 needs no instances.
+    sigma : float
+        The weight map's sigma, in pixels.
+    cache : str or None
+        Folder in which the separation of every image is kept from run to run.
     """
 
     kind: str = "classes"
@@ -49,12 +59,12 @@ class Target:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is just the masks' classes."""
+        """Whether the target is the masks' classes, unweighted."""
         return self.kind == "classes" and not self.weight_map
 
     @property
     def needs_instances(self) -> bool:
-        """Whether objects have to be told apart; class balance alone (w0 of 0) does without."""
+        """Whether the target is made from instances; class balance alone (w0 of 0) is not."""
         return self.kind == "border" or (self.weight_map and self.w0 > 0)
 
 
@@ -71,7 +81,7 @@ class TargetSet(ImageSet):
     Raises
     ------
     UserError
-        If the target needs objects and the data set does not tell them apart.
+        If the target needs instances and the data set has none, or more than two classes.
     """
 
     def __init__(self, base: ImageSet, target: Target, train: list[int]) -> None:
@@ -86,7 +96,7 @@ class TargetSet(ImageSet):
                 f"{base.classes.describe()}"
             )
         if target.needs_instances:
-            self._objects(base[train[0]])
+            self._instances(base[train[0]])
         self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
         if target.weight_map and target.balance:
             counts = np.zeros(self.classes.num_classes, np.int64)
@@ -100,16 +110,16 @@ class TargetSet(ImageSet):
         labels = self._labels(sample)
         weight = None if self.class_weight is None else self.class_weight[labels]
         if weight is not None and self.target.w0:
-            # between objects, and on the outline of those that have one: wherever it is not the inside of one
+            # the separation counts outside of objects, and on the class border if there is one
             gap = labels != 1 if self.target.kind == "border" else labels == 0
-            weight += np.float32(self.target.w0) * np.where(gap, self._separation(self._objects(sample)), 0)
+            weight += np.float32(self.target.w0) * np.where(gap, self._separation(self._instances(sample)), 0)
         return Sample(sample.name, sample.image, labels, sample.instances, sample.valid, weight)
 
     def _labels(self, sample: Sample) -> np.ndarray:
         if self.target.kind == "border":
-            return border_labels(self._objects(sample), self.target.border_width)
+            return border_labels(self._instances(sample), self.target.border_width)
         if self.target.needs_instances:
-            return np.where(cut_seams(self._objects(sample)), np.uint8(0), sample.labels)
+            return np.where(cut_seams(self._instances(sample)), np.uint8(0), sample.labels)
         return sample.labels
 
     def _separation(self, instances: np.ndarray) -> np.ndarray:
@@ -117,7 +127,7 @@ class TargetSet(ImageSet):
             return cached_separation(instances, self.target.sigma, self.target.cache)
         return separation(instances, self.target.sigma)
 
-    def _objects(self, sample: Sample) -> np.ndarray:
+    def _instances(self, sample: Sample) -> np.ndarray:
         if sample.instances is None:
             what = "--target border" if self.target.kind == "border" else "--weight-map"
             alone = "" if self.target.kind == "border" else "; --w0 0 balances the classes alone and does without"
@@ -128,7 +138,7 @@ class TargetSet(ImageSet):
         return sample.instances
 
     def describe(self) -> str:
-        """The data set's own report, and the target's."""
+        """The data set's report, and a line on the target."""
         lines, t = [self.base.describe()], self.target
         if t.kind == "border":
             lines.append(
@@ -141,11 +151,11 @@ class TargetSet(ImageSet):
 
 
 def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
-    """Classes background 0, inside 1 and border 2 from object numbers.
+    """The classes background 0, inside 1 and border 2, from instance numbers.
 
-    The border is what lies within `width` pixels of an object's outline, but never more than half of the way to its
-    deepest pixel: the smallest object keeps an inside, one a pixel thin is nothing but inside. Where the image cuts an
-    object off there is no outline.
+    The border is what lies within `width` pixels of an object's outline, but never more than half of the way to its deepest
+    pixel: the smallest object keeps an inside, and one that is a pixel thin is nothing but inside. The image's edge is no
+    outline of an object that it cuts off.
 
     Parameters
     ----------
@@ -156,6 +166,11 @@ def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
     Returns
     -------
     (H, W) uint8 array
+
+    Examples
+    --------
+    >>> border_labels(np.ones((1, 7), np.int32) * [0, 1, 1, 1, 1, 1, 0], width=1)
+    array([[0, 2, 1, 1, 1, 2, 0]], dtype=uint8)
     """
     labels = np.zeros(instances.shape, np.uint8)
     instances = limit_numbers(instances)

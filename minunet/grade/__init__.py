@@ -4,9 +4,9 @@
     python -m minunet.grade submissions --csv out.csv   a folder of submissions
 
 exercise.py       what an exercise is; exercises_*.py: those of the course; collection.py: all of them
-cut.py            exercises cut out of the package's own sources; plain.py: answers that no op has in this form; make.py
+cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
 child.py          the student's process; runner.py: our end of it; wire.py: how they talk
-grading.py        a file, graded; checking.py: one check; sheet.py: is what came back right; hints.py: likely mistakes
+grading.py        a file, graded; sheet.py: the marks of one check; hints.py: likely mistakes
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
 report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
 

@@ -17,6 +17,9 @@ import linecache
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
 
 FORBIDDEN = 77
 ANSWERS = (
@@ -81,12 +84,19 @@ def main() -> None:
     serve(source, name, read, send, wire, np)
 
 
-def serve(source, name, read, send, wire, np):
+def serve(
+    source: str,
+    name: str,
+    read: Callable[[int], bytes],
+    send: Callable[[object], None],
+    wire: ModuleType,
+    np: ModuleType,
+) -> None:
     """Run the student's file, then answer calls until there are no more."""
-    namespace = {"__name__": "submission", "__file__": name, "__builtins__": builtins}
+    namespace: dict[str, Any] = {"__name__": "submission", "__file__": name, "__builtins__": builtins}
     kept: list = []
 
-    def answered(function, *args):
+    def answered(function: Callable[..., tuple], *args: Any) -> tuple:
         try:
             return function(*args)
         except NotImplementedError:
@@ -94,8 +104,8 @@ def serve(source, name, read, send, wire, np):
         except BaseException as e:
             return ("error", explain(e, name))
 
-    def remote(key):  # a function of the grader's
-        def f(*args):
+    def remote(key: str) -> Callable[..., Any]:  # a function of the grader's
+        def f(*args: Any) -> Any:
             send(("call", key, args))
             _, kind, value = wire.unpack(read)
             if kind == "failed":
@@ -104,12 +114,12 @@ def serve(source, name, read, send, wire, np):
 
         return f
 
-    def load():
+    def load() -> tuple:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
         return ("loaded", "")
 
-    def call(function, args, options, functions, keep, after):
-        args = [kept[a["kept"]] if isinstance(a, dict) else a for a in args]
+    def call(function: str, sent: tuple, options: dict, functions: tuple, keep: bool, after: bool) -> tuple:
+        args = [kept[a["kept"]] if isinstance(a, dict) else a for a in sent]
         args = [remote(a) if isinstance(a, str) and a in functions else a for a in args]
         if function not in namespace:
             return ("missing", "")
@@ -131,7 +141,7 @@ def serve(source, name, read, send, wire, np):
             send(("error", f"it returned {e}, which is neither an array nor a number"))
 
 
-def explain(e, name):
+def explain(e: BaseException, name: str) -> str:
     """The error and the student's line that raised it, in one line."""
     where = [n for frame, n in traceback.walk_tb(e.__traceback__) if frame.f_code.co_filename == name]
     if isinstance(e, SyntaxError):
@@ -141,7 +151,7 @@ def explain(e, name):
     return f"{type(e).__name__}: {text}{line}"
 
 
-def limit(memory, cpu):
+def limit(memory: int, cpu: int) -> None:
     """Memory in bytes, time in seconds of CPU; no files, no core dumps. On systems without `resource` only time is limited."""
     with contextlib.suppress(ImportError):
         import resource
@@ -151,7 +161,7 @@ def limit(memory, cpu):
                 resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (n, n))
 
 
-def guard(libraries, harmless):
+def guard(libraries: Iterable[str], harmless: Iterable[str]) -> None:
     """Install the audit hook. All that it needs is bound here and built in, so that nothing the student patches changes it.
 
     Paths are compared as text, without following links: the student can make none.
@@ -164,7 +174,7 @@ def guard(libraries, harmless):
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     write, leave, status, kind, text, number, any_ = os.write, os._exit, FORBIDDEN, type, str, int, any
 
-    def allowed(path):
+    def allowed(path: Any) -> bool:
         if path is None or (kind(path) is text and path in harmless):
             return True
         if kind(path) is not text or sep + ".." + sep in path + sep:
@@ -173,11 +183,11 @@ def guard(libraries, harmless):
             (path + sep).startswith(readable) and not any_(p in path + sep for p in packages)
         )
 
-    def end(why):
+    def end(why: str) -> None:
         write(2, b"\nforbidden: " + why.encode("utf-8", "replace") + b"\n")
         leave(status)
 
-    def hook(event, args):
+    def hook(event: str, args: Any) -> None:
         if event == "open":
             path, mode, flags = args
             if (kind(mode) is text and any_(c in mode for c in "wax+")) or (kind(flags) is number and flags & writes):
@@ -195,7 +205,7 @@ def guard(libraries, harmless):
 
     class Finder:  # imports that go through importlib raise no event
         @staticmethod
-        def find_spec(name, path=None, target=None):
+        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
             if name.partition(".")[0] in answers:
                 end("it imports " + name)
 

@@ -6,16 +6,14 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from . import cut
+from .sheet import Mark, Run, Sheet
 
-if TYPE_CHECKING:
-    from .sheet import Sheet
-
-Check = Callable[["Sheet", np.random.Generator], None]
+Check = Callable[[Sheet, np.random.Generator], None]
 Place = tuple[str, str]  # a file of the package, and a name in it
 
 
@@ -108,6 +106,37 @@ class Exercise:
         """The same file with the answer in place."""
         given = [cut.taken(*place) for place in (*self.given, *self.hidden)]
         return self._file(given, [cut.taken(*place) for place in self.write])
+
+    def run_check(self, number: int, impl: Any, seed: int, judge: bool = True, only: int | None = None) -> list[Run]:
+        """Run one check on a student's code or on a known mistake.
+
+        Parameters
+        ----------
+        number : int
+            Of the check, in the order in which they were registered.
+        impl : Student or Local
+        seed : int
+            Together with the check's number and the time, it decides shapes and numbers.
+        judge : bool
+            False to note outputs only.
+        only : int, optional
+            Run it this time only, rather than as often as the check asks for.
+
+        Returns
+        -------
+        list of ((check, time), marks)
+        """
+        parts, body, times = self.checks[number]
+        runs = []
+        for time in range(times) if only is None else [only]:
+            sheet = Sheet(impl, judge)
+            try:
+                body(sheet, np.random.default_rng([seed, number, time]))
+            except (TypeError, ValueError, IndexError, AttributeError) as e:  # the output has another form than agreed
+                text = f"what it returns cannot be used: {e}"  # the rest of the check did not run: no part of it counts
+                sheet.marks += [Mark(p, "", None, False, text) for p in parts]
+            runs.append(((number, time), sheet.marks))
+        return runs
 
     def mistaken(self, wrong: Wrong) -> str:
         """The reference with a mistake in it."""

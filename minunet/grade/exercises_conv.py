@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
-from . import cut, plain
+from . import answers, cut
 from .exercise import Exercise
 from .exercises_filter import KERNEL_FLIPPED, filters, images
 from .sheet import Raised, Sheet
@@ -151,7 +151,7 @@ im2col = Exercise(
     task="""Write `im2col`, which lays every output pixel's patch down as a row of a matrix, and with it
 `conv2d_im2col`: then the
 whole convolution is a single product, rows @ (w as a matrix).""",
-    write=(("grade/plain.py", "im2col"), ("grade/plain.py", "conv2d_im2col")),
+    write=(("grade/answers.py", "im2col"), ("grade/answers.py", "conv2d_im2col")),
 )
 
 
@@ -211,7 +211,7 @@ im2col.wrong(
 
 # ---- Winograd --------------------------------------------------------------------------------------------------------
 
-PLAIN, MATRICES = "grade/plain.py", "kernels/cpu/winograd_transforms.py"
+PLAIN, MATRICES = "grade/answers.py", "kernels/cpu/winograd_transforms.py"
 winograd = Exercise(
     "winograd",
     "One tile of Winograd's convolution",
@@ -235,25 +235,25 @@ def _tile(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 @winograd.check("input")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x, _ = _tile(rng)
-    sheet.same("input", "B^T d B", sheet.call("transform_input", x), plain.transform_input(x))
+    sheet.same("input", "B^T d B", sheet.call("transform_input", x), answers.transform_input(x))
 
 
 @winograd.check("filter")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     _, w = _tile(rng)
-    sheet.same("filter", "G g G^T", sheet.call("transform_filter", w), plain.transform_filter(w))
+    sheet.same("filter", "G g G^T", sheet.call("transform_filter", w), answers.transform_filter(w))
 
 
 @winograd.check("product")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    v, u = (plain.both_axes(m, a) for m, a in zip((plain.BT, plain.G), _tile(rng)))
+    v, u = (answers.both_axes(m, a) for m, a in zip((answers.BT, answers.G), _tile(rng)))
     sheet.same("product", "sum over the channels", sheet.call("multiply_points", v, u), (v[..., None] * u).sum(2))
 
 
 @winograd.check("output")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     m, _ = _tile(rng)
-    sheet.same("output", "A^T m A", sheet.call("transform_output", m), plain.transform_output(m))
+    sheet.same("output", "A^T m A", sheet.call("transform_output", m), answers.transform_output(m))
 
 
 @winograd.check("tile")

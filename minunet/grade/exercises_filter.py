@@ -35,7 +35,7 @@ filter_image = Exercise(
     y[row, column] = sum over i, j, c of  x[row*s + i, column*s + j, c] * w[i, j, c]
 
 wherever the filter fits whole: no padding, no bias. s is the stride. Loops over pixels are right; speed comes later.""",
-    write=(("grade/plain.py", "filter_image"),),
+    write=(("grade/answers.py", "filter_image"),),
     docstrings={
         "filter_image": """Filter an image x (H, W, C) with w (KH, KW, C), wherever it fits whole: (OH, OW).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import ops
@@ -47,7 +49,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = images(rng, 3)
     gamma, beta, mean = (rng.standard_normal(x.shape[3:]) for _ in range(3))
 
-    def forward(x, gamma, beta):
+    def forward(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple:
         return ops.batch_norm(x, gamma, beta, mean, mean**2 + 0.1)[:2]
 
     parts = ("dx, given statistics", "dgamma", "dbeta")
@@ -139,7 +141,14 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     _entropy(sheet, rng, ("large logits",) * 2, 1000 * logits, np.maximum(labels, 0))
 
 
-def _entropy(sheet: Sheet, rng: np.random.Generator, parts: tuple, logits, labels, **options) -> None:
+def _entropy(
+    sheet: Sheet,
+    rng: np.random.Generator,
+    parts: tuple[str, str],
+    logits: np.ndarray,
+    labels: np.ndarray,
+    **options: Any,
+) -> None:
     loss, cache = sheet.call("softmax_cross_entropy", logits, labels, keep=True, **options)
     wanted, right = ops.softmax_cross_entropy(logits, labels, **options)
     sheet.same(parts[0], "the loss", loss, wanted)
@@ -221,7 +230,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     got = sheet.call("soft_dice_backward", 1.0, cache)
     sheet.same("ignored pixels", "some labels are -1", got, ops.soft_dice_backward(1.0, cache))
 
-    def forward(logits):
+    def forward(logits: np.ndarray) -> tuple:
         return ops.soft_dice(logits, np.maximum(labels, 0))
 
     sheet.gradients(("differences",), "", forward, "soft_dice_backward", (logits,), rng)

@@ -11,7 +11,7 @@ from ..models import UNet
 from .exercise import Exercise
 from .sheet import Raised, Sheet
 
-PLAIN = "grade/plain.py"
+PLAIN = "grade/answers.py"
 
 # ---- the checker -----------------------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 3, 3, 2))
     place = tuple(int(rng.integers(n)) for n in x.shape)
 
-    def dented(dy, x):
+    def dented(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
         dx = _norm_backward(dy, x)
         dx[place] += 0.01 * np.abs(dx).max()
         return dx

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import UserError
 from ..ops.dispatch import use
-from .checking import run_check
 from .collection import EXERCISES
 from .exercise import Exercise
 from .hints import likely_mistakes
@@ -102,7 +101,7 @@ def grade(exercise: Exercise, source: str, name: str, seed: int | None = None, l
 def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
     """Run all the checks of an exercise on a `Student` (or on `Local` code)."""
     with use("reference"):
-        runs = [run for number in range(len(exercise.checks)) for run in run_check(exercise, number, impl, seed)]
+        runs = [run for number in range(len(exercise.checks)) for run in exercise.run_check(number, impl, seed)]
         hints = likely_mistakes(exercise, runs, seed)
     parts = []
     for part in exercise.parts:

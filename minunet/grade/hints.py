@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from .checking import run_check
 from .exercise import EXERCISES, Exercise
 from .runner import Local
 from .sheet import Raised, Run
@@ -39,7 +38,7 @@ def agreement(exercise: Exercise, number: int, runs: list[Run], seed: int) -> se
     """The parts for which a known mistake gives the student's outputs."""
     parts = {m.part for _, marks in runs for m in marks}
     for (check, time), marks in runs:
-        [(_, theirs)] = run_check(exercise, check, mistaken(exercise.name, number), seed, judge=False, only=time)
+        [(_, theirs)] = exercise.run_check(check, mistaken(exercise.name, number), seed, judge=False, only=time)
         for part in parts & {m.part for m in marks}:
             mine, known = ([m.output for m in sheet if m.part == part] for sheet in (marks, theirs))
             if len(mine) != len(known) or not all(map(equal, mine, known)):

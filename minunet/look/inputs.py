@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from ..data import read_mask
-from ..data.sample import resize_labels
+from ..data.preprocess import resize_labels
 from ..data.targets import border_labels
 from ..errors import UserError
 from ..nn import Module

@@ -1,15 +1,15 @@
 """Scores of a segmentation, from counts of pixels.
 
-With TP, FP, FN the pixels of a class that were found, invented and missed,
+With TP, FP, FN the true positive, false positive and false negative pixels of a class,
 
     Dice = 2 TP / (2 TP + FP + FN)          IoU = TP / (TP + FP + FN)          Dice = 2 IoU / (1 + IoU)
 
-Averaging: counts are *pooled*: added over all pixels of all images before the ratio is taken, so a large image counts
-more than a small one, and an image without the class cannot spoil the score. `Dice` of a network, without more words, is the
+Averaging: counts are *pooled*, that is, added over all pixels of all images before the ratio is taken. So a large image
+counts more than a small one, and an image without the class does not lower the score. "Dice" without further words is the
 mean over the foreground classes (all but class 0).
 
-The empty rule: a class that is neither in the truth nor in the prediction has no score (nan) and is left out of means; if no
-class has a score, the mean is 1: nothing was to be found and nothing was.
+Empty classes: a class that is neither in the truth nor in the prediction has no score (nan) and is left out of means. If no
+class has a score, the mean is 1: there was nothing to find, and nothing was predicted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ class Confusion:
         self.ignore = ignore
 
     def add(self, truth: Array, prediction: Array) -> None:
-        """Count the pixels of one or more images; integer arrays of one shape."""
+        """Count the pixels of one or more images.
+
+        Parameters
+        ----------
+        truth, prediction : integer arrays of one shape, of any number of dimensions
+            Class numbers; NumPy or CuPy arrays.
+        """
         truth, prediction = to_numpy(truth).ravel(), to_numpy(prediction).ravel()
         seen = truth != self.ignore
         K = len(self.counts)
@@ -70,16 +76,16 @@ class Confusion:
         return _mean(self.iou()[1:])
 
     def foreground_dice(self) -> float:
-        """Dice of all foreground classes taken as one."""
+        """Dice of the foreground, all its classes taken as one; 1 if there is none in truth and prediction."""
         counts = self.counts
         both, one = counts[1:, 1:].sum(), counts[1:].sum() + counts[:, 1:].sum()
         return float(2 * both / one) if one else 1.0
 
     def _ratio(self, weight: int) -> np.ndarray:
-        found = self.counts.diagonal()
-        wrong = self.counts.sum(0) + self.counts.sum(1) - 2 * found  # invented and missed
-        below = weight * found + wrong
-        return np.where(below > 0, weight * found / np.maximum(below, 1), np.nan)
+        tp = self.counts.diagonal()
+        fp_and_fn = self.counts.sum(0) + self.counts.sum(1) - 2 * tp
+        below = weight * tp + fp_and_fn
+        return np.where(below > 0, weight * tp / np.maximum(below, 1), np.nan)
 
 
 def _mean(scores: np.ndarray) -> float:
@@ -88,14 +94,36 @@ def _mean(scores: np.ndarray) -> float:
 
 
 def dice(truth: Array, prediction: Array, num_classes: int = 2) -> float:
-    """Mean Dice of the foreground classes of two integer arrays of one shape, pooled over all their pixels."""
+    """Mean Dice of the foreground classes, pooled over all pixels.
+
+    Parameters
+    ----------
+    truth, prediction : integer arrays of one shape, of class numbers
+        Pixels with truth -1 do not count.
+    num_classes : int
+
+    Returns
+    -------
+    float, 0 to 1
+
+    Examples
+    --------
+    >>> round(dice(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 0]])), 3)
+    0.667
+    """
     c = Confusion(num_classes)
     c.add(truth, prediction)
     return c.mean_dice()
 
 
 def iou(truth: Array, prediction: Array, num_classes: int = 2) -> float:
-    """Mean IoU of the foreground classes of two integer arrays of one shape, pooled over all their pixels."""
+    """Mean intersection over union of the foreground classes, pooled over all pixels; parameters as of `dice`.
+
+    Examples
+    --------
+    >>> iou(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 0]]))
+    0.5
+    """
     c = Confusion(num_classes)
     c.add(truth, prediction)
     return c.mean_iou()

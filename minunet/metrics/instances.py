@@ -1,7 +1,7 @@
-"""Scores of separate objects, from one table: how many pixels every true and every predicted object share.
+"""Scores of instances (separate objects), from one table: how many pixels every true and every predicted object share.
 
-With R a true and S a predicted object, IoU(R, S) = |R and S| / |R or S|. A pair with IoU > 0.5 is the only such pair of
-either object, so there is nothing to assign, and at a threshold t >= 0.5
+With R a true and S a predicted object, IoU(R, S) = |R and S| / |R or S|. An object has at most one partner with IoU > 0.5, so
+the pairs need no assignment problem to be solved, and at a threshold t >= 0.5
 
     TP(t)  pairs with IoU > t        FP(t)  predicted objects in no such pair        FN(t)  true objects in none
 
@@ -15,14 +15,14 @@ either object, so there is nothing to assign, and at a threshold t >= 0.5
     merged pairs  pairs of true objects of each of which more than half lies in one and the same predicted object
     split pairs   pairs of predicted objects of each of which more than half lies in one and the same true object
 
-Partly annotated truth (`valid`): pixels that are not valid are left out of everything but SEG, which is made for such truth
-and takes objects whole. A predicted object of which more than half is not valid is no false positive.
+Partly annotated truth (`valid`): pixels that are not valid are left out of every score but SEG, which is defined for such truth
+and takes objects whole. A predicted object with more than half of its pixels not valid is no false positive.
 
 Averaging: an `ObjectCounts` that several images were added to is *pooled*: its counts are summed before the ratio is taken.
 A *mean of images* takes one `ObjectCounts` an image, and leaves out those whose score is nan.
 
-The empty rule: where nothing was to be found and nothing was, precision and PQ are 1; SEG without true objects and adapted
-Rand without a pair of pixels to judge are nan.
+Empty images: without true and predicted objects precision and PQ are 1; SEG without true objects and adapted Rand without a
+pair of pixels in one object are nan.
 
 Sources: Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7; Kirillov et al. 2019, arXiv:1801.00868; Maska et al. 2014,
 doi:10.1093/bioinformatics/btu080; Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142.
@@ -35,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-PERCENTS = np.arange(50, 100, 5)  # thresholds of the IoU, whole so that IoU = 0.6 is not above 0.6
+PERCENTS = np.arange(50, 100, 5)  # thresholds of the IoU; integers, so that IoU = 0.6 is not above 0.6
 
 
 class Overlaps(NamedTuple):
@@ -44,9 +44,9 @@ class Overlaps(NamedTuple):
     Attributes
     ----------
     truth, predicted, shared : (P,) integer arrays
-        Of each pair the two numbers, and the pixels in both.
+        Of each pair the two instance numbers, and the number of pixels in both.
     truth_area, predicted_area : 1-D integer arrays
-        Pixels by object number; 0 at unused numbers, and at 0, which is background.
+        Number of pixels by instance number; 0 at unused numbers, and at 0, which is background.
     """
 
     truth: np.ndarray
@@ -62,9 +62,18 @@ class Overlaps(NamedTuple):
 
 
 def overlaps(truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
-    """The table of two integer arrays of one shape, in one pass over their pixels; 0 is background.
+    """The table of overlaps, in one pass over the pixels.
 
-    It has a place for every number up to the largest, so that must not be vast: see `small_numbers`.
+    Parameters
+    ----------
+    truth, predicted : integer arrays of one shape
+        Instance numbers, 0 for background. Memory is taken for every number up to the largest: see `small_numbers`.
+
+    Examples
+    --------
+    >>> table = overlaps(np.array([1, 1, 2, 2]), np.array([0, 5, 5, 5]))
+    >>> table.truth.tolist(), table.predicted.tolist(), table.shared.tolist()
+    ([1, 2], [5, 5], [1, 2])
     """
     t, p = truth.ravel(), predicted.ravel()
     shape = int(t.max(initial=0)) + 1, int(p.max(initial=0)) + 1
@@ -85,9 +94,9 @@ class ObjectCounts:
     Attributes
     ----------
     truth, predicted : int
-        Objects; of the predicted ones those that count.
+        Number of objects; predicted objects that lie mostly outside of the valid pixels do not count.
     tp, fp, fn : (10,) int arrays
-        By IoU threshold, from 0.50 to 0.95.
+        True positives, false positives and false negatives at each IoU threshold, 0.50, 0.55 .. 0.95.
     merged, split : int
         Pairs.
 
@@ -115,6 +124,11 @@ class ObjectCounts:
             Object numbers, not necessarily consecutive; 0 is background.
         valid : (H, W) bool array, optional
             False where the truth is not annotated.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, or a number is negative.
         """
         if truth.shape != predicted.shape:
             raise ValueError(f"truth of shape {truth.shape}, prediction of shape {predicted.shape}")
@@ -149,7 +163,7 @@ class ObjectCounts:
         return np.where(below > 0, self.tp / np.maximum(below, 1), 1.0)
 
     def mean_precision(self) -> float:
-        """The mean of `precisions`: the Data Science Bowl's score of an image."""
+        """The mean of `precisions`, the score of the Data Science Bowl 2018."""
         return float(self.precisions().mean())
 
     def panoptic_quality(self) -> float:
@@ -172,7 +186,7 @@ class ObjectCounts:
         self.seg_objects += int(np.count_nonzero(known & (table.truth_area > 0)))
 
     def _add_matches(self, table: Overlaps, counts: np.ndarray) -> None:
-        """TP, FP and FN at every threshold; a predicted object that does not count may be found, but not invented."""
+        """TP, FP and FN at every threshold; a predicted object that does not count may be a TP, but no FP."""
         hits = 100 * table.shared > PERCENTS[:, None] * table.union  # (10, P)
         objects = np.flatnonzero(table.predicted_area)
         n_true = int(np.count_nonzero(table.truth_area))
@@ -191,7 +205,7 @@ class ObjectCounts:
 
 
 def small_numbers(labels: np.ndarray) -> np.ndarray:
-    """Object numbers, 0 and above, none of them larger than the number of pixels; ValueError if one is negative."""
+    """The same instances with numbers no larger than the count of pixels, intp; ValueError if a number is negative."""
     if labels.size and labels.min() < 0:
         raise ValueError(f"object numbers are 0 and above, but there is {labels.min()}")
     if labels.size and labels.max() > labels.size:

@@ -3,11 +3,12 @@
     Dice          2 TP / (2 TP + FP + FN)        IoU  TP / (TP + FP + FN)
     accuracy      share of the pixels that have the right class
 
-with TP, FP, FN the pixels of a class that were found, invented and missed. Pooled over the pixels of all images, which is the
-usual average, or as the mean of the images in which the class has a score. "foreground" is the mean of all classes but class 0.
+with TP, FP, FN the true positive, false positive and false negative pixels of the class. Scores are pooled over the pixels of
+all images, which is the usual average, or are the mean of the images in which the class has a score. "foreground" is the mean
+of all classes but class 0.
 
-A class that is neither in the truth nor in the prediction has no score and is left out of means; if that is so of every
-foreground class, their mean is 1: nothing was to be found and nothing was.
+A class that is neither in the truth nor in the prediction has no score and is left out of means. If no foreground class has a
+score, their mean is 1: there was nothing to find, and nothing was predicted.
 """
 
 from __future__ import annotations
@@ -20,24 +21,30 @@ from typing import Any
 import numpy as np
 
 from ..data import ClassMap, open_dataset
-from ..data.classes import MaskScan
-from ..data.label_images import list_segmentations
+from ..data.label_images import list_label_images
 from ..data.layouts.source import list_images
+from ..data.mask_scan import MaskScan
 from ..data.sample import true_labels
 from ..errors import UserError
 from .confusion import Confusion
 
-Truth = Callable[[], np.ndarray]  # gives labels (H, W), -1 where they do not count
+ReadLabels = Callable[[], np.ndarray]  # labels (H, W), -1 where they do not count
 
 
-def list_class_truths(path: Path, layout: str) -> tuple[dict[str, Truth], ClassMap]:
-    """The true labels of files or of a data set by the images' names, and what the classes are."""
+def list_class_truths(path: Path, layout: str) -> tuple[dict[str, ReadLabels], ClassMap]:
+    """Readers of the true labels of files or of a data set, by the images' names, and the classes.
+
+    Raises
+    ------
+    UserError
+        If the masks cannot be read, or hold instances in place of classes.
+    """
     if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
-        masks, scan = list_segmentations(path, objects=False), MaskScan()
+        masks, scan = list_label_images(path, objects=False), MaskScan()
         for name, read in masks.items():
             scan.add(read(None), f"{path}: {name}")
         classes, _ = scan.classes()
-        truths: dict[str, Truth] = {
+        truths: dict[str, ReadLabels] = {
             name: partial(lambda name, read: classes.encode(read(None), f"{path}: {name}").astype(np.int64), name, read)
             for name, read in masks.items()
         }
@@ -51,7 +58,7 @@ def list_class_truths(path: Path, layout: str) -> tuple[dict[str, Truth], ClassM
 
 
 def read_classes(values: np.ndarray, classes: ClassMap, path: object) -> np.ndarray:
-    """Labels (H, W) of a mask that holds the truth's values, or those that `minunet.predict` shows the classes with."""
+    """Class numbers (H, W) of a mask that holds the truth's values, or the colours that `minunet.predict` writes for them."""
     try:
         return classes.encode(values, path)
     except UserError:
@@ -64,7 +71,7 @@ def read_classes(values: np.ndarray, classes: ClassMap, path: object) -> np.ndar
 
 
 def score_classes(
-    truths: dict[str, Truth], predicted: dict[str, Any], pairs: dict[str, str], classes: ClassMap
+    truths: dict[str, ReadLabels], predicted: dict[str, Any], pairs: dict[str, str], classes: ClassMap
 ) -> dict[str, Confusion]:  # fmt: skip
     """Count every image's pixels by their true and their predicted class."""
     images = {}
@@ -78,8 +85,8 @@ def score_classes(
     return images
 
 
-def columns(counts: Confusion, names: list[str]) -> dict[str, float]:
-    """The scores by their names in the CSV."""
+def score_columns(counts: Confusion, names: list[str]) -> dict[str, float]:
+    """The scores by their names in the CSV; nan for a class without one."""
     return {
         **{f"dice_{name}": float(v) for name, v in zip(names, counts.dice())},
         **{f"iou_{name}": float(v) for name, v in zip(names, counts.iou())},
@@ -88,7 +95,7 @@ def columns(counts: Confusion, names: list[str]) -> dict[str, float]:
 
 
 def class_report(images: dict[str, dict[str, float]], total: dict[str, float], classes: ClassMap) -> str:
-    """A table of the classes, with both averages of both scores."""
+    """A table of the classes: Dice and IoU, both pooled and as mean of images."""
 
     def cells(key: str) -> Iterator[str]:
         scores = np.array([values[key] for values in images.values()])

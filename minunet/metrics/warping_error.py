@@ -1,8 +1,7 @@
-"""The warping error of Jain et al. 2010: topological mistakes of a segmentation, without those of where a border lies.
+"""The warping error of Jain et al. 2010: counts topological errors of a segmentation, and not shifted borders.
 
-The true mask is deformed towards the prediction by flipping pixels, one at a time, as long as no flip changes the topology:
-no object appears or vanishes, merges or splits, no hole opens or closes. What then still differs cannot be explained by
-moving borders:
+The true mask is deformed towards the prediction by flipping pixels, one at a time, as long as no flip changes the topology: no
+object appears or vanishes, merges or splits, no hole opens or closes. The pixels that then still differ are topological errors:
 
     warping error = (pixels in which the deformed truth differs from the prediction) / (pixels)
 
@@ -10,10 +9,10 @@ A flip keeps the topology if the pixel is *simple*: among its eight neighbours t
 component that touches the pixel by a side, and the background one 8-connected component (Bertrand & Malandain 1994; in the
 plane that is enough). Objects are 4-connected and background 8-connected; beyond the image's edge lies background.
 
-Jain's minimum over all deformations is approached greedily, as everywhere: pixels that differ and are simple are flipped until
-there are none. The order is fixed: the four sublattices of even and odd rows and columns in turns. Pixels of one
-sublattice are no neighbours, so that flipping them together is flipping them one by one. How far borders may move is not
-limited (no mask), and a probability map is taken at one threshold, not at its best one.
+Jain's minimum over all deformations is approached greedily, as in other implementations: pixels that differ and are simple
+are flipped until there are none. The order is fixed: the four sublattices of even and odd rows and columns in turns. Pixels
+of one sublattice are not neighbours, so flipping them together equals flipping them one by one. How far borders may move is
+not limited (there is no mask), and a probability map is taken at one threshold, not at its best one.
 
 Source: Jain et al. 2010, Boundary learning by optimization with topological constraints, CVPR, doi:10.1109/CVPR.2010.5539950.
 """
@@ -25,7 +24,7 @@ from functools import cache
 import numpy as np
 import scipy
 
-# the eight neighbours' (row, column), around the pixel; bit i of a neighbourhood's code is neighbour i
+# (row, column) of the eight neighbours, going round the pixel; bit i of a neighbourhood's code is neighbour i
 AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
@@ -36,24 +35,32 @@ def warping_error(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
     ----------
     truth, predicted : (H, W) bool arrays
     valid : (H, W) bool array, optional
-        False where the truth is not annotated: there it is what the prediction would have it be.
+        False where the truth is not annotated: such pixels count as predicted rightly.
 
     Returns
     -------
     float, nan if no pixel is valid
+
+    Examples
+    --------
+    Two cells that are predicted as one: a single pixel cannot be flipped. A border that is shifted costs nothing.
+
+    >>> truth = np.array([[1, 1, 0, 1, 1]], bool)
+    >>> float(warping_error(truth, np.ones((1, 5), bool))), float(warping_error(truth, np.array([[1, 0, 0, 1, 1]], bool)))
+    (0.2, 0.0)
     """
     pixels = truth.size if valid is None else np.count_nonzero(valid)
     return topological_errors(truth, predicted, valid) / pixels if pixels else float("nan")
 
 
 def topological_errors(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> int:
-    """The number of pixels of which `warping_error` is the share."""
+    """The number of pixels that still differ after the deformation; parameters as of `warping_error`."""
     if valid is not None:
         truth = np.where(valid, truth, predicted)
-    return int(np.count_nonzero(warp(truth, predicted) != predicted))
+    return int(np.count_nonzero(deform(truth, predicted) != predicted))
 
 
-def warp(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def deform(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The true mask, deformed towards the predicted one without a change of topology: (H, W) bool."""
     padded = np.pad(np.asarray(truth, bool), 1)
     target = np.pad(np.asarray(predicted, bool), 1)
@@ -76,7 +83,7 @@ def warp(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 @cache
 def simple_points() -> np.ndarray:
-    """Whether a pixel with a neighbourhood of each of the 256 codes is simple, (256,) bool."""
+    """Whether a pixel is simple, for each of the 256 codes of its neighbourhood: (256,) bool."""
     table = np.zeros(256, bool)
     for code in range(256):
         patch = np.zeros((3, 3), bool)
@@ -92,9 +99,22 @@ def simple_points() -> np.ndarray:
 
 
 def separated(labels: np.ndarray) -> np.ndarray:
-    """The mask of objects, with a line of background between objects that touch: (H, W) bool.
+    """The mask of instances, with a line of background between those that touch.
 
-    Of two neighbours in different objects the one above or to the left becomes background.
+    Of two neighbouring pixels in different objects the upper or left one becomes background.
+
+    Parameters
+    ----------
+    labels : (H, W) integer array of instance numbers, 0 for background
+
+    Returns
+    -------
+    (H, W) bool array
+
+    Examples
+    --------
+    >>> separated(np.array([[1, 1, 2, 2, 0]])).astype(int).tolist()
+    [[1, 0, 1, 1, 0]]
     """
     mask = labels > 0
     for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):

@@ -9,7 +9,7 @@ import numpy as np
 from ..array import Array, get_array_module, to_numpy
 from ..data import ClassMap, prepare
 from ..data.files.windows import Windows
-from ..data.sample import scaled_size
+from ..data.preprocess import scaled_size
 from ..nn import Module
 from ..ops import class_probabilities
 from .tiles import Tiles, best_tile, whole_fits

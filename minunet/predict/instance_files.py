@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic import write_atomically
-from ..data.sample import drop_alpha
+from ..data.preprocess import drop_alpha
 from ..errors import UserError
 
 COLOURS = ("red", "green", "blue")

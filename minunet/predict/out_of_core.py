@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..atomic import beside, write_atomically
 from ..data import ClassMap
 from ..data.files.large import LargeTiff, LargeZarr, can_open, is_zarr, open_large
-from ..data.sample import drop_alpha
+from ..data.preprocess import drop_alpha
 from ..errors import UserError
 from ..nn import Module
 from . import overlay

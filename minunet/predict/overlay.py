@@ -13,10 +13,10 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..data import ClassMap, normalise
-from ..data.sample import drop_alpha
+from ..data.preprocess import drop_alpha
 
 # colours that people with any colour vision can tell apart (Okabe and Ito)
-FOUND, INVENTED, MISSED = (86, 180, 233), (230, 159, 0), (204, 121, 167)
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 FOREGROUND = (0, 158, 115)
 OBJECTS = np.array(
     [(86, 180, 233), (230, 159, 0), (0, 200, 140), (240, 228, 66), (235, 125, 190), (255, 100, 30)], np.uint8
@@ -86,17 +86,17 @@ def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """What was found (blue), invented (orange) and missed (pink) over a dimmed image: (H, W, 3) uint8.
+    """True positives (blue), false positives (orange) and false negatives (pink) over a dimmed image: (H, W, 3) uint8.
 
-    A foreground pixel given another foreground class counts as missed; where truth is -1 nothing is marked.
+    A foreground pixel given another foreground class counts as a false negative; where truth is -1 nothing is marked.
     """
     rgb = to_rgb(image).astype(np.float32) * 0.5
     seen = truth >= 0
     for where, colour in (
-        (seen & (truth > 0) & (prediction == truth), FOUND),
-        (seen & (truth == 0) & (prediction > 0), INVENTED),
-        (seen & (truth > 0) & (prediction != truth), MISSED),
+        (seen & (truth > 0) & (prediction == truth), TRUE_POSITIVE),
+        (seen & (truth == 0) & (prediction > 0), FALSE_POSITIVE),
+        (seen & (truth > 0) & (prediction != truth), FALSE_NEGATIVE),
     ):
-        strength = 0.35 if colour == FOUND else 0.85
+        strength = 0.35 if colour == TRUE_POSITIVE else 0.85
         rgb[where] = (1 - strength) * rgb[where] + strength * np.array(colour, np.float32)
     return rgb.astype(np.uint8)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic import beside
-from ..data.files.large import import_zarr
+from ..data.files.large_zarr import import_zarr
 
 CHUNK = 1024  # rows and columns of a zarr chunk
 BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..data import ClassMap
-from ..predict.overlay import FOUND, INVENTED, MISSED, errors, to_rgb
+from ..predict.overlay import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, errors, to_rgb
 
 INK, FAINT = "#222222", "#999999"
 
@@ -93,7 +93,11 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
         ax.set_title(title, fontsize=11, color=INK)
     marks = [
         Patch(color="#{:02x}{:02x}{:02x}".format(*c), label=n)
-        for c, n in ((FOUND, "found"), (INVENTED, "invented"), (MISSED, "missed"))
+        for c, n in (
+            (TRUE_POSITIVE, "true positive"),
+            (FALSE_POSITIVE, "false positive"),
+            (FALSE_NEGATIVE, "false negative"),
+        )
     ]
     figure.legend(handles=marks, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     _save_figure(figure, path)

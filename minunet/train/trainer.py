@@ -81,7 +81,7 @@ class Trainer:
         self.batches = Batches(
             dataset, train, config.batch_size, config.crop, config.augment, config.seed,
             context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
-            scales=(1 / config.zoom, config.zoom), bent=config.bent, elastic=config.elastic,
+            scales=(1 / config.zoom, config.zoom), p_elastic=config.bent, elastic=config.elastic,
             interpolation=config.interpolation,
         )  # fmt: skip
         self.training_step = TrainingStep(model, config, xp, graph)

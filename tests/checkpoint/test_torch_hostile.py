@@ -14,7 +14,7 @@ from helpers.torch_made import arrays, legacy, small_files, zipped
 import minunet
 from minunet.checkpoint.pytorch.layout import find_layout
 from minunet.checkpoint.pytorch.pickles import Refused, read_pickle
-from minunet.checkpoint.pytorch.save import describe, torch_zip
+from minunet.checkpoint.pytorch.save import pickle_state, torch_zip
 from minunet.errors import UserError
 
 
@@ -35,7 +35,7 @@ def test_the_helpers_make_valid_files(tmp_path):
     minunet.load(tmp_path / "net.pth")
     content = arrays()
     storages = b"".join(struct.pack("<q", a.size) + a.tobytes() for a in content.values())
-    (tmp_path / "old.pth").write_bytes(legacy(describe(content), map(str, range(len(content))), storages))
+    (tmp_path / "old.pth").write_bytes(legacy(pickle_state(content), map(str, range(len(content))), storages))
     minunet.load(tmp_path / "old.pth")
 
 
@@ -154,13 +154,13 @@ def test_storages_are_checked_before_they_are_read(tmp_path):
     """Whole networks, but their storages are too short, missing, compressed, or twice described."""
     good = arrays()
     key, first = "inc.double_conv.0.weight", good["inc.double_conv.0.weight"]
-    pickled = describe(good)
+    pickled = pickle_state(good)
     storages = [(f"data/{n}", a.tobytes()) for n, a in enumerate(good.values())]
     refused(tmp_path, zipped(pickled, storages[1:]), "lacks data/0")
     refused(tmp_path, zipped(pickled, [("data/0", first.tobytes()[:-4]), *storages[1:]]), "data/0", f"{first.nbytes:,}")
     refused(tmp_path, zipped(pickled, [("data/0", b""), *storages[1:]]), "data/0")
     refused(tmp_path, zipped(pickled, storages, zipfile.ZIP_DEFLATED), "compressed")
-    refused(tmp_path, zipped(describe({**good, key: first.astype(np.int64)}), storages), "int64", key)
+    refused(tmp_path, zipped(pickle_state({**good, key: first.astype(np.int64)}), storages), "int64", key)
     refused(tmp_path, zipped(pickled, [*storages, ("byteorder", b"middle")]), "byte order")
     refused(tmp_path, zipped(pickled, [*storages, ("more/data.pkl", pickled)]), "2 files named data.pkl")
     refused(tmp_path, zipped(b"\x80\x02}.", storages), "no tensors at all")
@@ -178,7 +178,7 @@ def test_overlapping_tensors_do_not_multiply(tmp_path):
     """A thousand names for one storage take a thousand times its size, if one lets them."""
     good = arrays(base_width=32, depth=1)
     largest = max(good.values(), key=lambda a: a.size)
-    shared = describe(good)
+    shared = pickle_state(good)
     for n, a in enumerate(good.values()):  # all of them lie in storage 0, which is as large as the largest
         if a.dtype == np.float32:
             old = (
@@ -219,7 +219,7 @@ def test_memory_stays_bounded(tmp_path):
 def test_values_nested_in_themselves(tmp_path):
     """mask_values = v with v = [v, v]: not followed, and not taken."""
     good = arrays()
-    pickled = describe({**good, "mask_values": []})
+    pickled = pickle_state({**good, "mask_values": []})
     assert pickled.endswith(b"](eu.")
     storages = [(f"data/{n}", a.tobytes()) for n, a in enumerate(good.values())]
     for n in (2, 3):
@@ -339,7 +339,7 @@ def test_mutated_files(tmp_path, kind):
 
 def test_mutated_descriptions():
     """The pickle alone, where mutations are not caught by checksums before it is read."""
-    whole, rng = describe(arrays(base_width=1, depth=1)), np.random.default_rng(5)
+    whole, rng = pickle_state(arrays(base_width=1, depth=1)), np.random.default_rng(5)
     for _ in range(400):
         try:
             content = read_pickle(io.BytesIO(mutated(whole, rng)))

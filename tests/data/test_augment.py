@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from minunet.data.augment import (
     augment,
-    change_greys,
+    change_intensity,
     crop_patch,
     elastic_field,
     flip_and_turn,
@@ -35,7 +35,7 @@ def smooth(shape, seed=0):
 def test_labels_stay_on_the_image(crop, shape):
     field, labels = smooth(shape)
     for seed in range(6):
-        image, moved = augment(field, labels, rng(seed), crop, greys=False)
+        image, moved = augment(field, labels, rng(seed), crop, intensity=False)
         assert image.shape[:2] == moved.shape == ((crop, crop) if crop else shape)
         assert image.dtype == np.float32 and moved.dtype == np.int64
         clear = np.abs(image[..., 0]) > 0.3  # away from the border between the labels
@@ -44,7 +44,7 @@ def test_labels_stay_on_the_image(crop, shape):
 
 def test_an_image_equal_to_its_labels_stays_so():
     _, labels = smooth((80, 80))
-    image, moved = augment(labels[..., None].astype(np.float32), labels, rng(1), 64, greys=False)
+    image, moved = augment(labels[..., None].astype(np.float32), labels, rng(1), 64, intensity=False)
     flat = (image[..., 0] == 0) | (image[..., 0] == 1)
     assert flat.mean() > 0.6 and np.array_equal(image[..., 0][flat], moved[flat])
     assert np.abs(image[..., 0] - moved).max() <= 0.75 + 1e-5  # the nearest of four pixels weighs a quarter at least
@@ -157,7 +157,7 @@ def test_all_symmetries_occur_and_only_squares_turn():
 def test_grey_values_change_moderately_and_leave_the_input_alone(channels):
     image = np.repeat(np.linspace(-0.2, 1.2, 48 * 48, dtype=np.float32).reshape(48, 48, 1), channels, -1)
     before = image.copy()
-    changed = np.stack([change_greys(image, rng(s)) for s in range(150)])
+    changed = np.stack([change_intensity(image, rng(s)) for s in range(150)])
     assert changed.dtype == np.float32 and np.isfinite(changed).all() and np.array_equal(image, before)
     means = changed.mean((1, 2, 3))
     assert 0.05 < means.std() < 0.3 and abs(means.mean() - 0.5) < 0.1
@@ -168,13 +168,13 @@ def test_grey_values_change_moderately_and_leave_the_input_alone(channels):
 
 
 def test_a_share_of_the_patches_is_not_resampled():
-    """With bent=0 every pixel is one of the image's, and the patch turned back lies in it; with 1 pixels are mixed."""
+    """With p_elastic=0 every pixel is one of the image's, and the patch turned back lies in it; with 1 pixels are mixed."""
     image = np.arange(400, dtype=np.float32).reshape(20, 20, 1)
     labels = np.arange(400).reshape(20, 20)
     for seed in range(8):
-        plain, plain_labels = augment(image, labels, np.random.default_rng(seed), 9, greys=False, bent=0)
+        plain, plain_labels = augment(image, labels, np.random.default_rng(seed), 9, intensity=False, p_elastic=0)
         assert (plain[..., 0] == plain_labels).all()
         steps = {abs(int(d)) for d in np.diff(plain_labels, axis=0).ravel()}
         assert steps in ({1}, {20})
-        mixed, _ = augment(image, labels, np.random.default_rng(seed), 9, greys=False, bent=1)
+        mixed, _ = augment(image, labels, np.random.default_rng(seed), 9, intensity=False, p_elastic=1)
         assert (mixed != np.rint(mixed)).mean() > 0.5

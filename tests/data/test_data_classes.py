@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet.data import ClassMap
-from minunet.data.classes import MaskScan, palette
+from minunet.data.classes import palette
+from minunet.data.mask_scan import MaskScan
 from minunet.errors import UserError
 
 RNG = np.random.default_rng(2)

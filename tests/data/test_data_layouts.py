@@ -5,8 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from minunet.data import LAYOUTS, ClassMap, open_dataset, read_names
-from minunet.data import dataset as dataset_module
+from minunet.data import LAYOUTS, ClassMap, image_set, open_dataset, read_names
 from minunet.errors import UserError
 
 RNG = np.random.default_rng(3)
@@ -152,7 +151,7 @@ def test_masks_are_read_once_and_samples_kept(tmp_path, monkeypatch):
 
 
 def test_a_full_memory_only_costs_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "MEMORY", 0)
+    monkeypatch.setattr(image_set, "MEMORY", 0)
     made = folder(tmp_path)
     ds = open_dataset(tmp_path)
     assert ds[0] is not ds[0] and np.array_equal(ds[0].labels, made["0"] // 255)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet.data import normalise, prepare, to_channels
-from minunet.data.sample import is_grey, resize_labels
+from minunet.data.preprocess import is_grey, resize_labels
 from minunet.errors import UserError
 
 RNG = np.random.default_rng(1)

@@ -136,7 +136,7 @@ def test_labels_and_weights_move_with_the_image():
             return sample
 
     for augmented, crop, context in ((True, 32, 0), (True, 32, 6), (False, 32, 6), (True, None, 0), (False, None, 0)):
-        batches = Batches(Same(4, 48), range(4), 2, crop, augmented, 0, context, greys=False)
+        batches = Batches(Same(4, 48), range(4), 2, crop, augmented, 0, context, intensity=False)
         for images, labels, weights in batches.epoch(0):
             np.testing.assert_array_equal(weights, labels * 2 + 1)
             assert np.abs(images[..., 0] - labels).max() <= 0.76

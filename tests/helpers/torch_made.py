@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from minunet.checkpoint.pytorch.save import describe, layout_of, torch_zip
+from minunet.checkpoint.pytorch.save import layout_of, pickle_state, torch_zip
 from minunet.models import UNet
 
 HEAD = [pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
@@ -39,4 +39,4 @@ def legacy(data, keys=(), storages=b""):
 def small_files():
     content = arrays(base_width=1, depth=1)
     storages = b"".join(struct.pack("<q", a.size) + a.tobytes() for a in content.values())
-    return [torch_zip(content), legacy(describe(content), map(str, range(len(content))), storages)]
+    return [torch_zip(content), legacy(pickle_state(content), map(str, range(len(content))), storages)]

@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error
 
 from minunet.metrics.instances import PERCENTS, ObjectCounts, overlaps, small_numbers
-from minunet.metrics.warping_error import separated, simple_points, warp, warping_error
+from minunet.metrics.warping_error import deform, separated, simple_points, warping_error
 
 LABELS = arrays(np.int64, (5, 7), elements=st.integers(0, 4))
 
@@ -199,7 +199,7 @@ def topology(mask):
 
 @given(MASKS, MASKS)
 def test_warping_keeps_the_topology_and_comes_nearer(truth, predicted):
-    warped = warp(truth, predicted)
+    warped = deform(truth, predicted)
     assert topology(warped) == topology(truth)
     assert not (warped != truth)[truth == predicted].any()  # what agreed is left
     code_of = {tuple(flips): None for flips in np.argwhere(warped != predicted)}

@@ -71,7 +71,7 @@ def test_strips_are_decoded_once_while_they_are_needed(tmp_path, monkeypatch):
     kept = dict(image.kept)
     image[0:40, 20:70]
     assert all(image.kept[i] is block for i, block in kept.items())
-    monkeypatch.setattr("minunet.data.files.large.CACHE", 2000)
+    monkeypatch.setattr("minunet.data.files.large_tiff.CACHE", 2000)
     image[40:83, 0:70]
     assert 2 <= len(image.kept) < 5 and sum(block.nbytes for block in image.kept.values()) <= 2000
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minunet
 from minunet.data.files.windows import Windows
-from minunet.data.sample import NORMALISATIONS, prepare
+from minunet.data.preprocess import NORMALISATIONS, prepare
 from minunet.models import UNet
 from minunet.predict import tiles
 from minunet.predict.inference import by_tiles, probabilities

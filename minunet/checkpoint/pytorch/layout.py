@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from .pickles import Refused
 
-Shape = tuple[int, ...]
 STYLES = (
     {"inc": "inc.double_conv", "down": "down{}.maxpool_conv.1.double_conv", "up": "up{}.conv.double_conv"},
     {"inc": "inc.conv.conv", "down": "down{}.mpconv.1.conv", "up": "up{}.conv.conv"},
@@ -31,10 +30,10 @@ COUNTER = "num_batches_tracked"  # PyTorch needs it for other kinds of running m
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParameterSpec:
     """A key's shape in PyTorch, and our parameter's path; None for what we have no use for."""
 
-    shape: Shape
+    shape: tuple[int, ...]
     path: str | None
 
 
@@ -58,9 +57,9 @@ class Layout:
         """PyTorch's prefix of each of our blocks, in PyTorch's order."""
         return block_prefixes(self.depth, self.style)
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ParameterSpec]:
         """Every key, in PyTorch's order."""
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ParameterSpec] = {}
         widths = {"bottom": self.encoder[-1]}
         widths |= {f"encoder.{i}": w for i, w in enumerate(self.encoder[:-1])}
         widths |= {f"decoder.{i}": w for i, w in enumerate(self.decoder)}
@@ -71,24 +70,26 @@ class Layout:
                 level = int(block.partition(".")[2])
                 if self.up is not None:
                     up, gives = f"up{self.depth - level}.up", self.up[level]
-                    entries[f"{up}.weight"] = Entry((below, gives, 2, 2), f"up.{level}.w")
-                    entries[f"{up}.bias"] = Entry((gives,), f"up.{level}.b")
+                    entries[f"{up}.weight"] = ParameterSpec((below, gives, 2, 2), f"up.{level}.w")
+                    entries[f"{up}.bias"] = ParameterSpec((gives,), f"up.{level}.b")
                 takes = self.encoder[level][1] + (below if self.up is None else self.up[level])
             entries |= self._block(prefix, block, takes, *widths[block])
             below = widths[block][1]
-        entries["outc.conv.weight"] = Entry((self.num_classes, below, 1, 1), "head.w")
-        entries["outc.conv.bias"] = Entry((self.num_classes,), "head.b")
+        entries["outc.conv.weight"] = ParameterSpec((self.num_classes, below, 1, 1), "head.w")
+        entries["outc.conv.bias"] = ParameterSpec((self.num_classes,), "head.b")
         return entries
 
-    def _block(self, prefix: str, block: str, takes: int, mid: int, out: int) -> dict[str, Entry]:
+    def _block(self, prefix: str, block: str, takes: int, mid: int, out: int) -> dict[str, ParameterSpec]:
         entries = {}
         for n, (i, o) in enumerate([(takes, mid), (mid, out)]):
             conv, norm = f"{prefix}.{3 * n}", f"{prefix}.{3 * n + 1}"
-            entries[f"{conv}.weight"] = Entry((o, i, 3, 3), f"{block}.conv{n + 1}.w")
+            entries[f"{conv}.weight"] = ParameterSpec((o, i, 3, 3), f"{block}.conv{n + 1}.w")
             if self.conv_bias:
-                entries[f"{conv}.bias"] = Entry((o,), f"{block}.conv{n + 1}.b")
-            entries |= {f"{norm}.{key}": Entry((o,), f"{block}.norm{n + 1}.{name}") for key, name in NORM.items()}
-            entries[f"{norm}.{COUNTER}"] = Entry((), None)
+                entries[f"{conv}.bias"] = ParameterSpec((o,), f"{block}.conv{n + 1}.b")
+            entries |= {
+                f"{norm}.{key}": ParameterSpec((o,), f"{block}.norm{n + 1}.{name}") for key, name in NORM.items()
+            }
+            entries[f"{norm}.{COUNTER}"] = ParameterSpec((), None)
         return entries
 
 
@@ -100,7 +101,7 @@ def block_prefixes(depth: int, style: int) -> dict[str, str]:
     return prefixes | {f"decoder.{depth - n}": names["up"].format(n) for n in range(1, depth + 1)}
 
 
-def find_layout(shapes: Mapping[str, Shape]) -> Layout:
+def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     """The layout of tensors of these shapes; Refused, naming the first key, if one is missing, surplus or of another shape."""
     style = int(f"{STYLES[1]['inc']}.0.weight" in shapes)
     depth = 0
@@ -112,7 +113,7 @@ def find_layout(shapes: Mapping[str, Shape]) -> Layout:
             f"its keys are not those of PyTorch-UNet, which begin with inc.double_conv.0.weight: it has {found}"
         )
 
-    def shape(key: str, dimensions: int = 4) -> Shape:
+    def shape(key: str, dimensions: int = 4) -> tuple[int, ...]:
         if key not in shapes:
             raise Refused(f"it lacks the key {key}, which PyTorch-UNet has")
         if len(shapes[key]) != dimensions or 0 in shapes[key]:
@@ -136,7 +137,7 @@ def find_layout(shapes: Mapping[str, Shape]) -> Layout:
     return layout
 
 
-def check_shapes(shapes: Mapping[str, Shape], entries: Mapping[str, Entry]) -> None:
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], entries: Mapping[str, ParameterSpec]) -> None:
     """Refused, naming the first key, if one of the entries is missing, surplus or of another shape."""
     missing = [key for key in entries if key not in shapes and not key.endswith(COUNTER)]
     surplus = [key for key in shapes if key not in entries]

@@ -18,14 +18,13 @@ from .container import TorchFile, is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
 from .pickles import Refused, Tensor
 
-Report = Callable[[str], Any]
 Found = tuple[dict[str, Any], dict[str, np.ndarray]]  # metadata as in our own checkpoints, and the weights by our paths
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which trainings of one's own keep the weights
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 MASK_VALUES = "mask_values"
 
 
-def load_torch(path: Path | str, report: Report | None = print) -> Module:
+def load_torch(path: Path | str, report: Callable[[str], object] | None = print) -> Module:
     """Load a checkpoint of PyTorch-UNet, of any of its versions, without PyTorch and without running anything in the file.
 
     Parameters
@@ -49,7 +48,7 @@ def load_torch(path: Path | str, report: Report | None = print) -> Module:
     return model_of(*read_torch(path, report), path)
 
 
-def read_torch(path: Path | str, report: Report | None = None) -> Found:
+def read_torch(path: Path | str, report: Callable[[str], object] | None = None) -> Found:
     """What `checkpoint.read_checkpoint` gives for our own files, of one of PyTorch-UNet."""
     if not is_torch_file(path):
         arrays = read_safetensors(path)[1]
@@ -57,7 +56,7 @@ def read_torch(path: Path | str, report: Report | None = None) -> Found:
             layout = find_layout({key: a.shape for key, a in arrays.items()})
         except Refused as e:
             raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
-        return describe(layout, take_weights(layout, arrays.__getitem__, arrays, report), None, path, report)
+        return to_checkpoint(layout, take_weights(layout, arrays.__getitem__, arrays, report), None, path, report)
     with open_torch(path) as file:
         state, mask_values = find_state(file.content)
         key = next((key for key, t in state.items() if not isinstance(t, Tensor)), None)
@@ -65,11 +64,14 @@ def read_torch(path: Path | str, report: Report | None = None) -> Found:
             raise Refused(f"{ascii(key)[1:-1][:60]} is no tensor, and nothing that PyTorch-UNet keeps beside tensors")
         layout = find_layout({key: t.shape for key, t in state.items()})
         weights = take_weights(layout, lambda key: read_floats(file, key, state[key]), state, report)
-    return describe(layout, weights, mask_values, path, report)
+    return to_checkpoint(layout, weights, mask_values, path, report)
 
 
 def take_weights(
-    layout: Layout, read: Callable[[str], np.ndarray], keys: Mapping[str, Any], report: Report | None = None
+    layout: Layout,
+    read: Callable[[str], np.ndarray],
+    keys: Mapping[str, Any],
+    report: Callable[[str], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """Our parameters, float32 and in our order of axes."""
     weights: dict[str, np.ndarray] = {}
@@ -113,11 +115,15 @@ def find_state(content: Any) -> tuple[dict[Any, Any], Any]:
     return state, mask_values
 
 
-def describe(
-    layout: Layout, weights: dict[str, np.ndarray], mask_values: Any, path: Path | str, report: Report | None = None
+def to_checkpoint(
+    layout: Layout,
+    weights: dict[str, np.ndarray],
+    mask_values: Any,
+    path: Path | str,
+    report: Callable[[str], object] | None = None,
 ) -> Found:
     """Describe the network and its images as our own checkpoints do."""
-    classes, told = class_map(mask_values, max(layout.num_classes, 2), path)
+    classes, told = classes_of_values(mask_values, max(layout.num_classes, 2), path)
     up = "bilinear" if layout.up is None else "transpose"
     options = {
         "in_channels": layout.in_channels, "num_classes": layout.num_classes, "norm": "batch", "padding": "same",
@@ -137,7 +143,7 @@ def describe(
     return {"arch": "unet", "options": options, "data": data, "train": {}}, weights
 
 
-def class_map(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
+def classes_of_values(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
     """The classes by the masks' values if there is a grey value or colour for each, else by number; and which it was."""
     names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
     told = isinstance(mask_values, list) and len(mask_values) == num_classes

@@ -114,7 +114,7 @@ NAMES: dict[tuple[str, str], Any] = {
 CALLABLE: tuple[Callable[..., Any], ...] = (_ordered_dict, _tensor, _parameter, _size)
 
 
-def _find(module: Any, name: Any) -> Any:
+def _look_up(module: Any, name: Any) -> Any:
     """What a name stands for; Refused, with the name, for all but those in `NAMES`."""
     if not (isinstance(module, str) and isinstance(name, str)):
         raise Refused("it imports something that has no name")
@@ -218,13 +218,13 @@ class _Machine:
             n = {"APPEND": 1, "TUPLE1": 1, "TUPLE3": 3}.get(name, 2)
             self._fill(name, [stack.pop() for _ in range(n)][::-1])
         elif name in ("GLOBAL", "INST"):
-            found = _find(*argument.split(" ", 1))
+            found = _look_up(*argument.split(" ", 1))
             if name == "INST":
                 raise Refused("it makes objects of classes, which a file of tensors does not need")
             stack.append(found)
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
-            stack.append(_find(module, attribute))
+            stack.append(_look_up(module, attribute))
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             if not any(function is known for known in CALLABLE):

@@ -124,7 +124,7 @@ def torch_zip(content: Mapping[str, Any]) -> bytes:
     arrays = [a for a in content.values() if isinstance(a, np.ndarray)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
-        _add(file, "data.pkl", describe(content))
+        _add(file, "data.pkl", pickle_state(content))
         _add(file, "byteorder", b"little")
         for n, array in enumerate(arrays):
             _add(file, f"data/{n}", array.astype(array.dtype.newbyteorder("<")).tobytes())
@@ -141,7 +141,7 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
     file.writestr(entry, content)
 
 
-def describe(content: Mapping[str, Any]) -> bytes:
+def pickle_state(content: Mapping[str, Any]) -> bytes:
     """The pickle, protocol 2, of a dictionary of tensors whose storages are numbered, and of lists of whole numbers."""
     parts, number = [b"\x80\x02}("], 0
     for key, value in content.items():

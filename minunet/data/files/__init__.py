@@ -1,7 +1,9 @@
 """Files of images: reading pixels, whole or by windows.
 
-images.py       `read_image` and `read_mask`: PNG, TIFF, JPEG, BMP, GIF, of any depth of bits
-formats.py      the decoders under them; lzw.py: is compressed data sound, before it is decoded
-large.py        images larger than memory, TIFF and OME-Zarr: `open_large`; zarr_store.py: chunks looked at first
+images.py       `read_image` and `read_mask`: PNG, TIFF, JPEG, BMP, GIF, of any bit depth
+tiff.py         TIFF's pixels, 1 to 16 bits or float; lzw.py: is compressed data sound, before it is decoded
+pillow.py       all other formats; limits.py: how large an image may claim to be
+large.py        images larger than memory: `open_large`
+large_tiff.py   a TIFF by windows; large_zarr.py: an OME-Zarr by windows; zarr_store.py: its chunks, checked first
 windows.py      windows of such an image, prepared for the network
 """

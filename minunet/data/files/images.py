@@ -1,7 +1,7 @@
 """Reading images and masks: PNG, TIFF, JPEG, BMP and GIF, 1 to 16 bits or float, grey, palette or colour.
 
-A file is told by its content, not by its ending; the decoders are in `formats.py`. Whatever is wrong with a file ends
-in a UserError of one line that names it.
+A file is told by its content, not by its ending; the decoders are in `tiff.py` and `pillow.py`. Whatever is wrong with a
+file ends in a UserError of one line that names it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import UserError
-from ..sample import drop_alpha, is_grey
-from .formats import (
-    MAX_PIXELS,
-    PathLike,
-    Pixels,
-    check_size,
-    find_page,
-    is_tiff,
-    open_pillow,
-    open_tiff,
-    png_bits,
-    read_pillow,
-    read_tiff,
-    tiff_bits,
-    tiff_shape,
-)
+from ..preprocess import drop_alpha, is_grey
+from .limits import MAX_PIXELS, PathLike, Pixels, check_claimed_size
+from .pillow import open_pillow, png_bits, read_pillow
+from .tiff import find_page, is_tiff, open_tiff, read_tiff, tiff_bits, tiff_shape
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What a file's header says: its size, its bands with alpha, its type ("8-bit RGBA") and whether it is a JPEG."""
+    """What a file's header says.
+
+    Attributes
+    ----------
+    height, width : int, in pixels
+    bands : int
+        Channels, with alpha.
+    kind : str
+        As a report calls it: "8-bit RGBA".
+    jpeg : bool
+        Whether it is a JPEG.
+    """
 
     height: int
     width: int
@@ -63,8 +62,19 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
     ------
     UserError
         If the file is missing, damaged, not an image, absurdly large, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "cells.png")
+    ...     Image.fromarray(np.full((40, 60), 1000, np.uint16)).save(path)
+    ...     read_image(path).shape, read_image(path).dtype, read_info(path).kind
+    ((40, 60, 1), dtype('uint16'), '16-bit grey')
     """
-    pixels, palette = _read(path, page)
+    pixels, palette = _read_stored(path, page)
     if palette is not None:
         pixels = _look_up(pixels, palette)
     if pixels.dtype == bool:
@@ -73,11 +83,11 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
 
 
 def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
-    """Read a mask: the numbers or colours that stand for classes or objects.
+    """Read a mask: the numbers or colours that stand for classes or instances.
 
-    A one-bit mask gives 0 and 1. Alpha is dropped, and colours that are all grey count as grey values. A palette of
-    greys is looked up, so that a 0/255 mask stays one however it was packed; of a coloured palette the *indices* count:
-    they are the class numbers that labelling tools wrote.
+    A one-bit mask gives 0 and 1. Alpha is dropped, and an image in which every colour is grey is read as grey values. So is a
+    palette of grey values: a 0/255 mask stays one however it was stored. Of a palette with colours the *indices* are read,
+    which are the class numbers that labelling tools wrote.
 
     Parameters
     ----------
@@ -92,7 +102,7 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     UserError
         As `read_image`, and if the file holds fractions or more channels than colours have.
     """
-    pixels, palette = _read(path, page)
+    pixels, palette = _read_stored(path, page)
     if palette is not None:
         shown = _look_up(pixels, palette[:, 0])
         if is_grey(palette[None]) and len(np.unique(shown)) == len(np.unique(pixels)):
@@ -112,7 +122,21 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
 
 
 def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
-    """What the header says, without reading the pixels."""
+    """What the header says, without reading the pixels.
+
+    Parameters
+    ----------
+    path, page : as in `read_image`
+
+    Returns
+    -------
+    ImageInfo
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not an image, or its header is damaged.
+    """
     with one_line_errors(path):
         if is_tiff(path):
             with open_tiff(path) as tiff:
@@ -120,7 +144,7 @@ def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
                 h, w, bands = tiff_shape(found, path)
                 return ImageInfo(h, w, bands, _kind(tiff_bits(found), bands), False)
         with open_pillow(path) as image:
-            check_size(image.height, image.width, path)
+            check_claimed_size(image.height, image.width, path)
             deep = png_bits(path) == 16 or image.mode.startswith("I;16")
             bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"
             bands = 3 if image.mode == "P" else len(image.getbands())
@@ -129,7 +153,13 @@ def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
 
 
 def count_pages(path: PathLike) -> int:
-    """Number of pages of a TIFF stack, 1 for any other image."""
+    """Number of pages of a TIFF stack; 1 for any other image.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
     with one_line_errors(path):
         if not is_tiff(path):
             return 1
@@ -140,12 +170,12 @@ def count_pages(path: PathLike) -> int:
 # ---- the pieces ------------------------------------------------------------------------------------------------------
 
 
-def _read(path: PathLike, page: int | None) -> Pixels:
+def _read_stored(path: PathLike, page: int | None) -> Pixels:
     """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
     with one_line_errors(path):
         pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
     if palette is not None and (palette.ndim != 2 or not len(palette) or pixels.dtype.kind not in "bu"):
-        raise UserError(f"{path}: its pixels are no numbers of colours, or its palette holds none; export it again")
+        raise UserError(f"{path}: its pixels are no indices of a palette, or its palette is empty; export it again")
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)
@@ -157,13 +187,13 @@ def _read(path: PathLike, page: int | None) -> Pixels:
 
 
 def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """The colours that unsigned pixels are numbers of; the last one for those that a palette is too short for."""
+    """The palette's colours at unsigned indices; the last colour where an index is beyond the palette."""
     return palette[np.minimum(pixels.astype(np.uint16), min(len(palette) - 1, 65535))]
 
 
 @contextmanager
 def one_line_errors(path: PathLike) -> Iterator[None]:
-    """Turn whatever a reader raises into a UserError that names the file, and let no warning out."""
+    """Turn whatever a reader raises into a UserError that names the file, and silence its warnings."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -1,8 +1,8 @@
-"""Whether a TIFF's LZW data can be decoded: imagecodecs' decoder trusts them, and damaged ones can end the whole process.
+"""Checks a TIFF's LZW data before they are decoded: imagecodecs does not, and damaged data can crash the process.
 
 LZW as in TIFF (revision 6.0, section 13): codes of 9 to 12 bits, the most significant bit first. 256 clears the table, 257 is
-the end, any other code stands for a string of bytes. Each code but the first after a clear adds a string to the table, so that
-a code is sound if it is at most one more than the last one that was added.
+the end, any other code stands for a string of bytes. Each code but the first after a clear adds a string to the table, so a
+code is valid if it is at most one more than the last one added.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ CLEAR, END, TABLE = 256, 257, 4096
 
 @njit(cache=True, nogil=True)
 def is_sound(data: np.ndarray) -> bool:
-    """Whether LZW data, a uint8 array, begin with a clear and hold only codes that are in the table by then."""
+    """Whether LZW data, a 1-D uint8 array, begin with a clear code and every code is in the table when it is used."""
     if len(data) < 2 or data[0] != 128 or data[1] > 127:
         return False
     width, added, after_clear = 9, END, False
-    held, bits = np.int64(0), 0  # bits that were read and not yet used
+    held, bits = np.int64(0), 0  # bits that were read but not used yet
     for byte in data:
         held, bits = np.int64(held << 8 | np.int64(byte)), bits + 8
         if bits < width:

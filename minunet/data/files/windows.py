@@ -1,4 +1,4 @@
-"""A prepared image that is read by windows: what `prepare` gives for the whole image, without ever holding the whole.
+"""A prepared image that is read by windows: equal to `prepare` of the whole image, which is never held in memory.
 
 The image is anything with a shape, a dtype and ``image[rows, columns]``: an array, a memory map, a zarr array, or what
 `open_large` opens.
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sample import Stretch, fixed_stretch, percentile_stretch, sampling_step, scaled_size, to_channels
+from ..preprocess import Stretch, fixed_stretch, percentile_stretch, sampling_step, scaled_size, to_channels
 
 SIDE = 2048  # rows and columns that are read at once to look at all pixels
 
@@ -24,7 +24,7 @@ class Windows:
     ----------
     image : (H, W) or (H, W, C) array, or what reads like one
     channels, method, scale : as in `prepare`
-        The percentiles are taken over the whole image, from the very pixels that `normalise` looks at.
+        The percentiles are those of the whole image, from the same pixels that `normalise` samples.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Windows:
         return self.stretch(self._scaled(rows, columns))
 
     def _scaled(self, rows: slice, columns: slice) -> np.ndarray:
-        """The window before grey values are stretched; float32 if the image's size is changed, else of the file's type."""
+        """The window before its intensity is stretched; float32 if the image is resized, else of the file's type."""
         if not self.resized:
             return self._read(rows, columns)
         H, W = self.image.shape[:2]
@@ -75,7 +75,7 @@ class Windows:
         return to_channels(block, self.channels)
 
     def _blocks(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        """All of the image once, in blocks, with their first column; first rows and columns are multiples of step."""
+        """The whole image in blocks, each with its first column; first rows and columns are multiples of step."""
         side = step * -(-SIDE // step)
         h, w = self.size
         for r, c in product(range(0, h, side), range(0, w, side)):
@@ -99,8 +99,8 @@ class Windows:
 def interpolation(size: int, new_size: int, part: slice, smooth: bool, cubic: bool = False) -> tuple[int, np.ndarray]:
     """The part of a linear or cubic interpolation along one axis that makes some of the new pixels.
 
-    Pixels are areas (align_corners=False); beyond the ends the end's pixel goes on. With ``smooth`` an axis that shrinks is
-    averaged by a triangle as wide as its pixels become, as Pillow's BILINEAR does; or by its cubic, as BICUBIC does.
+    Pixels are areas (align_corners=False); beyond an end its pixel is repeated. With ``smooth`` an axis that shrinks is
+    averaged over the width of a new pixel, with a triangle as Pillow's BILINEAR does, or with its cubic as BICUBIC does.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def interpolation(size: int, new_size: int, part: slice, smooth: bool, cubic: bo
 
 
 def keys(t: np.ndarray) -> np.ndarray:
-    """The cubic of Keys (1981) with a = -1/2, of distances t >= 0."""
+    """The cubic convolution kernel of Keys (1981) with a = -1/2, for distances t >= 0."""
     return np.where(t < 1, (1.5 * t - 2.5) * t * t + 1, np.where(t < 2, ((-0.5 * t + 2.5) * t - 4) * t + 2, 0))
 
 

@@ -1,8 +1,9 @@
-"""A zarr store that looks at chunks before they are decompressed.
+"""A zarr store that checks chunks before they are decompressed.
 
-Blosc's, LZ4's and Zstandard's chunks begin with the size that they will have, and the decompressors take that much memory at
-once: Blosc up to 2 GiB for 100 bytes of a damaged file. Blosc's say how long they are, too, and numcodecs believes it: of a
-file that is cut off it reads what lies behind it in memory, if the process survives that (numcodecs, issue 228).
+Chunks of Blosc, LZ4 and Zstandard begin with the size that they decompress to, and the decompressors allocate that much
+memory at once: Blosc up to 2 GiB for 100 bytes of a damaged file. Blosc's also hold their compressed length, which numcodecs
+does not check: of a file that is cut off it reads the memory behind the chunk, if the process survives that (numcodecs, issue
+228).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class CheckedStore(WrapperStore[LocalStore]):
     process = 0
 
     def expect(self, array: Any) -> None:
-        """From here on chunks of this array are read: of its chunks' size, or somewhat more if they are filtered."""
+        """Note the size of the array's chunks, and check every chunk that is read from here on."""
         chunk = array.dtype.itemsize
         for n in array.shards or array.chunks:
             chunk *= n
@@ -53,11 +54,11 @@ class CheckedStore(WrapperStore[LocalStore]):
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Where reading fails, wait for the chunks that are read beside it: Python lists them as destroyed otherwise."""
+        """If reading fails, wait for the chunks being read at the same time: Python would complain of unfinished tasks."""
         try:
             yield
         except Exception:
-            here = self.process == os.getpid()  # in a process forked since, nobody runs that loop
+            here = self.process == os.getpid()  # in a process forked since, that loop does not run
             if self.loop is not None and here:
                 asyncio.run_coroutine_threadsafe(others_end(), self.loop).result()
             raise
@@ -85,7 +86,7 @@ class CheckedStore(WrapperStore[LocalStore]):
 
 
 async def others_end() -> None:
-    """Wait for all other tasks, but not forever, and take note of their errors."""
+    """Wait for all other tasks, at most PATIENCE seconds, and retrieve their errors."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         for task in (await asyncio.wait(others, timeout=PATIENCE))[0]:
@@ -93,7 +94,7 @@ async def others_end() -> None:
 
 
 class ShardIndex:
-    """Where a shard, many chunks in one file, has its chunks: by an index of (offset, length) each at its start or end."""
+    """The index of a shard, a file of many chunks: (offset, length) of every chunk, at the file's start or end."""
 
     def __init__(self, array: Any, path: Any):
         described = array.metadata.to_dict()["codecs"][0]["configuration"]
@@ -111,21 +112,21 @@ class ShardIndex:
         self.size = self.numbers + 4 * (len(steps) - 1)
 
     def chunks(self, found: Any, byte_range: Any) -> list:
-        """The chunks in what was read: a whole shard, or one of its chunks, or nothing but its index."""
+        """The chunks in what was read, which is a whole shard, one of its chunks, or its index alone."""
         if not self.known:
             return []
         if byte_range is not None:
             is_index = byte_range.start == 0 if self.at_start else isinstance(byte_range, SuffixByteRequest)
             return [] if is_index else [found]
         if len(found) < self.size:
-            return [found]  # which is no chunk, either
+            return [found]  # too short for its index: `_check` refuses it
         first = 0 if self.at_start else len(found) - self.size
         index = np.frombuffer(found[first : first + self.numbers].to_bytes(), "<u8").reshape(-1, 2).tolist()
         return [found[offset : offset + n] for offset, n in index if offset != NO_CHUNK]
 
 
 def zstd_size(head: bytes) -> int:
-    """Bytes that a Zstandard frame says it will have, from its first 20; 0 if it is none or does not say."""
+    """The decompressed size in a Zstandard frame's header (its first 20 bytes); 0 if it is no frame or does not say."""
     if int.from_bytes(head[:4], "little") != ZSTD or len(head) < 6:
         return 0
     descriptor = head[4]

@@ -6,16 +6,16 @@
     PATH/01_GT/TRA/man_track000.tif   markers made for tracking: where all cells are, but not their outlines
     PATH/02/...                       more sequences, of the same form
 
-Truth files number cells from 1, with gaps. A frame is called "01/t000". Frames without truth are left out. Neighbouring
-frames are alike, so the data set counts as ordered and its validation set is a block of frames at the end; naming a
-sequence, "02", among the images for validation holds out all of it.
+Truth files hold instance numbers from 1, with gaps. A frame is called "01/t000". Frames without truth are left out.
+Neighbouring frames are alike, so the data set counts as ordered and its validation set is a block of frames at the end;
+naming a sequence, "02", among the images for validation holds out all of it.
 
 Which truth (`truth`, --truth):
 
     auto      gold where it is complete; else silver; else gold
     gold      gold frames only, whole or partial
     silver    silver frames only
-    complete  gold frames only, taken at their word: every cell in them is outlined
+    complete  gold frames only, and every cell in them is taken to be outlined
 
 What counts. A truth *lacks* a cell that another source shows and of which at most half is labelled in it. It is complete
 if it lacks none; gold that no other source can be held against is never known to be. Pixels that do not count, in loss and
@@ -46,7 +46,7 @@ import scipy
 from ...errors import UserError
 from ..classes import ClassMap
 from ..files.images import read_mask
-from .source import Entry, Mask, Source, check_size, list_images, some
+from .source import Entry, Mask, Source, check_same_size, list_images, some
 
 NAME = "ctc"
 EXPECTS = "01/t000.tif beside 01_GT/SEG/man_seg000.tif or 01_ST/SEG/man_seg000.tif"
@@ -55,7 +55,7 @@ TRUTHS = ("auto", "gold", "silver", "complete")
 
 @dataclass(frozen=True)
 class Frame:
-    """What there is of one frame: its image, and the files that show its cells."""
+    """The files of one frame: its image, and those that show its cells; None for what it has not."""
 
     name: str
     image: Path
@@ -93,7 +93,7 @@ def open_source(path: Path, truth: str = "auto") -> Source:
             frame.name,
             frame.image,
             getattr(frame, source),
-            read=partial(_read, frame=frame, complete=truth == "complete"),
+            read=partial(_read_frame, frame=frame, complete=truth == "complete"),
         )
         for frame, source in chosen
     ]
@@ -114,7 +114,7 @@ def _sequences(path: Path) -> list[Path]:
 
 
 def _truth_folders(sequence: Path) -> dict[str, Path]:
-    """Where a sequence's gold and silver truth lie, of those that are there."""
+    """The folders of a sequence's gold and silver truth, of those that exist."""
     folders = {"gold": sequence.with_name(f"{sequence.name}_GT"), "silver": sequence.with_name(f"{sequence.name}_ST")}
     return {name: f / "SEG" for name, f in folders.items() if (f / "SEG").is_dir()}
 
@@ -147,30 +147,30 @@ def _frames(sequence: Path) -> list[Frame]:
 
 
 def _choose(frame: Frame, truth: str) -> str | None:
-    """Which truth of a frame to use, "gold" or "silver"; None if it has none that is wanted."""
+    """Which truth of a frame to use, "gold" or "silver"; None if it lacks the wanted one."""
     if truth == "silver" or (truth == "auto" and not frame.gold):
         return "silver" if frame.silver else None
     if truth == "auto" and frame.silver:
-        return "gold" if _counting(frame, _cells(frame.gold, frame)) is None else "silver"
+        return "gold" if _counting(frame, _read_cells(frame.gold, frame)) is None else "silver"
     return "gold" if frame.gold else None
 
 
 # ---- pixels ----------------------------------------------------------------------------------------------------------
 
 
-def _cells(path: Path | None, frame: Frame) -> np.ndarray:
+def _read_cells(path: Path | None, frame: Frame) -> np.ndarray:
     """Object numbers (H, W) of a truth or marker file."""
     assert path is not None
     cells = read_mask(path)
     if cells.ndim == 3:
         raise UserError(f"{path}: a colour image where numbers of cells were expected")
-    check_size(cells, path, Entry(frame.name, frame.image, path))
+    check_same_size(cells, path, Entry(frame.name, frame.image, path))
     return cells.astype(np.int32)
 
 
-def _read(entry: Entry, frame: Frame, complete: bool) -> Mask:
+def _read_frame(entry: Entry, frame: Frame, complete: bool) -> Mask:
     """A frame's cells and where they count."""
-    cells = _cells(entry.mask, frame)
+    cells = _read_cells(entry.mask, frame)
     return Mask(cells, cells, None if complete else _counting(frame, cells, entry.mask))
 
 
@@ -184,9 +184,9 @@ def _counting(frame: Frame, cells: np.ndarray, path: Path | None = None) -> np.n
     labelled = cells > 0
     shown, unknown = labelled.copy(), np.zeros_like(labelled)
     if other:
-        shown |= _lacking(_cells(other, frame), labelled)
+        shown |= _lacking(_read_cells(other, frame), labelled)
     if frame.markers:
-        markers = _cells(frame.markers, frame)
+        markers = _read_cells(frame.markers, frame)
         bare = _lacking(markers, shown)
         if bare.any():
             rows, columns = scipy.ndimage.distance_transform_edt(

@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import UserError
 from ..classes import ClassMap
 from ..files.images import read_mask
-from .source import Entry, Mask, Source, check_size, list_images, natural_key, some
+from .source import Entry, Mask, Source, check_same_size, list_images, natural_key, some
 
 NAME = "dsb2018"
 EXPECTS = "stage1_train/<id>/images/<id>.png beside stage1_train/<id>/masks/*.png"
@@ -42,7 +42,7 @@ def open_source(path: Path) -> Source:
             raise UserError(f"{folder}: holds {len(images)} images in images/, exactly one was expected")
         if not (folder / "masks").is_dir():
             bare.append(folder.name)
-        entries.append(Entry(folder.name, images[0], folder / "masks", read=_union))
+        entries.append(Entry(folder.name, images[0], folder / "masks", read=_read_nuclei))
     if bare:
         raise UserError(f"{root}: {len(bare)} images without a folder masks/ ({some(bare)}); stage1_test has none")
     if not entries:
@@ -57,11 +57,11 @@ def _subfolders(path: Path) -> list[Path]:
     )
 
 
-def _union(entry: Entry) -> Mask:
+def _read_nuclei(entry: Entry) -> Mask:
     """All nuclei of an image in one mask, 0/255, with their numbers."""
     instances = np.zeros((entry.info.height, entry.info.width), np.int32)
     for number, path in enumerate(sorted(list_images(entry.mask)), start=1):
         nucleus = read_mask(path)
-        check_size(nucleus, path, entry)
+        check_same_size(nucleus, path, entry)
         instances[(nucleus if nucleus.ndim == 2 else nucleus.any(-1)) > 0] = number
     return Mask(np.where(instances > 0, np.uint8(255), np.uint8(0)), instances)

@@ -4,8 +4,8 @@
     PATH/imgs/X.png + PATH/masks/X_mask.gif  also X_masks and X_cp_masks
     PATH/X.tif      + PATH/X_mask.tif        in one folder, also X_masks and X_cp_masks; also X_img.tif for X.tif
 
-So StarDist's (images/ and masks/ with object numbers) and Cellpose's data sets are of this layout. What Cellpose writes
-besides (X_flows, X_cp_output ...) is not looked at, nor are files whose ending is none of an image's, nor dot files.
+Data sets of StarDist (images/ and masks/ with instance numbers) and of Cellpose have this layout. Ignored are Cellpose's other
+results (X_flows, X_cp_output ...), files that do not end like images, and dot files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BESIDE = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines", "_outlines")  # r
 
 def recognise(path: Path) -> bool:
     """Whether a folder looks like this layout."""
-    return _folders(path) is not None or any(_without_suffix(p.stem) for p in list_images(path))
+    return _image_and_mask_folders(path) is not None or any(_without_suffix(p.stem) for p in list_images(path))
 
 
 def open_source(path: Path) -> Source:
@@ -35,7 +35,7 @@ def open_source(path: Path) -> Source:
     UserError
         If an image has no mask or two, a mask has no image, two images share a name, or there are none.
     """
-    folders = _folders(path)
+    folders = _image_and_mask_folders(path)
     if folders:
         images, masks = (list_images(f) for f in folders)
         where = f"{folders[0]} and {folders[1]}"
@@ -46,11 +46,11 @@ def open_source(path: Path) -> Source:
         where = str(path)
     if not images:
         raise UserError(f"{folders[0] if folders else path}: holds no images (PNG, TIFF, JPEG, BMP)")
-    pairs = _pair(images, masks, where)
+    pairs = _match_masks(images, masks, where)
     return Source(NAME, [Entry(name, *pairs[name]) for name in sorted(pairs, key=natural_key)])
 
 
-def _folders(path: Path) -> tuple[Path, Path] | None:
+def _image_and_mask_folders(path: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks, if they are apart."""
     found = [path / name for name in ("imgs", "images") if (path / name).is_dir()]
     if len(found) == 2:
@@ -63,7 +63,7 @@ def _without_suffix(stem: str) -> str | None:
     return next((stem[: -len(s)] for s in MASK_SUFFIXES if stem.endswith(s) and len(stem) > len(s)), None)
 
 
-def _pair(images: list[Path], masks: list[Path], where: str) -> dict[str, tuple[Path, Path]]:
+def _match_masks(images: list[Path], masks: list[Path], where: str) -> dict[str, tuple[Path, Path]]:
     """Name of every image, with the image and its mask."""
     by_name: dict[str, Path] = {}
     stems = {_without_suffix(mask.stem) or mask.stem for mask in masks}  # what masks call their images

@@ -4,8 +4,8 @@
     PATH/image/0.png ...  + PATH/label/0.png ...    sections as files; also imgs/ for image/
 
 PATH may also hold them in train/, membrane/train/ or data/membrane/train/. Names are the section numbers. Cells are
-white: class 0 is "membrane" (0, black), class 1 is "cell" (255). Objects are the 4-connected regions of cell: that is how
-the challenge scored them, and what the paper's weight map looks at. Neighbouring sections are alike, so the data set counts
+white: class 0 is "membrane" (0, black), class 1 is "cell" (255). Instances are the 4-connected regions of cell: that is how
+the challenge scored them, and what the paper's weight map is made from. Neighbouring sections are alike, so the data set counts
 as ordered and its validation set is a block.
 
 Source: Arganda-Carreras et al. 2015, Front. Neuroanat. 9:142, doi:10.3389/fnana.2015.00142.
@@ -30,12 +30,12 @@ PLACES = ("", "train", "membrane/train", "data/membrane/train")
 
 def recognise(path: Path) -> bool:
     """Whether stacks or folders of sections lie in one of the usual places."""
-    return _stacks(path) is not None or _folders(path) is not None
+    return _stacks(path) is not None or _section_folders(path) is not None
 
 
 def open_source(path: Path) -> Source:
     """List the sections; a UserError if images and labels do not pair."""
-    stacks, folders = _stacks(path), _folders(path)
+    stacks, folders = _stacks(path), _section_folders(path)
     if stacks:
         entries = _pages(*stacks)
     elif folders:
@@ -54,7 +54,7 @@ def _stacks(path: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def _folders(path: Path) -> tuple[Path, Path] | None:
+def _section_folders(path: Path) -> tuple[Path, Path] | None:
     """The folders of images and of labels, if they are there."""
     for place in PLACES:
         for images in ("image", "imgs"):
@@ -67,7 +67,7 @@ def _pages(volume: Path, labels: Path) -> list[Entry]:
     pages, label_pages = count_pages(volume), count_pages(labels)
     if pages != label_pages:
         raise UserError(f"{volume} has {pages} pages but {labels} has {label_pages}; they must be of equal length")
-    return [Entry(str(page), volume, labels, page, _cells) for page in range(pages)]
+    return [Entry(str(page), volume, labels, page, _read_section) for page in range(pages)]
 
 
 def _sections(images: Path, labels: Path) -> list[Entry]:
@@ -79,10 +79,12 @@ def _sections(images: Path, labels: Path) -> list[Entry]:
     if alone:
         files = [(image_of.get(name) or label_of[name]) for name in alone]
         raise UserError(f"{images} and {labels} must hold the same names, but these stand alone: {some(files)}")
-    return [Entry(name, image_of[name], label_of[name], read=_cells) for name in sorted(image_of, key=natural_key)]
+    return [
+        Entry(name, image_of[name], label_of[name], read=_read_section) for name in sorted(image_of, key=natural_key)
+    ]
 
 
-def _cells(entry: Entry) -> Mask:
+def _read_section(entry: Entry) -> Mask:
     """The mask, and its cells numbered."""
     values = read_mask(entry.mask, entry.page)
     return Mask(values, scipy.ndimage.label(values > values.max() // 2)[0].astype(np.int32))

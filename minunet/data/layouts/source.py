@@ -1,4 +1,4 @@
-"""What every layout on disk comes down to: a list of entries, each an image and a way to read its mask."""
+"""What every layout on disk is read into: a list of entries, each an image and a way to read its mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from ..files.images import SUFFIXES, ImageInfo, read_info, read_mask
 
 
 class Mask(NamedTuple):
-    """A mask as it is stored, object numbers (H, W) int32 where they are known, and where it counts if not everywhere."""
+    """A mask as it is stored, with what the layout knows of it.
+
+    Attributes
+    ----------
+    values : (H, W) integer array, or (H, W, 3) uint8 array of colours
+    instances : (H, W) int32 array of instance numbers, 0 for background; None if the layout does not know them
+    valid : (H, W) bool array, False where the mask does not count; None if it counts everywhere
+    """
 
     values: np.ndarray
     instances: np.ndarray | None = None
@@ -45,7 +52,7 @@ class Entry:
     def read_mask(self) -> Mask:
         """The mask as it is stored, of the image's size."""
         mask = self.read(self) if self.read else Mask(read_mask(self.mask, self.page))
-        check_size(mask.values, self.mask, self)
+        check_same_size(mask.values, self.mask, self)
         return mask
 
 
@@ -57,9 +64,10 @@ class Source:
     ----------
     layout : str
     entries : list of Entry, in natural order (2 before 10)
-    classes : ClassMap, or None if the masks have to tell
+    classes : ClassMap, or None if they are to be found in the masks
     ordered : bool
-        Neighbours are alike (sections of one volume), so a validation set must be a block of them, not drawn at random.
+        Whether neighbours are alike (sections of one volume): then a validation set must be a block of them, not drawn at
+        random.
     notes : list of str
         Further lines of the report.
     """
@@ -71,7 +79,7 @@ class Source:
     notes: Sequence[str] = ()
 
 
-def check_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
+def check_same_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
     """Raise a UserError if a mask is not of its image's size."""
     height, width = entry.info.height, entry.info.width
     if mask.shape[:2] != (height, width):
@@ -82,17 +90,29 @@ def check_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order, without dot files, Thumbs.db and other company."""
+    """The image files of a folder in natural order; dot files and files of other types are left out."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     return sorted((p for p in files if p.is_file()), key=lambda p: natural_key(p.name))
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts names with numbers by their value: a2 before a10."""
+    """A key by which names with numbers are sorted by value: a2 before a10.
+
+    Examples
+    --------
+    >>> sorted(["a10", "a2"], key=natural_key)
+    ['a2', 'a10']
+    """
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def some(names: Iterable[object], most: int = 3) -> str:
-    """Up to three names, and how many more there are."""
+    """The first names, and how many more there are, for messages.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
     listed = [str(n) for n in names]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -140,14 +140,14 @@ def fetch(name: str, folder: str | Path = "data", quiet: bool = True) -> Path:
     except OSError as e:
         raise UserError(f"cannot make the folder {folder}: {e.strerror or e}; choose another --output") from e
     if archive.exists():
-        check(archive, chosen)
+        check_archive(archive, chosen)
     else:
-        download(archive, chosen, quiet)
-    unpack(archive, where, chosen, quiet)
+        download_archive(archive, chosen, quiet)
+    unpack_archive(archive, where, chosen, quiet)
     return where
 
 
-def download(archive: Path, chosen: PublicSet, quiet: bool = True) -> None:
+def download_archive(archive: Path, chosen: PublicSet, quiet: bool = True) -> None:
     """Download an archive; it is there whole and checked, or not at all."""
     by_hand = f"Download {chosen.url} by hand, put it as {archive}, and run this again: it will be checked and unpacked"
     try:
@@ -175,7 +175,7 @@ def download(archive: Path, chosen: PublicSet, quiet: bool = True) -> None:
             print(f"sha256      {total}; nobody vouches for it yet, it is written beside the archive")
 
 
-def check(archive: Path, chosen: PublicSet) -> None:
+def check_archive(archive: Path, chosen: PublicSet) -> None:
     """UserError if an archive that is there already is not the one that is wanted."""
     known = chosen.sha256 or written_sum(archive)
     if known and sha256(archive) != known:
@@ -199,7 +199,7 @@ def written_sum(archive: Path) -> str | None:
         return None
 
 
-def unpack(archive: Path, where: Path, chosen: PublicSet, quiet: bool = True) -> None:
+def unpack_archive(archive: Path, where: Path, chosen: PublicSet, quiet: bool = True) -> None:
     """Unpack an archive into the folder `where`, which appears whole or not at all.
 
     A single folder that holds all else is left out, as is one called like that to unpack to. Raises a UserError for archives

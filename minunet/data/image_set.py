@@ -1,0 +1,76 @@
+"""What all data sets share: length, samples kept in memory, the split into training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .classes import ClassMap
+from .sample import Sample
+from .split import split_indices
+
+MEMORY = 2 * 1024**3  # bytes of samples that a data set keeps
+
+
+class ImageSet:
+    """Base of all data sets: a sequence of samples, of which as many are kept in memory as fit.
+
+    A data set of one's own sets the attributes below and defines `_read` and `describe`.
+
+    Attributes
+    ----------
+    layout, path : str and Path (or None)
+    names : list of str
+    sizes : list of (H, W), of the samples' images
+    channels : int, of the samples' images
+    classes : ClassMap
+    warnings : list of str, what the user should look at
+    ordered : bool
+        Whether neighbours are alike, as sections of a volume and frames of a film are; see `split`.
+    """
+
+    layout: str
+    path: Path | None = None
+    names: list[str]
+    sizes: list[tuple[int, int]]
+    channels: int
+    classes: ClassMap
+    warnings: list[str]
+    ordered: bool = False
+
+    def __init__(self) -> None:
+        self.warnings = []
+        self._kept: dict[int, Sample] = {}
+        self._free = MEMORY
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index %= len(self)
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self._read(index)
+            if sample.nbytes <= self._free:
+                self._free -= sample.nbytes
+                self._kept[index] = sample
+        return sample
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def _read(self, index: int) -> Sample:
+        """Make sample number index; what a data set has to define."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """A report of some lines: what was found."""
+        raise NotImplementedError
+
+    def split(
+        self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Indices to train on and indices to validate on, see `split_indices`; of an ordered data set the last validate."""
+        return split_indices(self.names, percent, seed, names, self.ordered)
