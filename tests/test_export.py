@@ -86,11 +86,11 @@ def test_what_is_written_in_it(rng):
     )  # nothing is left of it
 
 
-def test_layers_without_a_rule():
+def test_layers_that_do_not_describe_themselves():
     class Cube(Module):
         pass
 
-    with pytest.raises(ValueError, match=r"b is a Cube.*no rule"):
+    with pytest.raises(UserError, match=r"Cube \(b\) does not describe itself"):
         to_onnx(Sequential(a=Conv2d(1, 1), b=Cube()))
 
 

@@ -22,7 +22,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minunet
-from minunet.models.summary import RULES
 
 minunet.use("reference")  # plain ops: Python can count every byte that they ask for
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -137,7 +136,7 @@ def memory_as_it_runs(model, x, train):
 
         return run
 
-    leaves = [(name, m) for name, m in model.modules() if type(m) in RULES]  # those that are not made of others
+    leaves = [(name, m) for name, m in model.modules() if not m.children]  # those that are not made of others
     for name, m in leaves:
         m.forward, m.backward = noting(name, m.forward), noting("d " + name, m.backward)
     tracemalloc.start()

@@ -6,31 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..models.blocks import Join
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
-    Dropout,
-    GroupNorm,
-    LeakyReLU,
-    MaxPool2d,
-    Module,
-    ReLU,
-    UpsampleBilinear,
-    UpsampleNearest,
-)
 from .record import Call
-
-KINDS: dict[type[Module], str] = {
-    Conv2d: "conv", BatchNorm2d: "act", GroupNorm: "act", ReLU: "act", LeakyReLU: "act", Dropout: "act", MaxPool2d: "pool",
-    ConvTranspose2d: "up", UpsampleBilinear: "up", UpsampleNearest: "up", Join: "join",
-}  # fmt: skip
-WORDS: dict[type[Module], str] = {
-    BatchNorm2d: "batch norm", GroupNorm: "group norm", ReLU: "ReLU", LeakyReLU: "leaky ReLU", MaxPool2d: "max-pool",
-    ConvTranspose2d: "transposed convolution", UpsampleBilinear: "bilinear up-sampling",
-    UpsampleNearest: "nearest up-sampling", Join: "concatenation",
-}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -39,7 +15,8 @@ class Node:
 
     Attributes
     ----------
-    kind : "image", "conv", "act" (norm, ReLU and dropout together), "pool", "up", "join" or "head"
+    kind : "image", "head", or the picture that the layer's description asks for
+        "act" is for norm, ReLU and dropout together.
     title : str
         What the layers are, in words.
     level : int
@@ -81,15 +58,15 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
     made_by = {id(x): 0}
     level, side = 0, "down"
     for call in calls:
-        kind = "head" if call is calls[-1] else KINDS[type(call.module)]
-        if kind == "act" and nodes[-1].kind == "act":
+        kind = "head" if call is calls[-1] else call.description.picture
+        sources = [made_by[id(a)] for a in call.inputs]
+        if kind == "act" and nodes[-1].kind == "act" and sources == [len(nodes) - 1]:
             node = nodes[-1]
             node.calls.append(call)
             node.value, node.gradient = call.output, call.gradient
         else:
             level += {"pool": 1, "up": -1}.get(kind, 0)
             side = "up" if kind == "up" else side
-            sources = [made_by[id(a)] for a in call.inputs]
             for source, dinput in zip(sources, call.handed):
                 nodes[source].handed[kind] = dinput
             nodes.append(Node(kind, "", level, side, call.output, call.gradient, [call], sources))
@@ -102,10 +79,8 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
 
 def title(node: Node) -> str:
     """What its layers are, in words."""
-    m = node.calls[0].module
-    if isinstance(m, Conv2d):
-        return "{}x{} convolution".format(*m.params["w"].shape[:2])
-    return " + ".join(WORDS[type(c.module)] for c in node.calls if not isinstance(c.module, Dropout))
+    words = [type(c.module).__name__ if c.description.words is None else c.description.words for c in node.calls]
+    return " + ".join(word for word in words if word) or type(node.calls[0].module).__name__
 
 
 def choose_channels(nodes: list[Node], most: int) -> None:
@@ -125,5 +100,5 @@ def choose_channels(nodes: list[Node], most: int) -> None:
             room = max(most - len(up.shown), most // 2)
             node.shown = skip.shown[:room] + [start + c for c in up.shown[: most - min(room, len(skip.shown))]]
         else:
-            judged = nodes[i + 1] if node.kind == "conv" else node
+            judged = nodes[i + 1] if node.kind == "conv" and nodes[i + 1].kind == "act" else node
             node.shown = np.argsort(-judged.value.std((0, 1, 2)), kind="stable")[:most].tolist()

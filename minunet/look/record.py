@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import Module
+from ..models.trace import described, layers
+from ..nn import Description, Module
 from ..ops.dispatch import use
 
 
@@ -29,7 +30,7 @@ class Call:
         Of the layer, such as "encoder.0.conv1"; one layer may be called more than once.
     module : Module
     inputs : list of arrays (1, H, W, C)
-        Two for the joint of a skip, else one.
+        Of most layers one, of the joint of a skip two.
     output : (1, H, W, C) array
     gradient : (1, H, W, C) array
         Of the output: what the backward was given.
@@ -47,20 +48,25 @@ class Call:
     handed: Any = None
     backward_seconds: float = 0.0
 
+    @property
+    def description(self) -> Description:
+        """What the layer says of itself."""
+        return described(self.path, self.module, *(a.shape for a in self.inputs))
+
 
 @contextmanager
 def watched(model: Module) -> Iterator[list[Call]]:
     """For a while, every call of a layer is noted in the list that this gives, in the order of the forward."""
     calls: list[Call] = []
     waiting: list[Call] = []  # for their backward, which goes the other way round
-    layers = [(path, m) for path, m in model.modules() if not m.children]
-    for path, m in layers:
+    watching = list({id(m): (path, m) for path, m in layers(model)}.values())
+    for path, m in watching:
         m.forward = _watched_forward(path, m, calls, waiting)  # type: ignore[method-assign]
         m.backward = _watched_backward(m, waiting)  # type: ignore[method-assign]
     try:
         yield calls
     finally:
-        for _, m in layers:
+        for _, m in watching:
             del m.forward, m.backward
 
 

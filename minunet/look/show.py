@@ -12,13 +12,15 @@ from tqdm import tqdm
 
 from ..data.targets import BORDER_CLASSES
 from ..errors import UserError
+from ..models.receptive_field import receptive_field
+from ..models.trace import follow
 from ..nn import Module
 from ..ops import named_loss
 from ..ops.dispatch import are_fast
 from ..predict.inference import class_map
 from ..predict.instances import output_names, target_of
 from . import build
-from .field import grid, pixel_gradients, receptive_field
+from .field import grid, pixel_gradients
 from .nodes import make_nodes
 from .record import record
 
@@ -67,10 +69,16 @@ def show(
 
     Raises
     ------
+    NotDescribed
+        If a layer does not describe itself.
     UserError
         If not even small pictures of the maps fit into that.
     """
     loss = cross_entropy(labels)
+    trace = follow(model, x[None].shape)
+    for step in trace.steps:
+        if len(step.outputs) > 1:
+            raise UserError(f"{step.name} gives several maps at once: the page draws layers that give one")
     with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=quiet or None, leave=False) as bar:
         calls, value = record(model, x[None], loss)
         nodes = make_nodes(calls)
@@ -82,7 +90,7 @@ def show(
         logits = calls[-1].output[0]
         said = classes_of(logits)
         pixels = list(product(grid(said.shape[0], n), grid(said.shape[1], n)))
-        boxes = [receptive_field(calls, pixel) for pixel in pixels]
+        boxes = [receptive_field(trace, pixel) for pixel in pixels]
         channel = said if logits.shape[-1] > 1 else np.zeros_like(said)
         gradients = {}
         for i, dx in pixel_gradients(model, x[None], pixels, boxes, channel):

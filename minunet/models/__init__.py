@@ -3,7 +3,9 @@
 unet.py       the U-Net, forward and backward
 blocks.py     what it is made of beside plain layers: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
+trace.py      which layers run, on which maps, without computing anything
 summary.py    what a network costs: parameters, arithmetic, memory
+receptive_field.py   how far it looks
 """
 
 from __future__ import annotations

@@ -7,10 +7,14 @@ from math import gcd
 import numpy as np
 
 from .. import ops
+from ..array import Array
 from ..nn import (
+    PIXEL,
     BatchNorm2d,
+    Cache,
     Conv2d,
     ConvTranspose2d,
+    Description,
     Dropout,
     GroupNorm,
     Module,
@@ -18,8 +22,11 @@ from ..nn import (
     Sequential,
     UpsampleBilinear,
     UpsampleNearest,
+    Window,
 )
+from ..nn.description import Graph, Shape
 from ..ops.lazy import single_use
+from ..ops.shape import Margins
 
 
 def double_conv(
@@ -58,11 +65,11 @@ class Join(Module):
     comes out without `keep` is for one reader: the convolution behind it.
     """
 
-    def forward(self, x, train=True, rng=None, keep=True):
+    def forward(
+        self, x: tuple[Array, Array], train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
         skip, up = x
-        rows, columns = (s - u for s, u in zip(skip.shape[1:3], up.shape[1:3]))
-        margins = (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
-        pads = max(rows, columns) <= 1
+        pads, margins = self.fit(skip.shape, up.shape)
         if pads:
             up, fit = ops.pad(up, margins)
         else:
@@ -70,9 +77,37 @@ class Join(Module):
         y, split = ops.concat([skip, up])
         return (y, (pads, fit, split)) if keep else (single_use(y), None)
 
-    def backward(self, dy, cache):
+    def backward(self, dy: Array, cache: Cache) -> tuple[Array, Array]:
         pads, fit, split = cache
         dskip, dup = ops.concat_backward(dy, split)
         if pads:
             return dskip, ops.pad_backward(dup, fit)
         return ops.crop_backward(dskip, fit), dup
+
+    def fit(self, skip: Shape, up: Shape) -> tuple[bool, Margins]:
+        """Whether the map from below is padded, else the skip is cropped; and by ((top, bottom), (left, right)) pixels."""
+        lack = [s - u for s, u in zip(skip[1:3], up[1:3])]
+        rows, columns = ((n // 2, n - n // 2) for n in lack)
+        return max(lack) <= 1, (rows, columns)
+
+    def describe(self, skip: Shape, up: Shape) -> Description:
+        pads, ((top, _), (left, _)) = self.fit(skip, up)
+        shift = -1 if pads else 1
+        moved = (Window(first=shift * top, last=shift * top), Window(first=shift * left, last=shift * left))
+
+        def onnx(graph: Graph, skip: str, up: str) -> str:
+            sizes = [graph.node("Shape", name, start=2, end=4) for name in (skip, up)]
+            lack = graph.node("Sub", *sizes)
+            before = graph.node("Div", lack, graph.constant("two", [2]))
+            if pads:
+                after, none = graph.node("Sub", lack, before), graph.constant("none", [0, 0])
+                up = graph.node("Pad", up, graph.node("Concat", none, before, none, after, axis=0))
+            else:
+                after, axes = graph.node("Add", before, sizes[1]), graph.constant("axes", [2, 3])
+                skip = graph.node("Slice", skip, before, after, axes)
+            return graph.node("Concat", skip, up, axis=1)
+
+        return Description(
+            output=(*(skip if pads else up)[:3], skip[3] + up[3]), reads=[PIXEL, moved] if pads else [moved, PIXEL],
+            fused="concat", words="concatenation", picture="join", onnx=onnx, unrecordable="",
+        )  # fmt: skip

@@ -1,8 +1,7 @@
 """What a network costs: parameters, arithmetic and memory, layer by layer, without computing anything.
 
-`summary` sends an array through the model's own forward that has a shape but no memory (all its strides are 0). Every leaf
-module is stood in for by a rule that knows the output's shape, the arithmetic and what its cache keeps; so the wiring is the
-model's, and there is no second description of it that could drift.
+`summary` adds up what the layers say of themselves (`nn/description.py`) in the order in which the model's own forward calls
+them (`models/trace.py`).
 
 Memory, in bytes, for a given shape of images. What counts is which arrays exist: with the kernels only the raw outputs of
 convolutions are stored, a batch norm and a ReLU after one, and a concatenation, stand for arrays that are never made
@@ -19,33 +18,17 @@ For a GPU that is an upper bound: its kernels keep less, but their memory has no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
-    Dropout,
-    GroupNorm,
-    LeakyReLU,
-    MaxPool2d,
-    Module,
-    ReLU,
-    UpsampleBilinear,
-    UpsampleNearest,
-)
-from ..ops.conv import output_size, resolve_padding
+from ..nn import Module
+from ..nn.description import Shape
 from ..ops.dispatch import are_fast
-from .blocks import Join
+from .trace import Map, Step, follow
 
-Shape = tuple[int, ...]
 GIB = 2**30
 
 
@@ -55,7 +38,8 @@ class Row:
 
     `flops` are the multiplications and additions of convolutions (all else is below 1 %), `kept` the bytes that its cache
     holds for the backward and no earlier one does; `takes` and `makes` are the numbers of the stored arrays of its input and
-    output, `keeps` of those in its cache, and `extra` the bytes kept beside them: a pool's winners, a mask.
+    output, `keeps` of those in its cache, and `extra` the bytes kept beside them: a pool's winners, a mask. `fused` is its part
+    in what kernels fuse, see `nn.Description`.
     """
 
     name: str
@@ -69,6 +53,7 @@ class Row:
     makes: list[int]
     keeps: list[int]
     extra: int
+    fused: str | None = None
     work: tuple[int, int] = (0, 0)  # bytes that only the layer's own forward, or its backward, needs
 
 
@@ -102,7 +87,7 @@ class Summary:
         last: dict[int, int] = {}
         for i, row in enumerate(self.rows):
             first, end = self._block(i)
-            joined = i > 0 and self.rows[i - 1].kind == "Join" and len(self.rows[i - 1].makes) > 1  # goes when read
+            joined = i > 0 and self.rows[i - 1].fused == "concat" and len(self.rows[i - 1].makes) > 1  # goes when read
             for n in row.takes:
                 last[n] = i if joined or any(n in r.makes for r in self.rows[first:i]) else end
         alive, worst = {0}, 0
@@ -120,7 +105,7 @@ class Summary:
             if set(row.makes) <= set(row.takes):
                 continue  # a norm or a ReLU that is done on the way
             kept = {n for r in self.rows[: i + 1] for n in r.keeps}
-            kept |= {n for r in self.rows[i:] if r.kind == "BatchNorm2d" for n in r.takes if n in row.makes}
+            kept |= {n for r in self.rows[i:] if r.fused == "norm" for n in r.takes if n in row.makes}
             held = set(self.rows[end].makes) - gradients  # what the caller has handed to the block
             fresh = self._bytes(row.takes)
             extra = sum(r.extra for r in self.rows[: i + 1])
@@ -195,158 +180,48 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
     """
     if len(shape) != 4:
         raise ValueError(f"shape must be (images, rows, columns, channels), not {shape}")
-    dtype = next(iter(model.named_params().values())).dtype
-    result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in model.named_params().values()))
-    result.store(prod(shape))
-    counted: set[str] = set()
-    fused = are_fast() if fused is None else fused
-    with stand_ins(model, RULES, lambda name, m: _stand_in(name, m, result, counted, fused)):
-        model.forward(_hollow(shape, dtype, [0]))
+    params = model.named_params()
+    dtype = next((p.dtype for p in params.values()), np.dtype(np.float32))
+    result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in params.values()))
+    trace = follow(model, shape, dtype)
+    stored = {trace.image: [result.store(prod(shape))]}  # the arrays that hold each map
+    raw: set[Map] = set()  # maps that a convolution or a norm gives, if kernels fuse layers
+    counted: set[Module] = set()
+    for step in trace.steps:
+        result.rows.append(row(result, step, stored, raw, are_fast() if fused is None else fused))
+        if step.layer in counted:
+            result.rows[-1].params = 0
+        counted.add(step.layer)
     return result
 
 
-# ---- tracing ---------------------------------------------------------------------------------------------------------
-
-
-class _Hollow(np.ndarray):
-    """An array with a shape but no memory, that knows where its values would be stored, and whether they are raw there."""
-
-    stored: list[int]
-    raw: bool = False
-
-
-def _hollow(shape: Shape, dtype: Any, stored: list[int], raw: bool = False) -> _Hollow:
-    a = np.broadcast_to(np.zeros((), dtype), shape).view(_Hollow)
-    a.stored, a.raw = stored, raw
-    return a
-
-
-@contextmanager
-def stand_ins(
-    model: Module, kinds: Container[type[Module]], make: Callable[[str, Any], Callable[..., Any]]
-) -> Iterator[None]:
-    """For a while, every module of these kinds has the forward that `make` gives for its path and itself."""
-    replaced = [(name, m) for name, m in model.modules() if type(m) in kinds]
-    for name, m in replaced:
-        m.forward = make(name, m)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for _, m in replaced:
-            del m.forward
-
-
-def _stand_in(name: str, m: Module, result: Summary, counted: set[str], fused: bool) -> Callable[..., Any]:
-    def forward(x: Any, *mode: Any, **named: Any) -> tuple[Any, None]:
-        inputs = x if isinstance(x, tuple) else (x,)
-        output, flops, extra = RULES[type(m)](m, *(a.shape for a in inputs))
-        params = 0 if name in counted else sum(p.size for p in m.params.values())
-        counted.add(name)
-        takes = [n for a in inputs for n in a.stored]
-        makes, keeps = takes, takes if isinstance(m, KEEPS_INPUT) else []
-        if not fused:
-            makes = [result.store(prod(output))]
-        elif isinstance(m, Join):
-            makes = _joined(result, *inputs)
-        elif isinstance(m, BatchNorm2d) or (isinstance(m, ReLU) and inputs[0].raw):
-            extra, keeps = 0, takes  # the ReLU's mask can be read off it again
+def row(result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map], fused: bool) -> Row:
+    """The next row of a summary: what a layer stores and keeps. Enters its outputs into `stored` and `raw`."""
+    d, inputs, outputs = step.description, step.inputs, step.outputs
+    part = d.fused if fused else None
+    passing = part == "norm" or (part == "act" and inputs[0] in raw)  # computed while the next layer reads
+    for y in outputs:
+        if passing:
+            stored[y] = stored[inputs[0]]
+        elif part == "concat":
+            stored[y] = [n for x in inputs for n in brought_to_size(result, x, y, stored[x])]
         else:
-            makes = [result.store(prod(output))]
-        already = {n for r in result.rows for n in r.keeps}
-        kept = extra + sum(result.stored[n] for n in set(keeps) - already)
-        work = (0, 0) if fused else _plain_work(m, inputs[0].shape, output, result.itemsize)
-        kind = type(m).__name__
-        result.rows.append(
-            Row(name, kind, inputs[0].shape, output, params, flops, kept, takes, makes, keeps, extra, work)
-        )
-        return _hollow(output, inputs[0].dtype, makes, raw=isinstance(m, (Conv2d, BatchNorm2d))), None
-
-    return forward
-
-
-def _joined(result: Summary, skip: _Hollow, up: _Hollow) -> list[int]:
-    """A joint of maps of one size makes nothing; else the lower one is padded, or the skip finished and cropped."""
-    if skip.shape[1:3] == up.shape[1:3]:
-        return skip.stored + up.stored
-    if max(s - u for s, u in zip(skip.shape[1:3], up.shape[1:3])) <= 1:
-        return [*skip.stored, result.store(prod(skip.shape[:3]) * up.shape[3])]
-    return [result.store(skip.size), *up.stored]
+            stored[y] = [result.store(y.size)]
+    if part in ("conv", "norm"):
+        raw.update(outputs)
+    takes, makes = ([n for m in maps for n in stored[m]] for maps in (inputs, outputs))
+    keeps = takes * (d.keeps_input or passing) + makes * d.keeps_output
+    extra = 0 if passing else d.keeps_bytes  # a ReLU's mask can be read off its input again
+    already = {n for r in result.rows for n in r.keeps}
+    kept = extra + sum(result.stored[n] for n in set(keeps) - already)
+    params = sum(p.size for p in step.layer.named_params().values())
+    work = (0, 0) if fused else (d.work[0] * result.itemsize, d.work[1] * result.itemsize)
+    return Row(step.path, type(step.layer).__name__, inputs[0].shape, outputs[0].shape, params, d.flops, kept, takes, makes,
+               keeps, extra, d.fused, work)  # fmt: skip
 
 
-def _plain_work(m: Module, x: Shape, y: Shape, itemsize: int) -> tuple[int, int]:
-    """Bytes that a plain op works with beside its input and output: in the forward, and in the backward."""
-    taken, made = prod(x) * itemsize, prod(y) * itemsize
-    if isinstance(m, Conv2d):
-        padded = 0 if m.params["w"].shape[0] == 1 else taken
-        return 2 * padded + made, padded + taken  # the padded image, a window and its product, one of them at a time
-    if isinstance(m, (BatchNorm2d, GroupNorm)):
-        return made, 2 * made
-    return 0, 0
-
-
-KEEPS_INPUT = (Conv2d, ConvTranspose2d, BatchNorm2d, GroupNorm)
-
-# ---- the rules: shapes in; shape out, operations, and bytes kept beside input and output ------------------------------
-
-Cost = tuple[Shape, int, int]
-
-
-def _conv(m: Conv2d, x: Shape) -> Cost:
-    N, H, W, C = x
-    KH, KW, Cg, K = m.params["w"].shape
-    if Cg * m.options["groups"] != C:
-        raise ValueError(f"a convolution takes {Cg * m.options['groups']} channels and would get {C}")
-    stride, dilation = m.options["stride"], m.options["dilation"]
-    pads = resolve_padding(m.options["padding"], (H, W), (KH, KW), stride, dilation)
-    OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
-    return (N, OH, OW, K), 2 * N * OH * OW * K * KH * KW * Cg, 0
-
-
-def _conv_transpose(m: ConvTranspose2d, x: Shape) -> Cost:
-    N, H, W, C = x
-    KH, KW, _, K = m.params["w"].shape
-    s = m.options["stride"]
-    (top, bottom), (left, right) = resolve_padding(m.options["padding"], (H, W), (KH, KW), s, 1)
-    y = (N, (H - 1) * s + KH - top - bottom, (W - 1) * s + KW - left - right, K)
-    return y, 2 * N * H * W * C * KH * KW * K, 0
-
-
-def _pool(m: MaxPool2d | AvgPool2d, x: Shape) -> Cost:
-    size = m.options["size"]
-    OH, OW = output_size((x[1], x[2]), (size, size), ((0, 0), (0, 0)), m.options["stride"] or size)
-    y = (x[0], OH, OW, x[3])
-    return y, 0, prod(y) if isinstance(m, MaxPool2d) else 0  # the winners, a byte each
-
-
-def _upsample(m: UpsampleBilinear | UpsampleNearest, x: Shape) -> Cost:
-    s = m.options["scale"]
-    return (x[0], x[1] * s, x[2] * s, x[3]), 0, 0
-
-
-def _join(m: Join, skip: Shape, up: Shape) -> Cost:
-    larger = skip if max(s - u for s, u in zip(skip[1:3], up[1:3])) <= 1 else up
-    return (*larger[:3], skip[3] + up[3]), 0, 0
-
-
-def _same(m: Module, x: Shape) -> Cost:
-    return x, 0, 0
-
-
-def _keeps_mask(m: Module, x: Shape) -> Cost:
-    return x, 0, prod(x)
-
-
-RULES: dict[type[Module], Callable[..., Cost]] = {
-    Conv2d: _conv,
-    ConvTranspose2d: _conv_transpose,
-    MaxPool2d: _pool,
-    AvgPool2d: _pool,
-    UpsampleBilinear: _upsample,
-    UpsampleNearest: _upsample,
-    Join: _join,
-    BatchNorm2d: _same,
-    GroupNorm: _same,
-    ReLU: _keeps_mask,
-    LeakyReLU: _keeps_mask,
-    Dropout: _keeps_mask,
-}
+def brought_to_size(result: Summary, x: Map, y: Map, stored: list[int]) -> list[int]:
+    """The arrays of a map that is laid beside others in y: its own, or a new one if it has to be padded or cropped before."""
+    if x.shape[1:3] == y.shape[1:3]:
+        return stored
+    return [result.store(max(x.size, prod(y.shape[:3]) * x.shape[3]))]

@@ -1,13 +1,18 @@
-"""The base of all layers and networks."""
+"""The base of all layers and networks, and the two shortest ways to make one: `Apply` and `Sequential`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..array import Array, get_array_module
+from ..ops.lazy import fusion_scope
+from .description import Description
+
+Cache = Any
+"""What a forward leaves for its backward: a layer a tuple, a composite the list of its children's; None without `keep`."""
 
 
 class Module:
@@ -32,18 +37,31 @@ class Module:
             self.children.update({f"{name}.{i}": v for i, v in enumerate(value)})
         super().__setattr__(name, value)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Any:
         return self.forward(x, train=False, keep=False)[0]
 
     def forward(
-        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
-    ) -> tuple[Array, Any]:
-        """Return the output and, if `keep`, the cache that `backward` needs."""
+        self, x: Any, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Any, Cache]:
+        """Return the output and, if `keep`, the cache that `backward` needs.
+
+        x and the output are a map (N, H, W, C), or a tuple of maps where a layer takes or gives several.
+        """
         raise NotImplementedError
 
-    def backward(self, dy: Array, cache: Any) -> Array:
+    def backward(self, dy: Any, cache: Cache) -> Any:
         """Add the parameters' gradients to `grads` and return the input's."""
         raise NotImplementedError
+
+    def describe(self, *inputs: Any, **none: Any) -> Description:
+        """What there is to know of this layer when it takes maps of these shapes; composites need not say."""
+        raise NotImplementedError
+
+    def describes_itself(self) -> bool:
+        """Whether there is a `describe` that belongs to this layer's forward: one of a base with another forward does not."""
+        order = type(self).__mro__
+        said, computed = (next(c for c in order if name in vars(c)) for name in ("describe", "forward"))
+        return said is not Module and issubclass(said, computed)
 
     def check_size(self, H: int, W: int) -> None:
         """ValueError, saying what would do, if images of H x W pixels cannot pass; a layer takes any size."""
@@ -122,6 +140,47 @@ class Module:
         return {
             f"{path}.{name}" if path else name: a for path, m in self.modules() for name, a in getattr(m, kind).items()
         }
+
+
+class Apply(Module):
+    """A pair of ops without parameters as a module: ``Apply(ops.relu, ops.relu_backward)``."""
+
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any], **options: Any) -> None:
+        super().__init__()
+        self.pair, self.options = (forward, backward), options
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        y, cache = self.pair[0](x, **self.options)
+        return y, cache if keep else None
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        return self.pair[1](dy, cache)
+
+
+class Sequential(Module):
+    """Named modules one after the other: ``Sequential(conv=Conv2d(3, 8), relu=ReLU())``."""
+
+    def __init__(self, **layers: Module) -> None:
+        super().__init__()
+        self.children.update(layers)
+
+    @fusion_scope
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        caches = []
+        for m in self.children.values():
+            x, cache = m.forward(x, train, rng, keep)
+            caches.append(cache)
+        return x, caches if keep else None
+
+    @fusion_scope
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        for m in reversed(self.children.values()):
+            dy = m.backward(dy, take(cache))
+        return dy
 
 
 def take(cache: list | None) -> Any:

@@ -20,6 +20,7 @@ eight symmetries, each placed as if the whole image had been flipped or turned, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,10 @@ import numpy as np
 from ..array import get_array_module, to_numpy
 from ..data.files.windows import Windows, interpolate, interpolation
 from ..kernels.device import free_memory
-from ..models import Ensemble
-from ..models.summary import Summary, summary
-from ..nn import AvgPool2d, Conv2d, ConvTranspose2d, GroupNorm, MaxPool2d, Module, UpsampleBilinear
+from ..models import Ensemble, receptive_field
+from ..models.summary import summary
+from ..models.trace import Trace, follow
+from ..nn import Module
 from ..ops import class_probabilities
 from .tta import SYMMETRIES, Symmetry
 
@@ -52,52 +54,29 @@ def first_channels(model: Module) -> int:
     return next(int(p.shape[2]) for p in model.named_params().values() if p.ndim == 4)
 
 
-def trace(model: Module, n: int = 4096) -> Summary:
-    """The layers of one network as they run on an image of n x n pixels, or the next size that fits."""
-    n = model.fit_size(n)
-    return summary(model, (1, n, n, first_channels(model)))
-
-
 def stride(model: Module) -> int:
-    """Pixels of the image along one side of a pixel of the coarsest map: 2^depth."""
-    every = [trace(m).rows for m in networks(model)]
-    return max(int(2 ** np.floor(np.log2(rows[0].input[1] / min(row.input[1] for row in rows)))) for rows in every)
+    """Pixels of the image after which the grids of all maps repeat: 2^depth. Windows start at its multiples."""
+    return lcm(*(receptive_field.stride(follow_large(m)) for m in networks(model)))
 
 
 def reach(model: Module) -> int:
-    """How far away from an output pixel, in pixels, the image can still change it; 0 with unpadded convolutions.
-
-    The sum over the layers as they run: a KxK convolution looks K // 2 of its map's pixels around, a pool may group a pixel
-    with the last of its window. At depth 4 it is 6 * 16 - 4 from the convolutions and 15 from the pools.
-    """
+    """How far away from an output pixel, in pixels, the image can still change it; 0 with unpadded convolutions."""
     if model.fit_size(4096) > 4096:
         return 0
-    return max(reach_of_layers(m) for m in networks(model))
+    return max(receptive_field.reach(follow_large(m)) for m in networks(model))
 
 
-def reach_of_layers(model: Module) -> int:
-    """The sum that `reach` describes, for one network."""
-    modules, total = dict(model.modules()), 0
-    for row in (rows := trace(model).rows):
-        m, pixel = modules[row.name], rows[0].input[1] // row.input[1]
-        if isinstance(m, Conv2d):
-            total += pixel * (m.options["dilation"] * (m.params["w"].shape[0] // 2) + m.options["stride"] - 1)
-        elif isinstance(m, ConvTranspose2d):
-            total += pixel * ((m.params["w"].shape[0] - 1) // m.options["stride"])
-        elif isinstance(m, (MaxPool2d, AvgPool2d)):
-            total += pixel * (m.options["size"] - 1)
-        elif isinstance(m, UpsampleBilinear):
-            total += pixel
-    return total
+def follow_large(model: Module) -> Trace:
+    """The layers of one network as they run on an image that is large against how far they look."""
+    n = model.fit_size(4096)
+    return follow(model, (1, n, n, first_channels(model)))
 
 
 def why_not_equal(model: Module, overlap: int) -> str:
     """Why tiles cannot equal the whole image, "" if they do."""
-    for _, m in model.modules():
-        if isinstance(m, GroupNorm):
-            return "group norm takes its statistics from each window"
-        if isinstance(m, UpsampleBilinear) and m.options["align_corners"]:
-            return "bilinear up-sampling with aligned corners depends on the window's size"
+    for m in networks(model):
+        if reason := receptive_field.why_not_local(follow_large(m)):
+            return reason
     if overlap < reach(model):
         return f"the overlap of {overlap} pixels is less than the {reach(model)} that the network sees"
     return ""

@@ -29,16 +29,11 @@ import numpy as np
 from .. import nn
 from ..array import Array
 from ..kernels import cuda
+from ..models.trace import follow, input_channels
 from ..ops import dispatch
 
 WARM_UP = 2
 """Steps that run as they are before one is recorded: in the second one the arena has what it will have."""
-
-RECORDABLE = (
-    nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d,
-    nn.UpsampleNearest, nn.UpsampleBilinear,
-)  # fmt: skip
-"""Layers that neither read nor send anything on the host while they run."""
 
 
 def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str | None:
@@ -60,13 +55,13 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
         return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
     if clip:
         return "to clip gradients the host reads their length"
-    for path, m in model.modules():
-        if isinstance(m, nn.Dropout):
-            if m.rate:
-                return f"{path} draws its dropout on the host"
-        elif not m.children and not isinstance(m, RECORDABLE) and (m.params or m.buffers or isinstance(m, nn.Apply)):
-            return f"{path} is a {type(m).__name__}, which nobody has tried"
-    return None
+    side = model.fit_size(64)
+    try:
+        steps = follow(model, (1, side, side, input_channels(model))).steps
+    except nn.NotDescribed as e:
+        return str(e)
+    troubles = (f"{step.name} {step.description.unrecordable}" for step in steps if step.description.unrecordable)
+    return next(troubles, None)
 
 
 class RecordedStep:

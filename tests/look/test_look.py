@@ -17,13 +17,15 @@ from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
 from minunet.look import build
 from minunet.look.command import main
-from minunet.look.field import grid, lying_apart, pixel_gradients, receptive_field
+from minunet.look.field import grid, lying_apart, pixel_gradients
 from minunet.look.inputs import cut_middle
 from minunet.look.nodes import make_nodes
 from minunet.look.record import record
 from minunet.look.show import classes_of, cross_entropy, show
 from minunet.look.sprites import sheet
 from minunet.models import UNet
+from minunet.models.receptive_field import receptive_field
+from minunet.models.trace import follow
 from minunet.predict.tiles import reach
 
 VARIANTS = [
@@ -163,8 +165,8 @@ FIELDS = [
 def test_the_receptive_field_is_where_gradients_are(options, size, rng):
     """One network's gradient misses what pools and ReLUs hold back; over many random ones every row and column shows."""
     options = {"in_channels": 1, "num_classes": 1, "norm": None} | options
-    calls = recorded(options, size, rng, base_width=2)[2]
-    H, W = calls[-1].output.shape[1:3]
+    trace = follow(network(options, rng, base_width=2), (1, *size, 1))
+    H, W = trace.output.shape[1:3]
     pixels = [(0, 0), (H // 2, W // 2), (H // 2 + 1, W - 1), (H - 1, 1)]
     seen = np.zeros((len(pixels), *size), bool)
     with minunet.use("reference"):  # Winograd's transforms leave rounding where there should be 0
@@ -175,7 +177,7 @@ def test_the_receptive_field_is_where_gradients_are(options, size, rng):
                 seen[i] |= dx[..., 0] != 0
     for pixel, mask in zip(pixels, seen):
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        assert receptive_field(calls, pixel) == ((rows[0], rows[-1]), (columns[0], columns[-1]))
+        assert receptive_field(trace, pixel) == ((rows[0], rows[-1]), (columns[0], columns[-1]))
 
 
 def whole(size, pixels):
@@ -184,9 +186,9 @@ def whole(size, pixels):
 
 
 def test_pixels_that_share_a_pass_have_the_gradients_of_a_pass_of_their_own(rng):
-    model, x, calls, _ = recorded({"in_channels": 2, "num_classes": 3, "depth": 1}, (48, 40), rng)
+    model, x, _, _ = recorded({"in_channels": 2, "num_classes": 3, "depth": 1}, (48, 40), rng)
     pixels = list(product(grid(48, 4), grid(40, 4)))
-    boxes = [receptive_field(calls, pixel) for pixel in pixels]
+    boxes = [receptive_field(follow(model, x.shape), pixel) for pixel in pixels]
     groups = lying_apart(boxes)
     assert sorted(i for group in groups for i in group) == list(range(16)) and len(groups) < 16
     for group in groups:
@@ -204,16 +206,16 @@ def test_pixels_that_share_a_pass_have_the_gradients_of_a_pass_of_their_own(rng)
 
 def test_the_receptive_field_of_the_papers_network(rng):
     options = {"in_channels": 1, "num_classes": 1, "norm": None, "depth": 4}
-    calls = recorded(options, (300, 16), rng, base_width=1)[2]
-    sides = [receptive_field(calls, (row, 0))[0] for row in range(140, 156)]
+    trace = follow(UNet(**options, base_width=1), (1, 300, 16, 1))
+    sides = [receptive_field(trace, (row, 0))[0] for row in range(140, 156)]
     assert {bottom - top + 1 for top, bottom in sides} == {188, 204}  # by where the pixel lies between the pools
     far = reach(UNet(**options, base_width=1))  # what tiles overlap by, which is reckoned otherwise
     assert all(row - far <= top and bottom <= row + far for row, (top, bottom) in zip(range(140, 156), sides))
 
 
 def test_a_group_norm_sees_everything(rng):
-    _, x, calls, _ = recorded(*VARIANTS[1], rng)
-    assert receptive_field(calls, (4, 4)) == ((0, x.shape[1] - 1), (0, x.shape[2] - 1))
+    model, x, _, _ = recorded(*VARIANTS[1], rng)
+    assert receptive_field(follow(model, x.shape), (4, 4)) == ((0, x.shape[1] - 1), (0, x.shape[2] - 1))
 
 
 def test_grid():

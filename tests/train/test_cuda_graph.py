@@ -220,10 +220,12 @@ def test_what_speaks_against_a_graph(gpu, tmp_path, monkeypatch, capsys):
     with minunet.use("reference"):
         assert "plain ops" in reason_against(model, gpu)
     assert "length" in reason_against(model, gpu, clip=1)
-    assert "dropout" in reason_against(UNet(1, 2, base_width=4, depth=1, dropout=0.1), gpu)
+    assert "Dropout (encoder.0.dropout) draws on the host" in reason_against(
+        UNet(1, 2, base_width=4, depth=1, dropout=0.1), gpu
+    )
     model.head = nn.Sequential(own=OwnLayer())
-    assert reason_against(model, gpu) == "head.own is a OwnLayer, which nobody has tried"
-    monkeypatch.setattr(graph, "usable", lambda: False)
+    assert reason_against(model, gpu).startswith("OwnLayer (head.own) does not describe itself")
+    monkeypatch.setattr(graph.cuda, "compiles", lambda: False)
     assert "NVRTC" in reason_against(model, gpu)
     assert trainer(np, tmp_path, graph=True).training_step.recorded is None
     assert "note: --graph has no effect: the CPU has no CUDA graphs" in capsys.readouterr().out

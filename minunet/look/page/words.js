@@ -24,6 +24,15 @@ function bytes(n) {
 
 const channelsOf = (n) => `${number(n)} channel${n === 1 ? "" : "s"}`;
 
+/** Of a node of norm, activation and whatever else stands there: what is said of a ReLU holds only if it ends in one. */
+function activationWords(node) {
+  const norm = node.title.includes("norm"), rectified = node.title.endsWith("ReLU") && !node.title.includes("leaky");
+  if (!rectified) return [node.title, norm && !node.title.includes("+") ? "y = γ · (x − μ) / √(σ² + ε) + β" : "", "Every pixel keeps its place, and every map its size."];
+  return norm
+    ? [node.title, "y = max(0, γ · (x − μ) / √(σ² + ε) + β)", "The norm gives every channel a scale of its own and a zero to cut at; the ReLU cuts away what is below it."]
+    : [node.title, "y = max(0, x)", "What is below zero is cut away."];
+}
+
 /** Title, formula and text of a node as the forward comes to it. */
 function forwardWords(node, nodes) {
   const from = node.sources.map((s) => nodes[s]), C = node.shape[2], [H, W] = node.shape;
@@ -34,14 +43,15 @@ function forwardWords(node, nodes) {
       return [node.title, "y[h,w,k] = b[k] + Σ x[h+i, w+j, c] · w[i,j,c,k]",
         `${number(C)} filters of ${node.filter[0]} × ${node.filter[1]} pixels slide over all ${channelsOf(from[0].shape[2])}; each gives one channel of the new map.`];
     case "act":
-      return [node.title, node.title.includes("norm") ? "y = max(0, γ · (x − μ) / √(σ² + ε) + β)" : "y = max(0, x)",
-        node.title.includes("norm") ? "The norm gives every channel a scale of its own and a zero to cut at; the ReLU cuts away what is below it." : "What is below zero is cut away."];
+      return activationWords(node);
     case "pool":
       return [node.title, "y = max of every 2 × 2 pixels", "A quarter of the pixels go on. Each filter after this sees twice as far, and where exactly something was is known half as well."];
     case "up":
       return [node.title, node.params ? "every pixel stamps 2 × 2 pixels: x[h,w] · w[i,j]" : "every pixel becomes 2 × 2", "The map has twice as many rows and columns again. What there is, it knows from below; where, it must get from the skip."];
     case "join":
       return ["Skip connection: concatenation", "y = [skip, up]", `The encoder’s map comes over the skip with its sharp edges and is laid beside the one from below: ${number(from[0].shape[2])} and ${channelsOf(from[1].shape[2])}${from[0].shape[0] > H ? ", the skip cropped to its middle" : ""}.`];
+    case "layer":
+      return [node.title, "", `It takes ${from.map((n) => times(n.shape)).join(" and ")} numbers (rows, columns, channels) and gives ${times(node.shape)}.`];
     case "head":
       return ["Head: the logits", "y = x · w + b", `A 1 × 1 convolution makes of each pixel’s ${channelsOf(from[0].shape[2])} one number a class. The largest wins${C === 1 ? "; with one channel, its sign decides" : ""}.`];
     default:
@@ -61,6 +71,7 @@ function backwardWords(node) {
     case "conv":
       return [title, "dw[i,j] = Σ x[h+i, w+j]ᵀ · dy[h,w],   dx += dy · w[i,j]ᵀ", "What the filters saw, correlated with what comes back, is their gradient. The map before gets its share through the same filters, turned around."];
     case "act":
+      if (!two && !node.title.includes("ReLU")) return [title, "", "The gradient passes through the layer’s own backward to the map before."];
       return [title, two ? "dy = dy(below) + dy(skip)" : "dx = dy where y > 0", two
         ? "Two layers read this map, the pool and the skip, so its gradient is the sum of what they hand back. That += is the whole secret of a skip connection."
         : `The ReLU lets the gradient pass where it let the value pass${node.title.includes("norm") ? "; the norm scales it" : ""}.`];
@@ -68,6 +79,8 @@ function backwardWords(node) {
       return [title, "dx = dy at each window’s winner, else 0", "What comes back here goes to the pixel that won each 2 × 2 window; the other three get nothing."];
     case "up":
       return [title, node.params ? "dx = Σ dy[2h+i, 2w+j] · w[i,j]ᵀ" : "dx = Wᵀ · dy", "The gradient of four pixels gathers in the one they came from, and goes down."];
+    case "layer":
+      return [title, "", "The gradient passes through the layer’s own backward to the maps that it took."];
     case "join":
       return [title, "[dskip, dup] = dy", "The concatenation’s gradient is cut in two: one part jumps over the skip and waits there, the other goes down through the whole U."];
     default:

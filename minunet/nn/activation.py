@@ -1,0 +1,67 @@
+"""Activations and dropout as layers."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .. import ops
+from ..array import Array
+from .description import PIXEL, Description, Shape
+from .module import Apply, Cache, Module
+
+
+class ReLU(Apply):
+    """`ops.relu`."""
+
+    def __init__(self) -> None:
+        super().__init__(ops.relu, ops.relu_backward)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_bytes=prod(x), fused="act", words="ReLU", picture="act",
+            onnx=lambda graph, x: graph.node("Relu", x), unrecordable="",
+        )  # fmt: skip
+
+
+class LeakyReLU(Apply):
+    """`ops.leaky_relu`."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        super().__init__(ops.leaky_relu, ops.leaky_relu_backward, slope=slope)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_bytes=prod(x), words="leaky ReLU", picture="act",
+            onnx=lambda graph, x: graph.node("LeakyRelu", x, alpha=self.options["slope"]), unrecordable="",
+        )  # fmt: skip
+
+
+class Dropout(Module):
+    """`ops.dropout` while training, nothing at inference."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        if not train or not self.rate:
+            return x, () if keep else None
+        if rng is None:
+            raise ValueError(
+                "dropout needs a random generator in training: forward(x, rng=np.random.default_rng(seed))"
+            )
+        y, cache = ops.dropout(x, self.rate, rng)
+        return y, cache if keep else None
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        return ops.dropout_backward(dy, cache) if cache else dy
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_bytes=prod(x) if self.rate else 0, words="", picture="act",
+            onnx=lambda graph, x: x, unrecordable="draws on the host" if self.rate else "",
+        )  # fmt: skip
