@@ -213,7 +213,7 @@ bare(axes[1], "one of the three")
 for ax, (number, labels) in zip(axes[2:], shown.items()):
     ax.imshow(errors(images[1], masks[1], labels[1]))
     bare(ax, f"after {number} steps")
-figure.suptitle("blue: found; orange: invented; pink: missed", fontsize=10)
+figure.suptitle("blue: true positives; orange: false positives; pink: false negatives", fontsize=10)
 plt.show()
 
 # %% [markdown]
@@ -304,8 +304,8 @@ assert ends["skip gradients dropped"] < 0.6 * blind
 # **training** images watch that of **validation** images, on which no step is taken.
 #
 # **Augmentation** makes new images of old ones, by changes under which the truth is known: flips and quarter turns, any
-# angle, size, bending, brightness, noise, blur. What moves pixels must move image and mask *together*; what changes grey
-# values must leave the mask alone.
+# angle, size, elastic deformation, brightness, noise, blur. What moves pixels must move image and mask *together*; what
+# changes intensity must leave the mask alone.
 
 # %%
 example = cells[1]
@@ -395,7 +395,8 @@ print(f"training loss   {train_loss:.3f} without and {rows[-1, 1]:.3f} with")
 #
 # ## Scores that do not flatter
 #
-# Count four kinds of pixels: cell and found (TP), invented (FP), missed (FN), rightly background (TN).
+# Count four kinds of pixels: true positives (TP: cell, and predicted as cell), false positives (FP: background, predicted as
+# cell), false negatives (FN: cell, predicted as background) and true negatives (TN: the rest).
 #
 # $$\text{accuracy} = \frac{TP + TN}{\text{all}}, \qquad \text{IoU} = \frac{TP}{TP + FP + FN}, \qquad
 # \text{Dice} = \frac{2\, TP}{2\, TP + FP + FN}$$
@@ -408,11 +409,10 @@ print(f"training loss   {train_loss:.3f} without and {rows[-1, 1]:.3f} with")
 # %%
 def scores(prediction):
     """Accuracy, IoU and Dice of the held-out images, counted by hand."""
-    found = np.count_nonzero((prediction == 1) & (held_masks == 1))
-    invented = np.count_nonzero((prediction == 1) & (held_masks == 0))
-    missed = np.count_nonzero((prediction == 0) & (held_masks == 1))
-    accuracy = 1 - (invented + missed) / held_masks.size
-    return accuracy, found / (found + invented + missed), 2 * found / (2 * found + invented + missed)
+    tp = np.count_nonzero((prediction == 1) & (held_masks == 1))
+    fp = np.count_nonzero((prediction == 1) & (held_masks == 0))
+    fn = np.count_nonzero((prediction == 0) & (held_masks == 1))
+    return 1 - (fp + fn) / held_masks.size, tp / (tp + fp + fn), 2 * tp / (2 * tp + fp + fn)
 
 
 grey = held_images[..., 0]
@@ -452,7 +452,8 @@ for column, index in zip(axes.T, (*order[:3], *order[len(order) // 2 : len(order
     bare(column[0], f"Dice {dices[index]:.2f}")
     bare(column[1])
 figure.suptitle(
-    "the three worst, two from the middle, the best; blue: found; orange: invented; pink: missed", fontsize=10
+    "the three worst, two from the middle, the best; blue: true positives; orange: false positives; pink: false negatives",
+    fontsize=10,
 )
 plt.show()
 assert dices.min() < best[2] < dices.max()

@@ -1,4 +1,4 @@
-"""What `minunet.doctor` finds in images and masks: each looked at once, and the troubles that show in them."""
+"""The checks of images and masks that `minunet.doctor` makes: every file is read once, and known troubles are named."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .mask_scan import MaskScan
 from .preprocess import is_grey, normalise
 
 DARK = 8  # the brightest value of a mask, of 255, that looks black
-NARROW = 0.05  # of 1, what grey values differ by after normalisation where there is hardly any contrast
+NARROW = 0.05  # standard deviation of the normalised intensity below which an image has hardly any contrast
 LONG = 16  # letters of a name that are shown
-BRIGHT = 20.0  # grey values that a network is not made for
+BRIGHT = 20.0  # normalised intensity above which a network does not work well
 INVERTED = 0.75  # share of foreground above which it may be the background
 BURNT = 0.2  # share of pixels at the largest value of their type
 
 
 @dataclass
 class Finding:
-    """Something to say: a name, what was found, what to do about it, and how bad it is ("ok", "note", "trouble")."""
+    """The result of a check: "ok", "note" or "trouble", its name, what was found, and what to do about it."""
 
     level: str
     name: str
@@ -43,19 +43,35 @@ class Findings(list[Finding]):
         self.append(Finding("ok", name, what))
 
     def note(self, name: str, what: str, advice: str = "") -> None:
-        """Add what should be known but need not be mended."""
+        """Add what the user should know but need not change."""
         self.append(Finding("note", name, what, advice))
 
     def trouble(self, name: str, what: str, advice: str = "") -> None:
-        """Add what must be mended."""
+        """Add what the user must change."""
         self.append(Finding("trouble", name, what, advice))
 
 
 @dataclass
 class Survey:
-    """What the images and masks of a data set are like; lists are of names.
+    """What the images and masks of a data set are like.
 
-    `plain` are the indices of masks with one value only. `classes` is None if the masks do not tell.
+    Attributes
+    ----------
+    entries : list of Entry
+    classes : ClassMap or None
+        None if they cannot be found in the masks.
+    sizes : dict
+        (H, W) of the images that can be read, by name.
+    plain : set of int
+        Indices of masks with a single value.
+    coloured, grey : lists of names
+        Images with and without colour.
+    unreadable : list of str
+        What is wrong with files that cannot be read.
+    flat, faint, large, burnt, two_valued : lists of names
+        Images of one value, of hardly any contrast, of very large normalised intensity, overexposed, and of two values.
+    dark, blank : lists of names
+        Masks that look black in a viewer, and masks that are 0 everywhere.
     """
 
     entries: list[Entry]
@@ -85,7 +101,7 @@ class Survey:
                 yield entry.name, read_image(entry.image, entry.page)
 
     def patch(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """The middle of an image, as it is stored, and its labels, int64 and -1 where they do not count."""
+        """The middle of an image, at most side x side pixels as stored, and its labels, int64, -1 where they do not count."""
         assert self.classes is not None
         entry = self.entries[index]
         image, mask = read_image(entry.image, entry.page), entry.read_mask()
@@ -153,7 +169,7 @@ def look_at_image(seen: Survey, name: str, image: np.ndarray, method: str) -> No
 
 
 def is_faint(light: np.ndarray) -> bool:
-    """Whether normalised grey values hardly differ, nor do those few that differ from the most (cells on black)."""
+    """Whether normalised intensity hardly varies, and neither do the pixels that differ from the median (cells on black)."""
     if light.std() >= NARROW:
         return False
     apart = np.abs(light - np.median(light))
@@ -189,7 +205,7 @@ def say_of_files(seen: Survey, findings: Findings) -> None:
 
 
 def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Findings) -> None:
-    """Findings on the masks: their values, and whether there is anything in them."""
+    """Findings on the masks: their values, and whether they hold foreground and background."""
     if wrong:
         findings.trouble("mask values", some(wrong), "save all masks with the same values, without loss (PNG, TIFF)")
     elif seen.classes:
@@ -217,7 +233,7 @@ def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Fi
 
 
 def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
-    """Findings on grey values."""
+    """Findings on intensity."""
     usual = "train with --normalise percentile"
     outshone = "clip what outshines the rest before saving" if method == "percentile" else usual
     troubles = [

@@ -1,9 +1,9 @@
-"""Segmentations on disk, predicted or true, by the names of their images: label images, masks, stacks, run lengths.
+"""Label images on disk, predicted or true, by the names of their images: numbers, masks, stacks, run-length encoding.
 
 The name of X_labels.tif, X_mask.png, X_masks.png, X_cp_masks.png and X.png is X; where there are several of one name, the
-first in this order counts. X_overlay.png and X_probabilities.tif are not looked at. A stack's pages are X_000, X_001, ...
-The files in a folder's folder F are called F/X. man_seg012.tif and mask012.tif of the Cell Tracking Challenge are called t012,
-as their frame is.
+first in this order is read. X_overlay.png and X_probabilities.tif are ignored. A stack's pages are X_000, X_001, ... The
+files in a subfolder F are F/X. man_seg012.tif and mask012.tif of the Cell Tracking Challenge are t012, the name of their
+frame.
 """
 
 from __future__ import annotations
@@ -23,29 +23,46 @@ from .layouts.source import list_images, natural_key, some
 from .rle import decode, read_submission
 
 ENDINGS = ("_labels", "_mask", "_masks", "_cp_masks", "")  # in the order in which they are preferred
-NUMBERED = ("_labels", "_cp_masks")  # hold object numbers, even if only one
+NUMBERED = ("_labels", "_cp_masks")  # hold instance numbers, even if there is only one
 IGNORED = re.compile(r".*_(overlay|probabilities)(_\d{3})?")
 CHALLENGE = re.compile(r"(?:man_seg|mask)(\d{3,})")
 
 
 def as_instances(values: np.ndarray, numbered: bool = False) -> np.ndarray:
-    """Object numbers of a mask: it itself if it holds several values above 0, else its 4-connected regions."""
+    """Instance numbers of a mask: the mask itself if it holds several values above 0, else its 4-connected regions.
+
+    Parameters
+    ----------
+    values : (H, W) integer array
+    numbered : bool
+        Whether the values are instance numbers even if there is only one.
+
+    Returns
+    -------
+    (H, W) integer array
+
+    Examples
+    --------
+    >>> as_instances(np.array([[255, 0, 255]])).tolist(), as_instances(np.array([[1, 0, 2]])).tolist()
+    ([[1, 0, 2]], [[1, 0, 2]])
+    """
     if numbered or np.any((values > 0) & (values != values.max(initial=0))):
         return values
     return scipy.ndimage.label(values > 0)[0]
 
 
-Reader = Callable[
-    [tuple[int, int] | None], np.ndarray
-]  # gives the object numbers (H, W), of that size if one is asked for
+Reader = Callable[[tuple[int, int] | None], np.ndarray]  # the instance numbers (H, W), which must be of the size given
 
 
 def read_instances(
     shape: tuple[int, int] | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
 ) -> np.ndarray:
-    """Object numbers of a file; UserError if it has colours, numbers below 0, or another size than is asked for.
+    """Instance numbers of a file; without `objects` the values or colours that it holds.
 
-    Without `objects` the values or colours that it holds, whatever they are.
+    Raises
+    ------
+    UserError
+        If the file cannot be read; with `objects` also if it has colours, numbers below 0, or another size than `shape`.
     """
     values = read_mask(path, page)
     if not objects:
@@ -62,9 +79,18 @@ def read_instances(
 
 
 def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
-    """The segmentations in a folder, its folders, a single file, or a submission, by name; each is a function that reads.
+    """The label images in a folder and its subfolders, a single file, or a submission.
 
-    Without `objects` it reads what the mask holds: values (H, W), or colours (H, W, 3).
+    Parameters
+    ----------
+    path : path
+    objects : bool
+        False to read what the masks hold, values (H, W) or colours (H, W, 3), in place of instance numbers.
+
+    Returns
+    -------
+    dict
+        By name a function that reads the label image.
 
     Raises
     ------
@@ -97,7 +123,7 @@ def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
 
 
 def read_rle(shape: tuple[int, int] | None, path: Path, name: str, objects: list[str]) -> np.ndarray:
-    """Object numbers of the run lengths in a submission."""
+    """Instance numbers of an image in a submission; UserError if its run lengths do not fit the image."""
     if shape is None:
         raise UserError(f"{path}: run lengths can be read only where the truth says how large the images are")
     try:
@@ -107,7 +133,7 @@ def read_rle(shape: tuple[int, int] | None, path: Path, name: str, objects: list
 
 
 def _preferred(files: list[Path]) -> dict[str, tuple[str, Path]]:
-    """Of every name the file to read, with the ending of its stem."""
+    """The file to read for every name, with the ending of its stem."""
     best: dict[str, tuple[str, Path]] = {}
     for file in files:
         if IGNORED.fullmatch(file.stem):
@@ -126,16 +152,40 @@ def _preferred(files: list[Path]) -> dict[str, tuple[str, Path]]:
 
 
 def read_truth(source: ImageSet, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The objects of an image of a data set, the regions of its foreground if it does not tell them apart; where they count."""
+    """The true instances of an image of a data set, and where they count, (H, W) bool or None.
+
+    Where the data set has no instances, they are the 4-connected regions of the foreground.
+    """
     sample = source[index]
     return as_instances(sample.labels > 0) if sample.instances is None else sample.instances, sample.valid
 
 
 def match_names(true: list[str], predicted: list[str], in_order: bool = False) -> tuple[dict[str, str], list[str]]:
-    """The prediction of every true image, and the predictions that are of none.
+    """Find the prediction of every true image.
 
-    Names are alike, or the last part of a name ("t000" of "01/t000") where only one has it; `in_order` pairs the first with the
-    first and so on. UserError if an image has no prediction.
+    Parameters
+    ----------
+    true, predicted : lists of str
+        Names. They match if they are equal, or if the prediction's is the last part of a single true one ("t000" of "01/t000").
+    in_order : bool
+        Match the first with the first and so on, if there are as many.
+
+    Returns
+    -------
+    pairs : dict
+        The predicted name by the true one.
+    surplus : list of str
+        Predictions that belong to no true image.
+
+    Raises
+    ------
+    UserError
+        If an image has no prediction, or a prediction matches several.
+
+    Examples
+    --------
+    >>> match_names(["01/t000", "01/t001"], ["t000", "t001", "t007"])
+    ({'01/t000': 't000', '01/t001': 't001'}, ['t007'])
     """
     if in_order and len(true) == len(predicted):
         return dict(zip(true, predicted)), []

@@ -1,8 +1,8 @@
-"""Run lengths as Kaggle writes masks: "1 3 10 5" are the pixels 1, 2, 3 and 10 to 14.
+"""Run-length encoding (RLE) of masks, as Kaggle has it: "1 3 10 5" are the pixels 1, 2, 3 and 10 to 14.
 
 Pixels are numbered from 1, down the columns: 1 is the top left one, 2 the one below it. A submission to the Data Science Bowl
-2018 is a CSV with the columns ImageId and EncodedPixels, a row an object; an image without objects has one row with
-nothing encoded. Objects do not overlap.
+2018 is a CSV with the columns ImageId and EncodedPixels and a row for every object. An image without objects has one row in
+which EncodedPixels is empty. Objects do not overlap.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ HEADER = ["ImageId", "EncodedPixels"]
 
 
 def encode(labels: np.ndarray) -> list[str]:
-    """Run lengths of every object of a label image, in the order of their numbers.
+    """The run lengths of every object of a label image, in the order of their numbers.
 
     Parameters
     ----------
-    labels : (H, W) integer array, 0 for background
+    labels : (H, W) integer array of instance numbers, 0 for background
+
+    Returns
+    -------
+    list of str, one for each object
 
     Examples
     --------
@@ -35,7 +39,7 @@ def encode(labels: np.ndarray) -> list[str]:
     pixels = np.concatenate([[0], labels.T.ravel(), [0]])
     bounds = np.flatnonzero(
         pixels[1:] != pixels[:-1]
-    )  # where a run begins, in pixels from 0, or the last one has ended
+    )  # where the value changes: the first pixels of runs, counted from 0
     starts, lengths, owners = bounds[:-1], np.diff(bounds), pixels[bounds[:-1] + 1]
     kept = np.flatnonzero(owners)
     kept = kept[np.argsort(owners[kept], kind="stable")]
@@ -50,6 +54,7 @@ def decode(objects: list[str], shape: tuple[int, int]) -> np.ndarray:
     Parameters
     ----------
     objects : list of str
+        The run lengths of each object.
     shape : (H, W)
 
     Returns
@@ -59,7 +64,12 @@ def decode(objects: list[str], shape: tuple[int, int]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If one is no pairs of whole numbers, leaves the image, is out of order, or overlaps an earlier one.
+        If run lengths are no pairs of integers, leave the image, are not in order, or overlap an earlier object.
+
+    Examples
+    --------
+    >>> decode(["1 2", "4 1"], (2, 2)).tolist()
+    [[1, 0], [1, 2]]
     """
     height, width = shape
     flat = np.zeros(height * width, np.int32)
@@ -81,7 +91,7 @@ def decode(objects: list[str], shape: tuple[int, int]) -> np.ndarray:
 
 
 def write_submission(path: Path | str, images: Mapping[str, list[str]]) -> None:
-    """Write the run lengths of every image's objects, by the image's name."""
+    """Write a submission: the run lengths of every image's objects, by the image's name."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)
@@ -91,9 +101,14 @@ def write_submission(path: Path | str, images: Mapping[str, list[str]]) -> None:
 
 
 def read_submission(path: Path | str) -> dict[str, list[str]]:
-    """What `write_submission` wrote, or anybody: run lengths by image, none for an image without objects.
+    """Read a submission: the run lengths of every image's objects, by the image's name; [] for an image without objects.
 
-    Further columns, as in the published solutions, are not looked at. UserError if it is no such file.
+    Further columns, as in the published solutions, are ignored.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or lacks one of the two columns.
     """
     images: dict[str, list[str]] = {}
     try:

@@ -1,8 +1,8 @@
-"""Made-up fluorescence microscopy: cells to learn on where no data set is at hand.
+"""Synthetic fluorescence microscopy: cells to train on where no data set is at hand.
 
-What makes real images hard is here in small: cells touch, differ in brightness and texture, some lie out of focus, the
-light falls off across the field, haze from cells above and below glows between them, and photons are few. A threshold,
-even the best one, fails on that; a small U-Net does not.
+The images have what makes real ones hard: cells touch, differ in brightness and texture, some lie out of focus, illumination is
+uneven, haze from cells above and below glows between them, and photons are few. No single threshold separates these cells from
+their background; a small U-Net does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SECTORS = 128  # directions in which an outline is drawn
 
 
 class SyntheticCells(ImageSet):
-    """A data set of made-up images; sample number i is a function of (seed, i) alone.
+    """A data set of generated images; sample number i depends on (seed, i) alone.
 
     Parameters
     ----------
@@ -31,6 +31,12 @@ class SyntheticCells(ImageSet):
     seed : int
     channels : int
         1, or 3 for stains whose strengths differ.
+
+    Examples
+    --------
+    >>> sample = SyntheticCells(3, size=64)[0]
+    >>> sample.image.shape, sample.labels.shape, int(sample.labels.max())
+    ((64, 64, 1), (64, 64), 1)
     """
 
     layout = "synthetic"

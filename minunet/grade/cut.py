@@ -1,7 +1,7 @@
-"""Exercises cut out of the package's own sources: what is given stays, what is to be written becomes a stub.
+"""Exercises cut out of the package's own sources: functions that are given stay, those to be written become stubs.
 
-A function is taken as its text stands there, without the decorator that looks for kernels. Its stub keeps the signature,
-the docstring (or another where that one tells the answer), and the line that unpacks the cache.
+A function is taken as its text is in the source, without the decorator that looks for kernels. Its stub keeps the signature,
+the docstring (or another where that one gives the answer away), and the line that unpacks the cache.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an exercise is: functions cut out of the package, checks, and known mistakes with the hint that each deserves."""
+"""What an exercise is: functions cut out of the package, checks, and known mistakes, each with its hint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Place = tuple[str, str]  # a file of the package, and a name in it
 
 @dataclass(frozen=True)
 class Wrong:
-    """A known mistake: what to replace in the reference's text by what, and what to tell who makes it."""
+    """A known mistake: the replacements in the reference's text that make it, and the hint for students who make it."""
 
     name: str
     hint: str
@@ -39,11 +39,11 @@ class Exercise:
     write : places
         The functions to write; given in the file as stubs.
     given : places
-        Functions and constants given whole.
+        Functions and constants that stand in the file with their bodies.
     hidden : places
-        What only the reference needs.
+        Functions and constants that only the reference needs.
     docstrings : dict
-        Docstrings for stubs whose own tells the answer.
+        By name, docstrings for stubs in place of those that give the answer away.
     extras : names
         Libraries allowed beside NumPy.
     needs : names
@@ -68,7 +68,7 @@ class Exercise:
         EXERCISES[self.name] = self
 
     def check(self, *parts: str, times: int = 2) -> Callable[[Check], Check]:
-        """Register a check: the parts of the score that it decides, and how often to run it with other numbers."""
+        """Register a check: the parts of the score that it decides, and how many times to run it, each with new numbers."""
 
         def register(f: Check) -> Check:
             self.checks.append((parts, f, times))

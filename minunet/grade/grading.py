@@ -86,7 +86,7 @@ def exercises_of(path: Path, source: str) -> list[str]:
 
 
 def grade(exercise: Exercise, source: str, name: str, seed: int | None = None, limits: Limits | None = None) -> Grade:
-    """Grade a file's text as an answer to an exercise, with random numbers of a seed, or of another one every time."""
+    """Grade a file's text as an answer to an exercise; without a seed, with other random numbers every time."""
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     begun, forbidden = time.monotonic(), ""
     try:

@@ -1,7 +1,7 @@
-"""The likely mistake: whose known-wrong outputs are the student's?
+"""The likely mistake: which known mistake gives the same outputs as the student's file?
 
-Where there was an error, that is the output. Two errors are the same if they say the same, or, as shapes' errors have many
-wordings, if the same sizes did not fit each other: shapes are drawn by chance, so this tells mistakes apart as numbers do.
+An error counts as an output. Two errors are the same if their messages are, or, as errors about shapes have many wordings, if
+the same sizes did not fit each other: shapes are drawn at random, so sizes tell mistakes apart as numbers do.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .sheet import Raised, Run
 def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str, str]:
     """For each part that failed, the hint of the known mistake that gives the same outputs for the same inputs.
 
-    All outputs for the part must agree, right ones too. If several mistakes explain a part, the one that agrees on most of the
-    others is taken, be they wrong or right.
+    All outputs for the part must agree, right ones too. If several mistakes explain a part, the one that agrees on most other
+    parts is taken.
     """
     failed = {m.part for _, marks in runs for m in marks if not m.ok}
     if not failed:

@@ -38,7 +38,7 @@ class Forbidden(Trouble):
 
 @dataclass
 class Limits:
-    """Of one student's process: seconds for a call and for all calls, bytes of memory, calls back to the grader."""
+    """Limits of one student's process: seconds for a call and for all calls, bytes of memory, calls back to the grader."""
 
     call: float = 10.0
     total: float = 60.0
@@ -47,7 +47,7 @@ class Limits:
 
     @property
     def used_up(self) -> str:
-        """What to say when the time for all calls is over."""
+        """The message when the time for all calls is over."""
         return f"the {self.total:g} seconds for all parts are used up"
 
 
@@ -114,7 +114,7 @@ class Student:
         return result
 
     def start(self) -> None:
-        """Start the process and let it run the student's file; what fails there would fail again, and is not tried again."""
+        """Start the process and let it run the student's file; if that fails it is not tried again, as it would fail again."""
         if self.broken:
             raise Trouble(self.broken)
         site = Path(np.__file__).parents[1]
@@ -190,7 +190,7 @@ class Student:
         return data
 
     def obituary(self, status: int | None, e: Exception) -> Trouble:
-        """Why the process ended."""
+        """Why the process ended, as an error to raise."""
         if status == FORBIDDEN:
             lines = self.tail.decode("utf-8", "replace").splitlines()
             why = next((s.removeprefix("forbidden: ") for s in reversed(lines) if s.startswith("forbidden: ")), "")
@@ -221,7 +221,7 @@ class Student:
 
 @dataclass
 class Handle:
-    """Stands for a cache that stays in the student's process."""
+    """Refers to a cache that stays in the student's process."""
 
     where: dict[str, int]
 

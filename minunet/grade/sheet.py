@@ -1,8 +1,8 @@
 """The sheet that a check fills in: what was asked, what came back, and whether it is right.
 
-A check is a function of a sheet and a random generator. It asks the implementation through `sheet.call` and hands what
-comes back to `same` or `gradients`. Run once more on a known-wrong version with the same random numbers, it leaves a sheet
-whose outputs can be laid beside the student's: equal outputs, equal mistake.
+A check is a function of a sheet and a random generator. It calls the implementation through `sheet.call` and hands the result
+to `same` or `gradients`. Run on a known mistake with the same random numbers, it leaves a sheet whose outputs are compared
+with the student's: equal outputs mean the same mistake.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .runner import UNWRITTEN, Forbidden, Trouble
 
 @dataclass
 class Mark:
-    """One comparison: of which part of the score, what was asked, what came back, and whether it is right."""
+    """One comparison: which part of the score it belongs to, what was asked, the output, whether it is right, and why not."""
 
     part: str
     asked: str
@@ -32,7 +32,7 @@ Run = tuple[tuple[int, int], list[Mark]]  # which check, which time, and its mar
 
 
 class Raised(str):
-    """Stands for an output, or a part of one, where there was an error instead: what was said of it."""
+    """Stands for an output, or a part of one, where an error was raised instead; it is the error's message."""
 
     def __getitem__(self, index: Any) -> Raised:  # type: ignore[override]
         return self
@@ -54,7 +54,7 @@ class Sheet:
         self.marks: list[Mark] = []
 
     def call(self, function: str, *args: Any, **how: Any) -> Any:
-        """Ask the implementation, see `runner.Student.call`; what cannot be had is `Raised`: other parts still count."""
+        """Call the implementation, see `runner.Student.call`; an error gives `Raised`, and the other parts still count."""
         try:
             lost = next((a for a in args if isinstance(a, Raised)), None)
             if lost is not None:
@@ -67,7 +67,7 @@ class Sheet:
             return (raised, raised) if how.get("keep") or how.get("after") else raised
 
     def same(self, part: str, asked: str, got: Any, wanted: Any, tolerance: float = 1e-9) -> None:
-        """Is it what the package's own op gives, to a share of its largest element?"""
+        """Mark whether `got` equals `wanted`, up to `tolerance` times its largest element."""
         wanted = np.asarray(wanted)
         message = unlike(got, wanted, tolerance) if self.judge else ""
         if message == UNWRITTEN and got is None:
@@ -75,12 +75,12 @@ class Sheet:
         self.marks.append(Mark(part, asked, got, not message, message))
 
     def holds(self, part: str, asked: str, ok: bool, output: Any, message: str) -> None:
-        """Is something true of it?"""
+        """Mark whether a condition on the output holds."""
         message = output if isinstance(output, Raised) else message
         self.marks.append(Mark(part, asked, output, bool(ok), "" if ok else message))
 
     def adjoint(self, part: str, x: np.ndarray, y: Any, dy: np.ndarray, dx: Any, wanted: np.ndarray) -> None:
-        """Is <y, dy> = <x, dx> for the implementation's own pair? y must have the form of `wanted`, and not be 0."""
+        """Mark whether <y, dy> = <x, dx> for the implementation's own pair; y must have the shape of `wanted` and not be 0."""
         message = unlike(y, wanted, np.inf) or unlike(dx, x, np.inf)
         if not message:
             left, right = float((y * dy).sum()), float((x * dx).sum())
@@ -99,9 +99,24 @@ class Sheet:
         alter: Callable[[tuple], tuple] = lambda cache: cache,
         **options: Any,
     ) -> None:
-        """Check the implementation's backward(dy, cache) by differences of our forward, for a random dy.
+        """Check the implementation's backward(dy, cache) against finite differences of our forward, for a random dy.
 
-        `parts` are those of the score, in the order of forward's arguments; a gradient that is None has not been written.
+        Parameters
+        ----------
+        parts : sequence of str
+            Parts of the score, one for each argument of forward.
+        asked : str
+            What the message says of the inputs.
+        forward : callable
+            Ours; returns (y, cache, ...).
+        backward : str
+            Name of the implementation's function. A gradient of None counts as not written.
+        inputs : sequence of arrays
+        rng : numpy.random.Generator
+        alter : callable, optional
+            Applied to our cache before the implementation gets it.
+        **options
+            Of forward.
         """
         seed = int(rng.integers(1 << 31))
         y, cache, *_ = forward(*inputs, **options)
@@ -128,7 +143,7 @@ class Sheet:
 
 
 def unlike(got: Any, wanted: np.ndarray, tolerance: float) -> str:
-    """How an output differs from what it should be, in words; nothing if it does not."""
+    """How an output differs from what is wanted, in words; "" if it does not."""
     if isinstance(got, Raised):
         return str(got)
     if got is None:

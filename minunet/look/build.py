@@ -79,7 +79,7 @@ def field_json(
 
 
 def half_square(strength: np.ndarray, box: Any, share: float = 0.5) -> int:
-    """Side, in pixels, of the square around the middle of where `strength` lies that holds this share of its sum."""
+    """Side, in pixels, of the square around the centre of mass of `strength` that holds this share of its sum."""
     total = strength.sum()
     if not total:
         return 0
@@ -91,7 +91,7 @@ def half_square(strength: np.ndarray, box: Any, share: float = 0.5) -> int:
 
 
 def pictures(x: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, classes: ClassMap) -> dict[str, str]:
-    """The image, and with the network's and the true classes over the middle that the logits stand for."""
+    """The image, and its middle, which the logits cover, with predicted and with true classes over it."""
     H, W = labels.shape
     top, left = (x.shape[0] - H) // 2, (x.shape[1] - W) // 2
     middle = x[top : top + H, left : left + W]

@@ -1,4 +1,4 @@
-"""What the network is shown: the middle of an image, and the true classes of what it will say of it."""
+"""The input of the network: the middle of an image, and the true classes of the network's output for it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Watching a network run: every layer's output, gradient and time, taken from the model's own forward and backward.
 
-The layers' `forward` and `backward` are stood in for by functions that call them, look at the clock and note what went in
-and out. So the wiring is the model's; which layer follows which is read off the arrays themselves: what one layer returned,
-another one takes.
+The layers' `forward` and `backward` are replaced by functions that call them, measure the time and keep input and output. So
+the wiring is the model's own. Which layer follows which is found from the arrays: the array that one layer returned is the
+one that another takes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Call:
         Of most layers one, of the joint of a skip two.
     output : (1, H, W, C) array
     gradient : (1, H, W, C) array
-        Of the output: what the backward was given.
+        The gradient of the output, which the backward was given.
     handed : list of arrays
-        The gradients of the inputs, as this layer alone returned them: where a map has two readers, its gradient is a sum.
+        The gradients of the inputs, as this layer returned them; the gradient of a map that two layers take is a sum of theirs.
     seconds, backward_seconds : float
     """
 
@@ -56,7 +56,7 @@ class Call:
 
 @contextmanager
 def watched(model: Module) -> Iterator[list[Call]]:
-    """For a while, every call of a layer is noted in the list that this gives, in the order of the forward."""
+    """Inside the context, every call of a layer is appended to the list that it yields, in the order of the forward."""
     calls: list[Call] = []
     waiting: list[Call] = []  # for their backward, which goes the other way round
     watching = list({id(m): (path, m) for path, m in layers(model)}.values())
@@ -113,7 +113,7 @@ def record(model: Module, x: np.ndarray, loss: Any, runs: int = 3) -> tuple[list
     loss : callable
         Takes the logits (1, OH, OW, K); returns the loss and its gradient, of the logits' shape.
     runs : int
-        Times are the least of so many runs.
+        Times are the minimum of so many runs.
 
     Returns
     -------

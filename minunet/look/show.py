@@ -33,7 +33,7 @@ def classes_of(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(labels: np.ndarray | None) -> Loss:
-    """The mean cross-entropy with labels (H, W), or with what the logits themselves say, and its gradient."""
+    """The mean cross-entropy with labels (H, W), or without any with the predicted classes, and its gradient."""
 
     def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
         forward, backward = named_loss("ce", logits.shape[-1])
@@ -58,7 +58,7 @@ def show(
     n : int
         n x n output pixels can be clicked on.
     about : dict
-        What the page says of where it comes from: model, image, mask, whole (size of the image), params.
+        What the page says of its origin: model, image, mask, whole (size of the image), params.
     quiet : bool
         Show no progress.
 
@@ -72,7 +72,7 @@ def show(
     NotDescribed
         If a layer does not describe itself.
     UserError
-        If not even small pictures of the maps fit into that.
+        If the page would be larger even with small pictures of the maps.
     """
     loss = cross_entropy(labels)
     trace = follow(model, x[None].shape)
@@ -116,7 +116,7 @@ def show(
 
 
 def time_whole(model: Module, x: np.ndarray, loss: Loss, runs: int = 3) -> tuple[float, float]:
-    """Seconds of the whole forward and backward with the kernels, the least of some runs after one that compiles them."""
+    """Seconds of the whole forward and backward with the kernels: the minimum of some runs, after one that compiles them."""
     times = []
     for _ in range(1 + runs):
         start = perf_counter()

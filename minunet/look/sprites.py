@@ -19,7 +19,7 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def shrink(a: np.ndarray, side: int) -> np.ndarray:
-    """A map (H, W) of which no side is longer than `side`; pixels are means of those that they stand for."""
+    """A map (H, W) made smaller until no side is longer than `side`; each pixel is the mean of those that it covers."""
     from PIL import Image
 
     h, w = fitted(a.shape, side)
@@ -47,8 +47,8 @@ def sheet(maps: np.ndarray, side: int, root: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        `uri`; `tile`, [rows, columns] of one; `scale`, the magnitude drawn as the strongest (the 99.5th percentile, so that
-        one pixel does not darken the others); `signed`: whether grey 128 is zero, else 0 is.
+        `uri`; `tile`, [rows, columns] of one tile; `scale`, the magnitude drawn at full strength (the 99.5th percentile, so
+        that a single pixel does not darken the others); `signed`, whether grey 128 stands for zero, rather than grey 0.
     """
     tiles = np.stack([shrink(maps[..., c], side) for c in range(maps.shape[-1])])
     magnitude = np.abs(tiles)

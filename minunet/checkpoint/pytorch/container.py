@@ -28,7 +28,8 @@ MAX_PICKLE = 1 << 26
 class TorchFile:
     """An open file: `content`, in which tensors are only described, and `read`, which makes arrays of them.
 
-    `unread` is what is left of the file's bytes to become storages, `unclaimed` to become tensors: honest files have as much.
+    `unread` counts the file's bytes that are not yet read as storages, `unclaimed` those not yet given to tensors. Neither
+    falls below 0 in a file that `torch.save` wrote, so a damaged file cannot claim more memory than its own size.
     """
 
     content: Any
@@ -95,7 +96,7 @@ class ZipFile(TorchFile):
             raise Refused(f"it lacks {ascii(name)[1:-1][:60]}, which its description of the tensors names") from None
         if entry.compress_type != zipfile.ZIP_STORED:
             raise Refused("it is compressed, which torch.save does not do: save it again with PyTorch")
-        if entry.compress_size != entry.file_size:  # the one that is read is not the one that is checked below
+        if entry.compress_size != entry.file_size:  # zipfile reads the one, and the other is checked below
             raise Refused(
                 f"its entry {ascii(name)[1:-1][:60]} is stored in {entry.compress_size:,} bytes but holds others"
             )
@@ -129,7 +130,7 @@ class PickleFile(TorchFile):
         self.places = self._places()
 
     def _places(self) -> dict[str, tuple[int, int]]:
-        """Where each storage's count stands, and the count: as itemsizes are known from the tensors, found on the way."""
+        """For each storage the position of its numbers in the file, and their count."""
         sizes = {storage.key: storage.dtype.itemsize for storage in _storages(self.content)}
         places, at = {}, self.start
         view = self.whole.getbuffer()
@@ -149,7 +150,7 @@ class PickleFile(TorchFile):
 
 
 def _storages(content: Any) -> Iterator[Storage]:
-    """Every storage of the tensors in nested dictionaries, lists and tuples, each of these looked into once."""
+    """The storages of all tensors in nested dictionaries, lists and tuples; each container is visited once."""
     waiting, seen = [content], set()
     while waiting:
         found = waiting.pop()
@@ -168,19 +169,19 @@ def _numbers(raw: bytes | memoryview, dtype: Dtype, order: str) -> np.ndarray:
 
 
 def is_torch_file(path: Path | str) -> bool:
-    """Whether a file begins as those of `torch.save` do (a safetensors file might, but has a brace there), or is named so."""
+    """Whether a file begins as those of `torch.save` do, or ends in .pth or .pt; a safetensors file is told by its brace."""
     try:
         with open(path, "rb") as file:
             head = file.read(9)
     except OSError:
-        return False  # whoever reads it will say why it cannot be read
+        return False  # the reader's error will say why it cannot be read
     pickled = head[:1] == b"\x80" and head[8:] != b"{"
     return head[:4] == ZIP or pickled or Path(path).suffix.lower() in (".pth", ".pt")
 
 
 @contextmanager
 def open_torch(path: Path | str) -> Iterator[TorchFile]:
-    """Open a file of `torch.save`; UserError of one line, also for what goes wrong while it is open."""
+    """Open a file of `torch.save`; whatever goes wrong, also while it is open, becomes a UserError of one line."""
     try:
         opened = open(path, "rb")  # noqa: SIM115
     except OSError as e:

@@ -31,7 +31,7 @@ COUNTER = "num_batches_tracked"  # PyTorch needs it for other kinds of running m
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A key's shape in PyTorch, and our parameter's path; None for what we have no use for."""
+    """What belongs to a key of PyTorch: its tensor's shape there, and our parameter's path; None for a tensor not needed."""
 
     shape: tuple[int, ...]
     path: str | None
@@ -39,7 +39,20 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """What shapes the keys: widths as `UNet` takes them, with all three parts, each of pairs; the style of the names."""
+    """All that decides PyTorch's keys and their shapes.
+
+    Attributes
+    ----------
+    in_channels, num_classes : int
+    encoder, decoder : lists of (int, int)
+        Widths of the two convolutions of each block, as `UNet` takes them; the encoder's last one is the bottom's.
+    up : list of int or None
+        Channels of the transposed convolutions; None for bilinear interpolation.
+    conv_bias : bool
+        Whether convolutions before a norm have biases.
+    style : int
+        Which names the keys have, an index of STYLES.
+    """
 
     in_channels: int
     num_classes: int

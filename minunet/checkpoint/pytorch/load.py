@@ -32,13 +32,13 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
     path : path
         A file of `torch.save`, or a safetensors file with the same keys.
     report : callable or None
-        Is given a line of text for every key and where it went, and one on the whole; None for silence.
+        Called with a line of text for every key, which says what became of it, and one on the whole file; None for silence.
 
     Returns
     -------
     Module
-        As from `minunet.load`. Such a file does not tell the scale of the images that it was trained on (PyTorch-UNet's
-        own default is 0.5): ``model.data["scale"]`` is 1 and may be set.
+        As from `minunet.load`. Such a file does not hold the scale of the images that it was trained on (PyTorch-UNet's
+        default is 0.5): ``model.data["scale"]`` is 1 and may be set.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
 
 
 def read_torch(path: Path | str, report: Callable[[str], object] | None = None) -> Found:
-    """What `checkpoint.read_checkpoint` gives for our own files, of one of PyTorch-UNet."""
+    """Metadata and weights of a file of PyTorch-UNet, in the form of our own checkpoints; see `load_torch`."""
     if not is_torch_file(path):
         arrays = read_safetensors(path)[1]
         try:
@@ -73,7 +73,18 @@ def take_weights(
     keys: Mapping[str, Any],
     report: Callable[[str], object] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Our parameters, float32 and in our order of axes."""
+    """Our parameters by path, float32 and in our order of axes.
+
+    Parameters
+    ----------
+    layout : Layout
+    read : callable
+        Takes a key and returns its tensor as an array.
+    keys : mapping
+        The keys that the file has.
+    report : callable, optional
+        As in `load_torch`.
+    """
     weights: dict[str, np.ndarray] = {}
     for key, entry in layout.entries().items():
         if entry.path is None:
@@ -90,7 +101,7 @@ def take_weights(
 
 
 def read_floats(file: TorchFile, key: str, tensor: Tensor) -> np.ndarray:
-    """A parameter's values; Refused if they are not fractions."""
+    """A parameter's values; Refused if they are not of a floating-point type."""
     if "float" not in tensor.storage.dtype.name:
         raise Refused(
             f"{key} is of type {tensor.storage.dtype.name}, parameters are float32 (or float16, 64, bfloat16)"
@@ -99,7 +110,7 @@ def read_floats(file: TorchFile, key: str, tensor: Tensor) -> np.ndarray:
 
 
 def find_state(content: Any) -> tuple[dict[Any, Any], Any]:
-    """The dictionary of tensors by key, out of what may be around it, and the mask values that may be in it."""
+    """The dictionary of tensors by key, without wrappers around it and prefixes, and the mask values if there are any."""
     mask_values = None
     for _ in WRAPPERS:
         if isinstance(content, dict):
@@ -122,7 +133,7 @@ def to_checkpoint(
     path: Path | str,
     report: Callable[[str], object] | None = None,
 ) -> Found:
-    """Describe the network and its images as our own checkpoints do."""
+    """The metadata and weights of our own checkpoints, for a network of this layout."""
     classes, told = classes_of_values(mask_values, max(layout.num_classes, 2), path)
     up = "bilinear" if layout.up is None else "transpose"
     options = {
@@ -144,7 +155,10 @@ def to_checkpoint(
 
 
 def classes_of_values(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
-    """The classes by the masks' values if there is a grey value or colour for each, else by number; and which it was."""
+    """The classes, and whether they are those of `mask_values`: if that holds a grey value or a colour for each.
+
+    Otherwise the classes' values are 0 and 255 for two classes, and their numbers for more.
+    """
     names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
     told = isinstance(mask_values, list) and len(mask_values) == num_classes
     told = told and (all(_below(1 << 16, v) for v in mask_values) or all(_is_colour(v) for v in mask_values))

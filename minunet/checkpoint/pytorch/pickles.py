@@ -1,13 +1,12 @@
 """Reading a pickle without running it.
 
-A pickle is a program for a small stack machine. What makes one dangerous are the instructions that import whatever it
-names and call it. `pickletools` of the standard library splits the bytes into instructions, and the machine below knows
-only those that it takes to describe tensors in dictionaries. A name is looked up in `NAMES`, where a few stand for inert
-functions of this file: nothing is ever imported, and any other name or instruction is refused.
+A pickle is a program for a small stack machine. It is dangerous because some instructions import any object by name and call
+it. `pickletools` of the standard library splits the bytes into instructions, and the machine below knows only those that are
+needed to describe tensors in dictionaries. A name is looked up in `NAMES`, where a few stand for harmless functions of this
+file: nothing is ever imported, and any other name or instruction is refused.
 
-A tensor is described, not made: its storage's key, where it begins in there, its shape and its strides. These are checked
-against each other here, and by container.py against the bytes that are in the file, before anything of their size is
-allocated.
+A tensor is described, not made: its storage's key, its offset there, its shape and its strides. These are checked against each
+other here, and by container.py against the bytes in the file, before memory of their size is allocated.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ CALLABLE: tuple[Callable[..., Any], ...] = (_ordered_dict, _tensor, _parameter, 
 
 
 def _look_up(module: Any, name: Any) -> Any:
-    """What a name stands for; Refused, with the name, for all but those in `NAMES`."""
+    """The entry of `NAMES` for a name; Refused, with the name, if there is none."""
     if not (isinstance(module, str) and isinstance(name, str)):
         raise Refused("it imports something that has no name")
     if (module, name) not in NAMES:
@@ -140,7 +139,7 @@ def _storage(reference: Any) -> Storage:
 
 
 def _checked(value: Any, kind: Any, what: str) -> Any:
-    """The value if it is of that kind; values are not shown in the message, they may be nested without end."""
+    """The value if it is of that type, else Refused; the message does not show the value, which may be nested without end."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise Refused(f"{what} is of the wrong kind ({type(value).__name__})")
     return value
@@ -186,7 +185,7 @@ def read_pickle(file: BinaryIO) -> Any:
 
 
 class _Machine:
-    """The stack, the stacks that wait under marks, and what is remembered by number."""
+    """The stack, the stacks put aside at marks, and the memo (objects by number)."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []

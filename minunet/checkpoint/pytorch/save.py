@@ -27,8 +27,8 @@ ALIGNMENT = 64  # bytes on multiples of which PyTorch's own files have their sto
 def save_torch(model: Module, path: Path | str, mask_values: bool = False, any_width: bool = False) -> None:
     """Write a checkpoint that PyTorch-UNet loads: ``net.load_state_dict(torch.load(path, weights_only=True))``.
 
-    Biases of convolutions before a norm, which PyTorch-UNet has no longer, are taken off the norm's running mean; that
-    gives the same outputs.
+    Biases of convolutions before a norm, which PyTorch-UNet no longer has, are subtracted from the norm's running mean; the
+    outputs stay the same.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _is_stock(layout: Layout) -> bool:
 
 
 def fold_biases(state: dict[str, np.ndarray]) -> None:
-    """Take the biases of convolutions off the means of the norms that follow, in place: (x + b) - mean = x - (mean - b)."""
+    """Move the biases into the running means of the norms that follow, in place: (x + b) - mean = x - (mean - b)."""
     for path in [path for path in state if path.endswith((".conv1.b", ".conv2.b"))]:
         mean = path.replace(".conv", ".norm").removesuffix(".b") + ".mean"
         state[mean] = state[mean] - state.pop(path)
@@ -133,7 +133,7 @@ def torch_zip(content: Mapping[str, Any]) -> bytes:
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """Add an entry whose bytes begin on a multiple of ALIGNMENT, which an extra field of the right length brings about."""
+    """Add an entry whose bytes begin on a multiple of ALIGNMENT, by an extra field of the right length before them."""
     entry = zipfile.ZipInfo(f"{FOLDER}/{name}", (1980, 1, 1, 0, 0, 0))
     begins = file.fp.tell() + 30 + len(entry.filename) + 4  # type: ignore[union-attr]
     filling = -begins % ALIGNMENT

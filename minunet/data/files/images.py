@@ -76,7 +76,7 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
     """
     pixels, palette = _read_stored(path, page)
     if palette is not None:
-        pixels = _look_up(pixels, palette)
+        pixels = _apply_palette(pixels, palette)
     if pixels.dtype == bool:
         pixels = pixels * np.uint8(255)
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -104,7 +104,7 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     """
     pixels, palette = _read_stored(path, page)
     if palette is not None:
-        shown = _look_up(pixels, palette[:, 0])
+        shown = _apply_palette(pixels, palette[:, 0])
         if is_grey(palette[None]) and len(np.unique(shown)) == len(np.unique(pixels)):
             pixels = shown
     if pixels.dtype == bool:
@@ -186,7 +186,7 @@ def _read_stored(path: PathLike, page: int | None) -> Pixels:
     return pixels, palette
 
 
-def _look_up(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def _apply_palette(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """The palette's colours at unsigned indices; the last colour where an index is beyond the palette."""
     return palette[np.minimum(pixels.astype(np.uint16), min(len(palette) - 1, 65535))]
 

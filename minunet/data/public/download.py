@@ -1,7 +1,7 @@
-"""A downloader for pooch that goes on where an earlier one was cut off (pooch's own ones begin anew).
+"""A downloader for pooch that resumes where an earlier download was cut off (pooch's own start anew).
 
-What has arrived lies in a file `.NAME.part`. Each request asks for the rest of it (HTTP ranges, RFC 9110, section 14); from a
-server that knows no ranges all comes again. Whether the pieces fit together is for the checksum to say.
+What has arrived is kept in a file `.NAME.part`. Each request asks for the rest (HTTP ranges, RFC 9110, section 14); a server
+without ranges sends everything again. That the pieces fit together is checked by the checksum.
 """
 
 from __future__ import annotations

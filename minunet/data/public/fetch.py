@@ -3,9 +3,9 @@
 `fetch` leaves DIR/<archive> and DIR/<name>/. The archive may also be put there by hand, where there is no network or a
 browser is needed; it is checked and unpacked all the same. A folder appears whole or not at all.
 
-Checksums. No maker of these sets publishes any. Those below were computed by several projects, independently of each
-other, on what the address served them, and agree. Where there is none, the first download's is written beside the archive,
-as `sha256sum -c` reads it, and later runs are held to that; what a zip file says of its members is checked in any case.
+Checksums. The makers of these sets publish none. Those below were computed by several projects, independently of each other, on
+what the address served them, and agree. Where there is none, the first download's is written beside the archive, in the form of
+`sha256sum -c`, and later downloads must have the same. The checksums inside of a zip file are tested in any case.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def fetch(name: str, folder: str | Path = "data", quiet: bool = True) -> Path:
     folder : path
         Where the archive and the unpacked folder go.
     quiet : bool
-        Show no progress, and say nothing of an archive that nobody vouches for.
+        Show no progress, and do not print the checksum of an archive without a published one.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def fetch(name: str, folder: str | Path = "data", quiet: bool = True) -> Path:
     Raises
     ------
     UserError
-        If it cannot be had; it says what to download by hand and where to put it.
+        If it cannot be downloaded; the message says what to download by hand and where to put it.
     """
     chosen, folder = SETS[name], Path(folder)
     archive, where = folder / chosen.file, folder / name
@@ -148,7 +148,7 @@ def fetch(name: str, folder: str | Path = "data", quiet: bool = True) -> Path:
 
 
 def download_archive(archive: Path, chosen: PublicSet, quiet: bool = True) -> None:
-    """Download an archive; it is there whole and checked, or not at all."""
+    """Download an archive and check it; it appears whole or not at all."""
     by_hand = f"Download {chosen.url} by hand, put it as {archive}, and run this again: it will be checked and unpacked"
     try:
         import pooch
@@ -172,7 +172,7 @@ def download_archive(archive: Path, chosen: PublicSet, quiet: bool = True) -> No
         total = sha256(archive)
         write_atomically(archive.with_name(archive.name + ".sha256"), f"{total}  {archive.name}\n".encode())
         if not quiet:
-            print(f"sha256      {total}; nobody vouches for it yet, it is written beside the archive")
+            print(f"sha256      {total}; no published checksum to compare it with; it is written beside the archive")
 
 
 def check_archive(archive: Path, chosen: PublicSet) -> None:
@@ -202,8 +202,12 @@ def written_sum(archive: Path) -> str | None:
 def unpack_archive(archive: Path, where: Path, chosen: PublicSet, quiet: bool = True) -> None:
     """Unpack an archive into the folder `where`, which appears whole or not at all.
 
-    A single folder that holds all else is left out, as is one called like that to unpack to. Raises a UserError for archives
-    that are damaged, would write outside of their folder, or do not hold the layout.
+    A single folder around everything is left out, and so is one with the name of the folder to unpack to.
+
+    Raises
+    ------
+    UserError
+        If the archive is damaged, would write outside of its folder, or does not hold the layout.
     """
     part = where.with_name(f".{where.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was interrupted

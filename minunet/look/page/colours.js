@@ -27,7 +27,7 @@ const tableOf = (node, what) => (what === "gradient" ? "gradient" : node.value.s
 const sheets = new Map(); // URI: promise of the grey values of its pixels
 
 /** The grey values of a sheet of tiles. */
-function greys(uri) {
+function intensities(uri) {
   if (!sheets.has(uri)) {
     sheets.set(uri, (async () => {
       const image = new Image();
@@ -44,7 +44,7 @@ function greys(uri) {
 
 /** Draw tile k of a node's sheet ("value" or "gradient") on a canvas. */
 async function paint(canvas, node, what, k) {
-  const { uri, tile: [h, w] } = node[what], colours = TABLES[tableOf(node, what)], grey = await greys(uri);
+  const { uri, tile: [h, w] } = node[what], colours = TABLES[tableOf(node, what)], grey = await intensities(uri);
   canvas.width = w;
   canvas.height = h;
   const g = canvas.getContext("2d"), pixels = g.createImageData(w, h);

@@ -30,7 +30,7 @@ async function choose(i) {
   $("output").querySelectorAll(".dot").forEach((dot, k) => dot.setAttribute("aria-pressed", String(k === i)));
   const [top, bottom, left, right] = field.boxes[i], [row, column] = field.pixels[i], [H, W] = data.size;
   const canvas = $("input").querySelector("canvas"), scale = Math.max(1, Math.ceil(640 / W));
-  const [[h, w], grey] = [field.tile, await greys(field.uri)];
+  const [[h, w], grey] = [field.tile, await intensities(field.uri)];
   const photograph = new Image();
   photograph.src = data.pictures.image;
   await photograph.decode();
