@@ -11,27 +11,26 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
+import math
 import sys
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from . import metrics
 from .atomic import write_atomically
-from .cli import HelpFormatter, run, typed
-from .data import LAYOUTS, open_dataset, read_names
-from .data.label_images import Reader, list_label_images, match_names, read_truth
-from .data.layouts.source import list_images, some
+from .cli import HelpFormatter, add_quiet, run, typed
+from .data import LAYOUTS, ClassMap, read_names
+from .data.label_images import Reader, list_label_images, match_names
+from .data.layouts.source import some
 from .data.rle import encode, write_submission
 from .errors import UserError
-from .metrics import instances as object_metrics
-from .metrics import per_class as class_scores
-from .metrics import warping_error as warping
-from .metrics.instances import PERCENTS, ObjectCounts
+from .metrics import instances, per_class, per_object, warping_error
+from .metrics.confusion import Confusion
 
 EXAMPLES = """
 examples:
@@ -40,68 +39,187 @@ examples:
   python -m minunet.evaluate --pred out --truth MINE --classes
   python -m minunet.evaluate --pred out --submission submission.csv
 """
-PIXELS = """Scores of pixels: foreground is what lies in an object.
 
-    Dice          2 TP / (2 TP + FP + FN)        IoU  TP / (TP + FP + FN)
-    pixel error   share of the pixels that are foreground in one and background in the other
-
-Pooled over the pixels of all images, or as the mean of images. Where nothing was to be found and nothing was, Dice and IoU
-are 1.
-"""
-ROWS = {  # what the summary shows of each score, and which of its two averages is the usual one: 0 pooled, 1 mean of images
-    "dice": ("Dice", 0),
-    "iou": ("IoU", 0),
-    "pixel_error": ("pixel error", 0),
-    "precision_50": ("precision at IoU 0.50", 1),
-    "precision_75": ("precision at IoU 0.75", 1),
-    "mean_precision": ("precision, mean of IoU 0.50 to 0.95", 1),
-    "panoptic_quality": ("panoptic quality", 0),
-    "seg": ("SEG", 0),
-    "adapted_rand_error": ("adapted Rand error", 1),
-    "warping_error": ("warping error", 1),
-}
-COUNTS = {"merged": "merged pairs", "split": "split pairs"}
-COLUMNS = {"true": 6, "found": 6, "Dice": 7, "AP50": 7, "AP": 7, "PQ": 7, "SEG": 7, "merged": 7, "split": 6}
-MOST = 20  # images in the printed table
+Step = Callable[[int, int], object]  # is told how many images of how many are done
 
 
-class Scores:
-    """What is counted of one image, or of several that were added up."""
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of segmentations.
 
-    def __init__(self) -> None:
-        self.pixels, self.objects, self.warped = metrics.Confusion(2), ObjectCounts(), 0
+    Attributes
+    ----------
+    images : dict of dicts
+        By an image's name its scores by their names in the CSV; nan for a score that it has not.
+    pooled : dict
+        The scores over the pixels and objects of all images.
+    classes : ClassMap or None
+        What was scored: these classes, or objects if None.
+    left_out : list of str
+        Predictions of images that have no truth.
+    """
 
-    def add(self, truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None) -> None:
-        """Count an image's object numbers (H, W); `valid` as in `ObjectCounts.add`."""
-        true_mask = (truth > 0).astype(np.int64)
-        self.pixels.add(true_mask if valid is None else np.where(valid, true_mask, -1), predicted > 0)
-        self.objects.add(truth, predicted, valid)
-        self.warped += warping.topological_errors(warping.separated(truth), warping.separated(predicted), valid)
+    images: dict[str, dict[str, float]]
+    pooled: dict[str, float]
+    classes: ClassMap | None = None
+    left_out: list[str] = field(default_factory=list)
 
-    def __iadd__(self, other: Scores) -> Scores:
-        self.pixels.counts += other.pixels.counts
-        self.objects += other.objects
-        self.warped += other.warped
-        return self
+    @property
+    def mean(self) -> dict[str, float]:
+        """Every score as the mean of the images that have it; nan if none has."""
+        columns = {key: np.array([values[key] for values in self.images.values()]) for key in self.pooled}
+        known = {key: scores[~np.isnan(scores)] for key, scores in columns.items()}
+        return {key: float(scores.mean()) if scores.size else math.nan for key, scores in known.items()}
 
-    def values(self) -> dict[str, float]:
-        """The scores by their names in the CSV."""
-        o, seen = self.objects, int(self.pixels.counts.sum())
-        precisions = {f"precision_{percent}": float(p) for percent, p in zip(PERCENTS, o.precisions())}
+    def __str__(self) -> str:
+        """The tables that the command prints."""
+        if self.classes is None:
+            return per_object.object_report(self.images, self.pooled)
+        return per_class.class_report(self.images, self.pooled, self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes, with None for nan."""
+
+        def plain(values: dict[str, float]) -> dict[str, float | None]:
+            return {key: None if math.isnan(v) else v for key, v in values.items()}
+
         return {
-            "true_objects": o.truth, "predicted_objects": o.predicted, "dice": self.pixels.mean_dice(),
-            "iou": self.pixels.mean_iou(), "pixel_error": 1 - self.pixels.pixel_accuracy(), **precisions,
-            "mean_precision": o.mean_precision(), "panoptic_quality": o.panoptic_quality(), "seg": o.seg(),
-            "adapted_rand_error": o.adapted_rand_error(), "warping_error": self.warped / seen if seen else float("nan"),
-            "merged": o.merged, "split": o.split,
-        }  # fmt: skip
+            "scored": "objects" if self.classes is None else "classes",
+            "pooled": plain(self.pooled),
+            "mean": plain(self.mean),
+            "images": {name: plain(values) for name, values in self.images.items()},
+            "left_out": self.left_out,
+        }
+
+    def save_csv(self, path: str | Path) -> None:
+        """Write every image's scores; a score that an image has not is left empty."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image", *self.pooled])
+        for name, values in self.images.items():
+            writer.writerow([name, *("" if math.isnan(v) else f"{v:.6g}" for v in values.values())])
+        write_atomically(path, buffer.getvalue().encode())
+
+
+def evaluate(
+    pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
+    partial: bool = False, classes: bool = False, progress: Step = lambda done, total: None,
+) -> Evaluation:  # fmt: skip
+    """Score segmentations against the truth; prints nothing.
+
+    Parameters
+    ----------
+    pred : path
+        A folder of label images or masks, one file, or a submission's CSV.
+    truth : path
+        A folder or file of the kind, or a data set.
+    layout : str
+        Of `truth`: "files", the layout of a data set, or "auto" to recognise it.
+    val_files : path, optional
+        Text file that lists the images to score, one a line.
+    partial : bool
+        The truth outlines only some objects: pixels in none of them do not count.
+    classes : bool
+        Score class by class instead of objects.
+    progress : function, optional
+        Is told how many images of how many are done.
+
+    Raises
+    ------
+    UserError
+        If images cannot be read, have no prediction, or do not fit it.
+
+    Examples
+    --------
+    >>> evaluation = minunet.evaluate.evaluate("out", "masks")  # doctest: +SKIP
+    >>> evaluation.mean["mean_precision"]  # doctest: +SKIP
+    """
+    if classes and partial:
+        raise UserError("--partial is of objects; leave out --classes")
+    score = _score_classes if classes else _score_objects
+    return score(Path(pred), Path(truth), layout, val_files, partial, progress)
+
+
+def _score_objects(
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, progress: Step
+) -> Evaluation:  # fmt: skip
+    predicted, truths = list_label_images(pred), per_object.list_object_truths(truth, layout)
+    pairs, left_out = match(truths, predicted, pred, val_files)
+    images, total = {}, per_object.Scores()
+    for done, (name, other) in enumerate(pairs.items(), start=1):
+        labels, valid = truths[name]()
+        if partial:
+            valid = labels > 0 if valid is None else valid & (labels > 0)
+        scores = per_object.Scores()
+        scores.add(labels, predicted[other](labels.shape), valid)
+        total += scores
+        images[name] = scores.values()
+        progress(done, len(pairs))
+    return Evaluation(images, total.values(), None, left_out)
+
+
+def _score_classes(
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, progress: Step
+) -> Evaluation:  # fmt: skip
+    predicted = list_label_images(pred, objects=False)
+    truths, classes = per_class.list_class_truths(truth, layout)
+    pairs, left_out = match(truths, predicted, pred, val_files)
+    images, total = {}, Confusion(classes.num_classes)
+    for done, (name, other) in enumerate(pairs.items(), start=1):
+        counts = per_class.count_classes(truths[name](), predicted[other](None), classes, other)
+        total.counts += counts.counts
+        images[name] = per_class.score_columns(counts, classes.names)
+        progress(done, len(pairs))
+    return Evaluation(images, per_class.score_columns(total, classes.names), classes, left_out)
+
+
+def match(
+    truths: dict[str, Any], predicted: dict[str, Reader], pred: Path, val_files: str | Path | None
+) -> tuple[dict[str, str], list[str]]:
+    """The prediction of every true image, of those listed if there is a list; and the predictions of no image."""
+    if val_files is not None:
+        truths = listed(truths, read_names(val_files), val_files)
+    in_order = pred.is_file() and pred.suffix.lower() != ".csv"
+    pairs, surplus = match_names(list(truths), list(predicted), in_order)
+    return pairs, [] if val_files is not None else surplus
+
+
+def listed(truths: dict[str, Any], names: list[str], path: str | Path) -> dict[str, Any]:
+    """The truths that are listed in a file."""
+    last = {name.rsplit("/", 1)[-1]: name for name in truths}
+    chosen = {}
+    for name in names:
+        known = next((key for key in (name, last.get(name), last.get(Path(name).stem)) if key in truths), None)
+        if known is None:
+            raise UserError(f"{path}: no image is called {name}; the images are called {some(truths)}")
+        chosen[known] = truths[known]
+    return chosen
+
+
+def submit(pred: str | Path, path: str | Path, progress: Step = lambda done, total: None) -> tuple[int, int]:
+    """Write predicted objects as a Kaggle submission of run lengths, and read it again to check it.
+
+    Returns the numbers of objects and of images in it.
+    """
+    rows: dict[str, list[str]] = {}
+    shapes, predicted = {}, list_label_images(Path(pred))
+    for done, (name, read) in enumerate(predicted.items(), start=1):
+        labels = read(None)
+        rows[name], shapes[name] = encode(labels), labels.shape
+        progress(done, len(predicted))
+    write_submission(Path(path), rows)
+    for name, check in list_label_images(Path(path)).items():
+        check(shapes[name])
+    return sum(map(len, rows.values())), len(rows)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
-    definitions = "\n\n".join(
-        text or "" for text in (PIXELS, object_metrics.__doc__, warping.__doc__, f"--classes: {class_scores.__doc__}")
-    )
+    parts = (per_object.__doc__, instances.__doc__, warping_error.__doc__, f"--classes: {per_class.__doc__}")
+    definitions = "\n\n".join(text or "" for text in parts)
     p = argparse.ArgumentParser(
         prog=typed("evaluate"),
         formatter_class=HelpFormatter,
@@ -118,171 +236,65 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", action="store_true",
                    help="score class by class instead of objects: the masks' values or colours are classes")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write the scores of every image")
-    p.add_argument(
-        "--submission", metavar="FILE", help="write what was predicted as a Kaggle submission of run lengths"
-    )
+    p.add_argument("--submission", metavar="FILE",
+                   help="write what was predicted as a Kaggle submission of run lengths")  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the scores as one JSON object, and nothing else")
+    add_quiet(p)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return run(lambda: evaluate(make_parser().parse_args(argv)))
+    return run(lambda: answer(make_parser().parse_args(argv)))
 
 
-def evaluate(args: argparse.Namespace) -> int:
+def answer(args: argparse.Namespace) -> int:
     """Score, and write what was asked for."""
     if not (args.truth or args.submission):
         raise UserError("nothing to do: give --truth PATH to score against, or --submission FILE to write run lengths")
-    if args.classes:
-        return evaluate_classes(args)
-    predicted = list_label_images(Path(args.pred))
-    if args.submission:
-        submit(Path(args.submission), predicted)
-    if not args.truth:
-        return 0
-    truths = list_truths(Path(args.truth), args.layout)
-    pairs = match(truths, predicted, args)
-    images = {}
-    total = Scores()
-    for name, other in tqdm(pairs.items(), unit="image", disable=None, leave=False):
-        labels, valid = truths[name]()
-        if args.partial:
-            valid = labels > 0 if valid is None else valid & (labels > 0)
-        scores = Scores()
-        scores.add(labels, predicted[other](labels.shape), valid)
-        total += scores
-        images[name] = scores.values()
-    if args.csv:
-        write_table(Path(args.csv), images)
-    print(report(images, total.values()))
-    return 0
-
-
-def evaluate_classes(args: argparse.Namespace) -> int:
-    """Score class by class."""
-    if args.submission or args.partial:
+    if args.classes and (args.submission or args.partial):
         raise UserError(f"{'--submission' if args.submission else '--partial'} is of objects; leave out --classes")
-    predicted = list_label_images(Path(args.pred), objects=False)
-    truths, classes = class_scores.list_class_truths(Path(args.truth), args.layout)
-    counts = class_scores.score_classes(truths, predicted, match(truths, predicted, args), classes)
-    total = metrics.Confusion(classes.num_classes)
-    for image in counts.values():
-        total.counts += image.counts
-    images = {name: class_scores.score_columns(c, classes.names) for name, c in counts.items()}
-    if args.csv:
-        write_table(Path(args.csv), images)
-    print(class_scores.class_report(images, class_scores.score_columns(total, classes.names), classes))
+    made: dict[str, Any] = {}
+    if args.submission:
+        objects, images = submit(args.pred, args.submission, Bar(args.quiet))
+        made["submission"] = {"path": args.submission, "objects": objects, "images": images}
+        if not args.json:
+            print(f"{args.submission}: {objects} objects in {images} images")
+    if args.truth:
+        found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
+                         classes=args.classes, progress=Bar(args.quiet))  # fmt: skip
+        if args.csv:
+            found.save_csv(args.csv)
+        made = found.to_json() | made
+        if not args.json:
+            note_left_out(found, args.quiet)
+            print(found)
+    if args.json:
+        print(json.dumps(made, indent=2))
     return 0
 
 
-def match(truths: dict[str, Any], predicted: dict[str, Reader], args: argparse.Namespace) -> dict[str, str]:
-    """The prediction of every true image, of those listed if there is a list."""
-    if args.val_files:
-        truths = choose(truths, read_names(args.val_files), args.val_files)
-    in_order = Path(args.pred).is_file() and Path(args.pred).suffix.lower() != ".csv"
-    pairs, surplus = match_names(list(truths), list(predicted), in_order)
-    if surplus and not args.val_files:
-        print(f"note: {len(surplus)} predictions are of no image with a truth, and are left out: {some(surplus)}")
-    return pairs
+def note_left_out(found: Evaluation, quiet: bool) -> None:
+    """Say which predictions are of no image with a truth."""
+    if found.left_out and not quiet:
+        n = len(found.left_out)
+        print(f"note: {n} predictions are of no image with a truth, and are left out: {some(found.left_out)}")
 
 
-# ---- what is true ----------------------------------------------------------------------------------------------------
+class Bar:
+    """A progress bar, where somebody looks at a terminal."""
 
-Truth = tuple[np.ndarray, np.ndarray | None]  # object numbers (H, W), and where they count, (H, W) bool or None
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
 
-
-def list_truths(path: Path, layout: str) -> dict[str, Any]:
-    """Functions that read the truth of every image, by name."""
-    if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
-        return {name: partial(whole, read) for name, read in list_label_images(path).items()}
-    dataset = open_dataset(path, layout)
-    return {name: partial(read_truth, dataset, i) for i, name in enumerate(dataset.names)}
-
-
-def whole(read: Reader) -> Truth:
-    """A truth from a file: it counts everywhere."""
-    return read(None), None
-
-
-def choose(truths: dict[str, Any], names: list[str], path: str) -> dict[str, Any]:
-    """The truths that are listed."""
-    last = {name.rsplit("/", 1)[-1]: name for name in truths}
-    chosen = {}
-    for name in names:
-        known = next((key for key in (name, last.get(name), last.get(Path(name).stem)) if key in truths), None)
-        if known is None:
-            raise UserError(f"{path}: no image is called {name}; the images are called {some(truths)}")
-        chosen[known] = truths[known]
-    return chosen
-
-
-# ---- what is written -------------------------------------------------------------------------------------------------
-
-
-def submit(path: Path, predicted: dict[str, Reader]) -> None:
-    """Write a submission, read it again to check it, and say what is in it."""
-    rows: dict[str, list[str]] = {}
-    shapes = {}
-    for name, read in tqdm(predicted.items(), unit="image", disable=None, leave=False):
-        labels = read(None)
-        rows[name], shapes[name] = encode(labels), labels.shape
-    write_submission(path, rows)
-    for name, check in list_label_images(path).items():
-        check(shapes[name])
-    print(f"{path}: {sum(map(len, rows.values()))} objects in {len(rows)} images")
-
-
-def write_table(path: Path, images: dict[str, dict[str, float]]) -> None:
-    """Write every image's scores as CSV; a score that an image has not is left empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", *next(iter(images.values()))])
-    for name, values in images.items():
-        writer.writerow([name, *("" if v != v else f"{v:.6g}" for v in values.values())])
-    write_atomically(path, buffer.getvalue().encode())
-
-
-def report(images: dict[str, dict[str, float]], total: dict[str, float]) -> str:
-    """The table of images, the worst ones if there are many, and the summary."""
-    shown = sorted(images, key=lambda name: images[name]["mean_precision"])[:MOST] if len(images) > MOST else images
-    width = max(len(name[:24]) for name in shown)
-    lines = [" " * width + "".join(f"{c:>{w}}" for c, w in COLUMNS.items())]
-    lines += [f"{name[:24]:<{width}}" + _row(images[name]) for name in shown]
-    if len(images) > MOST:
-        lines.append(f"(the {MOST} images of {len(images)} with the lowest AP; --csv writes all)")
-    lines += ["", *_summary(images, total)]
-    return "\n".join(lines)
-
-
-def _row(v: dict[str, float]) -> str:
-    names = ("dice", "precision_50", "mean_precision", "panoptic_quality", "seg")
-    cells = [
-        int(v["true_objects"]),
-        int(v["predicted_objects"]),
-        *(_number(v[n]) for n in names),
-        v["merged"],
-        v["split"],
-    ]
-    return "".join(f"{cell:>{w}}" for cell, w in zip(cells, COLUMNS.values()))
-
-
-def _summary(images: dict[str, dict[str, float]], total: dict[str, float]) -> Iterator[str]:
-    """Both averages of every score; the usual one is marked."""
-    yield f"{len(images)} images, {total['true_objects']} true objects, {total['predicted_objects']} predicted"
-    yield f"{'':<38}{'pooled':>10}{'mean of images':>18}"
-    for key, (title, usual) in ROWS.items():
-        scores = np.array([values[key] for values in images.values()])
-        known = scores[~np.isnan(scores)]
-        averages = [total[key], known.mean() if known.size else float("nan")]
-        cells = [_number(a) + "* "[usual != i] for i, a in enumerate(averages)]
-        yield f"{title:<38}{cells[0]:>11}{cells[1]:>18}".rstrip()
-    for key, title in COUNTS.items():
-        yield f"{title:<38}{total[key]:>10}{total[key] / len(images):>17.2f}"
-    yield "* the average under which the score is usually given; python -m minunet.evaluate --help defines them all"
-
-
-def _number(value: float) -> str:
-    return "none" if value != value else f"{value:.4f}"
+    def __call__(self, done: int, total: int) -> None:
+        """Show that so many of the images are done."""
+        if self.bar is None:
+            self.bar = tqdm(total=total, unit="image", disable=self.quiet or None, leave=False)
+        self.bar.update(done - self.bar.n)
+        if done == total:
+            self.bar.close()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``predict --instances`` and ``python -m minunet.evaluate`` as a user meets them: files, names, reports, mistakes."""
 
 import csv
+import json
 import zipfile
 
 import numpy as np
@@ -159,6 +160,30 @@ def test_names_are_paired():
         match_names(["01/t0", "02/t0"], ["t0"])
 
 
+def test_a_function_first(folders, capsys):
+    """It prints nothing; its report is what the command prints, and as JSON one object with null for no score."""
+    save(folders / "truth" / "b10_masks.tif", truth * 0)
+    save(folders / "pred" / "b10_labels.tif", truth * 0)
+    save(folders / "pred" / "c_labels.tif", truth)
+    found = minunet.evaluate.evaluate(folders / "pred", folders / "truth")
+    assert capsys.readouterr() == ("", "") and found.left_out == ["c"] and list(found.images) == ["a", "b10"]
+    assert found.mean["precision_50"] == pytest.approx((1 / 4 + 1) / 2) and found.pooled["merged"] == 1
+    flags = ["--pred", str(folders / "pred"), "--truth", str(folders / "truth")]
+    assert evaluate(flags) == 0
+    assert str(found) in capsys.readouterr().out
+    assert evaluate([*flags, "--json", "--csv", str(folders / "scores.csv")]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert err == "" and said == found.to_json() and said["images"]["b10"]["seg"] is None
+    assert float(scores(folders / "scores.csv")["a"]["dice"]) == pytest.approx(said["images"]["a"]["dice"])
+    assert evaluate([*flags[:2], "--submission", str(folders / "s.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["submission"]["objects"] == 5
+    assert evaluate([*flags, "--quiet"]) == 0
+    assert "note" not in capsys.readouterr().out
+    with pytest.raises(minunet.UserError, match="--partial is of objects"):
+        minunet.evaluate.evaluate(*flags[1::2], partial=True, classes=True)
+
+
 # ---- submissions -----------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +255,7 @@ def test_help_defines_every_score(capsys):
         "PQ",
         "F = 2 * joint",
         "simple",
-        "empty rule",
+        "nothing was predicted",
         "pooled",
     ):
         assert word in said
@@ -361,6 +386,10 @@ def test_classes_of_a_data_set(tmp_path, capsys):
         save(tmp_path / "data/masks" / f"{name}.png", np.array(labels, np.uint8))
         save(tmp_path / "pred" / f"{name}_mask.png", palette(3)[np.array(labels)])
     row = score(tmp_path, "--classes", truth="data")["a"]
+    found = minunet.evaluate.evaluate(tmp_path / "pred", tmp_path / "data", classes=True)
+    assert (
+        found.to_json()["scored"] == "classes" and found.mean["dice_foreground"] == 1 and found.classes.num_classes == 3
+    )
     assert row["dice_foreground"] == row["iou_class 2"] == "1"
     flags = ["--pred", tmp_path / "pred", "--truth", tmp_path / "data", "--classes"]
     refused(capsys, [*flags, "--submission", tmp_path / "s.csv"], "--submission", "leave out --classes")

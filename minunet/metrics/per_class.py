@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -70,19 +69,25 @@ def read_classes(values: np.ndarray, classes: ClassMap, path: object) -> np.ndar
         raise
 
 
-def score_classes(
-    truths: dict[str, ReadLabels], predicted: dict[str, Any], pairs: dict[str, str], classes: ClassMap
-) -> dict[str, Confusion]:  # fmt: skip
-    """Count every image's pixels by their true and their predicted class."""
-    images = {}
-    for name, other in pairs.items():
-        truth, values = truths[name](), predicted[other](None)
-        if truth.shape != values.shape[:2]:
-            sizes = [f"{w}x{h}" for h, w in (values.shape[:2], truth.shape)]
-            raise UserError(f"{other}: is {sizes[0]} pixels, but the truth of that name is {sizes[1]}")
-        images[name] = Confusion(classes.num_classes)
-        images[name].add(truth, read_classes(values, classes, other))
-    return images
+def count_classes(truth: np.ndarray, values: np.ndarray, classes: ClassMap, name: str) -> Confusion:
+    """Count an image's pixels by their true and their predicted class.
+
+    Parameters
+    ----------
+    truth : (H, W) integer array
+        Class numbers, -1 where they do not count.
+    values : (H, W) or (H, W, 3) array
+        What the predicted mask holds, see `read_classes`.
+    classes : ClassMap
+    name : str
+        What errors call the prediction.
+    """
+    if truth.shape != values.shape[:2]:
+        sizes = [f"{w}x{h}" for h, w in (values.shape[:2], truth.shape)]
+        raise UserError(f"{name}: is {sizes[0]} pixels, but the truth of that name is {sizes[1]}")
+    counts = Confusion(classes.num_classes)
+    counts.add(truth, read_classes(values, classes, name))
+    return counts
 
 
 def score_columns(counts: Confusion, names: list[str]) -> dict[str, float]:
