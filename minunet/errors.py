@@ -1,6 +1,15 @@
-"""The one exception for mistakes that are the user's to mend."""
+"""Mistakes that are the user's to mend: the exception for them, and settings whose values are checked."""
 
 from __future__ import annotations
+
+import math
+import sys
+from dataclasses import MISSING, Field, asdict, field, fields
+from numbers import Integral, Real
+from typing import Any, Self
+
+KINDS: dict[str, Any] = {"int": Integral, "float": Real, "str": str, "bool": bool}
+WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
 
 
 class UserError(Exception):
@@ -9,3 +18,95 @@ class UserError(Exception):
     The message names the file or flag, the value found and what to do. The command lines print it as one line and
     exit with status 2; in a notebook it is an ordinary exception.
     """
+
+
+def setting(
+    default: Any = MISSING, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf,
+    choices: tuple[str | None, ...] = (),
+) -> Any:  # fmt: skip
+    """A field of `Settings`: its default, and what it may be, a number from `least` (or above `above`) to `most`, or one of
+    `choices`."""
+    return field(default=default, metadata={"least": least, "above": above, "most": most, "choices": choices})
+
+
+class Settings:
+    """Base of frozen dataclasses whose values come from people and files.
+
+    A field that is annotated as int, float, str or bool (or one of them and None) is checked when an instance is made, against
+    its type and against the limits of `setting`. NumPy's numbers become Python's.
+
+    Raises
+    ------
+    UserError
+        Naming the field, the value found, and what it may be.
+    """
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            value = getattr(self, f.name)
+            problem = why_not(f, value)
+            if problem:
+                raise UserError(f"{f.name}: {problem}")
+            kind = str(f.type).removesuffix(" | None")
+            if value is not None and kind in ("int", "float"):
+                object.__setattr__(self, f.name, int(value) if kind == "int" else float(value))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json.dumps` takes."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_json(cls, stored: Any, source: str) -> Self:
+        """The settings of which `to_json` gave the dictionary; fields that it lacks have their defaults.
+
+        Raises
+        ------
+        UserError
+            Naming `source`, such as "best.safetensors: options", and the field.
+        """
+        if not isinstance(stored, dict):
+            raise UserError(f"{source}: {shown(stored)} is no table of settings")
+        known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+        for name in stored:
+            if name not in known:
+                raise UserError(f"{source}: {shown(name)} is unknown; known are {', '.join(known)}")
+        for name, f in known.items():
+            if name not in stored and f.default is MISSING and f.default_factory is MISSING:
+                raise UserError(f"{source}: {name} is missing")
+        try:
+            return cls(**stored)
+        except UserError as e:
+            raise UserError(f"{source}: {e}") from None
+
+
+def why_not(f: Field[Any], value: Any) -> str | None:
+    """What is wrong with a value for a field of `Settings`; None if nothing is."""
+    kind, _, optional = str(f.type).partition(" | ")
+    limits = f.metadata
+    if limits.get("choices"):
+        return (
+            None if value in limits["choices"] and isinstance(value, str | None)
+            else f"{shown(value)} is unknown, choose one of {', '.join(map(str, limits['choices']))}"
+        )  # fmt: skip
+    if kind not in KINDS or (value is None and optional == "None"):
+        return None
+    if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
+        return f"{shown(value)} is not {WORDS[kind]}"
+    if kind in ("int", "float") and "least" in limits:
+        return out_of_range(value, limits["least"], limits["above"], limits["most"])
+    return None
+
+
+def out_of_range(value: float, least: float, above: float, most: float) -> str | None:
+    """Say that a number is below `least`, not above `above`, above `most`, or not finite; None if it is within."""
+    if least <= value <= most and value > above and abs(value) <= sys.float_info.max:
+        return None
+    ends = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
+    ends += [f"at most {most:g}"] * (most < math.inf)
+    return f"{shown(value)} is out of range: it must be {' and '.join(ends) or 'finite'}"
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as Python writes it, without control characters, and cut where it is long."""
+    text = ascii(value)
+    return text if len(text) <= most else text[: most - 3] + "..."

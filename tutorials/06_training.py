@@ -22,7 +22,7 @@ from minunet.metrics import Confusion
 from minunet.models.blocks import Join
 from minunet.ops import softmax_cross_entropy, softmax_cross_entropy_backward
 from minunet.optim import Adam, Schedule, adam_step, sgd_step
-from minunet.predict.overlay import errors, outline
+from minunet.predict.overlay import boundary, errors
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -318,7 +318,7 @@ for number, ax in enumerate(axes.flat):
         else augment(example.image, example.labels, rng, size, p_elastic=0.7)
     )
     ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
-    edge = np.ma.masked_equal(outline(mask) & (mask == 1), 0)
+    edge = np.ma.masked_equal(boundary(mask) & (mask == 1), 0)
     ax.imshow(edge, cmap="autumn", vmin=0, vmax=2, alpha=0.8)
     bare(ax, "as it came" if number == 0 else "")
 figure.suptitle("one image, and eleven that were made of it; the mask's outline goes along", fontsize=10)

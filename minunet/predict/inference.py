@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ..data.files.windows import Windows
 from ..data.preprocess import scaled_size
 from ..nn import Module
 from ..ops import class_probabilities
-from .tiles import Tiles, best_tile, whole_fits
+from .options import DEFAULTS, PredictionOptions
+from .tiles import Block, Tiles, best_tile, whole_fits
 from .tta import SYMMETRIES
 
 
@@ -54,13 +56,8 @@ def segment(
     >>> model = minunet.load("runs/cells/best.safetensors")  # doctest: +SKIP
     >>> mask = minunet.segment(model, image)  # doctest: +SKIP
     """
-    tiles = by_tiles(model, image, scale, tile, overlap, tta)
-    if tiles is None:
-        labels = classify(semantic(model, whole_probabilities(model, np.asarray(image), scale, tta)), threshold)
-        if out is None:
-            return labels
-        out[...] = labels
-        return out
+    options = PredictionOptions(threshold=threshold, scale=scale, tile=tile, overlap=overlap, tta=tta)
+    tiles = make_tiles(model, image, options)
     out = np.empty(tiles.size, np.uint8) if out is None else out
     for rows, columns, p in tiles:
         out[rows, columns] = classify(semantic(model, p), threshold)
@@ -72,66 +69,74 @@ def probabilities(
     tta: int | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
-    tiles = by_tiles(model, image, scale, tile, overlap, tta)
-    return whole_probabilities(model, np.asarray(image), scale, tta) if tiles is None else collect(tiles)
-
-
-def collect(tiles: Tiles) -> np.ndarray:
-    """The probabilities of all tiles in one array (H, W, num_classes)."""
-    whole = np.empty((*tiles.size, tiles.num_classes), np.float32)
+    tiles = make_tiles(model, image, PredictionOptions(scale=scale, tile=tile, overlap=overlap, tta=tta))
+    whole: np.ndarray | None = None
     for rows, columns, p in tiles:
+        if p.shape[:2] == tiles.size:
+            return p
+        whole = np.empty((*tiles.size, p.shape[2]), np.float32) if whole is None else whole
         whole[rows, columns] = p
+    assert whole is not None  # an image has pixels
     return whole
 
 
-def whole_probabilities(
-    model: Module, image: np.ndarray, scale: float | None = None, tta: int | None = None
-) -> np.ndarray:
-    """What `probabilities` gives for an image that goes through the network in one piece."""
-    if not np.isfinite(image).all():
-        raise ValueError("the image holds NaN or infinity: replace them by numbers")
-    image = image if image.ndim == 3 else image[..., None]
-    data = model.data  # what training did to its images
-    x = prepare(image, data["channels"], data["normalise"], scale or data["scale"])
-    total: Array = np.zeros((), np.float32)
-    tta = turns(model, tta)
-    for symmetry in SYMMETRIES[:tta]:
-        logits = symmetry.back(to_numpy(predict_logits(model, symmetry.turn(x)[None]))[0])
-        if logits.shape[:2] != image.shape[:2]:
-            logits = resize(logits, image.shape[:2])
-        total = total + class_probabilities(logits) / np.float32(tta)
-    return total
+def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS) -> Tiles | WholeImage:
+    """An image in tiles, or as one tile that is the whole of it; iterate to have their probabilities.
 
-
-def by_tiles(
-    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
-) -> Tiles | None:  # fmt: skip
-    """Check an image, and lay tiles over it; None if it is segmented as a whole. Parameters as in `segment`."""
+    Raises
+    ------
+    ValueError
+        If it is no image, or the network does not know how images are prepared for it.
+    """
     image = image if hasattr(image, "shape") else np.asarray(image)
     if len(image.shape) not in (2, 3) or 0 in image.shape:
         raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
     if not hasattr(model, "data"):
         raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
-    turns(model, tta)
-    if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale or model.data["scale"])):
-        return None
-    return None if tile == 0 else lay_tiles(model, image, scale, tile, overlap, tta)
+    data, tile = model.data, options.tile  # what training did to its images
+    scale, tta = options.scale or data["scale"], options.tta or data.get("tta", 1)
+    if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale)):
+        tile = 0
+    if tile == 0:
+        return WholeImage(model, np.asarray(image), scale, tta)
+    windows = Windows(image, data["channels"], data["normalise"], scale)
+    return Tiles(model, windows, tile or best_tile(model), options.overlap, tta)
 
 
-def lay_tiles(
-    model: Module, image: Any, scale: float | None, tile: int | None, overlap: int | None, tta: int | None
-) -> Tiles:  # fmt: skip
-    """Tiles over an image, whatever its size."""
-    windows = Windows(image, model.data["channels"], model.data["normalise"], scale or model.data["scale"])
-    return Tiles(model, windows, tile or best_tile(model), overlap, turns(model, tta))
+class WholeImage:
+    """An image that goes through the network in one piece: `Tiles` of one tile, and never blended."""
 
+    note = ""
 
-def turns(model: Module, tta: int | None) -> int:
-    """Of how many flips and rotations to average: as asked for, else as the network was trained to be used."""
-    tta = model.data.get("tta", 1) if tta is None else tta
-    if not 1 <= tta <= len(SYMMETRIES):
-        raise ValueError(f"tta is the number of flips and rotations, 1 to {len(SYMMETRIES)}, not {tta}")
-    return int(tta)
+    def __init__(self, model: Module, image: np.ndarray, scale: float, tta: int = 1) -> None:
+        if not np.isfinite(image).all():
+            raise ValueError("the image holds NaN or infinity: replace them by numbers")
+        self.model, self.scale, self.symmetries = model, scale, SYMMETRIES[:tta]
+        self.image = image if image.ndim == 3 else image[..., None]
+        self.size: tuple[int, int] = (image.shape[0], image.shape[1])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks()
+
+    def blocks(self, done: Callable[[], Any] = lambda: None) -> Iterator[Block]:
+        """As in `Tiles`."""
+        yield slice(0, self.size[0]), slice(0, self.size[1]), self.probabilities()
+        done()
+
+    def probabilities(self) -> np.ndarray:
+        """(H, W, num_classes) float32."""
+        data = self.model.data
+        x = prepare(self.image, data["channels"], data["normalise"], self.scale)
+        total: Array = np.zeros((), np.float32)
+        for symmetry in self.symmetries:
+            logits = symmetry.back(to_numpy(predict_logits(self.model, symmetry.turn(x)[None]))[0])
+            if logits.shape[:2] != self.size:
+                logits = resize(logits, self.size)
+            total = total + class_probabilities(logits) / np.float32(len(self.symmetries))
+        return total
 
 
 def semantic(model: Module, p: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What ``predict --instances`` writes of an image's objects, for ImageJ, napari and spreadsheets.
 
 X_labels.tif         the number of every pixel's object, 0 for background; 16-bit, or 32-bit beyond 65,535 objects
-X_objects.csv        a row an object, see `measure`
+X_objects.csv        a row an object, see `Measurements`
 X_rois.zip           an outline an object, for ImageJ's ROI Manager
 X_probabilities.tif  float32, a channel a class
 
@@ -13,36 +13,38 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..data.preprocess import drop_alpha
+from ..atomic import beside, write_atomically
 from ..errors import UserError
+from .measure import Measurements, columns
 
-COLOURS = ("red", "green", "blue")
+OUTLINED = 1 << 24  # most pixels of a bounding box of which the outline is drawn
 
 
-def save_labels(path: Path, pages: list[np.ndarray]) -> None:
-    """Write label images (H, W), one or the pages of a stack, as a TIFF."""
-    stack = _stack(pages, path)
+def save_labels(path: Path, pages: list[np.ndarray]) -> int:
+    """Write label images (H, W), one or the pages of a stack, as a TIFF; returns the largest number in them."""
+    stack = stacked(pages, path)
     most = int(stack.max(initial=0))
     if most <= 65535:
         save_imagej(path, stack.astype(np.uint16), "ZYX"[-stack.ndim :], {"min": 0, "max": max(most, 1)})
-        return
+        return most
     import tifffile
 
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, stack.astype(np.uint32), photometric="minisblack")
     write_atomically(path, buffer.getvalue())
-    print(f"note: {path} is 32-bit: {most:,} objects do not fit into 16 bits")
+    return most
 
 
 def save_probabilities(path: Path, pages: list[np.ndarray], names: list[str]) -> None:
     """Write probabilities (H, W, K), one image or the pages of a stack, as a TIFF with a channel a class."""
-    stack = np.moveaxis(_stack(pages, path).astype(np.float32), -1, -3)
+    stack = np.moveaxis(stacked(pages, path).astype(np.float32), -1, -3)
     shown = {"min": 0.0, "max": 1.0, "Labels": names * (len(pages))}
     save_imagej(path, stack, "ZCYX"[-stack.ndim :], shown)
 
@@ -56,61 +58,70 @@ def save_imagej(path: Path, pixels: np.ndarray, axes: str, metadata: dict[str, A
     write_atomically(path, buffer.getvalue())
 
 
-def measure(labels: np.ndarray, image: np.ndarray, page: int | None = None) -> list[dict[str, Any]]:
-    """Size, place and brightness of every object, in pixels and in the image's own grey values.
-
-    x counts columns from the left and y rows from the top, both from 0 in the middle of the first pixel, as in scikit-image
-    and napari (ImageJ counts from that pixel's corner: 0.5 more). The bounding box is its first column and row, width and
-    height.
-
-    Parameters
-    ----------
-    labels : (H, W) integer array
-    image : (H, W, C) array as it comes from the file; alpha is not measured
-    page : int, optional
-        Of a stack, from 1; the first column if given.
-
-    Returns
-    -------
-    list of dicts, a row an object, with the keys of `columns`
-    """
-    from skimage.measure import regionprops_table
-
-    image = drop_alpha(image)
-    wanted = ("label", "area", "centroid", "bbox", "intensity_mean")
-    found = regionprops_table(labels, image, properties=wanted)
-    rows = []
-    for i in range(len(found["label"])):
-        top, left, bottom, right = (int(found[f"bbox-{k}"][i]) for k in range(4))
-        means = [float(found[f"intensity_mean-{c}"][i]) for c in range(image.shape[-1])]
-        numbers = [int(found["label"][i]), int(found["area"][i]), found["centroid-1"][i], found["centroid-0"][i]]
-        row = [*numbers, left, top, right - left, bottom - top, *means]
-        rows.append(dict(zip(columns(image.shape[-1], page is not None), row if page is None else [page, *row])))
-    return rows
-
-
-def columns(channels: int, paged: bool) -> list[str]:
-    """The columns of X_objects.csv for images of so many channels (without alpha)."""
-    colours = COLOURS if channels == 3 else [f"channel_{c + 1}" for c in range(channels)]
-    means = ["mean_intensity"] if channels == 1 else [f"mean_intensity_{c}" for c in colours]
-    box = [f"bbox_{side}_px" for side in ("x", "y", "width", "height")]
-    return ["page"] * paged + ["object", "area_px", "centroid_x_px", "centroid_y_px", *box, *means]
-
-
-def save_table(path: Path, pages: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write the table of objects of (image, labels), one or the pages of a stack, as CSV."""
+def save_table(path: Path, pages: list[Measurements]) -> None:
+    """Write the table of the objects of one image, or of the pages of a stack, as CSV."""
     paged = len(pages) > 1
     buffer = io.StringIO()
-    names = columns(drop_alpha(pages[0][0]).shape[-1], paged)
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer = csv.DictWriter(buffer, columns(pages[0].intensity.shape[1], paged), lineterminator="\n")
     writer.writeheader()
-    for page, (image, labels) in enumerate(pages, start=1):
-        for row in measure(labels, image, page if paged else None):
+    for page, found in enumerate(pages, start=1):
+        for row in found.rows(page if paged else None):
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     write_atomically(path, buffer.getvalue().encode())
 
 
-def outline(mask: np.ndarray, top: int, left: int) -> np.ndarray:
+@contextmanager
+def new_rois(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A new file for ImageJ's ROI Manager, for `add_rois`."""
+    with beside(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        yield archive
+
+
+def add_rois(archive: zipfile.ZipFile, polygons: Iterable[tuple[int, np.ndarray]], page: int | None = None) -> None:
+    """Add objects' numbers and outlines, of one image or of a page, from 1, of a stack."""
+    from roifile import ImagejRoi
+
+    for number, polygon in polygons:
+        name = f"{number:05}" if page is None else f"{page:04}-{number:05}"
+        roi = ImagejRoi.frompoints(polygon, name=name, position=None if page is None else page - 1)
+        archive.writestr(f"{name}.roi", roi.tobytes())
+
+
+def object_polygons(labels: Any, boxes: np.ndarray, height: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The number and the outline of every object that is not too large for that (`too_large`).
+
+    Parameters
+    ----------
+    labels : array (H, W), or what reads like one
+    boxes : (n, 4) integer array
+        Of the objects 1 to n: left, top, right, bottom.
+    height : int
+        So many rows are read at once, with as many below, in which most objects end.
+    """
+    wanted = ~too_large(boxes)
+    tops = boxes[:, 1]
+    for start in range(0, int(tops[wanted].max(initial=-1)) + 1, height):
+        here = np.flatnonzero(wanted & (start <= tops) & (tops < start + height))
+        if not len(here):
+            continue
+        ends = boxes[here, 3]
+        end = ends[ends <= start + 2 * height].max(initial=start)
+        seen = labels[slice(start, int(end)), slice(0, int(boxes[here, 2].max(initial=0)))]
+        for i in here.tolist():
+            left, top, right, bottom = boxes[i].tolist()
+            if bottom <= end:
+                own = seen[top - start : bottom - start, left:right]
+            else:
+                own = labels[slice(top, bottom), slice(left, right)]
+            yield i + 1, outline_polygon(own.reshape(own.shape[:2]) == i + 1, top, left)
+
+
+def too_large(boxes: np.ndarray) -> np.ndarray:
+    """Which objects have bounding boxes so large that they cannot be looked at as a whole: (n,) bool."""
+    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) > OUTLINED
+
+
+def outline_polygon(mask: np.ndarray, top: int, left: int) -> np.ndarray:
     """The outer outline of an object as a polygon (n, 2) of x and y, in ImageJ's coordinates.
 
     Those count from the corner of the first pixel; the polygon holds the middle of every pixel of the object and of no
@@ -131,35 +142,7 @@ def outline(mask: np.ndarray, top: int, left: int) -> np.ndarray:
     return (outer + np.array([top, left]) - 0.5)[:-1, ::-1]
 
 
-def outlines(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """The `outline` of every object in a label image (H, W), by its number."""
-    from scipy.ndimage import find_objects
-
-    boxes = enumerate(find_objects(labels), start=1)
-    return {n: outline(labels[box] == n, box[0].start, box[1].start) for n, box in boxes if box is not None}
-
-
-def add_roi(archive: zipfile.ZipFile, name: str, polygon: np.ndarray, page: int | None = None) -> None:
-    """Add an outline to what ImageJ's ROI Manager opens; of a page, from 1, of a stack."""
-    from roifile import ImagejRoi
-
-    roi = ImagejRoi.frompoints(polygon, name=name, position=None if page is None else page - 1)
-    archive.writestr(f"{name}.roi", roi.tobytes())
-
-
-def save_rois(path: Path, pages: list[np.ndarray]) -> None:
-    """Write the outlines of label images, one or the pages of a stack, for ImageJ's ROI Manager."""
-    buffer = io.BytesIO()
-    paged = len(pages) > 1
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for page, labels in enumerate(pages, start=1):
-            for number, polygon in outlines(labels).items():
-                name = f"{page:04}-{number:05}" if paged else f"{number:05}"
-                add_roi(archive, name, polygon, page if paged else None)
-    write_atomically(path, buffer.getvalue())
-
-
-def _stack(pages: list[np.ndarray], path: Path) -> np.ndarray:
+def stacked(pages: list[np.ndarray], path: Path) -> np.ndarray:
     """One page as it is, several of one size as a stack."""
     if len({page.shape for page in pages}) > 1:
         raise UserError(f"{path.name}: pages of different sizes do not make a stack; save them as single files")

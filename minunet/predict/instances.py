@@ -24,11 +24,12 @@ import scipy
 from ..data.instance_labels import renumber
 from ..nn import Module
 from .inference import class_map, probabilities
+from .options import DEFAULTS
 
 NECK = 0.9  # a neck's width as a share of the smaller object's, from which on the two are one object
 SMOOTH = 1.0  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the height
 BORDER = 0.1  # what a sure border leaves of the height; in a logarithm, what little varies near 0 would be hills
-MIN_SIZE = 20  # pixels
+MIN_SIZE = DEFAULTS.min_size  # pixels
 SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..data.preprocess import drop_alpha
 # colours that people with any colour vision can tell apart (Okabe and Ito)
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 FOREGROUND = (0, 158, 115)
+BAND = 1 << 22  # about so many pixels of an image are read at once
 OBJECTS = np.array(
     [(86, 180, 233), (230, 159, 0), (0, 200, 140), (240, 228, 66), (235, 125, 190), (255, 100, 30)], np.uint8
 )
@@ -38,7 +40,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
 
 
-def outline(labels: np.ndarray) -> np.ndarray:
+def boundary(labels: np.ndarray) -> np.ndarray:
     """Where one of a pixel's four neighbours has another label: (H, W) bool."""
     edge = np.zeros(labels.shape, bool)
     across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
@@ -66,7 +68,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndar
     tint = np.asarray(colours, np.float32)[labels]
     rgb = to_rgb(image).astype(np.float32)
     foreground = labels > 0
-    edge = outline(labels) & foreground
+    edge = boundary(labels) & foreground
     strength = np.where(edge, 1.0, np.where(foreground, 0.25, 0.0))[..., None]
     return ((1 - strength) * rgb + strength * tint).astype(np.uint8)
 
@@ -80,9 +82,40 @@ def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels : (H, W) integer array of object numbers; 0 is left as it is
     """
     rgb = to_rgb(image)
-    edge = outline(np.pad(labels, 1))[1:-1, 1:-1] & (labels > 0)  # also where the image cuts an object
+    edge = boundary(np.pad(labels, 1))[1:-1, 1:-1] & (labels > 0)  # also where the image cuts an object
     rgb[edge] = OBJECTS[labels[edge] % len(OBJECTS)]
     return rgb
+
+
+class Overview:
+    """An overlay that is put together part by part, of every so many rows and columns of the image.
+
+    Parameters
+    ----------
+    size : (H, W) of the image
+    dtype : dtype of the labels
+    most : int, optional
+        Most rows and columns of the picture; as large as the image if not given.
+    """
+
+    def __init__(self, size: tuple[int, int], dtype: Any, most: int | None = None) -> None:
+        self.every = -(-max(size) // most) if most else 1
+        self.labels = np.zeros((-(-size[0] // self.every), -(-size[1] // self.every)), dtype)
+
+    def put(self, rows: slice, columns: slice, labels: np.ndarray) -> None:
+        """Take over the labels (h, w) of a part of the image."""
+        k = self.every
+        r, c = -(-rows.start // k), -(-columns.start // k)
+        taken = labels[r * k - rows.start :: k, c * k - columns.start :: k]
+        self.labels[r : r + taken.shape[0], c : c + taken.shape[1]] = taken
+
+    def picture(self, image: Any, classes: ClassMap | None) -> np.ndarray:
+        """The overlay (h, w, 3) uint8 of an image that is read in bands; the labels are objects' if there are no classes."""
+        k, (H, W) = self.every, image.shape[:2]
+        rows = k * max(1, BAND // (k * W))
+        bands = [slice(r, min(H, r + rows)) for r in range(0, H, rows)]
+        seen = np.concatenate([image[band, slice(0, W)][::k, ::k].copy() for band in bands])
+        return object_outlines(seen, self.labels) if classes is None else overlay(seen, self.labels, classes)
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

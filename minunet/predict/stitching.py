@@ -1,101 +1,231 @@
-"""Separate objects of an image that is labelled strip by strip: joined where they cross the seams.
+"""Instances of an image that is labelled block by block: joined where they cross the faces between blocks.
 
-    strip 1   |===================|
-    strip 2               |===================|
-                          |- overlap -|
-    kept      |===============|===============|
+Every block is labelled with a halo around its core, and its core is kept:
 
-Every strip is labelled with some rows of the strip above, so that both labellings see an object at the seam whole if it is no
-taller than half the overlap. There an object below is the object above if each is the other's largest partner, and they
-share more than half of the smaller. Above the middle of the overlap the upper labelling is kept, below it the lower one.
+      |-------- block 0 --------|
+      |  core 0          | halo |
+                  | halo |          core 1  |
+                  |-------- block 1 --------|
+                  |-- shared --|
 
-Objects much taller than the overlap may come out as several, where the two labellings disagree.
+Two neighbours have the pixels on both sides of their face in common. There an instance of the one is the instance of the other
+(`face_pairs`) if they touch across the face, each is the other's largest partner, and they share more than half of the smaller.
+Pairs are joined by union-find and numbered in the order of their first pixels (`merge`). No step looks at what was found before
+it, so blocks and faces may be done in any order, by any process, with the same result.
+
+What holds: an instance that reaches no farther than the halo beyond a face is seen whole from both sides, and comes out whole
+across any number of faces, in both directions. A larger one is whole where both blocks divide alike what they share; where they
+do not, it comes out as several that end at the face. Without a halo all that touch across a face are joined: for connected
+components that is exactly the result of the whole image, however large they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Part = tuple[slice, slice]  # rows and columns of the image
+Index = tuple[int, int]  # a block's place: row and column of a block among the blocks
+
+NEVER = np.iinfo(np.int64).max  # the first pixel of an instance that has none in the core
 
 
-def label_strips(
-    strips: Iterable[np.ndarray], label: Callable[[np.ndarray], np.ndarray], overlap: int
-) -> Iterator[np.ndarray]:
-    """Label an image that comes in strips from the top.
+class Block(NamedTuple):
+    """Where a block lies.
+
+    Attributes
+    ----------
+    core, seen : rows and columns of the image
+        What is kept of the block, and that with the halo.
+    shared : by neighbour, rows and columns of the image
+        What both see.
+    edges : by neighbour, rows and columns of the image
+        The core's row or column of pixels at the face.
+    """
+
+    place: Index
+    core: Part
+    seen: Part
+    shared: dict[Index, Part]
+    edges: dict[Index, Part]
+
+
+class Face(NamedTuple):
+    """A block's labels at the face to a neighbour: of `Block.edges` and of `Block.shared`."""
+
+    edge: np.ndarray
+    shared: np.ndarray
+
+
+class BlockInstances(NamedTuple):
+    """A block's instances 1 to n, by which those of the image are found; entry i is of instance i + 1.
+
+    Attributes
+    ----------
+    first : (n,) int64 array
+        Where their first pixel in the core lies in the image, ``row << 32 | column``; `NEVER` if they have none.
+    area : (n,) int64 array
+        Pixels in the core.
+    faces : by neighbour
+    """
+
+    first: np.ndarray
+    area: np.ndarray
+    faces: dict[Index, Face]
+
+
+def lay_blocks(size: tuple[int, int], side: int, halo: int) -> dict[Index, Block]:
+    """Blocks of side x side pixels that cover an image; halos end at the image's edges."""
+    if side < 1 or not 0 <= halo <= side:
+        raise ValueError(f"blocks of {side} pixels with a halo of {halo}: a halo ends within the next block")
+    parts = [[slice(start, min(n, start + side)) for start in range(0, n, side)] for n in size]
+    cores = {(i, j): (parts[0][i], parts[1][j]) for i, j in product(*(range(len(p)) for p in parts))}
+    seen = {index: (grown(r, halo, size[0]), grown(c, halo, size[1])) for index, (r, c) in cores.items()}
+    blocks = {}
+    for (i, j), (rows, columns) in cores.items():
+        sides = {
+            (i - 1, j): (slice(rows.start, rows.start + 1), columns),
+            (i + 1, j): (slice(rows.stop - 1, rows.stop), columns),
+            (i, j - 1): (rows, slice(columns.start, columns.start + 1)),
+            (i, j + 1): (rows, slice(columns.stop - 1, columns.stop)),
+        }
+        edges = {other: edge for other, edge in sides.items() if other in cores}
+        shared = {other: in_common(seen[i, j], seen[other]) for other in edges}
+        blocks[i, j] = Block((i, j), (rows, columns), seen[i, j], shared, edges)
+    return blocks
+
+
+def grown(part: slice, halo: int, n: int) -> slice:
+    """A part of n pixels with so many more on both sides."""
+    return slice(max(0, part.start - halo), min(n, part.stop + halo))
+
+
+def in_common(a: Part, b: Part) -> Part:
+    """The rows and columns of two parts of an image that overlap."""
+    rows, columns = (slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b))
+    return rows, columns
+
+
+def label_block(
+    block: Block, seen: np.ndarray, label: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, BlockInstances]:
+    """Label one block.
 
     Parameters
     ----------
-    strips : (h, W, ...) arrays
-        One below the other, without overlap; at least `overlap` rows each, but for the last.
+    block : Block
+    seen : (h, w, ...) array
+        What is to be labelled at ``block.seen``.
     label : function
-        Numbers the objects of a strip: (h, W, ...) to (h, W) integers from 1, 0 for background.
-    overlap : int
-        Rows that neighbouring strips are labelled with in common.
+        Numbers instances from 1, 0 for background: (h, w, ...) to (h, w) integers, which depend on nothing else.
 
-    Yields
-    ------
-    (h, W) int64 arrays, one below the other, that make up the labelled image
-        Objects are numbered from 1 without gaps, in the order in which they are first seen.
+    Returns
+    -------
+    core : (h, w) integer array
+        The labels at ``block.core``.
+    found : BlockInstances
     """
-    above: _Labelled | None = None
-    seen: np.ndarray | None = None  # the last rows of the strip above
-    count = 0
-    for strip in strips:
-        shown = strip if seen is None else np.concatenate([seen, strip])
-        below = _Labelled(label(shown))
-        zone = len(shown) - len(strip)
-        if above is not None:
-            count = above.name(above.local[-zone : -zone + zone // 2], count)
-            yield above.named(above.local[-zone : -zone + zone // 2])
-            above.hand_on(above.local[-zone:], below, below.local[:zone])
-        end = len(shown) - min(overlap, len(shown))
-        kept = below.local[zone // 2 : max(zone // 2, end)]
-        count = below.name(kept, count)
-        if len(kept):
-            yield below.named(kept)
-        above, seen = below, shown[max(zone // 2, end) :]
-    if above is not None and seen is not None and len(seen):
-        count = above.name(above.local[-len(seen) :], count)
-        yield above.named(above.local[-len(seen) :])
+    labels = label(seen)
+
+    def at(part: Part) -> np.ndarray:
+        rows, columns = (slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, block.seen))
+        return labels[rows, columns]
+
+    core, n = at(block.core), int(labels.max(initial=0))
+    numbers, place, counts = np.unique(core, return_index=True, return_counts=True)
+    kept = numbers > 0
+    row, column = np.divmod(place[kept], core.shape[1])
+    first, area = np.full(n, NEVER), np.zeros(n, np.int64)
+    first[numbers[kept] - 1] = (row + block.core[0].start) << 32 | (column + block.core[1].start)
+    area[numbers[kept] - 1] = counts[kept]
+    faces = {other: Face(at(block.edges[other]).ravel(), at(part)) for other, part in block.shared.items()}
+    return core, BlockInstances(first, area, {other: Face(*(a.copy() for a in face)) for other, face in faces.items()})
 
 
-class _Labelled:
-    """A labelled strip, and the names that its objects have in the whole image, 0 for none yet."""
+def face_pairs(a: Face, b: Face) -> np.ndarray:
+    """Which instances of two neighbours are the same: (k, 2) int64, of the labels of a and of b.
 
-    def __init__(self, local: np.ndarray) -> None:
-        self.local = local
-        self.names = np.zeros(int(local.max(initial=0)) + 1, np.int64)
-
-    def name(self, part: np.ndarray, count: int) -> int:
-        """Number the nameless objects in a part, in the order of their first pixels; returns how many there are in all."""
-        found, first = np.unique(part, return_index=True)
-        found = found[np.argsort(first)]
-        new = found[(found > 0) & (self.names[found] == 0)]
-        self.names[new] = np.arange(count + 1, count + 1 + len(new))
-        return count + len(new)
-
-    def named(self, part: np.ndarray) -> np.ndarray:
-        return self.names[part]
-
-    def hand_on(self, zone: np.ndarray, below: _Labelled, below_zone: np.ndarray) -> None:
-        """Give names to objects of the strip below, from how the two label the rows that they have in common."""
-        for a, b in partners(zone, below_zone):
-            below.names[b] = self.names[a]
+    Without a halo those that touch across the face; else those of them that are partners.
+    """
+    touching = np.stack([a.edge, b.edge], axis=1).astype(np.int64)
+    touching = np.unique(touching[(touching > 0).all(1)], axis=0)
+    if a.shared.size == 0 or len(touching) == 0:
+        return touching
+    same = partners(a.shared, b.shared)
+    return touching[(touching[:, None] == same[None]).all(2).any(1)] if len(same) else same
 
 
-def partners(above: np.ndarray, below: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of objects in two labellings (h, W) of the same rows that are the same object."""
-    both = (above > 0) & (below > 0)
-    width = int(below.max(initial=0)) + 1
-    code, shared = np.unique(above[both].astype(np.int64) * width + below[both], return_counts=True)
-    a, b = code // width, code % width
-    areas_a, areas_b = np.bincount(above.ravel()), np.bincount(below.ravel())
-    order = np.argsort(-shared, kind="stable")
-    best_a = dict(zip(a[order][::-1].tolist(), order[::-1].tolist()))  # the last one written is the largest
-    best_b = dict(zip(b[order][::-1].tolist(), order[::-1].tolist()))
-    return [
-        (int(a[i]), int(b[i]))
-        for i in range(len(code))
-        if best_a[int(a[i])] == i == best_b[int(b[i])] and 2 * shared[i] > min(areas_a[a[i]], areas_b[b[i]])
-    ]
+def partners(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pairs of instances in two labellings (h, w) of the same pixels that are the same instance: (k, 2) int64 labels."""
+    both = (a > 0) & (b > 0)
+    width = int(b.max(initial=0)) + 1
+    code, shared = np.unique(a[both].astype(np.int64) * width + b[both], return_counts=True)
+    pairs = np.stack([code // width, code % width], axis=1)
+    largest, areas = np.ones(len(pairs), bool), []
+    for labels, own in zip((a, b), pairs.T):
+        order = np.lexsort((-shared, own))  # by instance, its largest partner first
+        largest[order[1:][own[order[1:]] == own[order[:-1]]]] = False
+        areas.append(np.bincount(labels.ravel())[own])
+    return pairs[largest & (2 * shared > np.minimum(*areas))]
+
+
+def merge(
+    found: Mapping[Index, BlockInstances], pairs: Mapping[tuple[Index, Index], np.ndarray], min_size: int = 0
+) -> tuple[dict[Index, np.ndarray], int]:
+    """Join the instances of all blocks.
+
+    Parameters
+    ----------
+    found : by block
+    pairs : by two blocks, (k, 2) integer arrays
+        As `face_pairs` gives them, in any order.
+    min_size : int
+        Instances of fewer pixels are dropped.
+
+    Returns
+    -------
+    tables : by block, (n + 1,) uint32 arrays
+        The number in the image of the block's background and of its instances 1 to n.
+    count : int
+        Instances in the image: numbered from 1 without gaps in the order of their first pixels, row by row.
+    """
+    starts, total = {}, 0
+    for index in sorted(found):
+        starts[index], total = total, total + len(found[index].first)
+    nodes = [np.add(edges, (starts[a] - 1, starts[b] - 1)) for (a, b), edges in pairs.items() if len(edges)]
+    i, j = np.concatenate(nodes).T if nodes else np.zeros((2, 0), np.int64)
+    parts, part = connected_components(coo_array((np.ones(len(i), bool), (i, j)), shape=(total, total)), directed=False)
+    first, area = np.full(parts, NEVER), np.zeros(parts, np.int64)
+    if total:
+        np.minimum.at(first, part, np.concatenate([found[index].first for index in sorted(found)]))
+        np.add.at(area, part, np.concatenate([found[index].area for index in sorted(found)]))
+    kept = np.flatnonzero(area >= max(min_size, 1))
+    new = np.zeros(parts, np.uint32)
+    new[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)
+    zero = np.zeros(1, np.uint32)
+    tables = {k: np.concatenate([zero, new[part[s : s + len(found[k].first)]]]) for k, s in starts.items()}
+    return tables, len(kept)
+
+
+class Stitching:
+    """Labelled blocks of one image, added in any order; faces are let go as soon as both of their blocks are there."""
+
+    def __init__(self) -> None:
+        self.found: dict[Index, BlockInstances] = {}
+        self.pairs: dict[tuple[Index, Index], np.ndarray] = {}
+
+    def add(self, index: Index, found: BlockInstances) -> None:
+        """Add a block."""
+        self.found[index] = found
+        for other in [o for o in found.faces if o in self.found]:
+            a, b = sorted((index, other))
+            self.pairs[a, b] = face_pairs(self.found[a].faces.pop(b), self.found[b].faces.pop(a))
+
+    def merge(self, min_size: int = 0) -> tuple[dict[Index, np.ndarray], int]:
+        """As `merge`, of all that was added."""
+        return merge(self.found, self.pairs, min_size)

@@ -1,29 +1,30 @@
-"""Files for images larger than memory: made at their full size, written part by part, and finished under their name at the end.
+"""What results are written into part by part: arrays in memory, and files that are larger.
 
-    with new_tiff(path, (H, W), np.uint8) as store:
-        store[rows, columns] = values
+    with new_tiff(path, (H, W), np.uint8) as writer:
+        writer[rows, columns] = values
 
-Until the block ends without an error, `path` is what it was before.
+A file is made at its full size; until the block ends without an error, `path` is what it was before. `ArrayOutputs` and
+`FileOutputs` choose between the two for a whole image: they make a writer for each result, by its name.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..atomic import beside
-from ..data.files.large_zarr import import_zarr
+from ..data.files.large_zarr import LargeZarr, import_zarr
 
 CHUNK = 1024  # rows and columns of a zarr chunk
 BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets
 
 
-class TiffStore:
+class TiffWriter:
     """The pixels of an uncompressed TIFF: planes (or one), each row by row, of one or more samples a pixel."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
@@ -60,7 +61,7 @@ class TiffStore:
 @contextmanager
 def new_tiff(
     path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
-) -> Iterator[TiffStore]:  # fmt: skip
+) -> Iterator[TiffWriter]:  # fmt: skip
     """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is gone at the end."""
     import tifffile
 
@@ -71,35 +72,35 @@ def new_tiff(
             part, None, shape=visible, dtype=dtype, returnoffset=True, metadata=None,
             photometric="rgb" if samples > 1 else "minisblack", bigtiff=int(np.prod(shape)) * dtype.itemsize > BIG,
         )  # fmt: skip
-        store = TiffStore(part, place[0], shape, dtype)
+        writer = TiffWriter(part, place[0], shape, dtype)
         try:
-            yield store
-            os.fsync(store.file.fileno())
+            yield writer
+            os.fsync(writer.file.fileno())
         finally:
-            store.file.close()
+            writer.file.close()
 
 
-class ZarrStore:
+class ZarrWriter:
     """Level 0 of an OME-Zarr, with its planes first."""
 
     def __init__(self, array: Any, planes: int) -> None:
         self.array, self.planes = array, planes
 
     def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
-        """As in `TiffStore`."""
+        """As in `TiffWriter`."""
         if self.planes == 1:
             self.array[part] = values.reshape(values.shape[:2])
         else:
             self.array[(slice(None), *part)] = np.moveaxis(values, -1, 0)
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
-        """As in `TiffStore`."""
+        """As in `TiffWriter`."""
         found = np.asarray(self.array[(..., *part)])
         return found[..., None] if self.planes == 1 else np.moveaxis(found, 0, -1)
 
 
 @contextmanager
-def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True) -> Iterator[ZarrStore]:
+def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True) -> Iterator[ZarrWriter]:
     """A new OME-Zarr (NGFF 0.5) of one level."""
     zarr = import_zarr(path)
     axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [{"name": a, "type": "space"} for a in "yx"]
@@ -115,4 +116,85 @@ def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, kee
         group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
         chunks = (1, CHUNK, CHUNK)[-len(axes) :]
         array = group.create_array("0", shape=shape, dtype=np.dtype(dtype), chunks=chunks, fill_value=0)
-        yield ZarrStore(array, planes)
+        yield ZarrWriter(array, planes)
+
+
+class ArrayWriter:
+    """Pixels in memory, (H, W, C); one part that is all of them is kept as it is, without a copy."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: Any) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.array: np.ndarray | None = None
+
+    def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
+        """As in `TiffWriter`."""
+        values = values.reshape(*values.shape[:2], self.shape[2]).astype(self.dtype, copy=False)
+        if values.shape == self.shape:
+            self.array = values
+            return
+        if self.array is None:
+            self.array = np.zeros(self.shape, self.dtype)
+        self.array[part] = values
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        """As in `TiffWriter`."""
+        return np.zeros(self.shape, self.dtype)[part] if self.array is None else self.array[part]
+
+
+Writer = TiffWriter | ZarrWriter | ArrayWriter
+
+
+class ArrayOutputs:
+    """Results that stay in memory, of one image or of the pages of a stack.
+
+    Attributes
+    ----------
+    pages : by result, arrays (H, W, C), one a page
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, list[np.ndarray]] = {}
+
+    @contextmanager
+    def new(
+        self, image: Any, what: str, dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
+    ) -> Iterator[ArrayWriter]:  # fmt: skip
+        """A writer of an image's size for a result, such as "mask"; without `keep` it is gone at the end."""
+        writer = ArrayWriter((*image.shape[:2], planes * samples), dtype)
+        yield writer
+        if keep:
+            self.pages.setdefault(what, []).append(writer[slice(None), slice(None)])
+
+
+class FileOutputs:
+    """Results that go into files while they are made: BASE_mask.tif, or of an OME-Zarr BASE_mask.zarr.
+
+    Attributes
+    ----------
+    files : paths of what was written
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.files: list[Path] = []
+
+    @contextmanager
+    def new(
+        self, image: Any, what: str, dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
+    ) -> Iterator[TiffWriter | ZarrWriter]:  # fmt: skip
+        """As in `ArrayOutputs`; the colours of a zarr are planes."""
+        size, made = image.shape[:2], self.base.with_name(f"{self.base.name}_{what}")
+        file: AbstractContextManager[TiffWriter | ZarrWriter]
+        if isinstance(image, LargeZarr):
+            path = made.with_name(f"{made.name}.zarr")
+            file = new_zarr(path, size, dtype, planes * samples, keep)
+        else:
+            path = made.with_name(f"{made.name}.tif")
+            file = new_tiff(path, size, dtype, planes, samples, keep)
+        with file as writer:
+            yield writer
+        if keep:
+            self.files.append(path)
+
+
+Outputs = ArrayOutputs | FileOutputs

@@ -10,7 +10,7 @@ import pytest
 
 import minunet
 from minunet.evaluate import make_parser as evaluate_flags
-from minunet.predict.command import make_parser as predict_flags
+from minunet.predict.arguments import make_parser as predict_flags
 from minunet.train.arguments import make_parser as train_flags
 
 ROOT = Path(__file__).resolve().parents[2]

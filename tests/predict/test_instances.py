@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path as Polygon
 from scipy import ndimage
+from skimage.measure import regionprops_table
 
 from minunet import UserError
 from minunet.data.instance_labels import limit_numbers, renumber
 from minunet.metrics.instances import ObjectCounts
 from minunet.predict.instance_files import (
-    columns,
-    measure,
-    outlines,
+    add_rois,
+    new_rois,
+    object_polygons,
     save_labels,
     save_probabilities,
-    save_rois,
     save_table,
 )
 from minunet.predict.instances import label_objects
+from minunet.predict.measure import Measurements, columns, measure
 from minunet.predict.overlay import object_outlines
 
 
@@ -138,12 +139,11 @@ def test_label_tiff(tmp_path):
         assert np.array_equal(f.asarray()[1], snowman[::-1])
 
 
-def test_label_tiff_of_many_objects(tmp_path, capsys):
+def test_label_tiff_of_many_objects(tmp_path):
     labels = np.arange(300 * 300).reshape(300, 300)
-    save_labels(tmp_path / "many.tif", [labels])
+    assert save_labels(tmp_path / "many.tif", [labels]) == labels.max()
     pixels = tifffile.imread(tmp_path / "many.tif")
     assert pixels.dtype == np.uint32 and np.array_equal(pixels, labels)
-    assert "32-bit" in capsys.readouterr().out
     for most, dtype in ((65535, np.uint16), (65536, np.uint32)):
         save_labels(tmp_path / "most.tif", [np.minimum(labels, most)])
         assert (
@@ -172,17 +172,34 @@ def test_probability_tiff(tmp_path, rng):
 def test_measures_by_hand():
     labels = np.array([[0, 0, 5, 5], [0, 0, 5, 0], [2, 0, 0, 0]])
     image = np.arange(24).reshape(3, 4, 2)  # grey and alpha
-    a, b = measure(labels, image)
+    a, b = measure(labels, image).rows()
     assert list(a) == columns(1, False)
     assert list(a.values()) == [2, 1, 0, 2, 0, 2, 1, 1, 16]
     assert list(b.values()) == pytest.approx([5, 3, 7 / 3, 1 / 3, 2, 0, 2, 2, (4 + 6 + 12) / 3])
-    colour = measure(labels, np.stack([labels, 2 * labels, 0 * labels], -1), page=3)[1]
+    colour = list(measure(labels, np.stack([labels, 2 * labels, 0 * labels], -1)).rows(page=3))[1]
     assert list(colour) == columns(3, True) and list(colour.values())[-3:] == [5, 10, 0] and colour["page"] == 3
+
+
+@given(arrays(np.uint8, (9, 8), elements=st.integers(0, 4)), st.integers(1, 9), st.integers(1, 8))
+def test_measures_of_blocks_are_those_of_the_whole(labels, height, width):
+    """And those of scikit-image."""
+    image = np.stack([labels * 7.5, np.arange(72).reshape(9, 8)], -1)  # grey and alpha
+    whole, parts = measure(labels, image), Measurements(int(labels.max()), 1)
+    for r in range(0, 9, height):
+        for c in range(0, 8, width):
+            parts.add(labels[r : r + height, c : c + width], image[r : r + height, c : c + width], r, c)
+    assert list(parts.rows()) == list(whole.rows())
+    wanted = ("label", "area", "centroid", "bbox", "intensity_mean")
+    found = regionprops_table(labels, image[..., 0], properties=wanted)
+    rows = [[*row.values()] for row in whole.rows()]
+    names = ("label", "area", "centroid-1", "centroid-0", "bbox-1", "bbox-0")
+    assert [row[:6] for row in rows] == [pytest.approx([*values]) for values in zip(*(found[n] for n in names))]
+    assert [row[8] for row in rows] == pytest.approx(found["intensity_mean"].tolist())
 
 
 def test_table(tmp_path, rng):
     image = rng.integers(0, 60000, (*snowman.shape, 1)).astype(np.uint16)
-    save_table(tmp_path / "a.csv", [(image, snowman)])
+    save_table(tmp_path / "a.csv", [measure(snowman, image)])
     with open(tmp_path / "a.csv") as f:
         rows = list(csv.DictReader(f))
     assert [int(r["object"]) for r in rows] == [1, 2, 3, 4, 5]
@@ -195,12 +212,23 @@ def test_table(tmp_path, rng):
         assert float(row["centroid_x_px"]) == pytest.approx(x.mean(), rel=1e-4)
         assert float(row["centroid_y_px"]) == pytest.approx(y.mean(), rel=1e-4)
         assert int(row["bbox_x_px"]) == x.min() and int(row["bbox_height_px"]) == np.ptp(y) + 1
-    save_table(tmp_path / "b.csv", [(image, snowman), (image, snowman * 0), (image, (snowman > 0).astype(int))])
+    save_table(tmp_path / "b.csv", [measure(a, image) for a in (snowman, snowman * 0, (snowman > 0).astype(int))])
     with open(tmp_path / "b.csv") as f:
         rows = list(csv.DictReader(f))
     assert [(r["page"], r["object"]) for r in rows] == [("1", str(n)) for n in range(1, 6)] + [("3", "1")]
-    save_table(tmp_path / "none.csv", [(image, snowman * 0)])
+    save_table(tmp_path / "none.csv", [measure(snowman * 0, image)])
     assert (tmp_path / "none.csv").read_text().strip() == ",".join(columns(1, False))
+
+
+def polygons(labels, height=100):
+    """The outlines of a label image's objects by their numbers."""
+    return dict(object_polygons(labels, measure(labels, labels[..., None]).boxes, height))
+
+
+def save_rois(path, pages):
+    with new_rois(path) as archive:
+        for page, labels in enumerate(pages, start=1):
+            add_rois(archive, polygons(labels).items(), page if len(pages) > 1 else None)
 
 
 def filled(polygon, shape):
@@ -213,7 +241,7 @@ def filled(polygon, shape):
 def test_outlines_hold_their_objects(values):
     """4-connected pieces, at the image's edge too; holes are filled."""
     labels = np.where(values > 1, ndimage.label(values > 1)[0], 0)
-    found = outlines(labels)
+    found = polygons(labels, 3)
     assert sorted(found) == list(range(1, labels.max() + 1))
     for number, polygon in found.items():
         whole = ndimage.binary_fill_holes(np.pad(labels == number, 1), np.ones((3, 3)))[1:-1, 1:-1]

@@ -21,9 +21,10 @@ from minunet.data import ClassMap, read_image
 from minunet.data.files.large import can_open, open_large
 from minunet.data.files.lzw import is_sound
 from minunet.errors import UserError
-from minunet.predict import out_of_core as streamed
+from minunet.predict import files, instance_files, pipeline
 from minunet.predict.command import main as predict
-from minunet.predict.instance_files import outlines, save_rois
+from minunet.predict.instance_files import add_rois, new_rois, object_polygons
+from minunet.predict.measure import measure
 from minunet.predict.writers import new_tiff, new_zarr
 
 RNG = np.random.default_rng(0)
@@ -375,10 +376,11 @@ RNG2 = np.random.default_rng(1)
 @pytest.fixture
 def small_limits(monkeypatch):
     """As if images of some thousand pixels were large."""
-    monkeypatch.setattr(streamed, "LARGE", 1000)
-    monkeypatch.setattr(streamed, "STRIP", 131 * 50)
-    monkeypatch.setattr(streamed, "SEAM", 24)
-    monkeypatch.setattr(streamed, "OVERVIEW", 64)
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(pipeline, "BLOCK", 50)
+    monkeypatch.setattr(pipeline, "HALO", 16)
+    monkeypatch.setattr(pipeline, "STRIP", 131 * 50)
+    monkeypatch.setattr(pipeline, "OVERVIEW", 64)
 
 
 def table(path):
@@ -432,10 +434,15 @@ def test_a_truth_is_not_overwritten_and_a_failure_leaves_nothing(model, tmp_path
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("minunet.predict.writers.TiffStore._write", full)
+    monkeypatch.setattr("minunet.predict.writers.TiffWriter._write", full)
     out = tmp_path / "out"
     assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(out)]) == 2
     assert "No space left" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def outlines(labels):
+    """The outlines of a whole label image's objects by their numbers."""
+    return dict(object_polygons(labels, measure(labels, labels[..., None]).boxes, len(labels)))
 
 
 def polygons(path):
@@ -452,53 +459,55 @@ def test_outlines_are_those_of_the_labels(model, tmp_path, small_limits, monkeyp
         tifffile.imwrite(tmp_path / "a.tif", image, tile=(32, 32))
     else:
         write_zarr(tmp_path / "a.zarr", image, "yx", "0.5")
-    monkeypatch.setattr(streamed, "SEAM", 20)
     flags = ["-m", str(model), "-i", str(tmp_path / f"a.{kind}"), "--rois", "--min-size", "5", "--no-split"]
     assert predict([*flags, "-o", str(tmp_path / "out")]) == 0
     assert "note" not in capsys.readouterr().out
     read = tmp_path / f"out/a_labels.{kind}"
     labels = tifffile.imread(read) if kind == "tif" else open_large(read)[0:150, 0:131][..., 0]
-    save_rois(tmp_path / "expected.zip", [labels])
+    with new_rois(tmp_path / "expected.zip") as archive:
+        add_rois(archive, outlines(labels).items())
     assert polygons(tmp_path / "out/a_rois.zip") == polygons(tmp_path / "expected.zip")
     spans = sorted((b[0].stop - b[0].start) * (b[1].stop - b[1].start) for b in find_objects(labels))
     assert len(spans) > 2 and spans[0] < spans[-1]
-    monkeypatch.setattr(streamed, "OUTLINED", spans[-1] - 1)
+    monkeypatch.setattr(instance_files, "OUTLINED", spans[-1] - 1)
     assert predict([*flags, "-o", str(tmp_path / "less")]) == 0
     assert f"without the outlines of {spans.count(spans[-1])} objects" in capsys.readouterr().out
     assert len(polygons(tmp_path / "less/a_rois.zip")) == len(spans) - spans.count(spans[-1])
 
 
 @pytest.mark.parametrize("new", [new_tiff, new_zarr])
-def test_outlines_of_tall_objects(tmp_path, new):
-    """Of some that end in their strip, in the one below, and far below; one that is not wanted is left out."""
+def test_outlines_of_tall_objects(tmp_path, monkeypatch, new):
+    """Of some that end in their strip, in the one below, and far below; those that are too large are left out."""
     labels = np.zeros((100, 40), np.uint32)
     labels[3:90, 2:6], labels[5:30, 8:30], labels[32:38, 9:20], labels[95:100, 0:40] = 1, 2, 3, 4
-    labels[50:60, 10:12] = 5
-    boxes = np.array([[b[1].start, b[0].start, b[1].stop, b[0].stop] for b in find_objects(labels)])
-    strips = [slice(r, min(100, r + 20)) for r in range(0, 100, 20)]
+    labels[30:90, 20:38] = 5
+    boxes = measure(labels, labels[..., None]).boxes
+    monkeypatch.setattr(instance_files, "OUTLINED", 60 * 18 - 1)
     expected = outlines(labels)
-    expected.pop(5)
+    assert sorted(expected) == [1, 2, 3, 4]
     if new is new_zarr:
         pytest.importorskip("zarr", minversion="3")
     with new(tmp_path / "x", (100, 40), np.uint32) as store:
         store[0:100, 0:40] = labels
-        found = dict(streamed.stored_outlines(store, boxes, np.arange(5) < 4, strips))
+        found = dict(object_polygons(store, boxes, 20))
     assert found.keys() == expected.keys() and all((found[n] == expected[n]).all() for n in found)
 
 
 def test_overviews_are_shown(model, tmp_path, small_limits, monkeypatch):
     shown = []
-    monkeypatch.setattr("minunet.predict.show", lambda pictures, title: shown.extend(pictures))
+    monkeypatch.setattr("minunet.predict.images.show", lambda pictures, title: shown.extend(pictures))
     tifffile.imwrite(tmp_path / "a.tif", blobs())
     assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), "--viz"]) == 0
     assert (shown[0] == np.asarray(Image.open(tmp_path / "out/a_overlay.png"))).all() and max(shown[0].shape) <= 64
 
 
 def test_many_objects_take_32_bits(model, tmp_path, small_limits, monkeypatch):
-    monkeypatch.setattr(streamed, "label_objects", lambda p, *rest: 1 + np.arange(p[..., 0].size).reshape(p.shape[:2]))
-    monkeypatch.setattr(streamed, "SEAM", 2)
+    each = lambda p, *rest, **more: 1 + np.arange(p[..., 0].size).reshape(p.shape[:2])  # noqa: E731
+    monkeypatch.setattr(pipeline, "label_objects", each)
+    flags = ["--instances", "--min-size", "0"]
+    monkeypatch.setattr(pipeline, "HALO", 2)
     tifffile.imwrite(tmp_path / "a.tif", blobs(270, 260))
-    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), "--instances"]) == 0
+    assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), *flags]) == 0
     labels = tifffile.imread(tmp_path / "out" / "a_labels.tif")
     assert labels.dtype == np.uint32 and len(np.unique(labels)) == 270 * 260
 

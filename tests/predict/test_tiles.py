@@ -8,11 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minunet
+from minunet import UserError
 from minunet.data.files.windows import Windows
 from minunet.data.preprocess import NORMALISATIONS, prepare
 from minunet.models import UNet
 from minunet.predict import tiles
-from minunet.predict.inference import by_tiles, probabilities
+from minunet.predict.inference import WholeImage, make_tiles, probabilities
+from minunet.predict.options import PredictionOptions
 from minunet.predict.tta import SYMMETRIES
 
 EQUAL = [{}, {"padding": "valid"}, {"up": "nearest", "norm": None}, {"padding": "valid", "up": "nearest", "norm": None}]
@@ -43,6 +45,10 @@ def noise(*shape, dtype=np.uint8):
         : shape[0], : shape[1]
     ].reshape(shape[0], shape[1], *[1] * (len(shape) - 2))
     return (image * (1 if dtype == np.uint8 else 91)).astype(dtype)
+
+
+def by_tiles(model, image, **options):
+    return make_tiles(model, image, PredictionOptions(**options))
 
 
 def far_apart(model, image, tile, **options):
@@ -85,7 +91,7 @@ def test_other_scales(scale, tta):
 @pytest.mark.parametrize("options", BLENDED, ids=str)
 def test_what_cannot_be_equal_is_said_and_blended(options):
     model, image = network(tuple(options.items())), noise(150, 131)
-    found = by_tiles(model, image, 1.0, 40, None, 1)
+    found = by_tiles(model, image, tile=40)
     assert found.note and found.half
     whole, parts = probabilities(model, image, tile=0)[..., 1], probabilities(model, image, tile=40)[..., 1]
     assert np.corrcoef(whole.ravel(), parts.ravel())[0, 1] > 0.9
@@ -100,7 +106,7 @@ def test_what_cannot_be_equal_is_said_and_blended(options):
 
 def test_too_small_an_overlap_is_noticed():
     model, image = network(), noise(150, 131)
-    small = by_tiles(model, image, 1.0, 40, 4, 1)
+    small = by_tiles(model, image, tile=40, overlap=4)
     assert "less than the 23" in small.note and small.half == 2
     assert far_apart(model, image, 40, overlap=4) > 1e-3  # what the network sees does matter
 
@@ -109,7 +115,7 @@ def test_too_small_an_overlap_is_noticed():
 def test_blended_tiles_add_up(H, W, tile, overlap):
     """Tiles of ones give ones, and every pixel once."""
     model = network((("norm", "group"),))
-    found = by_tiles(model, np.zeros((H, W), np.uint8), 1.0, tile, overlap, 1)
+    found = by_tiles(model, np.zeros((H, W), np.uint8), tile=tile, overlap=overlap)
     found.probabilities = lambda r, c: np.ones((r.stop - r.start, c.stop - c.start, 2), np.float32)
     seen = np.zeros((H, W, 2))
     for rows, columns, p in found:
@@ -208,9 +214,9 @@ def test_large_arrays(tmp_path, monkeypatch):
     np.save(tmp_path / "image.npy", image)
     mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
     expected = minunet.segment(model, image, tile=0)
-    assert by_tiles(model, mapped, None, None, None, 1) is None
+    assert isinstance(by_tiles(model, mapped), WholeImage)
     monkeypatch.setattr(tiles, "free_memory", lambda xp: 2 << 20)
-    chosen = by_tiles(model, mapped, None, None, None, 1)
+    chosen = by_tiles(model, mapped)
     assert 4 <= chosen.tile[0] < 200 and not chosen.note
     assert tiles.needed(model, chosen.tile[0] + 48, chosen.tile[0] + 48) <= 1 << 20
     out = np.lib.format.open_memmap(tmp_path / "mask.npy", "w+", np.uint8, (300, 200))
@@ -221,7 +227,7 @@ def test_large_arrays(tmp_path, monkeypatch):
 def test_what_tiles_cannot_take():
     image = noise(40, 40).astype(np.float32)
     for tta in (0, 9):
-        with pytest.raises(ValueError, match="1 to 8"):
+        with pytest.raises(UserError, match=r"tta: .* at least 1 and at most 8"):
             probabilities(network(), image, tta=tta)
     image[30, 20] = np.nan
     with pytest.raises(ValueError, match="NaN"):

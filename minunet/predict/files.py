@@ -1,0 +1,224 @@
+"""Segment images into files: `predict_files`, of which ``python -m minunet.predict`` is the command line.
+
+An image is read whole and its results stay in memory until all are there; a TIFF of more than LARGE pixels or an OME-Zarr
+is read, segmented and written by parts. Both go through `Page`. For an image X they leave
+
+    small            X_mask.png (of a stack X_mask.tif), X_overlay.png (X_overlay_000.png), X_labels.tif, X_probabilities.tif
+    by parts         X_mask.tif or X_mask.zarr, likewise labels and probabilities; X_overlay.png at a size to look at; of a
+                     stack X_000_mask.tif and so on, page by page
+    of both          X_objects.csv, X_rois.zip
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..atomic import write_atomically
+from ..data import count_pages, read_image
+from ..data.files.large import can_open, is_zarr, open_large
+from ..errors import UserError
+from ..nn import Module
+from . import instance_files
+from .images import find_images, keep_truth
+from .instances import output_names
+from .options import DEFAULTS, PredictionOptions
+from .overlay import save_png
+from .pipeline import Page, PageResult
+from .progress import Progress
+from .results import ImageResult, Prediction
+from .tiles import best_tile
+from .writers import ArrayOutputs, FileOutputs
+
+LARGE = 1 << 25  # pixels from which on a TIFF is read and segmented by parts
+
+
+def predict_files(
+    model: Module, inputs: Sequence[str | Path], out: str | Path | None, options: PredictionOptions = DEFAULTS,
+    progress: Progress | None = None,
+) -> Prediction:  # fmt: skip
+    """Segment images, and write what is made of each; prints nothing.
+
+    Parameters
+    ----------
+    model : Module
+        A network from `minunet.load`.
+    inputs : paths
+        Images, folders of images, and patterns.
+    out : path, optional
+        Folder for the results, made if it does not exist; None writes nothing.
+    options : PredictionOptions
+    progress : Progress, optional
+        Is told how far things are.
+
+    Returns
+    -------
+    Prediction
+        Images that could not be read, or whose results could not be written, are among its failures.
+
+    Raises
+    ------
+    UserError
+        If an input does not exist, or the folder cannot be made.
+    """
+    progress = progress or Progress()
+    images = find_images([str(path) for path in inputs])
+    if out is not None:
+        try:
+            Path(out).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"cannot make the folder {out}: {e.strerror or e}; choose another --output") from e
+    results, failures = [], {}
+    for done, (name, path) in enumerate(images.items()):
+        progress.step("image", done, len(images))
+        try:
+            results.append(predict_file(model, name, path, out, options, progress))
+        except UserError as e:  # this one cannot be read; the others can
+            failures[str(path)] = str(e)
+            continue
+        progress.image(results[-1])
+    progress.step("image", len(images), len(images))
+    return Prediction(results, failures)
+
+
+def predict_file(
+    model: Module, name: str, path: Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
+    progress: Progress | None = None,
+) -> ImageResult:  # fmt: skip
+    """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`."""
+    pages = 1 if is_zarr(path) else count_pages(path)
+    numbers = list(range(pages)) if pages > 1 else [None]
+    by_parts = is_read_by_parts(path, options.tile)
+    if by_parts:
+        options = replace(options, tile=options.tile or best_tile(model))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
+        job = _Job(model, path, folder, out is not None, options, progress or Progress())
+        if by_parts:
+            groups = [job.by_parts(name if page is None else f"{name}_{page:03}", page) for page in numbers]
+        else:
+            groups = [job.whole(name, numbers)]
+    found = [page for group in groups for page in group.pages]
+    counts = [len(page.objects) for page in found if page.objects is not None]
+    notes = [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]
+    files = [file for group in groups for file in group.files]
+    return ImageResult(name, path, pages, files, sum(counts) if counts else None, list(dict.fromkeys(notes)))
+
+
+def is_read_by_parts(path: Path, tile: int | None) -> bool:
+    """Whether a file is too large to be read whole, by its kind and size; ``tile=0`` reads TIFFs whole."""
+    if is_zarr(path):
+        return True
+    if tile == 0 or not path.is_file() or path.stat().st_size < 8 or not can_open(path):
+        return False
+    try:
+        shape = open_large(path, 0).shape
+    except UserError:  # the usual way may have more luck, and else says what is wrong
+        return False
+    return shape[0] * shape[1] > LARGE
+
+
+class _Group(NamedTuple):
+    """What was made of a file's pages, or of one of them: the files, and what should be known of them."""
+
+    pages: list[PageResult]
+    files: list[Path]
+    notes: list[str]
+
+
+class _Job(NamedTuple):
+    """One file to be segmented into a folder; without `saved` nothing stays there."""
+
+    model: Module
+    path: Path
+    folder: Path
+    saved: bool
+    options: PredictionOptions
+    progress: Progress
+
+    def by_parts(self, name: str, page: int | None) -> _Group:
+        """A page that is read by windows, into files of its own."""
+        self._keep_truth(*(f"{name}_{what}" for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr")))
+        outputs = FileOutputs(self.folder / name)
+        pages, files = self._segment(name, [page], outputs, lambda number: open_large(self.path, number))
+        return _Group(pages, outputs.files + files if self.saved else [], [])
+
+    def whole(self, name: str, numbers: Sequence[int | None]) -> _Group:
+        """All pages, each read whole, into files that hold them all."""
+        ending = "png" if len(numbers) == 1 else "tif"
+        self._keep_truth(f"{name}_mask.{ending}", *[f"{name}_labels.tif"] * self.options.needs_instances)
+        outputs = ArrayOutputs()
+        pages, files = self._segment(name, numbers, outputs, lambda number: read_image(self.path, number))
+        if not self.saved:
+            return _Group(pages, [], [])
+        made, notes = save_arrays(self.folder / name, outputs, output_names(self.model))
+        return _Group(pages, made + files, notes)
+
+    def _segment(
+        self, name: str, numbers: Sequence[int | None], outputs: ArrayOutputs | FileOutputs,
+        read: Callable[[int | None], Any],
+    ) -> tuple[list[PageResult], list[Path]]:  # fmt: skip
+        """Segment pages; write their outlines, table and overlays."""
+        pages, files, paged = [], [], len(numbers) > 1
+        with ExitStack() as stack:
+            rois = None
+            if self.options.rois and self.saved:
+                files.append(self.folder / f"{name}_rois.zip")
+                rois = stack.enter_context(instance_files.new_rois(files[-1]))
+            for i, number in enumerate(numbers, start=1):
+                page = Page(self.model, read(number), outputs, self.options, self.progress)
+                pages.append(page.segment(rois, i if paged else None))
+        tables = [page.objects for page in pages if page.objects is not None]
+        if self.saved and tables:
+            files.append(self.folder / f"{name}_objects.csv")
+            instance_files.save_table(files[-1], tables)
+        for i, picture in enumerate(page.overlay for page in pages):
+            if picture is not None and self.saved and self.options.overlays:
+                files.append(self.folder / f"{name}_overlay{f'_{i:03}' * paged}.png")
+                save_png(files[-1], picture)
+            if picture is not None:
+                self.progress.overlay(self.path, picture)
+        return pages, files
+
+    def _keep_truth(self, *names: str) -> None:
+        for name in names if self.saved else ():
+            keep_truth(self.folder / name, self.path)
+
+
+def save_arrays(base: Path, outputs: ArrayOutputs, names: list[str]) -> tuple[list[Path], list[str]]:
+    """Write results that stayed in memory: the mask as PNG or as a stack, labels, probabilities of these names.
+
+    Returns the files' paths, and what should be known of them.
+    """
+    masks, notes = outputs.pages["mask"], []
+    files = [base.with_name(f"{base.name}_mask.{'png' if len(masks) == 1 else 'tif'}")]
+    save_masks(files[0], [mask[..., 0] if mask.shape[2] == 1 else mask for mask in masks])
+    if "probabilities" in outputs.pages:
+        files.append(base.with_name(f"{base.name}_probabilities.tif"))
+        instance_files.save_probabilities(files[-1], outputs.pages["probabilities"], names)
+    if "labels" in outputs.pages:
+        files.append(base.with_name(f"{base.name}_labels.tif"))
+        most = instance_files.save_labels(files[-1], [labels[..., 0] for labels in outputs.pages["labels"]])
+        if most > 65535:
+            notes.append(f"{files[-1]} is 32-bit: {most:,} objects do not fit into 16 bits")
+    return files, notes
+
+
+def save_masks(path: Path, masks: list[np.ndarray]) -> None:
+    """Write masks (H, W) or (H, W, 3) uint8: one as PNG, several as the pages of a TIFF."""
+    if len(masks) == 1:
+        save_png(path, masks[0])
+        return
+    import tifffile
+
+    buffer = io.BytesIO()
+    photometric = "rgb" if masks[0].ndim == 3 else "minisblack"
+    tifffile.imwrite(buffer, instance_files.stacked(masks, path), photometric=photometric)
+    write_atomically(path, buffer.getvalue())

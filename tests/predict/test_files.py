@@ -1,0 +1,155 @@
+"""`predict_files`: what it writes, returns and tells, the same by whichever way an image goes; and its command's output."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import minunet
+from minunet.checkpoint.build import build_model
+from minunet.checkpoint.file import save_checkpoint
+from minunet.data import ClassMap
+from minunet.errors import UserError
+from minunet.predict import PredictionOptions, files, pipeline, predict_files
+from minunet.predict.command import main as predict
+from minunet.predict.progress import Progress
+
+
+def cells(H=90, W=110):
+    """Bright discs of which some touch."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:H, :W]
+    bright = np.zeros((H, W))
+    for cy, cx in product(range(8, H, 18), range(8, W, 18)):
+        (dy, dx), r = rng.uniform(-3, 3, 2), rng.uniform(4, 8)
+        bright = np.maximum(bright, np.clip(r - np.hypot(y - cy - dy, x - cx - dx), 0, 1))
+    return (20 + 200 * bright).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A network that finds what is bright."""
+    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": None})
+    for name, a in model.named_params().items():
+        a[...] = abs(a) if name.endswith("w") else 0
+    model.head.params["w"][...] = [[[[-1, 1], [-1, 1]]]]
+    seen = model((cells() / 255)[None, ..., None].astype(np.float32))
+    model.head.params["b"][...] = np.array([1, -1]) * np.quantile(seen[..., 1], 0.8)
+    path = tmp_path_factory.mktemp("model") / "x.safetensors"
+    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
+    save_checkpoint(path, model, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {})
+    return path
+
+
+@pytest.fixture
+def model(checkpoint):
+    return minunet.load(checkpoint)
+
+
+@pytest.fixture
+def image(tmp_path):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", cells())
+    return tmp_path / "in" / "a.tif"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_every_way_gives_the_same(model, image, tmp_path, monkeypatch, split):
+    """One tile, many tiles, and by parts: masks and tables alike; objects, too, numbers included, blocks or not."""
+    options = {"rois": True, "min_size": 5, "split": split}
+    ways = {"whole": {"tile": 0}, "tiles": {"tile": 40}}
+    made = {
+        way: predict_files(model, [image], tmp_path / way, PredictionOptions(**options, **o)) for way, o in ways.items()
+    }
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(pipeline, "BLOCK", 37)
+    monkeypatch.setattr(pipeline, "HALO", 30)
+    made["parts"] = predict_files(model, [image], tmp_path / "parts", PredictionOptions(**options, tile=40))
+    mask = np.asarray(Image.open(tmp_path / "whole/a_mask.png"))
+    labels = tifffile.imread(tmp_path / "whole/a_labels.tif")
+    assert 0.1 < (mask > 0).mean() < 0.5 and labels.max() > 5
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "tiles/a_mask.png")), mask)
+    assert np.array_equal(tifffile.imread(tmp_path / "parts/a_mask.tif"), mask)
+    for way, result in made.items():
+        assert not result.failures and result.images[0].objects == labels.max()
+        assert np.array_equal(tifffile.imread(tmp_path / way / "a_labels.tif"), labels)
+        assert (tmp_path / way / "a_objects.csv").read_bytes() == (tmp_path / "whole/a_objects.csv").read_bytes()
+        assert set((tmp_path / way).iterdir()) == set(result.images[0].files)
+    assert np.array_equal(minunet.segment_objects(model, cells(), min_size=5, split=split), labels)
+
+
+def test_results_and_failures(model, image, tmp_path, capsys):
+    """Nothing is printed; one image that cannot be read does not stop the others."""
+    (image.parent / "broken.png").write_bytes(b"no image")
+    tifffile.imwrite(image.parent / "s.tif", np.stack([cells()] * 2), photometric="minisblack")
+    found = predict_files(model, [image.parent], tmp_path / "out", PredictionOptions(instances=True, overlays=False))
+    assert [(i.name, i.pages) for i in found.images] == [("a", 1), ("s", 2)]
+    assert found.images[1].objects == 2 * found.images[0].objects > 10
+    assert list(found.failures) == [str(image.parent / "broken.png")] and "broken.png" in str(found.failures)
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {"a_mask.png", "a_labels.tif", "a_objects.csv", "s_mask.tif", "s_labels.tif", "s_objects.csv"}
+    assert written == {f.name for i in found.images for f in i.files}
+    json.dumps(found.to_json())
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("large", [0, 1 << 25])
+def test_nothing_is_written_without_a_folder(model, image, tmp_path, monkeypatch, large):
+    """Objects are counted all the same."""
+    monkeypatch.setattr(files, "LARGE", large)
+    found = predict_files(model, [image], None, PredictionOptions(instances=True))
+    assert found.images[0].objects > 5 and found.images[0].files == []
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.tif"]
+
+
+def test_progress_is_told(model, image, tmp_path):
+    told, shown = [], []
+
+    class Told(Progress):
+        shows_overlays = True
+
+        def step(self, what, done, total):
+            told.append((what, done, total))
+
+        def image(self, result):
+            told.append(result.name)
+
+        def overlay(self, path, picture):
+            shown.append((path, picture.shape))
+
+    options = PredictionOptions(tile=40, overlays=False)
+    predict_files(model, [image], tmp_path / "out", options, Told())
+    tiles = [done for what, done, total in told[1:-2] if what == "tile" and total == 9]
+    assert tiles == list(range(1, 10))
+    assert told[0] == ("image", 0, 1) and told[-2:] == ["a", ("image", 1, 1)]
+    assert shown == [(image, (90, 110, 3))] and not (tmp_path / "out/a_overlay.png").exists()
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"threshold": 1.5}, "threshold: 1.5 is out of range"), ({"scale": 0}, "scale: 0"), ({"tta": 9}, "tta: 9"),
+    ({"tile": -1}, "tile: -1"), ({"min_size": 2.5}, "min_size: 2.5 is not a whole number"), ({"split": 1}, "split: 1"),
+])  # fmt: skip
+def test_options_are_checked(wrong, words):
+    with pytest.raises(UserError, match=words):
+        PredictionOptions(**wrong)
+
+
+def test_json_stands_alone(checkpoint, image, tmp_path, capsys):
+    flags = ["-m", str(checkpoint), "-o", str(tmp_path / "out"), "--json", "--instances"]
+    assert predict([*flags, "-i", str(image)]) == 0
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)["images"]
+    assert row["name"] == "a" and row["objects"] > 5 and row["source"] == str(image) and err == ""
+    assert all((tmp_path / "out").joinpath(p.rsplit("/", 1)[1]).exists() for p in row["files"])
+    (image.parent / "broken.png").write_bytes(b"no image")
+    assert predict([*flags, "-i", str(image.parent)]) == 2
+    out, err = capsys.readouterr()
+    assert "broken.png" in json.loads(out)["failures"][0]["error"] and err.startswith("error: ")
+
+
+def test_quiet_says_nothing(checkpoint, image, tmp_path, capsys):
+    assert predict(["-m", str(checkpoint), "-i", str(image), "-o", str(tmp_path / "out"), "-q", "--threads", "64"]) == 0
+    assert capsys.readouterr() == ("", "")
