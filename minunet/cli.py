@@ -88,9 +88,9 @@ def use_threads(n: int | None) -> None:
         print(f"note: --threads {n}: computing on {used}, as there are no more cores, or NUMBA_NUM_THREADS says so")
 
 
-def add_quiet(parser: argparse._ActionsContainer) -> None:
+def add_quiet(parser: argparse._ActionsContainer, what: str = "print results and errors only") -> None:
     """Add the flag --quiet."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
+    parser.add_argument("-q", "--quiet", action="store_true", help=what)
 
 
 def complete_files(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``python -m minunet.doctor PATH``: the known troubles of a data set, by name, before they cost an evening.
+"""``minunet doctor PATH``: the known troubles of a data set, by name, before they cost an evening.
 
 Looks at every image and mask, at the split into training and validation, at the network's demands, at the GPU, and with -m at
 what a trained network makes of these images. Every trouble comes with what to do. Exit status 1 if there is one, else 0.
@@ -7,7 +7,9 @@ what a trained network makes of these images. Every trouble comes with what to d
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -15,11 +17,10 @@ from typing import Any
 import numpy as np
 
 from .checkpoint.load import load
-from .cli import HelpFormatter, number, run, typed
+from .cli import HelpFormatter, add_quiet, number, run, typed
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
 from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
-from .data.layouts.source import Source
 from .errors import UserError
 from .kernels.device import gpu_status
 from .metrics import Confusion
@@ -30,8 +31,8 @@ from .train.config import Config
 
 EXAMPLES = """
 examples:
-  python -m minunet.doctor DATA
-  python -m minunet.doctor DATA -m runs/RUN/best.safetensors
+  %(prog)s DATA
+  %(prog)s DATA -m runs/RUN/best.safetensors
 """
 LOOKED_AT = 6  # images that a network is tried on
 SIDE = 512  # pixels of each
@@ -46,6 +47,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("path", metavar="PATH", help="a data set, as minunet.train takes it with --data")
     p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint that is to work on these images")
+    p.add_argument(
+        "--json", action="store_true", help="print one JSON object: every finding with the images it is about"
+    )
+    add_quiet(p, "print troubles and notes only")
     g = p.add_argument_group("as for minunet.train")
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how PATH is laid out")
     g.add_argument("--truth", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
@@ -69,33 +74,81 @@ def main(argv: list[str] | None = None) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """Examine, report, and return 1 if there is trouble."""
-    if not Path(args.path).exists():
-        raise UserError(f"{args.path}: no such folder")
-    findings = examine(args)
+    options = {name: value for name, value in vars(args).items() if name != "json"}
+    findings = examine(**{**options, "quiet": args.quiet or args.json})
+    troubles = findings.troubles
+    if args.json:
+        print(
+            json.dumps({"path": args.path, "troubles": troubles, "findings": [asdict(f) for f in findings]}, indent=2)
+        )
+        return 1 if troubles else 0
     for finding in findings:
-        print(finding)
-    troubles = sum(finding.level == "trouble" for finding in findings)
-    print(f"\n{troubles} trouble{'s' * (troubles != 1)} found" if troubles else "\nno trouble found")
+        if not (args.quiet and finding.severity == "ok"):
+            print(finding)
+    if not args.quiet:
+        print(f"\n{troubles} trouble{'s' * (troubles != 1)} found" if troubles else "\nno trouble found")
     return 1 if troubles else 0
 
 
-def examine(args: argparse.Namespace) -> Findings:
-    """All that is to be said of a data set, a network for it, and this machine."""
+def examine(
+    path: str | Path,
+    model: str | Path | None = None,
+    *,
+    layout: str = "auto",
+    truth: str = "auto",
+    validation: float = 10.0,
+    val_files: str | Path | None = None,
+    normalise: str = "percentile",
+    crop: int = Config.crop,
+    depth: int = 4,
+    padding: str = "same",
+    seed: int = 0,
+    quiet: bool = True,
+) -> Findings:
+    """All that is to be said of a data set, of a network for it, and of this machine.
+
+    Parameters
+    ----------
+    path : path
+        The data set's folder.
+    model : path or None
+        A checkpoint that is to work on these images.
+    layout, truth, normalise : str
+        As for `minunet.data.open_dataset`.
+    validation : float
+        Percent of the images that are held out, drawn with `seed` unless the file `val_files` lists them.
+    crop, depth, padding
+        Side of the training patches in pixels, number of poolings and padding of the network that is to be trained.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    Findings
+        A list of `minunet.data.checks.Finding`, each with its name, severity, files, text and advice.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder; everything else that is wrong is a finding.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such folder")
     findings = Findings()
-    model = examine_model(args, findings) if args.model else None
+    network = examine_model(model, findings) if model else None
     try:
-        source = find_source(args.path, args.layout, args.truth)
+        source = find_source(path, layout, truth)
     except UserError as e:
         findings.trouble("names", str(e))
     else:
         findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
-        normalise = model.data["normalise"] if model else args.normalise
-        seen = survey(source, class_map(model) if model else source.classes, normalise, findings)
-        held = examine_split(args, source, seen, findings)
-        examine_sizes(args, model, seen, findings)
-        examine_channels(model, seen, findings)
-        if model:
-            try_out(model, seen, held, findings)
+        method = network.data["normalise"] if network else normalise
+        seen = survey(source, class_map(network) if network else source.classes, method, findings, quiet)
+        held = examine_split(seen, source.ordered, validation, seed, val_files, findings)
+        examine_sizes(network, crop, depth, padding, seen, findings)
+        examine_channels(network, seen, findings)
+        if network:
+            try_out(network, seen, held, findings)
     examine_gpu(findings)
     return findings
 
@@ -103,10 +156,10 @@ def examine(args: argparse.Namespace) -> Findings:
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-def examine_model(args: argparse.Namespace, findings: Findings) -> Module | None:
+def examine_model(file: str | Path, findings: Findings) -> Module | None:
     """Load the checkpoint; None, and a finding, if that fails."""
     try:
-        model = load(args.model)
+        model = load(file)
     except UserError as e:
         findings.trouble("checkpoint", str(e))
         return None
@@ -122,7 +175,10 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
         if seen.grey and seen.coloured:
             what = f"{len(seen.grey)} images are grey, {len(seen.coloured)} hold colour ({shortened(seen.coloured)})"
             findings.note(
-                "channels", what, "the network will have 3 channels; with --channels 1 it sees the luminance of all"
+                "channels",
+                what,
+                "the network will have 3 channels; with --channels 1 it sees the luminance of all",
+                seen.coloured,
             )
         return
     wants = model.data["channels"]
@@ -132,12 +188,12 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
         except UserError:
             return findings.trouble(
                 "channels", f"{name} has {image.shape[-1]} channels, the network was trained on {wants}",
-                "save the images with the channels that the network knows, or train one on these",
+                "save the images with the channels that the network knows, or train one on these", [name],
             )  # fmt: skip
     if wants == 1 and seen.coloured:
         findings.note(
             "channels", f"{len(seen.coloured)} images hold colour ({shortened(seen.coloured)}); the network was trained on "
-            f"grey and sees their luminance", "if the stain's colour matters, train a network with --channels 3",
+            f"grey and sees their luminance", "if the stain's colour matters, train a network with --channels 3", seen.coloured,
         )  # fmt: skip
 
 
@@ -178,11 +234,13 @@ def try_out(model: Module, seen: Survey, held: list[int], findings: Findings) ->
 # ---- the split and the sizes -----------------------------------------------------------------------------------------
 
 
-def examine_split(args: argparse.Namespace, source: Source, seen: Survey, findings: Findings) -> list[int]:
+def examine_split(
+    seen: Survey, ordered: bool, validation: float, seed: int, val_files: str | Path | None, findings: Findings
+) -> list[int]:
     """Is there something to train on and something to validate on? Indices of what is held out."""
     try:
-        listed = read_names(args.val_files) if args.val_files else None
-        train, held = split_indices(seen.names, args.validation, args.seed, listed, source.ordered)
+        listed = read_names(val_files) if val_files else None
+        train, held = split_indices(seen.names, validation, seed, listed, ordered)
     except UserError as e:
         findings.trouble("empty validation set", str(e))
         return []
@@ -191,6 +249,7 @@ def examine_split(args: argparse.Namespace, source: Source, seen: Survey, findin
             findings.trouble(
                 f"empty {name} set", f"none of its {len(part)} masks shows more than one class: a score of it says nothing",
                 "choose other images with --val-files, or another --seed",
+                [seen.names[i] for i in part],
             )  # fmt: skip
     if len(held) < 3 and listed is None:
         findings.note(
@@ -200,16 +259,14 @@ def examine_split(args: argparse.Namespace, source: Source, seen: Survey, findin
     return held
 
 
-def examine_sizes(args: argparse.Namespace, model: Module | None, seen: Survey, findings: Findings) -> None:
+def examine_sizes(model: Module | None, crop: int, depth: int, padding: str, seen: Survey, findings: Findings) -> None:
     """Can the network take the images and the training patches?"""
-    network: Any = model or build(
-        "unet", in_channels=1, num_classes=2, base_width=1, depth=args.depth, padding=args.padding
-    )
-    if not model and args.crop:
+    network: Any = model or build("unet", in_channels=1, num_classes=2, base_width=1, depth=depth, padding=padding)
+    if not model and crop:
         try:
-            network.check_size(args.crop, args.crop)
+            network.check_size(crop, crop)
         except ValueError as e:
-            findings.trouble("sizes", f"patches of --crop {args.crop}: {e}", "give one of these sizes as --crop")
+            findings.trouble("sizes", f"patches of --crop {crop}: {e}", "give one of these sizes as --crop")
     least = 2**network.depth
     small = [name for name, size in seen.sizes.items() if min(size) < least]
     if small:
@@ -217,15 +274,16 @@ def examine_sizes(args: argparse.Namespace, model: Module | None, seen: Survey, 
             "sizes", f"{len(small)} images are smaller than {least} pixels, the least for {network.depth} poolings "
             f"({shortened(small)}): most of what the network sees of them would be their mirror image",
             f"enlarge them with --scale {least / min(min(seen.sizes[n]) for n in small):.2g}, or train with a smaller --depth",
+            small,
         )  # fmt: skip
-    if not model and not args.crop:
+    if not model and not crop:
         try:
             for size in set(seen.sizes.values()):
                 network.check_size(*size)
         except ValueError as e:
             if not small:
                 findings.trouble("sizes", f"--crop 0 trains on whole images: {e}", "train on patches: --crop 128")
-    if len(set(seen.sizes.values())) > 1 and not model and not args.crop:
+    if len(set(seen.sizes.values())) > 1 and not model and not crop:
         findings.note("sizes", "images of several sizes share no batch with --crop 0", "train on patches: --crop 128")
 
 

@@ -1,5 +1,7 @@
 """The doctor: every trouble is planted, and found by its name; a healthy data set has none."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +11,7 @@ from minunet import doctor
 from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap
+from minunet.errors import UserError
 from minunet.kernels import device
 
 UPFRONT = ("names", "files", "checkpoint", "empty validation set")  # errors, which say what to do themselves
@@ -272,3 +275,37 @@ def test_signs_of_a_gpu(monkeypatch):
 
 def test_nothing_there(tmp_path, capsys):
     assert doctor.main([str(tmp_path / "gone")]) == 2 and "no such folder" in capsys.readouterr().err
+
+
+# ---- as a function, and for programs ---------------------------------------------------------------------------------
+
+
+def test_json_is_one_object(data, capsys):
+    (data / "imgs" / "3.png").write_bytes(b"not a picture")
+    save(data / "masks" / "5.png", np.zeros(SIZE, np.uint8))
+    assert doctor.main([str(data), "--json"]) == 1
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert err == "" and told["path"] == str(data) and told["troubles"] == 1
+    by_name = {finding["name"]: finding for finding in told["findings"]}
+    assert all(set(f) == {"name", "severity", "files", "text", "advice"} for f in told["findings"])
+    assert by_name["files"]["severity"] == "trouble" and by_name["files"]["files"] == ["3"]
+    assert by_name["blank masks"]["severity"] == "note" and by_name["blank masks"]["files"] == ["5"]
+    assert by_name["mask values"]["severity"] == "ok" and by_name["mask values"]["files"] == []
+
+
+def test_the_function_says_the_same(data, capsys):
+    save(data / "masks" / "5.png", np.zeros(SIZE, np.uint8))
+    findings = doctor.examine(data, validation=20, crop=16)
+    assert capsys.readouterr() == ("", "")
+    doctor.main([str(data), "-v", "20", "--crop", "16"])
+    assert capsys.readouterr().out == "".join(f"{f}\n" for f in findings) + "\nno trouble found\n"
+    with pytest.raises(UserError, match="no such folder"):
+        doctor.examine(data / "gone")
+
+
+def test_quiet_leaves_out_what_is_well(data, capsys):
+    assert doctor.main([str(data), "--quiet"]) == 0 and capsys.readouterr() == ("", "")
+    save(data / "masks" / "5.png", np.zeros(SIZE, np.uint8))
+    assert doctor.main([str(data), "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("note     blank masks: ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,31 +24,48 @@ BURNT = 0.2  # share of pixels at the largest value of their type
 
 @dataclass
 class Finding:
-    """The result of a check: "ok", "note" or "trouble", its name, what was found, and what to do about it."""
+    """The result of a check.
 
-    level: str
+    Attributes
+    ----------
+    name : str
+        What was checked, or the trouble: "mask values".
+    severity : "ok", "note" (the user should know) or "trouble" (the user must change something)
+    files : list of str
+        Images that it is about, by the names that --val-files takes; empty where it is not about single images.
+    text, advice : str
+        What was found, and what to do about it.
+    """
+
     name: str
-    what: str
+    severity: str
+    files: list[str]
+    text: str
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<8} {self.name}: {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
+        return f"{self.severity:<8} {self.name}: {self.text}" + (f"\n         -> {self.advice}" if self.advice else "")
 
 
 class Findings(list[Finding]):
     """Findings in the order in which they were made."""
 
-    def ok(self, name: str, what: str) -> None:
+    def ok(self, name: str, text: str) -> None:
         """Add what is as it should be."""
-        self.append(Finding("ok", name, what))
+        self.append(Finding(name, "ok", [], text))
 
-    def note(self, name: str, what: str, advice: str = "") -> None:
+    def note(self, name: str, text: str, advice: str = "", files: Iterable[str] = ()) -> None:
         """Add what the user should know but need not change."""
-        self.append(Finding("note", name, what, advice))
+        self.append(Finding(name, "note", list(files), text, advice))
 
-    def trouble(self, name: str, what: str, advice: str = "") -> None:
+    def trouble(self, name: str, text: str, advice: str = "", files: Iterable[str] = ()) -> None:
         """Add what the user must change."""
-        self.append(Finding("trouble", name, what, advice))
+        self.append(Finding(name, "trouble", list(files), text, advice))
+
+    @property
+    def troubles(self) -> int:
+        """How many of them the user must do something about."""
+        return sum(finding.severity == "trouble" for finding in self)
 
 
 @dataclass
@@ -66,8 +83,8 @@ class Survey:
         Indices of masks with a single value.
     coloured, grey : lists of names
         Images with and without colour.
-    unreadable : list of str
-        What is wrong with files that cannot be read.
+    unreadable : dict
+        What is wrong with files that cannot be read, by the image's name.
     flat, faint, large, burnt, two_valued : lists of names
         Images of one value, of hardly any contrast, of very large normalised intensity, overexposed, and of two values.
     dark, blank : lists of names
@@ -80,7 +97,7 @@ class Survey:
     plain: set[int] = field(default_factory=set)
     coloured: list[str] = field(default_factory=list)
     grey: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
     flat: list[str] = field(default_factory=list)
     faint: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
@@ -113,17 +130,18 @@ class Survey:
         return image[window], labels[window]
 
 
-def survey(source: Source, classes: ClassMap | None, method: str, findings: Findings) -> Survey:
+def survey(source: Source, classes: ClassMap | None, method: str, findings: Findings, quiet: bool = True) -> Survey:
     """Look at every image and mask of a source; `classes` are those that the masks must have, if that is known."""
     from tqdm import tqdm
 
-    seen, scan, wrong = Survey(list(source.entries), classes), MaskScan(), []
+    seen, scan = Survey(list(source.entries), classes), MaskScan()
+    wrong: dict[str, str] = {}  # what is wrong with values, by the name of the image or "" for all
     foreground, counting = 0, 0
-    for i, entry in enumerate(tqdm(seen.entries, desc="looking", delay=2, leave=False, disable=None)):
+    for i, entry in enumerate(tqdm(seen.entries, desc="looking", delay=2, leave=False, disable=quiet or None)):
         try:
             image, mask = read_image(entry.image, entry.page), entry.read_mask()
         except UserError as e:
-            seen.unreadable.append(str(e))
+            seen.unreadable[entry.name] = str(e)
             continue
         look_at_image(seen, entry.name, image, method)
         look_at_mask(seen, i, mask)
@@ -135,7 +153,7 @@ def survey(source: Source, classes: ClassMap | None, method: str, findings: Find
                 foreground += int(np.count_nonzero(labels if mask.valid is None else labels[mask.valid]))
                 counting += labels.size if mask.valid is None else int(np.count_nonzero(mask.valid))
         except UserError as e:
-            wrong.append(str(e))
+            wrong[entry.name] = str(e)
     if classes is None and seen.sizes:
         try:
             seen.classes, notices = scan.classes()
@@ -143,7 +161,7 @@ def survey(source: Source, classes: ClassMap | None, method: str, findings: Find
             for notice in notices:
                 findings.note("mask values", notice, "if that was not meant, save the masks again")
         except UserError as e:
-            wrong.append(str(e))
+            wrong[""] = str(e)
     say_of_files(seen, findings)
     say_of_masks(seen, wrong, foreground / max(counting, 1), findings)
     say_of_images(seen, method, findings)
@@ -199,21 +217,23 @@ def shortened(names: list[str]) -> str:
 def say_of_files(seen: Survey, findings: Findings) -> None:
     """Findings on files that cannot be used."""
     if seen.unreadable:
-        findings.trouble("files", f"{len(seen.unreadable)} cannot be used: " + some(seen.unreadable))
+        what = f"{len(seen.unreadable)} cannot be used: " + some(seen.unreadable.values())
+        findings.trouble("files", what, files=seen.unreadable)
     else:
         findings.ok("files", "every image and mask can be read, and masks have their images' sizes")
 
 
-def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Findings) -> None:
+def say_of_masks(seen: Survey, wrong: dict[str, str], foreground: float, findings: Findings) -> None:
     """Findings on the masks: their values, and whether they hold foreground and background."""
     if wrong:
-        findings.trouble("mask values", some(wrong), "save all masks with the same values, without loss (PNG, TIFF)")
+        advice = "save all masks with the same values, without loss (PNG, TIFF)"
+        findings.trouble("mask values", some(wrong.values()), advice, filter(None, wrong))
     elif seen.classes:
         findings.ok("mask values", seen.classes.describe())
     if seen.dark:
         findings.note(
             "masks look black", f"{len(seen.dark)} masks hold only small values ({shortened(seen.dark)}): a viewer shows them "
-            "black, but they are not empty", "nothing: their values are read as they are",
+            "black, but they are not empty", "nothing: their values are read as they are", seen.dark,
         )  # fmt: skip
     if seen.sizes and len(seen.blank) == len(seen.sizes):
         findings.trouble(
@@ -222,7 +242,7 @@ def say_of_masks(seen: Survey, wrong: list[str], foreground: float, findings: Fi
         )  # fmt: skip
     elif seen.blank:
         what = f"{len(seen.blank)} masks are 0 everywhere: {shortened(seen.blank)}"
-        findings.note("blank masks", what, "right if these images show nothing")
+        findings.note("blank masks", what, "right if these images show nothing", seen.blank)
     elif foreground == 1 and not wrong:
         findings.trouble("no background", "no mask holds class 0", "look at which value stands for background")
     elif foreground > INVERTED and seen.classes and seen.classes.names[0] == "background" and not wrong:
@@ -245,9 +265,9 @@ def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
     ]  # fmt: skip
     for names, name, what, advice in troubles:
         if names:
-            findings.trouble(name, f"{len(names)} images {what} ({shortened(names)})", advice)
+            findings.trouble(name, f"{len(names)} images {what} ({shortened(names)})", advice, names)
     if seen.burnt:
         what = f"{len(seen.burnt)} images have a fifth of their pixels or more at the largest value ({shortened(seen.burnt)})"
-        findings.note("overexposed images", what, "nothing can be told apart there; expose less next time")
+        findings.note("overexposed images", what, "nothing can be told apart there; expose less next time", seen.burnt)
     if not any(names for names, *_ in troubles) and seen.sizes:
         findings.ok("grey values", f"{method} normalisation leaves every image its contrast")

@@ -1,5 +1,6 @@
 """What the documentation says runs: the examples in docstrings, and the README's links and flags."""
 
+import argparse
 import doctest
 import importlib
 import pkgutil
@@ -9,9 +10,7 @@ from pathlib import Path
 import pytest
 
 import minunet
-from minunet.evaluate import make_parser as evaluate_flags
-from minunet.predict.arguments import make_parser as predict_flags
-from minunet.train.arguments import make_parser as train_flags
+from minunet.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = [m.name for m in pkgutil.walk_packages(minunet.__path__, "minunet.") if not m.name.endswith("__main__")]
@@ -36,9 +35,23 @@ def test_links_lead_somewhere(page):
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
-def test_commands_in_the_readme_have_known_flags():
-    text = (ROOT / "README.md").read_text()
-    for module, parser in (("train", train_flags()), ("predict", predict_flags()), ("evaluate", evaluate_flags())):
-        known = {flag for action in parser._actions for flag in action.option_strings}
-        for command in re.findall(rf"-m minunet\.{module}([^\n`]*)", text):
+def flags(parser):
+    """Every flag of a command and of what it divides into."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from flags(inner)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md"])
+def test_commands_in_documentation_have_known_flags(page):
+    if not (ROOT / page).exists():
+        pytest.skip("the package is not in its repository")
+    text, seen = (ROOT / page).read_text(), 0
+    for name, (module, _) in COMMANDS.items():
+        known = set(flags(importlib.import_module(f"minunet.{module}").make_parser()))
+        for command in re.findall(rf"(?:-m minunet[. ]|\bminunet |\bminunet-){name}\b([^\n`]*)", text):
+            seen += 1
             assert set(re.findall(r"(?<= )--?[a-z][a-z0-9-]*", command.split("#")[0])) <= known, command
+    assert seen
