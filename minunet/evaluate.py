@@ -131,13 +131,14 @@ def evaluate(
 
     Examples
     --------
-    >>> evaluation = minunet.evaluate.evaluate("out", "masks")  # doctest: +SKIP
-    >>> evaluation.mean["mean_precision"]  # doctest: +SKIP
+    >>> found = evaluate("out", "masks")  # doctest: +SKIP
+    >>> found.mean["mean_precision"]  # doctest: +SKIP
     """
     if classes and partial:
         raise UserError("--partial is of objects; leave out --classes")
-    score = _score_classes if classes else _score_objects
-    return score(Path(pred), Path(truth), layout, val_files, partial, progress)
+    if classes:
+        return _score_classes(Path(pred), Path(truth), layout, val_files, progress)
+    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, progress)
 
 
 def _score_objects(
@@ -159,7 +160,7 @@ def _score_objects(
 
 
 def _score_classes(
-    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, progress: Step
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, progress: Step
 ) -> Evaluation:  # fmt: skip
     predicted = list_label_images(pred, objects=False)
     truths, classes = per_class.list_class_truths(truth, layout)
