@@ -1,16 +1,21 @@
 """Mistakes to plant in the CUDA kernels, and the checks that must catch them.
 
-``python cuda_bugs.py FOLDER CHECK`` runs a check on the kernels in FOLDER, in every order of the emulator, until one fails.
-A process of its own: a kernel with a mistake may well crash it.
+``python cuda_bugs.py`` reads lines of JSON, [FOLDER, CHECK], and answers each with a line: who caught the kernels of FOLDER
+in a mistake. Every check runs in a process of its own: a kernel with a mistake may well crash it.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+SECONDS = 600  # that a check may take
 
 
 @dataclass
@@ -292,53 +297,64 @@ BUGS = [
 
 def checks():
     """The checks by name, each a function of (device, rng), on the smallest shapes that show the mistakes."""
-    import test_cuda_conv as conv
-    import test_cuda_group_norm as group
-    import test_cuda_pointwise as other
+    from helpers import cuda_conv_checks as conv
+    from helpers import cuda_map_checks as maps
 
     return {
-        "conv": lambda d, r: conv.check_all(d, r, "float32", 2, 5, 4, 8, 12),
-        "deep": lambda d, r: conv.check_all(d, r, "float32", 1, 7, 8, 40, 12),  # two steps a tap
-        "flat": lambda d, r: conv.check_all(d, r, "float32", 1, 5, 4, 3, 5),
-        "half": lambda d, r: conv.check_all(d, r, "float16", 1, 5, 4, 8, 16),
-        "splits": lambda d, r: conv.check_all(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
-        "weights": lambda d, r: conv.check_all(d, r, "float32", 2, 13, 11, 8, 8),
-        "wide": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 112, 104, columns=128),
-        "warpgroups": lambda d, r: conv.check_all(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
-        "halves": lambda d, r: conv.test_halves_of_concatenations(d, r, 16, 40, 12, 20, None),
-        "accumulate": lambda d, r: conv.test_scale_relu_and_accumulation(d, r, 5),
-        "transposed": lambda d, r: conv.test_transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
-        "head": lambda d, r: conv.test_head(d, r, "float32", 140, 3),
-        "norm": lambda d, r: other.test_batch_norm(d, r, (1, 17, 16, 36), "float32", True),
-        "folded": lambda d, r: other.test_a_norm_folded_into_a_convolution(d, r, 3, True),
-        "moments": lambda d, r: other.test_moments_do_not_cancel(d, r),
-        "group": lambda d, r: group.check(d, r, (2, 9, 30, 70), 2, "float32", True),
-        "group moments": lambda d, r: group.test_moments_of_groups_do_not_cancel(d, r),
-        "loss": lambda d, r: other.test_cross_entropy(d, r, 2, False),
-        "pool": lambda d, r: other.test_max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
-        "bilinear": lambda d, r: other.test_bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),
+        "conv": lambda d, r: conv.convolution(d, r, "float32", 2, 5, 4, 8, 12),
+        "deep": lambda d, r: conv.convolution(d, r, "float32", 1, 7, 8, 40, 12),  # two steps a tap
+        "flat": lambda d, r: conv.convolution(d, r, "float32", 1, 5, 4, 3, 5),
+        "half": lambda d, r: conv.convolution(d, r, "float16", 1, 5, 4, 8, 16),
+        "splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
+        "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8),
+        "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128),
+        "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
+        "halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
+        "accumulate": lambda d, r: conv.scale_relu_and_accumulation(d, r, 5),
+        "transposed": lambda d, r: conv.transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
+        "head": lambda d, r: conv.head(d, r, "float32", 140, 3),
+        "norm": lambda d, r: maps.batch_norm(d, r, (1, 17, 16, 36), "float32", True),
+        "folded": lambda d, r: maps.norm_folded_into_a_convolution(d, r, 3, True),
+        "moments": lambda d, r: maps.moments_do_not_cancel(d, r),
+        "group": lambda d, r: maps.group_norm(d, r, (2, 9, 30, 70), 2, "float32", True),
+        "group moments": lambda d, r: maps.moments_of_groups_do_not_cancel(d, r),
+        "loss": lambda d, r: maps.cross_entropy(d, r, 2, False),
+        "pool": lambda d, r: maps.max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
+        "bilinear": lambda d, r: maps.bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),
     }
 
 
-def main(folder: str, check: str) -> None:
+def first_to_notice(folder: str, check: str) -> str:
+    """Run a check, or "all", on the kernels in a folder in every order, until one fails."""
     from helpers.cuda_device import CONDITIONS, device
 
     from minunet.kernels.cuda import build, emulator
 
     build.FOLDER = Path(folder)
-    names = checks() if check == "all" else [check]
-    for name in names:
+    for name in checks() if check == "all" else [check]:
         for condition in CONDITIONS:
             try:
                 with device(condition, exact=True) as d:
                     checks()[name](d, np.random.default_rng(0))
             except (AssertionError, emulator.EmulatorError) as e:
-                if isinstance(e, emulator.EmulatorError) and "does not compile" in str(e):
+                if "does not compile" in str(e):
                     raise
-                print(f"caught by {name}, {condition}: {(str(e).splitlines() or ['?'])[0]}")
-                return
-    print("passed")
+                return f"caught by {name}, {condition}: {(str(e).splitlines() or ['?'])[0]}"
+    return "passed"
+
+
+def main() -> None:
+    checks()  # what they import is imported once, for all
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            signal.alarm(SECONDS)
+            print(first_to_notice(*json.loads(line)), flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if number := os.waitstatus_to_exitcode(status):
+            print("failed" if number > 0 else f"caught: crashed with signal {-number}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,10 +1,10 @@
 """Mistakes planted in the CUDA kernels' sources: the emulator's tests must catch each one."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,53 +21,44 @@ def copied(folder: Path) -> Path:
     return shutil.copytree(build.FOLDER, folder / "cuda", ignore=ignored)
 
 
-def outcome(sources: Path, check: str, **environment: str) -> str:
-    """The last line of cuda_bugs.py, or how it ended if it crashed; "does not compile" is nobody's catch."""
-    paths = os.pathsep.join([str(Path(__file__).parent), *(p for p in sys.path if p)])
-    done = subprocess.run(
-        [sys.executable, cuda_bugs.__file__, str(sources), check], capture_output=True, text=True, timeout=600,
-        env=os.environ | {"PYTHONPATH": paths} | environment,
-    )  # fmt: skip
-    assert "does not compile" not in done.stderr, done.stderr
-    assert done.returncode <= 0, done.stderr
-    return done.stdout.splitlines()[-1] if done.returncode == 0 else f"caught: crashed with signal {-done.returncode}"
-
-
-def run_with(bug: cuda_bugs.Bug, folder: Path) -> str:
-    sources = copied(folder)
-    text = (sources / bug.file).read_text()
-    assert text.count(bug.old) == 1, f"{bug.file} has {text.count(bug.old)} places for: {bug.name}"
-    (sources / bug.file).write_text(text.replace(bug.old, bug.new))
-    return outcome(sources, bug.check, MINUNET_CACHE=str(folder / "cache"))
-
-
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory, request):
-    """What became of each planted bug: two at a time, as many as there are cores."""
-    asked = {
-        item.callspec.params["bug"].name
-        for item in request.session.items
-        if "outcomes" in getattr(item, "fixturenames", ()) and "bug" in item.callspec.params
+def outcome(tmp_path_factory):
+    """A function of a folder of sources and a check: what cuda_bugs.py, one process for all, says of them.
+
+    It compiles into one folder: what a bug leaves as it is is compiled once.
+    """
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "MINUNET_CACHE": str(tmp_path_factory.mktemp("cache")),
     }
-    bugs = [b for b in cuda_bugs.BUGS if b.name in asked]
-    apart = "PYTEST_XDIST_WORKER" in os.environ  # then other workers have the other cores, and the other tests
-    with ThreadPoolExecutor(1 if apart else os.cpu_count()) as pool:
-        runs = {}
+    errors = tmp_path_factory.mktemp("errors") / "stderr.txt"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, cuda_bugs.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            env=env,
+        ) as process,
+    ):  # fmt: skip
 
-        def get(bug):
-            for b in [bug] if apart else bugs:
-                if b.name not in runs:
-                    runs[b.name] = pool.submit(run_with, b, tmp_path_factory.mktemp("bug"))
-            return runs[bug.name].result()
+        def ask(sources: Path, check: str) -> str:
+            process.stdin.write(json.dumps([str(sources), check]) + "\n")
+            process.stdin.flush()
+            said = process.stdout.readline().strip()
+            assert said and said != "failed", errors.read_text()  # what does not compile is nobody's catch
+            return said
 
-        yield get
-        pool.shutdown(cancel_futures=True)
+        yield ask
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("bug", cuda_bugs.BUGS, ids=lambda b: b.name)
-def test_caught(outcomes, bug):
-    assert outcomes(bug).startswith("caught"), bug.name
+def test_caught(outcome, bug, tmp_path):
+    sources = copied(tmp_path)
+    text = (sources / bug.file).read_text()
+    assert text.count(bug.old) == 1, f"{bug.file} has {text.count(bug.old)} places for: {bug.name}"
+    (sources / bug.file).write_text(text.replace(bug.old, bug.new))
+    assert outcome(sources, bug.check).startswith("caught"), bug.name
 
 
-def test_without_a_bug_all_checks_pass(tmp_path):
+def test_without_a_bug_all_checks_pass(outcome, tmp_path):
     assert outcome(copied(tmp_path), "all") == "passed"

@@ -4,14 +4,15 @@ import os
 
 import numpy as np
 import pytest
-from helpers.cuda_device import EPS, device, near, stored, values
+from helpers import cuda_map_checks as check
+from helpers.cuda_device import EPS, device
+from helpers.cuda_map_checks import DTYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cuda_pointwise import DTYPES, empty_half, in_half
 
 from minunet import ops
-from minunet.kernels.cuda import launch_norm, rules
 from minunet.kernels.cuda import ops as cuda_ops
+from minunet.kernels.cuda import rules
 
 EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 40)), 40)
 CASES = [
@@ -22,49 +23,15 @@ CASES = [
 ]
 
 
-def check(device, rng, shape, groups, dtype, relu):
-    """Forward and backward, in the second halves of concatenations, by the launchers."""
-    N, H, W, C = shape
-    x, dy = (stored(rng.standard_normal(shape) + offset, dtype) for offset in (3, 0))
-    x = stored(x + rng.standard_normal((N, 1, 1, C)), dtype)  # images and channels of different means
-    gamma, beta = rng.standard_normal((2, C)).astype(np.float32).astype(float)
-    y, cache = ops.group_norm.plain(x, gamma, beta, groups)
-    clip = y > 0 if relu else np.ones(y.shape, bool)
-    dx, dgamma, dbeta = ops.group_norm_backward.plain(dy * clip, cache)
-    of_channel = [np.repeat(a.reshape(N, groups), C // groups, 1) for a in cache[2:]]
-
-    on, scale, shift = in_half(device, x, dtype), device.array(gamma, np.float32), device.array(beta, np.float32)
-    found = launch_norm.merge_group_moments(launch_norm.moments(on, N), N, H * W, groups, launch_norm.TILE)
-    near(found[0], of_channel[0], EPS["exact"], 4)
-    near(found[1], of_channel[1], EPS["exact"], 64)
-    out = empty_half(device, shape, dtype)
-    launch_norm.norm(on, *found, scale, shift, out, relu)
-    rounding = EPS["exact"] * (1 + 3 * np.max(of_channel[1]))  # x is off by its own last place before it is scaled
-    near(out, y * clip, rounding, 4, dtype)
-    assert not relu or np.abs(y).min() > 1e-5  # else rounding may clip what the reference does not
-    out = empty_half(device, shape, dtype)
-    sums = launch_norm.group_norm_back(in_half(device, dy, dtype), on, *found, scale, shift, out, groups, relu)
-    near(out, dx, rounding, 16, dtype)
-    near(sums[0], dbeta, EPS["exact"], x.size // C)
-    near(sums[1], dgamma, rounding, x.size // C)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape, groups", CASES, ids=str)
 def test_group_norm(cuda, rng, shape, groups, dtype, relu):
-    check(cuda, rng, shape, groups, dtype, relu)
+    check.group_norm(cuda, rng, shape, groups, dtype, relu)
 
 
 def test_moments_of_groups_do_not_cancel(cuda, rng):
-    """Values around 4096: E[x^2] - mean^2 would have no correct digit in float32.
-
-    Its channels' means differ by some 1, and lie in float32 between tiles and merging: half of their last place is 1/4096.
-    """
-    x = (rng.standard_normal((2, 11, 29, 6)) + rng.standard_normal(6) + 4096).astype(np.float32)
-    found = launch_norm.merge_group_moments(launch_norm.moments(cuda.array(x), 2), 2, 11 * 29, 3, launch_norm.TILE)
-    var = x.astype(float).reshape(2, 11 * 29, 3, 2).var((1, 3))
-    np.testing.assert_allclose(values(found[1])[:, ::2], (var + 1e-5) ** -0.5, rtol=1 / 4096)
+    check.moments_of_groups_do_not_cancel(cuda, rng)
 
 
 @settings(max_examples=EXAMPLES)

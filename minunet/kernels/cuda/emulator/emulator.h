@@ -29,9 +29,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <memory>
-#include <random>
 #include <ucontext.h>
 #include <vector>
 
@@ -49,6 +47,25 @@ struct dim3 {
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
+
+// std::function and std::mt19937, whose headers would take longer to compile than most kernels
+struct Task {
+  virtual void run() = 0;
+  virtual ~Task() {}
+};
+template <class F> struct TaskOf : Task {
+  F f;
+  explicit TaskOf(F f) : f(f) {}
+  void run() override { f(); }
+};
+template <class F> std::unique_ptr<Task> task(F f) { return std::unique_ptr<Task>(new TaskOf<F>(f)); }
+struct Random {  // a linear congruential generator (Knuth's MMIX), of which the upper half is good
+  uint64_t state = 1;
+  unsigned below(unsigned n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (state >> 32) % n;
+  }
+};
 
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 enum Schedule { UP, DOWN, SHUFFLED, WARPS_UP, WARPS_DOWN };  // the last two: a warp runs alone up to the block's barrier
@@ -75,7 +92,7 @@ struct Warp {
   const void* instruction = nullptr;
   void* operands[WARP];
   bool fenced = false;                       // for wgmma
-  std::vector<std::function<void()>> works;  // what wgmma has begun
+  std::vector<std::unique_ptr<Task>> works;  // what wgmma has begun
 };
 
 static std::vector<std::unique_ptr<Fiber>> fibers;
@@ -85,7 +102,7 @@ static size_t shared_bytes;
 static Fiber* current;
 static int threads;
 static jmp_buf scheduler;
-static std::function<void()> kernel;
+static std::unique_ptr<Task> kernel;
 static Schedule schedule;
 static bool eager;
 static char error[512];
@@ -105,7 +122,7 @@ __attribute__((noinline)) static void give_way(State state) {
   if (!_setjmp(current->where)) _longjmp(scheduler, 1);
 }
 static void first_call() {
-  kernel();
+  kernel->run();
   current->state = DONE;
   _longjmp(scheduler, 1);
 }
@@ -133,7 +150,7 @@ inline void require_aligned(const void* p, size_t bytes, const char* what) {
 
 static void start_block() {
   while ((int)fibers.size() < threads) fibers.emplace_back(new Fiber);
-  warps.assign((threads + WARP - 1) / WARP, Warp());
+  warps.clear(), warps.resize((threads + WARP - 1) / WARP);
   memset(arena.data(), 0xFF, arena.size());  // NaN, in every format
   memset(seen.data(), 0xFF, seen.size());
   for (int t = 0; t < threads; ++t) {
@@ -156,13 +173,13 @@ inline void run_warp_alone(int t) {
     }
   }
 }
-static void run_block(std::mt19937& random) {
+static void run_block(Random& random) {
   start_block();
   std::vector<int> order(threads);
   for (int t = 0; t < threads; ++t) order[t] = schedule == DOWN || schedule == WARPS_DOWN ? threads - 1 - t : t;
   for (;;) {
     if (schedule == SHUFFLED)
-      for (int t = threads - 1; t > 0; --t) std::swap(order[t], order[random() % (t + 1)]);
+      for (int t = threads - 1; t > 0; --t) std::swap(order[t], order[random.below(t + 1)]);
     bool progress = false;
     for (int t : order)
       if (fibers[t]->state == READY) {
@@ -185,8 +202,8 @@ template <class F> const char* launch(const unsigned* grid, const unsigned* bloc
   gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
   threads = block[0] * block[1] * block[2];
   schedule = (Schedule)order, eager = early;
-  shared_bytes = bytes, arena.resize(bytes + 1024), seen.resize(bytes), kernel = f;
-  std::mt19937 random(1);
+  shared_bytes = bytes, arena.resize(bytes + 1024), seen.resize(bytes), kernel = task(f);
+  Random random;
   const long blocks = (long)grid[0] * grid[1] * grid[2];
   try {
     for (long n = 0; n < blocks; ++n) {
@@ -312,7 +329,7 @@ template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine,
         for (int k = 0; k < 8 * PER; ++k) b[k][n] = decode(word_of_tile(tile, n, k / PER), k % PER);
       multiply<PER>(d, a, b, decode);
     };
-    eager ? work() : warp.works.push_back(work);
+    eager ? work() : warp.works.push_back(task(work));
   });
 }
 }  // namespace emulator
@@ -422,7 +439,7 @@ inline void wgmma_wait() {
   int nothing = 0;
   emulator::together(&here, nothing, [](int**) {
     emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
-    for (auto& work : warp.works) work();
+    for (auto& work : warp.works) work->run();
     warp.works.clear(), warp.fenced = false;
   });
 }

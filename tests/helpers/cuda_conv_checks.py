@@ -1,0 +1,127 @@
+"""The checks of the CUDA convolutions against the plain ops in float64: the tests', and those that must catch planted bugs."""
+
+import numpy as np
+
+from minunet import ops
+from minunet.kernels.cuda import launch, launch_norm
+
+from .cuda_device import EPS, near, stored
+
+
+def problem(rng, dtype, N, H, W, C, K, side=3, up=1):
+    """x, w, b and dy, as a map of dtype holds them."""
+    x = rng.standard_normal((N, H, W, C))
+    w = rng.standard_normal((side, side, C, K)) / side / C**0.5
+    dy = rng.standard_normal((N, H * up, W * up, K))
+    b = rng.standard_normal(K).astype(np.float32).astype(float)
+    return stored(x, dtype), stored(w, dtype), b, stored(dy, dtype)
+
+
+def eps(cuda, dtype):
+    """Of the products: float16 and bfloat16 are multiplied exactly."""
+    exact = dtype != "float32" or cuda.exact
+    return EPS["exact"] if exact else EPS[dtype]
+
+
+def filters(cuda, w, dtype):
+    return cuda.array(w.reshape(-1, *w.shape[2:]), dtype)
+
+
+def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, **tiling):
+    """Forward with bias and moments, data gradient and weight gradient."""
+    multiplied = tiling | {"warpgroups": warpgroups}
+    x, w, b, dy = problem(rng, dtype, N, H, W, C, K, side)
+    y, cache = ops.conv2d.plain(x, w, b)
+    dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
+    pad, e, mapped = side // 2, eps(cuda, dtype), {"dtype": dtype}
+    on, weights, out = cuda.array(x, dtype), filters(cuda, w, dtype), cuda.empty(y.shape, dtype)
+    tiles = launch.conv(
+        [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **multiplied
+    )
+    near(out, y, e, side**2 * C, **mapped)
+    mean, var, _ = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
+    near(mean, y.mean((0, 1, 2)), e, side**2 * C)
+    near(var, y.var((0, 1, 2)), 2 * e, side**2 * C)
+    out = cuda.empty(dx.shape, dtype)
+    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **multiplied)
+    near(out, dx, e, side**2 * K, **mapped)
+    out = cuda.empty((side**2, C, K))
+    launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
+    near(out.reshape(dw.shape), dw, e, N * H * W)
+
+
+def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):
+    """Two sources and two outputs, all of them slices of wider buffers, whose other channels stay as they are."""
+    N, H, W, C, K, margin, tiling = 1, 6, 7, C1 + C2, K1 + K2, 4, {"columns": columns}
+    x, w, b, dy = problem(rng, "float32", N, H, W, C, K)
+    y, cache = ops.conv2d.plain(x, w, b)
+    dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
+
+    def halves(of, first):
+        return of[..., margin : margin + first], of[..., margin + first : -margin]
+
+    def buffer(channels, values=None):
+        wide = np.full((N, H, W, channels + 2 * margin), np.nan, np.float32)
+        if values is not None:
+            wide[..., margin:-margin] = values
+        return exact_cuda.array(wide)
+
+    weights, e = filters(exact_cuda, w, "float32"), eps(exact_cuda, "float32")
+    from_, to = buffer(C, x), buffer(K)
+    launch.conv(
+        halves(from_, C1), weights, halves(to, K1), side=3, pad=1, bias=exact_cuda.array(b, np.float32), **tiling
+    )
+    near(to[..., margin:-margin], y, e, 9 * C)
+    grads, found = buffer(K, dy), buffer(C)
+    launch.conv(halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True, **tiling)
+    near(found[..., margin:-margin], dx, e, 9 * K)
+    out = exact_cuda.empty((9, C, K))
+    launch.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
+    near(out.reshape(dw.shape), dw, e, N * H * W)
+    for wide in (to, found):
+        assert all(bool(exact_cuda.xp.isnan(edge).all()) for edge in (wide[..., :margin], wide[..., -margin:]))
+
+
+def scale_relu_and_accumulation(exact_cuda, rng, K):
+    x, w, b, before = problem(rng, "float32", 1, 5, 4, 8, K)
+    scale = rng.standard_normal(K).astype(np.float32)
+    y, _ = ops.conv2d.plain(x, w * scale, b)
+    out = exact_cuda.array(before, np.float32)
+    launch.conv(
+        [exact_cuda.array(x, np.float32)], filters(exact_cuda, w, "float32"), [out], side=3, pad=1,
+        bias=exact_cuda.array(b, np.float32), relu=True, accumulate=True, scale=exact_cuda.array(scale),
+    )  # fmt: skip
+    near(out, before + np.maximum(y, 0), eps(exact_cuda, "float32"), 72)
+
+
+def transposed_convolution(exact_cuda, rng, dtype, shape):
+    N, H, W, C, K = shape
+    x, w, b, dy = problem(rng, dtype, N, H, W, C, K, side=2, up=2)
+    y, cache = ops.conv_transpose2d.plain(x, w, b)
+    dx, dw, _ = ops.conv_transpose2d_backward.plain(dy, cache)
+    on, weights, e = exact_cuda.array(x, dtype), filters(exact_cuda, w, dtype), eps(exact_cuda, dtype)
+    upstream = exact_cuda.array(dy, dtype)
+    for splits in (1, 2):
+        out = exact_cuda.empty(y.shape, dtype)
+        launch.conv([on], weights, [out], side=1, up=2, bias=exact_cuda.array(b, np.float32), splits=splits)
+        near(out, y, e, C, dtype)
+        out = exact_cuda.empty(x.shape, dtype)
+        launch.conv([upstream], weights, [out], side=2, stride=2, gradient=True, splits=splits)
+        near(out, dx, e, 4 * K, dtype)
+        out = exact_cuda.empty((4, C, K))
+        launch.conv_weights([upstream], on, out, side=2, stride=2, transposed=True, splits=splits)
+        near(out.reshape(dw.shape), dw, e, N * H * W)
+
+
+def head(cuda, rng, dtype, C, K):
+    x, w, b, dy = problem(rng, "float32", 2, 5, 7, C, K, side=1)
+    x = stored(x, dtype)
+    y, cache = ops.conv2d.plain(x, w, b)
+    dx, _, _ = ops.conv2d_backward.plain(dy, cache)
+    weights = cuda.array(w[0, 0], np.float32)
+    out = cuda.empty(y.shape)
+    launch.head(cuda.array(x, dtype), weights, cuda.array(b, np.float32), out)
+    near(out, y, EPS["exact"], C)
+    out = cuda.empty(x.shape, dtype)
+    launch.head_back(cuda.array(dy, np.float32), weights, out)
+    near(out, dx, EPS["exact"], K, dtype)

@@ -1,0 +1,156 @@
+"""The checks of the other CUDA kernels against the plain ops in float64: the tests', and those that must catch planted bugs."""
+
+import numpy as np
+
+from minunet import ops
+from minunet.kernels.cuda import launch, launch_norm
+
+from .cuda_device import EPS, near, stored, values
+
+DTYPES = ["float32", "float16", "bfloat16"]
+
+
+def half(cuda, wide, C):
+    """The second half of a buffer with twice as many channels."""
+    return wide[..., C:]
+
+
+def in_half(cuda, a, dtype):
+    """A map in the second half of a concatenation whose first half is NaN."""
+    return half(cuda, cuda.array(np.concatenate([np.full(a.shape, np.nan), a], -1), dtype), a.shape[-1])
+
+
+def empty_half(cuda, shape, dtype):
+    *pixels, C = shape
+    return half(cuda, cuda.empty((*pixels, 2 * C), dtype), C)
+
+
+def batch_norm(cuda, rng, shape, dtype, relu):
+    C = shape[-1]
+    x, dy = (stored(rng.standard_normal(shape) + offset, dtype) for offset in (3, 0))
+    gamma, beta = rng.standard_normal((2, C)).astype(np.float32).astype(float)
+    y, cache, (mean, var) = ops.batch_norm.plain(x, gamma, beta)
+    clip = y > 0 if relu else np.ones(y.shape, bool)
+    dx, dgamma, dbeta = ops.batch_norm_backward.plain(dy * clip, cache)
+
+    on, scale, shift = in_half(cuda, x, dtype), cuda.array(gamma, np.float32), cuda.array(beta, np.float32)
+    found = launch_norm.merge_moments(launch_norm.moments(on), launch.pixels(on), launch_norm.TILE)
+    near(found[0], mean, EPS["exact"])
+    near(found[1], var, EPS["exact"], 64)
+    out = empty_half(cuda, shape, dtype)
+    launch_norm.norm(on, found[0], found[2], scale, shift, out, relu)
+    rounding = EPS["exact"] * (1 + 3 / np.sqrt(var.min() + 1e-5))  # x is off by its own last place before it is scaled
+    near(out, y * clip, rounding, 4, dtype)
+    if np.prod(shape[:3]) == 1:
+        return  # xhat is 0, and so are the gradients
+    sharp = np.abs(y).min() > 1e-5 or not relu
+    out = empty_half(cuda, shape, dtype)
+    sums = launch_norm.norm_back(in_half(cuda, dy, dtype), on, found[0], found[2], scale, shift, out, relu)
+    assert sharp
+    near(out, dx, rounding, 16, dtype)
+    near(sums[0], dbeta, EPS["exact"], x.size // C)
+    near(sums[1], dgamma, rounding, x.size // C)
+
+
+def norm_folded_into_a_convolution(cuda, rng, C, has_bias):
+    """sum * scale + shift is the norm of sum + bias."""
+    gamma, beta, mean, var, bias, x = (rng.standard_normal((6, C)) ** 2 + 0.5).astype(np.float32)
+    y, _, _ = ops.batch_norm.plain((x + bias * has_bias)[None, None, None].astype(float), gamma, beta, mean, var)
+    on = [cuda.array(a) for a in (mean, var, gamma, beta)]
+    scale, shift, rstd = map(values, launch_norm.fold_norm(*on, cuda.array(bias) if has_bias else None, 1e-5))
+    near(x * scale + shift, y.reshape(C), EPS["exact"], 16)
+    near(rstd, 1 / np.sqrt(var.astype(float) + 1e-5), EPS["exact"], 4)
+
+
+def moments_do_not_cancel(cuda, rng):
+    x = (rng.standard_normal((1, 23, 29, 5)) + 4096).astype(np.float32)
+    _, var, _ = launch_norm.merge_moments(launch_norm.moments(cuda.array(x)), 23 * 29, launch_norm.TILE)
+    np.testing.assert_allclose(values(var), x.astype(float).var((0, 1, 2)), rtol=1e-5)
+
+
+def max_pool(cuda, rng, dtype, size, stride, shape):
+    x = stored(rng.integers(-3, 4, shape), dtype)  # many ties
+    y, cache = ops.max_pool2d.plain(x, size, stride)
+    dy, before = stored(rng.standard_normal(y.shape), dtype), stored(rng.standard_normal(shape), dtype)
+    dx = ops.max_pool2d_backward.plain(dy, cache)
+    out, winner = empty_half(cuda, y.shape, dtype), cuda.empty(y.shape, np.uint8)
+    launch.max_pool(in_half(cuda, x, dtype), out, winner, size, stride)
+    np.testing.assert_array_equal(values(out, dtype), y)
+    np.testing.assert_array_equal(values(winner, "uint8"), cache[0])
+    out = empty_half(cuda, shape, dtype)
+    launch.max_pool_back(in_half(cuda, dy, dtype), winner, out, size, stride)
+    near(out, dx, EPS["exact"], size**2, dtype)
+    plus = in_half(cuda, before, dtype)
+    for out in (empty_half(cuda, shape, dtype), plus):  # plus another map, plus what is there
+        launch.max_pool_back(in_half(cuda, dy, dtype), winner, out, size, stride, plus=plus)
+        near(out, before + dx, EPS["exact"], size**2, dtype)
+
+
+def bilinear(cuda, rng, dtype, scale, corners, shape):
+    x = stored(rng.standard_normal(shape), dtype)
+    y, cache = ops.upsample_bilinear.plain(x, scale, corners)
+    dy = stored(rng.standard_normal(y.shape), dtype)
+    dx = ops.upsample_bilinear_backward.plain(dy, cache)
+    out = empty_half(cuda, y.shape, dtype)
+    launch.bilinear(in_half(cuda, x, dtype), out, scale, corners)
+    near(out, y, EPS["exact"], 4, dtype)
+    out = empty_half(cuda, shape, dtype)
+    launch.bilinear_back(in_half(cuda, dy, dtype), out, scale, corners)
+    near(out, dx, EPS["exact"], 4 * scale**2, dtype)
+
+
+def cross_entropy(cuda, rng, K, weighted):
+    shape = (2, 13, 11)
+    z, labels = 4 * rng.standard_normal((*shape, K)).astype(np.float32), rng.integers(-1, K, shape).astype(np.int32)
+    z[0, 0, 0] = [100, *[-100] * (K - 1)]  # exp would overflow
+    weight = rng.random(shape).astype(np.float32) if weighted else None
+    classes = rng.random(K).astype(np.float32) if weighted else None
+    loss, cache = ops.softmax_cross_entropy.plain(z.astype(float), labels, weight, classes)
+    dz = ops.softmax_cross_entropy_backward.plain(0.7, cache)
+    maps = [None if a is None else cuda.array(a) for a in (weight, classes)]
+    on, classes_of = cuda.array(z), cuda.array(labels)
+    p, share, result = launch.cross_entropy(on, classes_of, *maps, -1)
+    near(p, cache[0], EPS["exact"], 100)
+    near(result[:1], [loss], EPS["exact"], 100)
+    assert values(result)[2] == 0
+    out = cuda.empty(z.shape)
+    launch.cross_entropy_back(p, classes_of, share, result, cuda.array(np.float32([0.7])), out)
+    near(out, dz, EPS["exact"], 100)
+
+
+def moments_of_groups_do_not_cancel(cuda, rng):
+    """Values around 4096: E[x^2] - mean^2 would have no correct digit in float32.
+
+    Its channels' means differ by some 1, and lie in float32 between tiles and merging: half of their last place is 1/4096.
+    """
+    x = (rng.standard_normal((2, 11, 29, 6)) + rng.standard_normal(6) + 4096).astype(np.float32)
+    found = launch_norm.merge_group_moments(launch_norm.moments(cuda.array(x), 2), 2, 11 * 29, 3, launch_norm.TILE)
+    var = x.astype(float).reshape(2, 11 * 29, 3, 2).var((1, 3))
+    np.testing.assert_allclose(values(found[1])[:, ::2], (var + 1e-5) ** -0.5, rtol=1 / 4096)
+
+
+def group_norm(device, rng, shape, groups, dtype, relu):
+    """Forward and backward, in the second halves of concatenations, by the launchers."""
+    N, H, W, C = shape
+    x, dy = (stored(rng.standard_normal(shape) + offset, dtype) for offset in (3, 0))
+    x = stored(x + rng.standard_normal((N, 1, 1, C)), dtype)  # images and channels of different means
+    gamma, beta = rng.standard_normal((2, C)).astype(np.float32).astype(float)
+    y, cache = ops.group_norm.plain(x, gamma, beta, groups)
+    clip = y > 0 if relu else np.ones(y.shape, bool)
+    dx, dgamma, dbeta = ops.group_norm_backward.plain(dy * clip, cache)
+    of_channel = [np.repeat(a.reshape(N, groups), C // groups, 1) for a in cache[2:]]
+
+    on, scale, shift = in_half(device, x, dtype), device.array(gamma, np.float32), device.array(beta, np.float32)
+    found = launch_norm.merge_group_moments(launch_norm.moments(on, N), N, H * W, groups, launch_norm.TILE)
+    near(found[0], of_channel[0], EPS["exact"], 4)
+    near(found[1], of_channel[1], EPS["exact"], 64)
+    out = empty_half(device, shape, dtype)
+    launch_norm.norm(on, *found, scale, shift, out, relu)
+    rounding = EPS["exact"] * (1 + 3 * np.max(of_channel[1]))  # x is off by its own last place before it is scaled
+    near(out, y * clip, rounding, 4, dtype)
+    assert not relu or np.abs(y).min() > 1e-5  # else rounding may clip what the reference does not
+    out = empty_half(device, shape, dtype)
+    sums = launch_norm.group_norm_back(in_half(device, dy, dtype), on, *found, scale, shift, out, groups, relu)
+    near(out, dx, rounding, 16, dtype)
+    near(sums[0], dbeta, EPS["exact"], x.size // C)
+    near(sums[1], dgamma, rounding, x.size // C)
