@@ -1,22 +1,18 @@
-"""What all tests share: the backends, and how hypothesis runs."""
+"""What all tests share: the backends, the lessons, and how much runs."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 
 import minunet
 from minunet.kernels.device import gpu_status
 
 pytest.register_assert_rewrite("helpers")  # their asserts, too, say what they compared
-from helpers import cuda_device, pretend_cupy  # noqa: E402
+from helpers import cuda_device, pretend_cupy, workers  # noqa: E402
 
-settings.register_profile(
-    "minunet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("minunet")
+pytest_plugins = ["helpers.sizes", "helpers.skips", "helpers.workers"]
 
 
 @pytest.fixture(params=["reference", "fast", "pretended cuda", "cuda"])
@@ -64,17 +60,22 @@ def gpu(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def run_lesson(tmp_path_factory):
-    """A function that executes a lesson, once a session: (what it left behind, what went wrong)."""
+def shared_folder(tmp_path_factory):
+    """A folder that all workers have in common, for `helpers.workers.once`."""
+    return workers.shared_folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def run_lesson(shared_folder):
+    """A function that executes a lesson, once for all workers: (what it left behind, what went wrong)."""
     path = Path(__file__).resolve().parents[1] / "tutorials" / "build.py"
     spec = importlib.util.spec_from_file_location("tutorials_build", path)
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
-    folder, problems = tmp_path_factory.mktemp("lessons"), {}
+    folder = shared_folder / "lessons"
 
     def run(lesson):
-        if lesson.stem not in problems:
-            _, problems[lesson.stem] = build.run(lesson, folder / lesson.stem)
-        return folder / lesson.stem, problems[lesson.stem]
+        left = folder / lesson.stem
+        return left, workers.once(shared_folder, f"lesson {lesson.stem}", lambda: build.run(lesson, left)[1])
 
     return run

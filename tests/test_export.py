@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.tolerances import NETWORK
 
 import minunet
 from minunet.checkpoint.build import build_model
@@ -54,7 +55,7 @@ def test_onnx_runtime_agrees(rng, options):
         size = [model.fit_size(side) for side in size]
         x = rng.random((n, *size, 2), dtype=np.float32)
         truth = model(x)
-        np.testing.assert_allclose(run(content, x), truth, rtol=0, atol=1e-5 * abs(truth).max())
+        np.testing.assert_allclose(run(content, x), truth, rtol=0, atol=NETWORK["float32"] * abs(truth).max())
 
 
 def test_other_layers(rng):
@@ -64,7 +65,7 @@ def test_other_layers(rng):
         h=Conv2d(4, 1, 2, padding=((1, 0), (0, 2))),
     )  # fmt: skip
     x = rng.random((2, 31, 26, 2), dtype=np.float32)
-    np.testing.assert_allclose(run(to_onnx(model), x), model(x), atol=1e-5)
+    np.testing.assert_allclose(run(to_onnx(model), x), model(x), atol=NETWORK["float32"])
 
 
 def test_what_is_written_in_it(rng):
@@ -101,7 +102,7 @@ def test_the_command(rng, tmp_path, capsys):
     assert "percentile" in capsys.readouterr().out
     onnx.checker.check_model(str(out), full_check=True)
     x = rng.random((1, 21, 18, 2), dtype=np.float32)
-    np.testing.assert_allclose(run(out.read_bytes(), x), model(x), atol=1e-5)
+    np.testing.assert_allclose(run(out.read_bytes(), x), model(x), atol=NETWORK["float32"])
     assert export(["-m", str(source), "-o", str(tmp_path / "model.pth"), "--any-width", "--mask-values"]) == 0
     assert export(["-m", str(tmp_path / "model.pth"), "-o", str(tmp_path / "again.safetensors")]) == 0
     again = minunet.load(tmp_path / "again.safetensors")

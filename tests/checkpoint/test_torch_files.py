@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers.tolerances import NETWORK, OP
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -35,7 +36,7 @@ def same_outputs(model, twin, channels=3, sizes=((35, 51), (16, 17), (64, 33))):
         x = np.random.default_rng(1).random((2, *size, channels), dtype=np.float32)
         truth = outputs(twin, x)
         assert np.ptp(truth) > 0.3  # it does answer something
-        np.testing.assert_allclose(model(x), truth, rtol=0, atol=1e-5 * abs(truth).max())
+        np.testing.assert_allclose(model(x), truth, rtol=0, atol=NETWORK["float32"] * abs(truth).max())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -251,7 +252,7 @@ def test_training_goes_on_from_it(tmp_path, capsys):
     before, after = minunet.load(path), minunet.load(out / "best.safetensors")
     assert after.data == before.data
     for name, p in before.named_params().items():
-        np.testing.assert_allclose(after.named_params()[name], p, atol=1e-12)
+        np.testing.assert_allclose(after.named_params()[name], p, atol=OP["float64"])
     assert train(["--resume", str(out / "last.safetensors"), "-e", "2"]) == 0
     assert train([*flags[:-1], str(tmp_path / "other"), "--base-width", "4"]) == 2
     assert f"{path} holds the weights of another network" in capsys.readouterr().err

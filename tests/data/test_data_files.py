@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.fuzz_files import packed_tiff
-from hypothesis import given, settings
+from helpers.sizes import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -306,7 +307,7 @@ def test_sixteen_bit_colour_png_is_not_read_as_eight(tmp_path):
         read_image(tmp_path / "deep.png")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.sampled_from([png_bytes(), tiff_bytes(), claiming_tiff(9, 9)]), st.data())
 def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, good, data):
     damaged = bytearray(good)

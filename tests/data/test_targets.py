@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers.datasets import draw_objects, make_data, make_objects
+from helpers.tolerances import OP
 from helpers.training import SMALL, refused, same_run, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,7 +110,9 @@ def test_without_balance_all_classes_weigh_1(kind):
     made = TargetSet(cells, Target(kind, weight_map=True, balance=False, w0=7.0), [0])
     inside = made[1].labels == 1
     assert (made[1].weight[inside] == 1).all()
-    np.testing.assert_allclose(made[1].weight[~inside], 1 + 7 * separation(cells[1].instances)[~inside], rtol=1e-6)
+    np.testing.assert_allclose(
+        made[1].weight[~inside], 1 + 7 * separation(cells[1].instances)[~inside], rtol=OP["float32"]
+    )
     assert "background 1.00" in made.describe()
     flat = TargetSet(cells, Target(kind, weight_map=True, balance=False, w0=0.0), [0])
     assert (flat[1].weight == 1).all()

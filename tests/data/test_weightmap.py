@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from helpers.datasets import draw_objects
+from helpers.tolerances import OP
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def test_separation_is_equation_2(seed, H, W, n, sigma):
     expected = np.exp(-((d1 + d2) ** 2) / (2 * sigma**2))
     made = separation(instances, sigma)
     assert made.dtype == np.float32
-    np.testing.assert_allclose(made, expected, atol=1e-6)
+    np.testing.assert_allclose(made, expected, atol=OP["float32"])
 
 
 @given(st.integers(0, 10**6), st.integers(0, 6), st.integers(1, 12))
@@ -42,14 +43,14 @@ def test_nearest_two_are_exact_within_reach(seed, n, reach):
     instances = draw_objects(seed, 24, 19, n)
     for made, expected in zip(nearest_two(instances, reach), distances(instances)):
         assert (made >= expected - 1e-5).all()
-        np.testing.assert_allclose(made[expected <= reach], expected[expected <= reach], rtol=1e-6)
+        np.testing.assert_allclose(made[expected <= reach], expected[expected <= reach], rtol=OP["float32"])
 
 
 def test_a_gap_by_hand():
     """Two cells three pixels apart: in the middle of the gap d1 = d2 = 2."""
     instances = np.array([[5, 0, 0, 0, 9]])
     weights = separation(instances, sigma=5.0)
-    np.testing.assert_allclose(weights, np.exp(-(np.array([[4, 4, 4, 4, 4]]) ** 2) / 50), rtol=1e-6)
+    np.testing.assert_allclose(weights, np.exp(-(np.array([[4, 4, 4, 4, 4]]) ** 2) / 50), rtol=OP["float32"])
     assert not separation(np.array([[5, 0, 0]]), 5.0).any()  # one cell: there is no second
 
 

@@ -25,7 +25,7 @@ QUIET = [
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 ]  # fmt: skip
-pytestmark = pytest.mark.lesson
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
 LOOK = """() => {
     const drawn = math => {
@@ -59,7 +59,7 @@ def build(runs, out, *flags):
 @pytest.fixture(scope="module")
 def site(run_lesson, tmp_path_factory):
     """The folder of the whole site."""
-    for lesson in LESSONS:
+    for lesson in reversed(LESSONS):  # test_tutorials.py has begun with the first in another worker
         left, problem = run_lesson(lesson)
         assert not problem, problem
     out = tmp_path_factory.mktemp("out") / "site"

@@ -24,7 +24,7 @@ def lesson(request):
     return request.param
 
 
-@pytest.mark.lesson
+@pytest.mark.drawn(quick=3)
 def test_a_lesson_runs(lesson, run_lesson):
     left, problem = run_lesson(lesson)
     assert not problem, problem

@@ -1,8 +1,11 @@
 """Hints: every known mistake gets its own, and mistakes made in other words get the right ones."""
 
+import functools
+
 import pytest
 from helpers import wrong_shape_submissions, wrong_submissions
 from helpers.grading import ALL, QUICK
+from helpers.workers import once
 
 from minunet.grade import cut
 from minunet.grade.collection import EXERCISES
@@ -27,10 +30,16 @@ def grade_submission(name):
     return grade(*whole_file(exercise, source), "submission.py", 11, QUICK), words
 
 
-@pytest.fixture(scope="module")
-def graded():
-    """All wrong submissions, graded once."""
-    return {name: grade_submission(name) for name in SUBMISSIONS}
+@pytest.fixture
+def graded(shared_folder):
+    """A function that grades a wrong submission, once for all workers."""
+    return functools.cache(lambda name: once(shared_folder, f"submission {name}", lambda: grade_submission(name)))
+
+
+@pytest.fixture
+def all_graded(graded):
+    """All wrong submissions; the last first, since other workers have begun with the first."""
+    return {name: graded(name) for name in reversed(SUBMISSIONS)}
 
 
 def test_there_are_enough_wrong_submissions():
@@ -41,24 +50,26 @@ def test_there_are_enough_wrong_submissions():
 
 @pytest.mark.parametrize("name", SUBMISSIONS)
 def test_wrong_submissions_fail(graded, name):
-    found, _ = graded[name]
+    found, _ = graded(name)
     assert found.score < POINTS and not found.forbidden
 
 
-def test_hints_name_the_mistake(graded):
-    named = {name: any(words in p.hint for p in found.parts) for name, (found, words) in graded.items()}
+def test_hints_name_the_mistake(all_graded):
+    named = {name: any(words in p.hint for p in found.parts) for name, (found, words) in all_graded.items()}
     assert sum(named.values()) >= 0.8 * len(named), [name for name, ok in named.items() if not ok]
 
 
-def test_hints_that_are_given_are_the_right_ones(graded):
+def test_hints_that_are_given_are_the_right_ones(all_graded):
     """No part of a submission with one mistake is told of another."""
     others = {
-        name: {p.hint for p in found.parts if p.hint and words not in p.hint} for name, (found, words) in graded.items()
+        name: {p.hint for p in found.parts if p.hint and words not in p.hint}
+        for name, (found, words) in all_graded.items()
     }
     misled = {name: hints for name, hints in others.items() if hints}
     assert len(misled) <= 0.1 * len(others), misled
 
 
+@pytest.mark.drawn(quick=4, ci=8)
 @ALL
 def test_known_mistakes_fail_and_get_their_hint(name):
     e = EXERCISES[name]
@@ -92,7 +103,7 @@ def test_two_mistakes_get_two_hints():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
-    found, words = graded[name]
+    found, words = graded(name)
     assert any("Error: " in p.message or "its shape is" in p.message for p in found.parts)
     for parts in (found.parts, *(judge(*local(name), seed) for seed in (1, 2, 3, 4))):
         hints = {p.hint for p in parts if p.hint}

@@ -5,20 +5,17 @@ The bound on a sum of n terms is eps * sqrt(n) of the largest value, times a fac
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from minunet import ops, optim
 from minunet.ops import dispatch
 
+from .sizes import examples
+
 DTYPES = [np.float32, np.float64]
 dtypes = st.sampled_from(DTYPES)
-relaxed = settings(
-    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+relaxed = examples(40)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
 images = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), channel_counts)
 

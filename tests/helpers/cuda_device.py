@@ -11,6 +11,8 @@ from minunet.array import to_numpy
 from minunet.kernels.cuda import emulator
 from minunet.kernels.device import gpu_status
 
+from .tolerances import HALF_PLACE
+
 CONDITIONS = [(schedule, eager) for schedule in emulator.SCHEDULES for eager in (False, True)]
 """Orders of the threads, and copies that land late or at once: a right kernel gives one answer under all of them."""
 
@@ -20,7 +22,11 @@ PARAMS = [
 ]
 
 GUARD = 1024  # bytes
-EPS = {"exact": 2.0**-24, "float32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+EPS = {
+    "exact": HALF_PLACE["float32"],
+    "float32": HALF_PLACE["tf32"],
+    **{k: HALF_PLACE[k] for k in ("float16", "bfloat16")},
+}
 """Half of the last place of what is multiplied or stored: float32, TF32, float16, bfloat16."""
 
 

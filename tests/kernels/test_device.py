@@ -9,6 +9,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 from helpers import pretend_cupy
+from helpers.tolerances import OP
 
 import minunet
 from minunet.checkpoint.load import load
@@ -188,7 +189,7 @@ def test_the_same_numbers_on_both(run, cupy, rng):
         here = model(x)
     there = model.convert(cupy.asarray)(cupy.asarray(x))
     assert isinstance(there, cupy.ndarray)
-    np.testing.assert_allclose(there.get(), here, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(there.get(), here, rtol=OP["float32"], atol=OP["float32"])
 
 
 def test_gradcheck_takes_a_device(cupy, capsys):

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from helpers.look_pages import facts
+from helpers.tolerances import NETWORK
 from PIL import Image
 
 import minunet
@@ -82,7 +83,7 @@ def test_the_recorded_gradients_are_those_of_the_networks_own_backward(options, 
     for node in nodes:  # in between: a bias's gradient is the sum over its map's
         if node.calls and "b" in node.calls[0].module.params:
             total = node.gradient.sum((0, 1, 2))
-            np.testing.assert_allclose(found[node.calls[0].path + ".b"], total, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(found[node.calls[0].path + ".b"], total, rtol=NETWORK["float32"], atol=1e-7)
 
 
 @pytest.mark.parametrize(("options", "size"), VARIANTS)
@@ -201,7 +202,7 @@ def test_pixels_that_share_a_pass_have_the_gradients_of_a_pass_of_their_own(rng)
         shared = dict(pixel_gradients(model, x, pixels, boxes, classes))
         alone = dict(pixel_gradients(model, x, pixels, whole((48, 40), pixels), classes))
     for i in range(16):
-        np.testing.assert_allclose(shared[i], alone[i], rtol=1e-5, atol=1e-6 * np.abs(alone[i]).max())
+        np.testing.assert_allclose(shared[i], alone[i], rtol=NETWORK["float32"], atol=1e-6 * np.abs(alone[i]).max())
 
 
 def test_the_receptive_field_of_the_papers_network(rng):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from helpers.sizes import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minunet
@@ -71,7 +72,7 @@ def test_probabilities_are_the_mean(options, xp):
     np.testing.assert_allclose(probabilities(together(*members), image), np.mean(apart, axis=0), atol=2e-6)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(9, 90), st.integers(9, 90), st.sampled_from(MIXED), st.sampled_from([1, 8]))
 def test_tiles_equal_the_whole(H, W, options, tta):
     """A stride and an overlap that are enough for every member."""

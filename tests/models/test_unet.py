@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers.sizes import examples
+from helpers.tolerances import OP
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops
@@ -92,7 +94,7 @@ def test_explicit_widths():
     assert shapes["up.0.w"] == (4, 3) and shapes["up.1.w"] == (8, 8) and shapes["decoder.0.conv1.w"] == (4 + 3, 4)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(4, 21), st.integers(4, 21), st.sampled_from(["transpose", "bilinear", "nearest"]))
 def test_any_size_in_same_mode(H, W, up):
     net = UNet(1, 2, base_width=2, depth=2, up=up)
@@ -155,7 +157,7 @@ def test_gradients_add_up_until_they_are_zeroed(rng):
     assert not net.named_grads()
     y, cache = net.forward(x)
     net.backward(y, cache)
-    np.testing.assert_allclose(twice, 2 * net.grads["w"], rtol=1e-6)
+    np.testing.assert_allclose(twice, 2 * net.grads["w"], rtol=OP["float32"])
 
 
 def test_running_statistics(rng):

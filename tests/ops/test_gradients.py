@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from helpers.sizes import examples
+from helpers.tolerances import OP
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from minunet import ops
@@ -12,7 +14,7 @@ from minunet.gradcheck.cases import CASES
 sizes = st.integers(1, 7)
 channels = st.integers(1, 4)
 seeds = st.integers(0, 2**16)
-FEW = settings(max_examples=15)
+FEW = examples(15)
 
 
 def drawn(shape, seed, xp):
@@ -68,7 +70,7 @@ def test_transposed_convolution_is_the_transpose(xp, rng):
     w = rng.standard_normal((3, 3, 3, 2))
     left = (ops.conv2d(xp.asarray(x), xp.asarray(w), stride=2, padding=1)[0] * xp.asarray(y)).sum()
     back, _ = ops.conv_transpose2d(xp.asarray(y), xp.asarray(w.transpose(0, 1, 3, 2)), stride=2, padding=1)
-    np.testing.assert_allclose(float(left), float((xp.asarray(x) * back).sum()), rtol=1e-12)
+    np.testing.assert_allclose(float(left), float((xp.asarray(x) * back).sum()), rtol=OP["float64"])
 
 
 @FEW
@@ -235,7 +237,7 @@ def test_focal_without_discount_is_cross_entropy(xp, rng):
     logits, labels = xp.asarray(rng.standard_normal((2, 3, 4, 3))), xp.asarray(rng.integers(0, 3, (2, 3, 4)))
     a, ca = ops.focal(logits, labels, gamma=0.0)
     b, cb = ops.softmax_cross_entropy(logits, labels)
-    np.testing.assert_allclose(float(a), float(b), rtol=1e-12)
+    np.testing.assert_allclose(float(a), float(b), rtol=OP["float64"])
     d = ops.focal_backward(1.0, ca) - ops.softmax_cross_entropy_backward(1.0, cb)
     assert float(abs(d).max()) < 1e-14
 

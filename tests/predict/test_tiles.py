@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from helpers.sizes import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import minunet
@@ -58,7 +59,7 @@ def far_apart(model, image, tile, **options):
 
 
 @pytest.mark.parametrize("options", EQUAL, ids=str)
-@settings(max_examples=8)
+@examples(8)
 @given(st.integers(1, 110), st.integers(5, 110), st.integers(8, 90), st.sampled_from([1, 8]), st.sampled_from([0, 9]))
 @example(91, 110, 17, 8, 0)
 @example(3, 110, 40, 1, 0)

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from helpers.datasets import make_data
+from helpers.tolerances import NETWORK
 from helpers.training import SMALL, go, history, refused, same_run, stop_after
 from PIL import Image
 from safetensors.numpy import load_file
@@ -97,7 +98,7 @@ def test_averaged_weights_are_validated_and_kept(data, tmp_path, monkeypatch):
     for n, weights in enumerate(steps, start=1):
         d = min(0.6, (1 + n) / (10 + n))
         average = d * average + (1 - d) * weights[name]
-    np.testing.assert_allclose(tensors[name], average, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(tensors[name], average, rtol=NETWORK["float32"], atol=1e-7)
     for name, a in scored[-1].items():
         np.testing.assert_array_equal(tensors[name], a)
         np.testing.assert_array_equal(tensors["optimizer.raw." + name], steps[-1][name])

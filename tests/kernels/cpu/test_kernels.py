@@ -343,6 +343,7 @@ def test_import_does_not_load_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_plain_ops_run(tmp_path):
     code = """
 import sys

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import threading
 import weakref
 
 import numpy as np
 import pytest
 from helpers.fused_networks import Plainly, assert_same, chains, lively, run, unets
-from hypothesis import HealthCheck, given, settings
+from helpers.sizes import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minunet
@@ -26,9 +26,7 @@ from minunet.ops.lazy import LazyConcat, LazyMap, fusing, single_use
 
 pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
-relaxed = settings(
-    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "50")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+relaxed = examples(50)
 TIES = {"as chosen": 0, "Winograd's": 5, "Winograd's, streamed": 5}
 """Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
 chooses another of them."""
@@ -66,6 +64,7 @@ def test_any_network(patch, network, train, way):
     assert_same(run(m, x, train), run(m, x, train, "reference"), 1e-10, TIES[way])
 
 
+@pytest.mark.slow
 @relaxed
 @given(st.one_of(chains(), unets()), st.booleans(), ways)
 def test_any_network_in_float32(patch, network, train, way):
@@ -81,6 +80,7 @@ def test_any_network_in_float32(patch, network, train, way):
     assert_same(found, exact, 2e-3, ties=2, rough=plain)
 
 
+@pytest.mark.slow
 @relaxed
 @given(st.one_of(chains(), unets()), st.booleans(), ways)
 def test_one_mode_forward_and_the_other_backward(patch, network, train, way):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from unittest import mock
 
 import numpy as np
 import pytest
 from helpers.lazy_maps import ONE, memory_of, numbers, unfinished
-from hypothesis import HealthCheck, given, settings
+from helpers.sizes import examples
+from helpers.tolerances import OP
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops
@@ -27,9 +28,7 @@ from minunet.ops.lazy import LazyConcat
 FACTOR = {"winograd": 60, "direct": 8}
 """Largest error over the largest value, in eps * sqrt(terms) for the direct kernels and in eps for Winograd's."""
 
-relaxed = settings(
-    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "40")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+relaxed = examples(40)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65]))
 dtypes = st.sampled_from([np.float32, np.float64])
 algorithms = st.sampled_from(["winograd", "direct"])
@@ -133,7 +132,7 @@ def test_what_it_stands_for(kind, rng):
             (np.stack(list(x)), value),
         ]:
             assert type(found) is np.ndarray
-            np.testing.assert_allclose(found, exact, rtol=1e-6 if found.dtype == np.float32 else 1e-12, atol=1e-12)
+            np.testing.assert_allclose(found, exact, rtol=OP[found.dtype.name], atol=OP["float64"])
         assert (x.shape, x.ndim, x.size, x.dtype, len(x)) == (shape, 4, value.size, np.float64, shape[0])
 
 
@@ -209,7 +208,7 @@ def test_the_variance_does_not_cancel(spread, C, rng):
     y = Target(np.empty((2, 90, 75, 37), np.float32), MOMENTS)
     cpu_winograd.convolution(x, w, np.full(37, 1000, np.float32), [y], 1, 1)
     wide = y.y.astype(np.float64).reshape(-1, 37)
-    np.testing.assert_allclose(y.found[0], wide.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(y.found[0], wide.mean(0), rtol=OP["float32"])
     np.testing.assert_allclose(y.found[1], wide.var(0), rtol=1e-4)
     squares = (y.y**2).reshape(-1, 37).mean(0) - y.y.reshape(-1, 37).mean(0) ** 2
     assert np.abs(squares / wide.var(0) - 1).max() > 0.01  # the trap is there

@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers.sizes import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops, optim
@@ -104,7 +105,7 @@ def gaps(recycler):
 
 
 @given(st.lists(st.one_of(st.integers(1, 200_000), st.integers(-20, -1)), min_size=1, max_size=80))
-@settings(max_examples=100)
+@examples(100)
 def test_any_order_of_sizes(steps):
     """A number is a size to take, a negative one which of the arrays so far is dropped: none ever sees another one's numbers,
     and what is in use and the gaps are all that there is."""

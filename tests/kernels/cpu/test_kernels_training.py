@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import minunet
 from minunet import metrics, ops, optim
 from minunet.data.synthetic import SyntheticCells
 from minunet.models import UNet
 
+pytestmark = pytest.mark.slow
 STEPS, BATCH, CROP = 200, 4, 48
 
 

@@ -7,12 +7,12 @@ the largest value, whatever the number of channels (with random signs the error 
 from __future__ import annotations
 
 import functools
-import os
 
 import numba
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from helpers.sizes import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import minunet
@@ -23,9 +23,7 @@ from minunet.kernels.cpu import winograd_transforms as transforms
 from minunet.kernels.cpu.epilogues import Target
 
 FACTOR = 40
-relaxed = settings(
-    max_examples=int(os.environ.get("MINUNET_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+relaxed = examples(60)
 channel_counts = st.one_of(st.integers(1, 20), st.sampled_from([31, 33, 64, 65, 130]))
 
 

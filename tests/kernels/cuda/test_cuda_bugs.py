@@ -22,14 +22,14 @@ def copied(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(tmp_path_factory, shared_folder):
     """A function of a folder of sources and a check: what cuda_bugs.py, one process for all, says of them.
 
-    It compiles into one folder: what a bug leaves as it is is compiled once.
+    They all compile into one folder: what a bug leaves as it is is compiled once.
     """
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "MINUNET_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "MINUNET_CACHE": str(shared_folder / "compiled"),
     }
     errors = tmp_path_factory.mktemp("errors") / "stderr.txt"
     with (
@@ -51,6 +51,7 @@ def outcome(tmp_path_factory):
         process.stdin.close()
 
 
+@pytest.mark.drawn(quick=10)
 @pytest.mark.parametrize("bug", cuda_bugs.BUGS, ids=lambda b: b.name)
 def test_caught(outcome, bug, tmp_path):
     sources = copied(tmp_path)
@@ -60,5 +61,6 @@ def test_caught(outcome, bug, tmp_path):
     assert outcome(sources, bug.check).startswith("caught"), bug.name
 
 
+@pytest.mark.slow
 def test_without_a_bug_all_checks_pass(outcome, tmp_path):
     assert outcome(copied(tmp_path), "all") == "passed"

@@ -1,20 +1,18 @@
 """Group norm's CUDA kernels against the plain op in float64, emulated in every order, and on a GPU."""
 
-import os
-
 import numpy as np
 import pytest
 from helpers import cuda_map_checks as check
 from helpers.cuda_device import EPS, device
 from helpers.cuda_map_checks import DTYPES
-from hypothesis import given, settings
+from helpers.sizes import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops
 from minunet.kernels.cuda import ops as cuda_ops
 from minunet.kernels.cuda import rules
 
-EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 40)), 40)
 CASES = [
     ((2, 9, 30, 70), 2),  # more than a tile of pixels an image, more than 32 channels a group
     ((1, 17, 16, 36), 9),
@@ -34,7 +32,7 @@ def test_moments_of_groups_do_not_cancel(cuda, rng):
     check.moments_of_groups_do_not_cancel(cuda, rng)
 
 
-@settings(max_examples=EXAMPLES)
+@examples(40)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20)),
     groups=st.integers(1, 5),

@@ -2,13 +2,13 @@
 
 import contextlib
 import copy
-import os
 
 import numpy as np
 import pytest
 from helpers.cuda_device import CONDITIONS, EPS, PARAMS, device, near, values
 from helpers.fused_networks import assert_same, chains, lively, run, unets
-from hypothesis import assume, given, settings
+from helpers.sizes import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minunet
@@ -21,7 +21,6 @@ from minunet.ops import dispatch
 from minunet.ops.lazy import LazyMap
 from minunet.train.step import backward_to_parameters
 
-EXAMPLES = min(int(os.environ.get("MINUNET_EXAMPLES", 12)), 12)
 FEW = [PARAMS[CONDITIONS.index(c)] for c in (("shuffled", False), ("warps down", True))] + PARAMS[-1:]
 """A network runs under two conditions, each of its kernels alone under all."""
 
@@ -175,7 +174,7 @@ def plain_level(x, f, gamma, beta, labels):
 
 
 @pytest.mark.parametrize("train", [True, False])
-@settings(max_examples=EXAMPLES)
+@examples(12)
 @given(network=st.one_of(chains(), unets()))
 def test_random_networks(monkeypatch, train, network):
     """What twins hand each other unfinished, in networks of all kinds: as exact as the plain ops in float32."""

@@ -1,0 +1,65 @@
+"""Several workers (pytest-xdist): how many threads each has, what is compiled before they start, and what one does for all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECONDS = 1800  # to wait for what another worker does
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    """Before the workers start: they inherit what is set here."""
+    for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(library, "1")
+    # a worker is busy with tests on small arrays, most of them on one thread; two are what tests of threads need
+    os.environ.setdefault(
+        "NUMBA_NUM_THREADS", str(min(os.cpu_count() or 1, max(2, (os.cpu_count() or 1) // len(specs))))
+    )
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # all tests: else each worker would compile the same
+        code = "import numpy as np; from minunet.kernels.cpu.warm_up import warm_up; warm_up(np.float32)"
+        path = os.pathsep.join(p for p in sys.path if p)
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False)
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` returns: whoever asks first makes it, and all others, in any worker, get a copy or the same error."""
+    place = folder / hashlib.sha256(name.encode()).hexdigest()[:16]
+    kept = place / "made.pickle"
+    try:
+        place.mkdir()
+    except FileExistsError:
+        stop = time.monotonic() + SECONDS
+        while not kept.exists():
+            if time.monotonic() > stop:
+                raise TimeoutError(f"{name}: another worker has been at it for {SECONDS} seconds") from None
+            time.sleep(0.05)
+    else:
+        try:
+            made = make(), None
+        except Exception as e:
+            made = None, repr(e)
+        (place / "being written").write_bytes(pickle.dumps(made))
+        (place / "being written").rename(kept)
+    result, problem = pickle.loads(kept.read_bytes())
+    if problem:
+        raise RuntimeError(f"{name}: {problem}")
+    return result
