@@ -52,13 +52,12 @@ def write(pages: Pages, names: list[str]) -> None:
         inside = [other for other in names if other.rpartition(".")[0] == name and name != "minunet"]
         body = f".. automodule:: {name}\n   :members:\n   :ignore-module-all:\n"  # what a package takes from elsewhere is there
         pages.write(f"reference/{name}.rst", title + body + exported(name) * (name in packages) + listing(inside))
-    groups = {"minunet": [n for n in names if n.count(".") == 1 and n not in packages]}
-    groups |= {p: [n for n in names if n.rpartition(".")[0] == p] for p in packages if p.count(".") == 1}
     lines = ["# Reference", "", "From the docstrings. Images and maps are NHWC, filters HWIO.", ""]
-    for package, inside in groups.items():
-        lines += [f"## [{package}]({package}.rst)", "", first_line(package), ""]
+    for package in packages:  # each before those in it
+        lines += ["##" + "#" * (package.count(".") > 1) + f" [{package}]({package}.rst)", "", first_line(package), ""]
+        inside = [n for n in names if n.rpartition(".")[0] == package and n not in packages]
         lines += [f"[{name}]({name}.rst)\n: {first_line(name)}\n" for name in inside]
-    top = ["minunet", *(p for p in groups if p != "minunet"), *groups["minunet"]]
+    top = ["minunet", *(n for n in names if n.count(".") == 1)]
     pages.write("reference/index", "\n".join([*lines, "```{toctree}", ":hidden:", "", *top, "```"]) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Images with their masks: reading them, telling classes, making some up, and serving them in batches.
+"""Images with their masks: reading files and data sets, finding classes, synthetic cells, augmentation, and batches.
 
 files/            files of images: PNG, TIFF, JPEG, OME-Zarr
 layouts/          which file is the mask of which image

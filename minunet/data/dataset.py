@@ -1,4 +1,4 @@
-"""Data sets on disk: what they share, and `open_dataset`, which tells their layouts apart."""
+"""Data sets on disk: `open_dataset` finds the layout of a folder, and reads every image and mask once."""
 
 from __future__ import annotations
 

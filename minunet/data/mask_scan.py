@@ -1,4 +1,4 @@
-"""Which classes do the masks of a data set hold? `MaskScan` looks at every mask, and decides.
+"""Finding the classes that the masks of a data set hold: `MaskScan` counts the values of every mask, and decides.
 
 Masks come as 0/1, as 0/255, as class numbers with or without gaps, as colours, or as instance numbers (a number for every
 object). The rules, in the order in which they are tried:

@@ -1,6 +1,7 @@
-"""Answers of exercises that no op of the package has in this form: a filter, im2col, a small gradient checker, the wiring of
-the U-Net's backward, and one Winograd tile. Like the ops, they are cut into exercises; the checks hold them to the package's
-own.
+"""Answers of exercises that no op of the package has in this form.
+
+A filter, im2col, a small gradient checker, the wiring of the U-Net's backward, and one Winograd tile. Like the ops, they are
+cut into exercises, and the checks compare them with the package's own functions.
 """
 
 from __future__ import annotations
