@@ -50,8 +50,8 @@ train, held = list(range(60)), list(range(60, 90))
 # (connected components). Then do the same after cutting touching cells apart by a seam one pixel wide. As pixels the two
 # hardly differ. As objects they do.
 #
-# An object is **found** if its IoU with a predicted one is above 1/2. Two true objects are a **merged pair** if more than
-# half of each lies in one and the same predicted object.
+# An object is **found**, a true positive, if its IoU with a predicted one is above 1/2. Two true objects are a **merged
+# pair** if more than half of each lies in one and the same predicted object.
 
 # %%
 blobs, cut = ObjectCounts(), ObjectCounts()

@@ -3,8 +3,8 @@
     Dice          2 TP / (2 TP + FP + FN)        IoU  TP / (TP + FP + FN)
     pixel error   share of the pixels that are foreground in one and background in the other
 
-Pooled over the pixels of all images, or as the mean of images. Where nothing was to be found and nothing was, Dice and IoU
-are 1.
+Pooled over the pixels of all images, or as the mean of images. Empty images: where neither truth nor prediction has foreground,
+Dice and IoU are 1.
 """
 
 # Above is what --help prints of the scores of pixels; instances.py and warping_error.py define the others.
