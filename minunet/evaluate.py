@@ -34,10 +34,10 @@ from .metrics.confusion import Confusion
 
 EXAMPLES = """
 examples:
-  python -m minunet.evaluate --pred out --truth masks
-  python -m minunet.evaluate --pred out --truth DSB2018 --val-files held_out.txt --csv scores.csv
-  python -m minunet.evaluate --pred out --truth MINE --classes
-  python -m minunet.evaluate --pred out --submission submission.csv
+  %(prog)s --pred out --truth masks
+  %(prog)s --pred out --truth DSB2018 --val-files held_out.txt --csv scores.csv
+  %(prog)s --pred out --truth MINE --classes
+  %(prog)s --pred out --submission submission.csv
 """
 
 Step = Callable[[int, int], object]  # is told how many images of how many are done

@@ -18,10 +18,10 @@ centroid and bounding box (x, y in px from the top left) and mean intensity, and
 
 EXAMPLES = """
 examples:
-  python -m minunet.predict -m runs/cells/best.safetensors -i cell.png -o out
-  python -m minunet.predict -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
-  python -m minunet.predict -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
-  python -m minunet.predict -m best.safetensors -i slide.tif plate.ome.zarr -o out --tta
+  %(prog)s -m runs/cells/best.safetensors -i cell.png -o out
+  %(prog)s -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
+  %(prog)s -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
+  %(prog)s -m best.safetensors -i slide.tif plate.ome.zarr -o out --tta
 
 TIFFs of more than 33 million pixels and OME-Zarr are read, segmented and written by tiles: X_mask.tif or X_mask.zarr.
 """
