@@ -77,7 +77,7 @@ def train(name: str, data: Path, epochs: int, extra: list[str], out: Path) -> Pa
     """Train a variant, or go on with it, in the folder out; its last weights. With the same flags nothing is left to do."""
     last = out / "last.safetensors"
     if last.exists():
-        if read_checkpoint(last)[0]["train"]["place"]["epoch"] == epochs:
+        if read_checkpoint(last).train["state"]["epoch"] == epochs:
             return last
         flags = ["--resume", str(last), "-e", str(epochs)]
     else:
@@ -89,9 +89,10 @@ def train(name: str, data: Path, epochs: int, extra: list[str], out: Path) -> Pa
 
 def score(weights: Path, data: Path, tta: int = 1) -> dict[str, Any]:
     """The scores of a network on the images that were held out while it was trained."""
-    model, meta = minunet.load(weights), read_checkpoint(weights)[0]
-    dataset = open_dataset(data, channels=model.data["channels"], normalise=model.data["normalise"])
-    held = [i for i, name in enumerate(dataset.names) if name in set(meta["train"]["images"]["validation"])]
+    model, file = minunet.load(weights), read_checkpoint(weights)
+    known = model.preprocessing
+    dataset = open_dataset(data, channels=known.channels, normalise=known.normalise)
+    held = [i for i, name in enumerate(dataset.names) if name in set(file.train["images"]["validation"])]
     pixels, objects, images = Confusion(2), ObjectCounts(), []
     for i in tqdm(held, desc="scoring", unit="image", leave=False, disable=None):
         sample, entry = dataset[i], dataset.entries[i]

@@ -73,7 +73,7 @@ def score_command(run: Run, data: str, out: str) -> list[str]:
 def measure(run: Run, data: str, out: Path, threads: int | None) -> dict[str, Any]:
     """Train, unless that has been done, segment and score: the averages that `evaluate` marks as the usual ones."""
     last = out / "last.safetensors"
-    if not last.exists() or read_checkpoint(last)[0]["train"]["place"]["epoch"] < run.epochs:
+    if not last.exists() or read_checkpoint(last).train["state"]["epoch"] < run.epochs:
         python(train_command(run, data, str(out), threads))
     python(predict_command(run, held_out(run, data), str(out)))
     scores = out / "scores.csv"

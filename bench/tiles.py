@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ import tifffile
 from report import ROOT, machine
 
 import minunet
-from minunet.checkpoint.build import build_model
 from minunet.data import SyntheticCells
+from minunet.models import build
 from minunet.predict.inference import probabilities
 
 SIZE = 3000, 2345  # where tiles are compared with the whole
@@ -47,9 +48,9 @@ def compare(path: str) -> None:
     """The largest difference of the probabilities, for the network and for one with unpadded convolutions."""
     image = cells(*SIZE)
     same = minunet.load(path)
-    unpadded = build_model("unet", {**same.origin["options"], "padding": "valid"})  # with the weights of the other
+    unpadded = build(replace(same.architecture, padding="valid"))  # with the weights of the other
     unpadded.load_state(same.state())
-    unpadded.data = same.data
+    unpadded.preprocessing = same.preprocessing
     for name, model in (("same", same), ("valid", unpadded)):
         whole = probabilities(model, image, tile=0)
         apart = abs(probabilities(model, image, tile=512) - whole)

@@ -16,5 +16,6 @@ from .ops.dispatch import use as use
 from .predict.inference import segment as segment
 from .predict.instances import label_objects as label_objects
 from .predict.instances import segment_objects as segment_objects
+from .train.fit import fit as fit
 
 __version__: str

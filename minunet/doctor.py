@@ -18,16 +18,16 @@ import numpy as np
 
 from .checkpoint.load import load
 from .cli import HelpFormatter, add_quiet, number, run, typed
-from .data import LAYOUTS, NORMALISATIONS, TRUTHS, ClassMap, read_names, split_indices, to_channels
+from .data import LAYOUTS, NORMALISATIONS, TRUTHS, Preprocessing, read_names, split_indices, to_channels
 from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
 from .errors import UserError
 from .kernels.device import gpu_status
 from .metrics import Confusion
-from .models import build
+from .models import UNetOptions, build
 from .nn import Module
 from .predict.inference import class_map, segment
-from .train.config import Config
+from .train.config import TrainingConfig
 
 EXAMPLES = """
 examples:
@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
     g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
     g.add_argument(
-        "--crop", type=number(int, 0), default=Config.crop, metavar="PIXELS", help="side of training patches"
+        "--crop", type=number(int, 0), default=TrainingConfig.crop, metavar="PIXELS", help="side of training patches"
     )
     g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
     g.add_argument("--padding", choices=["same", "valid"], default="same", help="of the convolutions")
@@ -99,7 +99,7 @@ def examine(
     validation: float = 10.0,
     val_files: str | Path | None = None,
     normalise: str = "percentile",
-    crop: int = Config.crop,
+    crop: int = TrainingConfig.crop,
     depth: int = 4,
     padding: str = "same",
     seed: int = 0,
@@ -142,7 +142,7 @@ def examine(
         findings.trouble("names", str(e))
     else:
         findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
-        method = network.data["normalise"] if network else normalise
+        method = network.preprocessing.normalise if network else normalise
         seen = survey(source, class_map(network) if network else source.classes, method, findings, quiet)
         held = examine_split(seen, source.ordered, validation, seed, val_files, findings)
         examine_sizes(network, crop, depth, padding, seen, findings)
@@ -163,9 +163,9 @@ def examine_model(file: str | Path, findings: Findings) -> Module | None:
     except UserError as e:
         findings.trouble("checkpoint", str(e))
         return None
-    data = model.data
-    classes = ClassMap.from_json(data["classes"])
-    findings.ok("checkpoint", f"{data['channels']} channels, {data['normalise']} normalisation; {classes.describe()}")
+    known: Preprocessing = model.preprocessing
+    what = f"{known.channels} channels, {known.normalise} normalisation; {known.classes.describe()}"
+    findings.ok("checkpoint", what)
     return model
 
 
@@ -181,7 +181,7 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
                 seen.coloured,
             )
         return
-    wants = model.data["channels"]
+    wants = model.preprocessing.channels
     for name, image in seen.images():
         try:
             to_channels(image[:1, :1], wants)
@@ -212,13 +212,14 @@ def try_out(model: Module, seen: Survey, held: list[int], findings: Findings) ->
         truths.append(np.bincount(labels[labels >= 0], minlength=K))
     if not most:
         return
+    known: Preprocessing = model.preprocessing
     given, true = np.sum(most, 0) / np.sum(most), np.sum(truths, 0) / max(np.sum(truths), 1)
     kept = class_map(model).names[int(given.argmax())]
     if given.max() > SAME and true.max() < SAME:
         findings.trouble(
             "one class", f"the network answers {kept!r} on {100 * given.max():.1f} % of the pixels of {len(most)} images, "
             f"of which {100 * true[given.argmax()]:.1f} % are",
-            f"it was trained on {model.data['normalise']} normalisation of {model.data['channels']}-channel images: are these "
+            f"it was trained on {known.normalise} normalisation of {known.channels}-channel images: are these "
             f"of the same kind? If it answers so on its own training images, train longer, with a lower learning rate, and "
             f"with --loss ce+dice",
         )  # fmt: skip
@@ -261,7 +262,7 @@ def examine_split(
 
 def examine_sizes(model: Module | None, crop: int, depth: int, padding: str, seen: Survey, findings: Findings) -> None:
     """Can the network take the images and the training patches?"""
-    network: Any = model or build("unet", in_channels=1, num_classes=2, base_width=1, depth=depth, padding=padding)
+    network: Any = model or build(UNetOptions(base_width=1, depth=depth, padding=padding))
     if not model and crop:
         try:
             network.check_size(crop, crop)

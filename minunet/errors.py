@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import MISSING, Field, asdict, field, fields
 from numbers import Integral, Real
 from typing import Any, Self
@@ -20,13 +19,16 @@ class UserError(Exception):
     """
 
 
-def setting(
-    default: Any = MISSING, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf,
-    choices: tuple[str | None, ...] = (),
-) -> Any:  # fmt: skip
-    """A field of `Settings`: its default, and what it may be, a number from `least` (or above `above`) to `most`, or one of
-    `choices`."""
-    return field(default=default, metadata={"least": least, "above": above, "most": most, "choices": choices})
+def limits(
+    *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, choices: tuple[str | None, ...] = ()
+) -> dict[str, Any]:
+    """The metadata of a field of `Settings`: a number from `least` (or above `above`) to `most`, or one of `choices`."""
+    return {"least": least, "above": above, "most": most, "choices": choices}
+
+
+def setting(default: Any, **allowed: Any) -> Any:
+    """A field of `Settings` with a default, and with `limits`."""
+    return field(default=default, metadata=limits(**allowed))
 
 
 class Settings:
@@ -82,24 +84,24 @@ class Settings:
 def why_not(f: Field[Any], value: Any) -> str | None:
     """What is wrong with a value for a field of `Settings`; None if nothing is."""
     kind, _, optional = str(f.type).partition(" | ")
-    limits = f.metadata
-    if limits.get("choices"):
+    allowed = f.metadata
+    if allowed.get("choices"):
         return (
-            None if value in limits["choices"] and isinstance(value, str | None)
-            else f"{shown(value)} is unknown, choose one of {', '.join(map(str, limits['choices']))}"
+            None if isinstance(value, str | None) and value in allowed["choices"]
+            else f"{shown(value)} is unknown, choose one of {', '.join(map(str, allowed['choices']))}"
         )  # fmt: skip
     if kind not in KINDS or (value is None and optional == "None"):
         return None
     if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
         return f"{shown(value)} is not {WORDS[kind]}"
-    if kind in ("int", "float") and "least" in limits:
-        return out_of_range(value, limits["least"], limits["above"], limits["most"])
+    if kind in ("int", "float") and "least" in allowed:
+        return out_of_range(value, allowed["least"], allowed["above"], allowed["most"])
     return None
 
 
 def out_of_range(value: float, least: float, above: float, most: float) -> str | None:
     """Say that a number is below `least`, not above `above`, above `most`, or not finite; None if it is within."""
-    if least <= value <= most and value > above and abs(value) <= sys.float_info.max:
+    if least <= value <= most and value > above and abs(value) < (2**63 if isinstance(value, Integral) else math.inf):
         return None
     ends = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
     ends += [f"at most {most:g}"] * (most < math.inf)

@@ -68,12 +68,10 @@ def export(args: argparse.Namespace) -> int:
     else:
         from .checkpoint.file import save_checkpoint
 
-        save_checkpoint(out, model, model.data, {})
-    data = model.data
+        save_checkpoint(out, model)
+    known = model.preprocessing
     if not args.quiet:
-        print(
-            f"{out}: {model.num_params():,} parameters, {data['channels']} channels, {data['normalise']} normalisation"
-        )
+        print(f"{out}: {model.num_params():,} parameters, {known.channels} channels, {known.normalise} normalisation")
     return 0
 
 

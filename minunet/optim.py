@@ -302,7 +302,7 @@ class Schedule:
         }[self.name]
         return self.rate * factor
 
-    def report(self, score: float) -> None:
+    def step(self, score: float) -> None:
         """Tell "plateau" an epoch's validation score (larger is better); the others do not care."""
         if score > self.state["best"]:
             self.state.update(best=score, waited=0)

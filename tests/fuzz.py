@@ -145,15 +145,14 @@ def kinds():
 
 def checkpoints():
     """A checkpoint as training writes it."""
-    from minunet.checkpoint.build import build_model
     from minunet.checkpoint.file import save_checkpoint
-    from minunet.data import ClassMap
+    from minunet.data import ClassMap, Preprocessing
+    from minunet.models import UNetOptions, build
 
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "seed": 0})
-    classes = ClassMap.binary().to_json()
-    data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": classes, "target": "border", "tta": 4}
+    model = build(UNetOptions(in_channels=1, num_classes=3, base_width=2, depth=1, seed=0))
+    model.preprocessing = Preprocessing(1, ClassMap.binary(), target="border", tta=4)
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder) / "a.safetensors", model, data, {})
+        save_checkpoint(Path(folder) / "a.safetensors", model)
         return [(Path(folder) / "a.safetensors").read_bytes()]
 
 

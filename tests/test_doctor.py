@@ -8,11 +8,11 @@ import tifffile
 from PIL import Image
 
 from minunet import doctor
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
 from minunet.kernels import device
+from minunet.models import UNetOptions, build
 
 UPFRONT = ("names", "files", "checkpoint", "empty validation set")  # errors, which say what to do themselves
 RNG = np.random.default_rng(0)
@@ -207,11 +207,11 @@ def checkpoint(path, answer=0, channels=1, classes=None, depth=2, normalise="per
     """A network that answers one class everywhere."""
     classes = classes or ClassMap.binary()
     options = {"in_channels": channels, "num_classes": classes.num_classes, "base_width": 2, "depth": depth, "seed": 0}
-    model = build_model("unet", options)
+    model = build(UNetOptions(**options))
     model.head.params["w"][:] = 0
     model.head.params["b"][answer] = 5
-    data = {"channels": channels, "normalise": normalise, "scale": 1.0, "classes": classes.to_json()}
-    save_checkpoint(path, model, data, {})
+    model.preprocessing = Preprocessing(channels, classes, normalise)
+    save_checkpoint(path, model)
     return str(path)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import tifffile
 from PIL import Image
 
 import minunet
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.data.classes import palette
 from minunet.data.label_images import match_names
 from minunet.data.rle import decode, read_submission
 from minunet.evaluate import main as evaluate
+from minunet.models import UNetOptions, build
 from minunet.predict import instances as objects
 from minunet.predict.command import main as predict
 
@@ -267,7 +268,7 @@ def test_help_defines_every_score(capsys):
 @pytest.fixture
 def network(tmp_path):
     """A network whose foreground is where an image is bright."""
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "norm": None})
+    model = build(UNetOptions(in_channels=1, num_classes=2, base_width=2, depth=1, norm=None))
     for p in model.named_params().values():
         p[...] = 0
     p = model.named_params()
@@ -278,9 +279,8 @@ def network(tmp_path):
     p[decoder][1, 1, :kept, 0] = 1
     p[decoder.replace("conv1", "conv2")][1, 1, 0, 0] = 1
     p["head.w"][0, 0, 0, 1], p["head.b"][1] = 40, -20
-    classes = ClassMap.binary()
-    data = {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes.to_json()}
-    save_checkpoint(tmp_path / "model.safetensors", model, data, {})
+    model.preprocessing = Preprocessing(1, ClassMap.binary(), "range")
+    save_checkpoint(tmp_path / "model.safetensors", model)
     return tmp_path / "model.safetensors"
 
 
@@ -334,7 +334,7 @@ def test_true_labels_are_not_overwritten(network, tmp_path, capsys):
 def test_the_networks_target_is_followed(network):
     model = minunet.load(network)
     assert objects.target_of(model) == "classes" and objects.output_names(model) == ["background", "foreground"]
-    model.data["target"] = "border"
+    model.preprocessing = replace(model.preprocessing, target="border")
     assert objects.output_names(model) == ["background", "inside", "border"]
 
 

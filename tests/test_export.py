@@ -2,17 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.tolerances import NETWORK
 
 import minunet
-from minunet.checkpoint.build import build_model
-from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.checkpoint.file import description, save_checkpoint
+from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
 from minunet.export import main as export
+from minunet.models import UNetOptions, build
 from minunet.nn import AvgPool2d, BatchNorm2d, Conv2d, Dropout, LeakyReLU, Module, Sequential, UpsampleBilinear
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minunet[onnx]'")
@@ -30,15 +31,13 @@ def run(content, x):
 
 def network(rng, in_channels=2, num_classes=3, **options):
     """One with norms and biases that are not at their start, where a mistake might hide."""
-    model = build_model(
-        "unet", {"in_channels": in_channels, "num_classes": num_classes, "base_width": 4, "depth": 2, **options}
-    )
+    options = {"base_width": 4, "depth": 2, **options}
+    model = build(UNetOptions(in_channels, num_classes, **options))
     for path, array in model.state().items():
         if not path.endswith(".w"):
             array[...] = rng.uniform(0.5, 1.5, array.shape)
     classes = ClassMap(list(range(max(2, num_classes))), [f"class {n}" for n in range(max(2, num_classes))])
-    prepared = {"channels": in_channels, "normalise": "percentile", "scale": 1.0}
-    model.data = {**prepared, "classes": classes.to_json(), "target": "classes"}
+    model.preprocessing = Preprocessing(in_channels, classes)
     return model
 
 
@@ -81,7 +80,7 @@ def test_what_is_written_in_it(rng):
     )
     assert "percentile" in proto.doc_string and "class 0, class 1, class 2" in proto.doc_string
     (entry,) = proto.metadata_props
-    assert json.loads(entry.value) == {**model.origin, "data": model.data}
+    assert json.loads(entry.value) == description(model)
     assert all(
         type(m).forward is not None and "forward" not in vars(m) for _, m in model.modules()
     )  # nothing is left of it
@@ -97,7 +96,7 @@ def test_layers_that_do_not_describe_themselves():
 
 def test_the_command(rng, tmp_path, capsys):
     model, source, out = network(rng), tmp_path / "best.safetensors", tmp_path / "model.onnx"
-    save_checkpoint(source, model, model.data, {})
+    save_checkpoint(source, model)
     assert export(["-m", str(source), "-o", str(out)]) == 0
     assert "percentile" in capsys.readouterr().out
     onnx.checker.check_model(str(out), full_check=True)
@@ -106,7 +105,7 @@ def test_the_command(rng, tmp_path, capsys):
     assert export(["-m", str(source), "-o", str(tmp_path / "model.pth"), "--any-width", "--mask-values"]) == 0
     assert export(["-m", str(tmp_path / "model.pth"), "-o", str(tmp_path / "again.safetensors")]) == 0
     again = minunet.load(tmp_path / "again.safetensors")
-    assert again.data == {**model.data, "normalise": "255", "tta": 1}  # what older files do not say is filled in
+    assert again.preprocessing == replace(model.preprocessing, normalise="255")
     assert all((again.state()[k] == v).all() for k, v in model.state().items())
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "again.safetensors",
@@ -118,7 +117,7 @@ def test_the_command(rng, tmp_path, capsys):
 
 def test_mistakes_are_one_line(rng, tmp_path, capsys, monkeypatch):
     source = tmp_path / "best.safetensors"
-    save_checkpoint(source, network(rng), network(rng).data, {})
+    save_checkpoint(source, network(rng))
     before = source.read_bytes()
     for words, *flags in (
         ("ending must be", "-o", "model.h5"), ("the checkpoint itself", "-o", str(source)),

@@ -82,11 +82,11 @@ def test_schedules():
 def test_plateau_waits_then_halves():
     s = Schedule("plateau", 1.0, 100, patience=2)
     for score in (0.5, 0.6, 0.6, 0.6):
-        s.report(score)
+        s.step(score)
     assert s(4) == 1.0
-    s.report(0.6)
+    s.step(0.6)
     assert s(5) == 0.5
-    s.report(0.7)
+    s.step(0.7)
     assert s(6) == 0.5
 
 

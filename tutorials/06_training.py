@@ -464,9 +464,10 @@ assert dices.min() < best[2] < dices.max()
 #
 # ## The command
 #
-# `python -m minunet.train` is this lesson with files: `minunet/train/trainer.py` is the loop, `minunet/train/step.py` a step of
-# it, `minunet/optim.py` the updates, `minunet/data/augment.py` the distortions, `minunet/metrics/confusion.py` the counts. It
-# draws the two curves, keeps the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
+# `python -m minunet.train` is this lesson with files; `minunet.fit(images, masks)` (`minunet/train/fit.py`) is the same as a
+# function: `minunet/train/trainer.py` is the loop, `minunet/train/step.py` a step of it, `minunet/optim.py` the updates,
+# `minunet/data/augment.py` the distortions, `minunet/metrics/confusion.py` the counts. The command draws the two curves, keeps
+# the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
 # minunet.doctor` looks for the faults in images and masks before you train.
 #
 # ## Exercises

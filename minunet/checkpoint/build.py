@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..data import Preprocessing
 from ..errors import UserError
-from ..models import ARCHITECTURES, build
+from ..models import NetworkOptions, build
 from ..models.unet import count_filters
 from ..nn import Module
 
 
-def build_model(arch: str, options: dict[str, Any]) -> Module:
-    """Make a network that remembers how it was made."""
-    model = build(arch, **options)
-    model.origin = {"arch": arch, "options": options}
-    return model
-
-
-def check_described(options: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+def check_described(architecture: NetworkOptions, weights: dict[str, np.ndarray]) -> None:
     """ValueError if a network with these options would be larger than its weights: before memory is taken for it."""
-    described, held = count_filters(**options), sum(a.size for a in weights.values())
+    described, held = count_filters(**asdict(architecture)), sum(a.size for a in weights.values())
     if described > held:
         raise ValueError(f"{described:,} weights are described, the file holds {held:,}")
 
 
-def check_arch(path: Path | str, arch: str, *known: str) -> None:
-    """UserError if a checkpoint holds another architecture than those."""
-    if arch not in known:
-        raise UserError(f"{path} holds a network of the kind {arch!r}, not {' or '.join(known)}; see --arch")
+def check_together(architecture: NetworkOptions, preprocessing: Preprocessing) -> None:
+    """ValueError if a network of that kind cannot be what was trained on images and masks prepared in that way."""
+    if architecture.in_channels != preprocessing.channels:
+        raise ValueError(f"a network of {architecture.in_channels} channels for images of {preprocessing.channels}")
+    if architecture.num_classes not in preprocessing.outputs():
+        raise ValueError(
+            f"num_classes {architecture.num_classes}, but the target {preprocessing.target!r} of "
+            f"{preprocessing.classes.num_classes} classes has {' or '.join(map(str, preprocessing.outputs()))}"
+        )
 
 
 def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str) -> None:
@@ -38,9 +37,8 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
     try:
         model.load_state(weights)
     except ValueError as e:
-        origin = model.origin
         raise UserError(
-            f"{path} holds the weights of another network than {origin['arch']} with {origin['options']}: {e}. "
+            f"{path} holds the weights of another network than {model.architecture}: {e}. "
             "To train on from it, give the --base-width, --depth and so on that it was trained with"
         ) from e
     if not all(np.isfinite(a).all() for a in weights.values()):
@@ -49,14 +47,16 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
         )
 
 
-def model_of(meta: dict[str, Any], weights: dict[str, np.ndarray], path: Path | str) -> Module:
+def model_of(
+    architecture: NetworkOptions, preprocessing: Preprocessing, weights: dict[str, np.ndarray], path: Path | str
+) -> Module:
     """The network that a file of that path holds, ready for `minunet.segment`."""
-    check_arch(path, meta["arch"], *ARCHITECTURES)
     try:
-        check_described(meta["options"], weights)
-        model = build_model(meta["arch"], meta["options"])
+        check_described(architecture, weights)
+        check_together(architecture, preprocessing)
+        model = build(architecture)
     except (TypeError, ValueError, IndexError, OverflowError) as e:
         raise UserError(f"{path}: its description of the network is damaged ({e}); use another copy of it") from e
-    model.data = meta["data"]
+    model.preprocessing = preprocessing
     load_weights(model, weights, path)
     return model

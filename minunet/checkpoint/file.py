@@ -3,10 +3,11 @@
 Keys are the parameters' dotted paths ("encoder.0.conv1.w"); what the optimiser remembers is under "optimizer.". The
 metadata has one entry, "minunet", a JSON object:
 
-    {"format": 1, "arch": "unet", "options": {...},             how to build the model
-     "data": {"channels", "normalise", "scale", "classes",      what training did to images and masks,
-              "target"},                                        and what the network says of them, see targets.py
-     "train": {...}}                                            the flags, the place in the run, its history
+    {"format": 1, "arch": "unet", "options": {...},   how to build the network, see models/options.py
+     "data": {...},                                   what training did to images and masks, see data/preprocess.py
+     "train": {...}}                                  where a training stands, see train/run_folder.py; {} of other networks
+
+Every one of these is a dataclass that checks its values when it is read.
 """
 
 from __future__ import annotations
@@ -31,17 +32,22 @@ OPTIMIZER = "optimizer."
 def save_checkpoint(
     path: Path | str,
     model: Module,
-    data: dict[str, Any],
-    train: dict[str, Any],
+    train: dict[str, Any] | None = None,
     optimizer: dict[str, Any] | None = None,
 ) -> None:
-    """Write model (made by `build_model` or `load`), its data description, the run's state and the optimiser's arrays."""
+    """Write a model that has `architecture` and `preprocessing`, the training's state, and the optimiser's arrays."""
     from safetensors.numpy import save
 
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
-    meta = {"format": FORMAT, **model.origin, "data": data, "train": train}
+    meta = {"format": FORMAT, **description(model), "train": train or {}}
     arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
     write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
+
+
+def description(model: Module) -> dict[str, Any]:
+    """What a file says of a network, but for its training: "arch", "options" and "data"."""
+    architecture, preprocessing = model.architecture, model.preprocessing
+    return {"arch": architecture.name, "options": architecture.to_json(), "data": preprocessing.to_json()}
 
 
 def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:

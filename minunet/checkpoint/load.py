@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import ClassMap
-from ..errors import UserError
-from ..models import Ensemble
+from ..data import Preprocessing
+from ..errors import UserError, shown
+from ..models import OPTIONS, Ensemble, NetworkOptions
 from ..nn import Module
 from .build import model_of
 from .file import FORMAT, OPTIMIZER, read_safetensors
 
 
-def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return metadata, weights and the optimiser's arrays of a file: one of ours, or one of PyTorch-UNet's weights.
+class Checkpoint(NamedTuple):
+    """What a file holds.
+
+    Attributes
+    ----------
+    architecture : NetworkOptions
+    preprocessing : Preprocessing
+    train : dict
+        Where the training stands, not checked yet, see `minunet.train.run_folder`; empty if it was no training of ours.
+    weights, optimizer : dict of arrays
+        The network's parameters and running statistics by path, and what the optimiser remembers.
+    """
+
+    architecture: NetworkOptions
+    preprocessing: Preprocessing
+    train: dict[str, Any]
+    weights: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a file: one of ours, or one of PyTorch-UNet's weights.
 
     Raises
     ------
     UserError
-        If the file is missing, cut short, neither minunet's nor PyTorch-UNet's, or would run code.
+        If the file is missing, cut short, neither minunet's nor PyTorch-UNet's, would run code, or describes no network.
     """
     from .pytorch.container import is_torch_file
     from .pytorch.load import read_torch
@@ -30,27 +50,45 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndar
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; a run keeps best.safetensors and last.safetensors in its folder")
-    if is_torch_file(path):
-        return *read_torch(path), {}
-    meta, tensors = read_safetensors(path)
+    meta, tensors = (None, {}) if is_torch_file(path) else read_safetensors(path)
     if meta is None:
-        return *read_torch(path), {}
-    try:
-        meta = json.loads(meta)
-        if meta["format"] > FORMAT:
-            raise UserError(f"{path} has format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
-        meta = {key: meta[key] for key in ("arch", "options", "data", "train")}
-        later = {"target": meta["data"].get("target", "classes"), "tta": meta["data"].get("tta", 1)}
-        if later["tta"] not in range(1, 9):
-            raise ValueError(f"tta {later['tta']!r}")
-        meta["data"] = {key: meta["data"][key] for key in ("channels", "normalise", "scale", "classes")}
-        meta["data"] |= later
-        ClassMap.from_json(meta["data"]["classes"])
-    except (TypeError, ValueError, KeyError, AttributeError) as e:
-        raise UserError(f"{path}: its description of the network is damaged ({e!r}); use another copy of it") from e
+        options, prepared, arrays = read_torch(path)
+        return Checkpoint(options, prepared, {}, arrays, {})
+    architecture, preprocessing, train = parse_description(meta, path)
     weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
     optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
-    return meta, weights, optimizer
+    return Checkpoint(architecture, preprocessing, train, weights, optimizer)
+
+
+def parse_description(text: str, path: Path | str) -> tuple[NetworkOptions, Preprocessing, dict[str, Any]]:
+    """Network, preprocessing and training by the metadata's JSON; UserError naming the file and the field that will not do."""
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path}: its description of the network is damaged ({e}); use another copy of it") from None
+    try:
+        check_format(meta)
+        architecture = OPTIONS[meta["arch"]].from_json(meta["options"], "options")
+        preprocessing = Preprocessing.from_json(meta["data"], "data")
+    except UserError as e:
+        raise UserError(f"{path}: its description of the network is damaged: {e}; use another copy of it") from None
+    return architecture, preprocessing, meta["train"]
+
+
+def check_format(meta: Any) -> None:
+    """UserError if this is no description, or one of a later minunet or of a network that this one does not know."""
+    parts = ("format", "arch", "options", "data", "train")
+    missing = [name for name in parts if not isinstance(meta, dict) or name not in meta]
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing")
+    if type(meta["format"]) is not int or meta["format"] < 1:
+        raise UserError(f"format: {shown(meta['format'])} is no format")
+    if meta["format"] > FORMAT:
+        raise UserError(f"format {meta['format']}, this minunet reads up to {FORMAT}: update minunet")
+    if not isinstance(meta["arch"], str) or meta["arch"] not in OPTIONS:
+        raise UserError(f"arch: {shown(meta['arch'])} is unknown, this minunet has {', '.join(OPTIONS)}")
+    if not isinstance(meta["train"], dict):
+        raise UserError(f"train: {shown(meta['train'])} is no table of settings")
 
 
 def load(path: Path | str, *more: Path | str) -> Module:
@@ -66,15 +104,15 @@ def load(path: Path | str, *more: Path | str) -> Module:
     Returns
     -------
     Module
-        With ``model.data``: the channels, normalisation and classes that it was trained with.
+        With ``model.preprocessing``: the channels, normalisation and classes that it was trained with.
 
     Raises
     ------
     UserError
         If a file is missing, cut short, or no checkpoint, or the networks do not go together.
     """
-    meta, weights, _ = read_checkpoint(path)
-    model = model_of(meta, weights, path)
+    file = read_checkpoint(path)
+    model = model_of(file.architecture, file.preprocessing, file.weights, path)
     return together({Path(path): model} | {Path(other): load(other) for other in more}) if more else model
 
 
@@ -91,11 +129,14 @@ def together(models: dict[Path, Module]) -> Ensemble:
         ensemble = Ensemble(list(models.values()))
     except ValueError as e:
         raise UserError(f"{' and '.join(map(str, models))} cannot be averaged: {e}") from e
-    ensemble.data = model.data
+    ensemble.preprocessing = model.preprocessing
     return ensemble
 
 
 def prepared_for(model: Module) -> dict[str, Any]:
     """What networks must have in common to be averaged: how images are prepared for them, and what they say of a pixel."""
-    found = {key: model.data.get(key) for key in ("channels", "normalise", "scale", "target")}
-    return {**found, "classes": ClassMap.from_json(model.data["classes"]).describe()}
+    p: Preprocessing = model.preprocessing
+    return {
+        "channels": p.channels, "normalise": p.normalise, "scale": p.scale, "target": p.target,
+        "classes": p.classes.describe(),
+    }  # fmt: skip

@@ -19,6 +19,7 @@ from ..array import to_numpy
 from ..errors import UserError
 from ..models.trace import Step, follow, input_channels
 from ..nn import Module, NotDescribed
+from .file import description
 
 OPSET, IR_VERSION = 17, 8  # of 2022: what reads ONNX reads these
 
@@ -110,7 +111,7 @@ def to_onnx(model: Module) -> bytes:
         opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="minunet",
         doc_string=documentation(model, channels, y.shape[3]),
     )  # fmt: skip
-    known = {**getattr(model, "origin", {}), "data": getattr(model, "data", None)}
+    known = description(model) if hasattr(model, "preprocessing") else {}
     onnx.helper.set_model_props(proto, {"minunet": json.dumps(known)})
     content: bytes = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
@@ -119,9 +120,9 @@ def to_onnx(model: Module) -> bytes:
 
 def documentation(model: Module, channels: int, outputs: int) -> str:
     """What goes in and comes out, for whoever runs the file."""
-    data = getattr(model, "data", None) or {}
-    values = GREY_VALUES.get(data.get("normalise", ""), "as in training")
-    names = ", ".join(data["classes"]["names"]) if data else "as in training"
+    known = getattr(model, "preprocessing", None)
+    values = GREY_VALUES[known.normalise] if known else "as in training"
+    names = ", ".join(known.classes.names) if known else "as in training"
     end = "sigmoid: the probability of class 1" if outputs == 1 else "softmax over axis 1: the classes' probabilities"
     return (
         f"image: float32 (N, {channels}, H, W), grey values {values}. "

@@ -3,9 +3,10 @@
 files/            files of images: PNG, TIFF, JPEG, OME-Zarr
 layouts/          which file is the mask of which image
 public/           public data sets, downloaded and checked
-dataset.py        a data set on disk: `open_dataset`; image_set.py: what all data sets share; split.py: which images validate
+dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; image_set.py: what all data sets share
 mask_scan.py      which classes the masks hold; classes.py: from mask values to class numbers, and back; their colours
 sample.py         one image with its annotation; preprocess.py: channels, size and intensity as the network takes them
+split.py          which images validate
 loader.py         batches of patches; augment.py: random distortions
 targets.py        what the network learns in place of plain classes: borders; weightmap.py: the U-Net paper's weight map
 label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, as Kaggle has it
@@ -22,7 +23,7 @@ from .files.large import open_large
 from .image_set import ImageSet
 from .layouts.ctc import TRUTHS
 from .loader import Batches
-from .preprocess import NORMALISATIONS, normalise, prepare, to_channels
+from .preprocess import NORMALISATIONS, TARGETS, Preprocessing, normalise, prepare, to_channels
 from .sample import Sample
 from .split import read_names, split_indices
 from .synthetic import SyntheticCells
@@ -30,11 +31,13 @@ from .synthetic import SyntheticCells
 __all__ = [
     "LAYOUTS",
     "NORMALISATIONS",
+    "TARGETS",
     "TRUTHS",
     "Batches",
     "ClassMap",
     "Dataset",
     "ImageSet",
+    "Preprocessing",
     "Sample",
     "SyntheticCells",
     "count_pages",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, shown
 
 MAX_CLASSES = 64
 READINGS = ("exact", "threshold", "instances")
@@ -129,9 +129,21 @@ class ClassMap:
         return {"values": self.values, "names": self.names, "rule": self.rule}
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> ClassMap:
-        """The class map of which `to_json` gave the dictionary."""
-        return cls(list(stored["values"]), list(stored["names"]), stored.get("rule", "exact"))
+    def from_json(cls, stored: Any, source: str) -> ClassMap:
+        """The class map of which `to_json` gave the dictionary; UserError naming `source`, the file, if it is none."""
+        if not isinstance(stored, dict) or not {"values", "names"} <= stored.keys() <= {"values", "names", "rule"}:
+            raise UserError(f"{source}: {shown(stored)} does not say which value of a mask is which class")
+        values, names, rule = stored["values"], stored["names"], stored.get("rule", "exact")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{source}.names: {shown(names)} is no list of names")
+        if not isinstance(values, list) or not (all(map(_is_grey, values)) or all(map(_is_colour, values))):
+            raise UserError(f"{source}.values: {shown(values)} is no list of whole numbers or of [red, green, blue]")
+        if rule not in READINGS or (rule != "exact" and values != [0, 255]):
+            raise UserError(f"{source}.rule: {shown(rule)} does not go with the values {shown(values)}")
+        try:
+            return cls(values, names, rule)
+        except ValueError as e:
+            raise UserError(f"{source}: {e}") from None
 
 
 def palette(n: int) -> np.ndarray:
@@ -149,6 +161,14 @@ def palette(n: int) -> np.ndarray:
     colours = [(0.0, 0.0, 0.0)]
     colours += [colorsys.hsv_to_rgb(0.618034 * i % 1, 1 - 0.35 * (i % 2), 1 - 0.3 * (i % 3 == 2)) for i in range(n - 1)]
     return np.rint(255 * np.array(colours[:n])).astype(np.uint8)
+
+
+def _is_grey(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**53
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v < 256 for v in value)
 
 
 def pack_colours(mask: np.ndarray) -> np.ndarray:

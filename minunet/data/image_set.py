@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .classes import ClassMap
+from .preprocess import Preprocessing
 from .sample import Sample
 from .split import split_indices
 
@@ -24,6 +25,9 @@ class ImageSet:
     sizes : list of (H, W), of the samples' images
     channels : int, of the samples' images
     classes : ClassMap
+        Of the samples' labels.
+    normalise, scale : str and float
+        What was done to the images, see `minunet.data.prepare`.
     warnings : list of str, what the user should look at
     ordered : bool
         Whether neighbours are alike, as sections of a volume and frames of a film are; see `split`.
@@ -35,6 +39,8 @@ class ImageSet:
     sizes: list[tuple[int, int]]
     channels: int
     classes: ClassMap
+    normalise: str = "percentile"
+    scale: float = 1.0
     warnings: list[str]
     ordered: bool = False
 
@@ -68,6 +74,11 @@ class ImageSet:
     def describe(self) -> str:
         """A report of some lines: what was found."""
         raise NotImplementedError
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a network that is trained on these images has to know of them."""
+        return Preprocessing(self.channels, self.classes, self.normalise, self.scale)
 
     def split(
         self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None

@@ -1,19 +1,71 @@
 """What is done to every image before the network sees it: channels, then size, then intensity.
 
 A raw image is (H, W, C) in whatever type its file holds. `prepare` takes it to (h, w, channels) float32 in these three steps,
-in training and in prediction alike. A checkpoint records the three settings.
+in training and in prediction alike. A checkpoint records the three settings as `Preprocessing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import Settings, UserError, limits, setting
+from .classes import ClassMap
 
 NORMALISATIONS = ("percentile", "range", "none", "255")
+TARGETS = ("classes", "border")
+MAX_SCALE = 16
+
+
+@dataclass(frozen=True)
+class Preprocessing(Settings):
+    """What a network knows of its images and classes; a checkpoint keeps it under "data".
+
+    It never changes: ``dataclasses.replace(model.preprocessing, scale=0.5)`` makes another one.
+
+    Attributes
+    ----------
+    channels : int
+        Of the images that the network takes, see `minunet.data.to_channels`.
+    classes : ClassMap
+        Which value of a mask is which class.
+    normalise : "percentile", "range", "none" or "255", see `minunet.data.normalise`
+    scale : float
+        Factor for the images' size.
+    target : "classes" or "border"
+        What the outputs are: the masks' classes, or background, inside and border of objects, see minunet/data/targets.py.
+    tta : int
+        Of how many flips and rotations predictions are averaged if nobody says otherwise (test-time augmentation).
+    """
+
+    channels: int = field(metadata=limits(least=1))
+    classes: ClassMap
+    normalise: str = setting("percentile", choices=NORMALISATIONS)
+    scale: float = setting(1.0, above=0, most=MAX_SCALE)
+    target: str = setting("classes", choices=TARGETS)
+    tta: int = setting(1, least=1, most=8)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.classes, ClassMap):
+            raise UserError(f"classes: a ClassMap is needed, not {type(self.classes).__name__}")
+        if self.target == "border" and self.classes.num_classes != 2:
+            raise UserError(f"target: 'border' is for masks of two classes, these have {self.classes.num_classes}")
+
+    def outputs(self) -> tuple[int, ...]:
+        """How many outputs the network may have: one for each class; one alone, a sigmoid, does for two classes."""
+        K = 3 if self.target == "border" else self.classes.num_classes
+        return (1, 2) if K == 2 else (K,)
+
+    @classmethod
+    def from_json(cls, stored: Any, source: str) -> Self:
+        """The settings of which `to_json` gave the dictionary; UserError naming `source` and the field if one will not do."""
+        if isinstance(stored, dict) and "classes" in stored:
+            stored = {**stored, "classes": ClassMap.from_json(stored["classes"], f"{source}.classes")}
+        return super().from_json(stored, source)
 
 
 def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: float = 1.0) -> np.ndarray:

@@ -10,25 +10,25 @@ Two ways to keep touching objects apart, both made from the instance numbers bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import Settings, UserError, setting
 from .classes import ClassMap
 from .image_set import ImageSet
 from .instance_labels import limit_numbers
+from .preprocess import TARGETS, Preprocessing
 from .sample import Sample
 from .weightmap import cached_separation, class_balance, cut_seams, separation
 
-TARGETS = ("classes", "border")
 BORDER_CLASSES = ClassMap([[0, 0, 0], [0, 158, 115], [230, 159, 0]], ["background", "inside", "border"])
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Settings):
     """What the network is trained on, made from classes and instances.
 
     Attributes
@@ -49,12 +49,12 @@ class Target:
         Folder in which the separation of every image is kept from run to run.
     """
 
-    kind: str = "classes"
-    border_width: float = 2.0
+    kind: str = setting("classes", choices=TARGETS)
+    border_width: float = setting(2.0, least=1, most=64)
     weight_map: bool = False
     balance: bool = True
-    w0: float = 10.0
-    sigma: float = 5.0
+    w0: float = setting(10.0, least=0)
+    sigma: float = setting(5.0, above=0, most=100)
     cache: str | None = None
 
     @property
@@ -77,6 +77,8 @@ class TargetSet(ImageSet):
     target : Target
     train : list of int
         The images over which the weight map balances the classes.
+    progress : bool
+        Whether to show a bar while they are counted, on stderr if that is a terminal.
 
     Raises
     ------
@@ -84,11 +86,12 @@ class TargetSet(ImageSet):
         If the target needs instances and the data set has none, or more than two classes.
     """
 
-    def __init__(self, base: ImageSet, target: Target, train: list[int]) -> None:
+    def __init__(self, base: ImageSet, target: Target, train: list[int], progress: bool = False) -> None:
         super().__init__()
         self.base, self.target = base, target
         self.layout, self.path, self.names, self.sizes = base.layout, base.path, base.names, base.sizes
         self.channels, self.warnings, self.ordered = base.channels, base.warnings, base.ordered
+        self.normalise, self.scale = base.normalise, base.scale
         self.classes = BORDER_CLASSES if target.kind == "border" else base.classes
         if target.kind == "border" and base.classes.num_classes != 2:
             raise UserError(
@@ -100,10 +103,15 @@ class TargetSet(ImageSet):
         self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
         if target.weight_map and target.balance:
             counts = np.zeros(self.classes.num_classes, np.int64)
-            for i in tqdm(train, desc="counting classes", delay=2, leave=False, disable=None):
+            for i in tqdm(train, desc="counting classes", delay=2, leave=False, disable=None if progress else True):
                 labels, valid = self._labels(base[i]), base[i].valid
                 counts += np.bincount(labels.ravel() if valid is None else labels[valid], minlength=len(counts))
             self.class_weight = class_balance(counts)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """That of the base, whose classes the masks hold, with this target."""
+        return replace(self.base.preprocessing, target=self.target.kind)
 
     def _read(self, index: int) -> Sample:
         sample = self.base[index]

@@ -63,8 +63,9 @@ def look(args: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
     image = read_image(args.input)
-    scale = args.scale or model.data["scale"]
-    prepared = prepare(image, model.data["channels"], model.data["normalise"], scale)
+    known = model.preprocessing
+    scale = args.scale or known.scale
+    prepared = prepare(image, known.channels, known.normalise, scale)
     labels = args.mask and read_labels(model, args.mask, image.shape[:2], scale)
     x, labels = cut_middle(model, prepared, labels, args.size)
     about = {

@@ -1,6 +1,6 @@
 """The networks, by the name that ``--arch`` takes.
 
-unet.py       the U-Net, forward and backward
+unet.py       the U-Net, forward and backward; options.py: what it is built from, as checkpoints keep it
 blocks.py     what it is made of beside plain layers: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
 trace.py      which layers run, on which maps, without computing anything
@@ -10,18 +10,21 @@ receptive_field.py   how far it looks
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
 from ..nn import Module
 from .ensemble import Ensemble
+from .options import OPTIONS, NetworkOptions, UNetOptions
 from .unet import UNet
 
 ARCHITECTURES: dict[str, type[Module]] = {"unet": UNet}
 
 
-def build(arch: str, **options: Any) -> Module:
-    """Make a network by its name: ``build("unet", in_channels=3, num_classes=2)``."""
-    return ARCHITECTURES[arch](**options)
+def build(options: NetworkOptions) -> Module:
+    """Make a network that remembers how it was made: ``build(UNetOptions(in_channels=3)).architecture``."""
+    model = ARCHITECTURES[options.name](**asdict(options))
+    model.architecture = options
+    return model
 
 
-__all__ = ["ARCHITECTURES", "Ensemble", "UNet", "build"]
+__all__ = ["ARCHITECTURES", "OPTIONS", "Ensemble", "NetworkOptions", "UNet", "UNetOptions", "build"]

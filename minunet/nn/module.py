@@ -18,11 +18,12 @@ Cache = Any
 class Module:
     """Base of all layers and networks: a tree of named children with parameters at its leaves.
 
-    A network from a checkpoint also has `origin`, how to build it again, and `data`, how its images were prepared.
+    A network that was built from its description has that as `architecture` (`minunet.models.NetworkOptions`). One that was
+    trained also has `preprocessing` (`minunet.data.Preprocessing`): how its images were prepared, and what its classes are.
     """
 
-    origin: dict[str, Any]
-    data: dict[str, Any]
+    architecture: Any  # their classes are in rooms above this one
+    preprocessing: Any
 
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..array import Array, get_array_module, to_numpy
-from ..data import ClassMap, prepare
+from ..data import ClassMap, Preprocessing, prepare
 from ..data.files.windows import Windows
 from ..data.preprocess import scaled_size
 from ..nn import Module
@@ -91,15 +91,15 @@ def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS)
     image = image if hasattr(image, "shape") else np.asarray(image)
     if len(image.shape) not in (2, 3) or 0 in image.shape:
         raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
-    if not hasattr(model, "data"):
+    if not hasattr(model, "preprocessing"):
         raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
-    data, tile = model.data, options.tile  # what training did to its images
-    scale, tta = options.scale or data["scale"], options.tta or data.get("tta", 1)
+    known: Preprocessing = model.preprocessing  # what training did to its images
+    tile, scale, tta = options.tile, options.scale or known.scale, options.tta or known.tta
     if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale)):
         tile = 0
     if tile == 0:
         return WholeImage(model, np.asarray(image), scale, tta)
-    windows = Windows(image, data["channels"], data["normalise"], scale)
+    windows = Windows(image, known.channels, known.normalise, scale)
     return Tiles(model, windows, tile or best_tile(model), options.overlap, tta)
 
 
@@ -128,8 +128,8 @@ class WholeImage:
 
     def probabilities(self) -> np.ndarray:
         """(H, W, num_classes) float32."""
-        data = self.model.data
-        x = prepare(self.image, data["channels"], data["normalise"], self.scale)
+        known: Preprocessing = self.model.preprocessing
+        x = prepare(self.image, known.channels, known.normalise, self.scale)
         total: Array = np.zeros((), np.float32)
         for symmetry in self.symmetries:
             logits = symmetry.back(to_numpy(predict_logits(self.model, symmetry.turn(x)[None]))[0])
@@ -144,7 +144,7 @@ def semantic(model: Module, p: np.ndarray) -> np.ndarray:
 
     (H, W, K) to the same, or to (H, W, 2) for a network with the target "border".
     """
-    if model.data.get("target") != "border":
+    if model.preprocessing.target != "border":
         return p
     return np.stack([p[..., 0], p[..., 1] + p[..., 2]], axis=-1)
 
@@ -186,4 +186,5 @@ def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def class_map(model: Module) -> ClassMap:
     """The classes that a loaded network was trained on."""
-    return ClassMap.from_json(model.data["classes"])
+    classes: ClassMap = model.preprocessing.classes
+    return classes

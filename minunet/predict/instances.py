@@ -104,7 +104,7 @@ def hilltops(height: np.ndarray) -> np.ndarray:
 
 def target_of(model: Module) -> str:
     """What a loaded network was trained on, "classes" or "border"."""
-    return model.data.get("target", "classes")
+    return model.preprocessing.target
 
 
 def output_names(model: Module) -> list[str]:

@@ -1,21 +1,24 @@
-"""The flags of ``python -m minunet.train``."""
+"""The arguments of ``minunet train``: from flags, and a TOML file of them, to one checked and frozen `Arguments`.
+
+Nothing here loads more than --help needs. What may be chosen stands as words; tests hold them against what they stand for.
+"""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import Field, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from ..cli import HelpFormatter, add_threads, number, typed
-from ..data import LAYOUTS, NORMALISATIONS, TRUTHS
-from ..data.targets import TARGETS, Target
-from ..models import ARCHITECTURES
-from ..optim import OPTIMIZERS, Schedule
-from .amp import KINDS
-from .config import Config
+from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
+from ..errors import setting
+from .config import TrainingConfig
+from .config_file import COMMAND_LINE_ONLY, read_config, toml
 
 DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
 
-Everything goes into a run folder: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors.
+Everything goes into a run folder: history.csv, curves.png, predictions.png, best.safetensors, last.safetensors, and
+config.toml, with which --config repeats the run.
 """
 
 # what --recipe stands for; a flag that is given beside it wins
@@ -48,9 +51,73 @@ layouts of --data:
 """
 
 
+@dataclass(frozen=True)
+class Arguments(TrainingConfig):
+    """Everything that ``minunet train`` is told, under the names of the flags; None where the data decide."""
+
+    recipe: str = setting("modern", choices=("modern", "paper"))
+
+    data: str | None = None
+    layout: str = setting("auto", choices=("auto", "dsb2018", "isbi2012", "ctc", "folder"))
+    truth: str = setting("auto", choices=("auto", "gold", "silver", "complete"))
+    validation: float = setting(10.0, least=0, most=90)
+    val_files: str | None = None
+    scale: float = setting(1.0, above=0, most=16)
+    classes: int | None = setting(None, least=1, most=64)
+    channels: int | None = setting(None, least=1)
+    normalise: str = setting("percentile", choices=("percentile", "range", "none", "255"))
+
+    target: str = setting("classes", choices=("classes", "border"))
+    border_width: float = setting(2.0, least=1, most=64)
+    weight_map: bool = False
+    balance: bool = True
+    w0: float = setting(10.0, least=0)
+    sigma: float = setting(5.0, above=0, most=100)
+    cache: str | None = None
+
+    arch: str = setting("unet", choices=("unet",))
+    base_width: int = setting(16, least=1)
+    depth: int = setting(4, least=1, most=8)
+    up: str = setting("transpose", choices=("transpose", "bilinear", "nearest"))
+    norm: str = setting("batch", choices=("batch", "group", "none"))
+    padding: str = setting("same", choices=("same", "valid"))
+    dropout: float = setting(0.0, least=0, most=0.95)
+    load: str | None = None
+    init: str = setting("he", choices=("he", "uniform"))
+
+    tta: int = setting(1, least=1, most=8)
+
+    out: str | None = None
+    resume: str | None = None
+    device: str = setting("auto", choices=("auto", "cpu", "cuda"))
+    graph: bool = False
+    threads: int | None = setting(None, least=1)
+    quiet: bool = False
+
+
+FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
+FEW_EPOCHS = 5  # on generated cells
+NETWORK = ("base_width", "depth", "up", "norm", "padding")  # what a checkpoint that is loaded has instead
+NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # what no checkpoint has
+
+
+def add(group: Any, *flags: str, **more: Any) -> None:
+    """Add a flag: its default, its type and range, and its choices are those of the field of its name."""
+    name = next(flag for flag in flags if flag.startswith("--"))[2:].replace("-", "_")
+    f, kind = FIELDS[name], str(FIELDS[name].type).removesuffix(" | None")
+    more.setdefault("default", f.default)
+    if f.metadata.get("choices"):
+        more["choices"] = [choice for choice in f.metadata["choices"] if choice is not None]
+    elif kind == "bool":
+        more["action"] = argparse.BooleanOptionalAction if f.default or name == "weight_map" else "store_true"
+    elif kind in ("int", "float"):
+        least, above, most = (f.metadata[limit] for limit in ("least", "above", "most"))
+        more["type"] = number(int if kind == "int" else float, max(least, above), most, above > least)
+    group.add_argument(*flags, **more)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The flags, in the order in which people need them."""
-    d, t = Config(), Target()
     p = argparse.ArgumentParser(
         prog=typed("train"),
         usage="%(prog)s [--data PATH] [flags]",
@@ -58,137 +125,177 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         description=DESCRIPTION,
     )
-    p.add_argument("--recipe", choices=sorted(RECIPES), default="modern",
+    add(p, "--recipe",
                    help="paper: network, training, augmentation and weight map as Ronneberger et al. published them in 2015; "
                         "flags given beside it win")  # fmt: skip
     g = p.add_argument_group("data")
-    g.add_argument("--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
-    g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how --data is laid out")
-    g.add_argument("--truth", choices=TRUTHS, default="auto",
+    add(g, "--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
+    add(g, "--layout", help="how --data is laid out")
+    add(g, "--truth",
                    help="of layout ctc: gold, silver, or gold frames in which every cell is outlined")  # fmt: skip
-    g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
+    add(g, "-v", "--validation", metavar="PERCENT",
                    help="share of the images held out to validate")  # fmt: skip
-    g.add_argument(
+    add(
+        g,
         "--val-files",
         metavar="FILE",
         help="text file that lists the images (or folders: 02) to validate on, one a line",
     )
-    g.add_argument(
-        "-s", "--scale", type=number(float, 0, 16, above=True), default=1.0, help="factor for the images' size"
-    )
-    g.add_argument("-c", "--classes", type=number(int, 1, 64), metavar="N",
+    add(g, "-s", "--scale", help="factor for the images' size")
+    add(g, "-c", "--classes", metavar="N",
                    help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
-    g.add_argument(
-        "--channels", type=number(int, 1), metavar="N", help="image channels (default: 1 if all are grey, else 3)"
-    )
-    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
-    g.add_argument("--crop", type=number(int, 0), default=d.crop, metavar="PIXELS",
+    add(g, "--channels", metavar="N", help="image channels (default: 1 if all are grey, else 3)")
+    add(g, "--normalise", help="what is done to grey values")
+    add(g, "--crop", metavar="PIXELS",
                    help="side of the training patches; 0 trains on whole images")  # fmt: skip
 
     g = p.add_argument_group("augmentation")
-    g.add_argument("--augment", action=argparse.BooleanOptionalAction, default=d.augment,
+    add(g, "--augment",
                    help="flip, rotate, deform and relight the patches")  # fmt: skip
-    g.add_argument("--bent", type=number(float, 0, 1), default=d.bent, metavar="SHARE",
+    add(g, "--bent", metavar="SHARE",
                    help="share of the patches that are turned by any angle, scaled and deformed")  # fmt: skip
-    g.add_argument("--zoom", type=number(float, 1, 4), default=d.zoom, metavar="FACTOR",
+    add(g, "--zoom", metavar="FACTOR",
                    help="these are magnified by 1/FACTOR to FACTOR")  # fmt: skip
-    g.add_argument("--elastic", type=number(float, 0), default=d.elastic, metavar="PIXELS",
+    add(g, "--elastic", metavar="PIXELS",
                    help="standard deviation of the displacements on a 3x3 grid, at most crop/32")  # fmt: skip
-    g.add_argument("--interpolation", choices=["linear", "cubic"], default=d.interpolation,
+    add(g, "--interpolation",
                    help="how images are read between pixels; the paper's is cubic")  # fmt: skip
 
     g = p.add_argument_group("objects that touch (masks must number objects)")
-    g.add_argument("--target", choices=TARGETS, default=t.kind,
+    add(g, "--target",
                    help="border: learn inside and border of objects as two classes")  # fmt: skip
-    g.add_argument("--border-width", type=number(float, 1, 64), default=t.border_width, metavar="PIXELS",
+    add(g, "--border-width", metavar="PIXELS",
                    help="of the class border; small objects get a narrower one")  # fmt: skip
-    g.add_argument("--weight-map", action=argparse.BooleanOptionalAction, default=t.weight_map,
+    add(g, "--weight-map",
                    help="the paper's: balance classes, cut touching objects apart, and stress what lies between")  # fmt: skip
-    g.add_argument("--balance", action=argparse.BooleanOptionalAction, default=t.balance,
+    add(g, "--balance",
                    help="whether the weight map balances classes; without, objects keep their size")  # fmt: skip
-    g.add_argument("--w0", type=number(float, 0), default=t.w0, metavar="WEIGHT", help="the weight between objects")
-    g.add_argument("--sigma", type=number(float, 0, 100, above=True), default=t.sigma, metavar="PIXELS",
+    add(g, "--w0", metavar="WEIGHT", help="the weight between objects")
+    add(g, "--sigma", metavar="PIXELS",
                    help="how near objects must be for that")  # fmt: skip
-    g.add_argument("--cache", metavar="DIR", help="keep the maps of what lies between objects here, for later runs")
+    add(g, "--cache", metavar="DIR", help="keep the maps of what lies between objects here, for later runs")
 
     g = p.add_argument_group("network")
-    g.add_argument("--arch", choices=sorted(ARCHITECTURES), default="unet", help="architecture")
-    g.add_argument(
+    add(g, "--arch", help="architecture")
+    add(
+        g,
         "--base-width",
-        type=number(int, 1),
-        default=16,
         metavar="N",
         help="channels of the first level; the paper's is 64",
     )
-    g.add_argument("--depth", type=number(int, 1, 8), default=4, metavar="N", help="number of poolings")
-    g.add_argument(
-        "--up", choices=["transpose", "bilinear", "nearest"], default="transpose", help="how maps grow again"
-    )
+    add(g, "--depth", metavar="N", help="number of poolings")
+    add(g, "--up", help="how maps grow again")
     g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
-    g.add_argument(
-        "--norm", choices=["batch", "group", "none"], default="batch", help="normalisation after convolutions"
+    add(g, "--norm", help="normalisation after convolutions")
+    add(g, "--padding", help="valid: the paper's unpadded convolutions")
+    add(g, "--dropout", metavar="RATE", help="at the end of the contracting path")
+    add(
+        g,
+        "-f",
+        "--load",
+        metavar="FILE",
+        help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's",
     )
-    g.add_argument(
-        "--padding", choices=["same", "valid"], default="same", help="valid: the paper's unpadded convolutions"
-    )
-    g.add_argument(
-        "--dropout", type=number(float, 0, 0.95), default=0.0, metavar="RATE", help="at the end of the contracting path"
-    )
-    g.add_argument(
-        "-f", "--load", metavar="FILE", help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's"
-    )
-    g.add_argument("--init", choices=["he", "uniform"], default="he",
+    add(g, "--init",
                    help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")  # fmt: skip
 
     g = p.add_argument_group("training")
-    g.add_argument(
+    add(
+        g,
         "-e",
         "--epochs",
-        type=number(int, 1),
-        help=f"passes over the images (default: {d.epochs}; 5 on generated cells)",
+        default=None,
+        help=f"passes over the images (default: {TrainingConfig.epochs}; {FEW_EPOCHS} on generated cells)",
     )
-    g.add_argument("-b", "--batch-size", type=number(int, 1), default=d.batch_size, metavar="N", help="patches a step")
-    g.add_argument("-l", "--learning-rate", "--lr", type=number(float, 0, above=True), default=d.learning_rate, metavar="RATE",
+    add(
+        g,
+        "--patience",
+        metavar="N",
+        default=None,
+        help="stop when the validation score has not improved for N epochs (default: never)",
+    )
+    add(g, "-b", "--batch-size", metavar="N", help="patches a step")
+    add(g, "-l", "--learning-rate", "--lr", metavar="RATE",
                    help="learning rate at the start")  # fmt: skip
-    g.add_argument(
-        "--loss", choices=["ce", "bce", "dice", "ce+dice", "focal"], default=d.loss, help="what is minimised"
-    )
-    g.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default=d.optimizer, help="how weights are updated")
-    g.add_argument("--momentum", type=number(float, 0, 1), default=d.momentum, help="of sgd and rmsprop")
-    g.add_argument(
-        "--weight-decay", type=number(float, 0), default=d.weight_decay, help="pull of the weights towards 0"
-    )
-    g.add_argument("--schedule", choices=Schedule.names, default=d.schedule, help="the learning rate over time")
-    g.add_argument(
-        "--clip", type=number(float, 0), default=d.clip, metavar="NORM", help="longest gradient (default: no limit)"
-    )
-    g.add_argument("--ema", type=number(float, 0, 0.99999), default=d.ema, metavar="DECAY",
+    add(g, "--loss", help="what is minimised")
+    add(g, "--optimizer", help="how weights are updated")
+    add(g, "--momentum", help="of sgd and rmsprop")
+    add(g, "--weight-decay", help="pull of the weights towards 0")
+    add(g, "--schedule", help="the learning rate over time")
+    add(g, "--clip", metavar="NORM", help="longest gradient (default: no limit)")
+    add(g, "--ema", metavar="DECAY",
                    help="validate and keep a moving average of the weights over some 1 / (1 - DECAY) steps, such as 0.995; "
                         "then --schedule constant does well (default: none)")  # fmt: skip
-    g.add_argument("--seed", type=number(int, 0), default=d.seed, help="of weights, split, patches and dropout")
-    g.add_argument("--amp", nargs="?", choices=KINDS, const="fp16",
+    add(g, "--seed", help="of weights, split, patches and dropout")
+    add(g, "--amp", nargs="?", const="fp16",
                    help="mixed precision on a GPU, fp16 if not said; on the CPU everything stays float32")  # fmt: skip
 
-    g.add_argument("--tta", type=number(int, 1, 8), default=1, metavar="N",
+    add(g, "--tta", metavar="N",
                    help="predict will average over N flips and rotations unless told otherwise, 4 for the rotations; "
                         "validation does not")  # fmt: skip
 
     g = p.add_argument_group("run")
-    g.add_argument("--out", metavar="DIR", help="run folder (default: a new one under runs/)")
-    g.add_argument("--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
-    g.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    g.add_argument("--graph", action="store_true", help="on a GPU, record a step as a CUDA graph and replay it; the "
+    add(g, "--out", metavar="DIR", help="run folder (default: a new one under runs/)")
+    add(g, "--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
+    add(g, "--device", help="where to compute")
+    add(g, "--graph", help="on a GPU, record a step as a CUDA graph and replay it; the "
                    "numbers stay the same, and nobody has measured whether it is faster")  # fmt: skip
     add_threads(g)
+    g.add_argument("--config", metavar="FILE", help="TOML file of values for flags, such as the config.toml of a "
+                   "run; flags that are typed win over it")  # fmt: skip
+    add_quiet(g)
     return p
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, set[str]]:
-    """The flags' values, with those of the recipe where none was given, and the names of those that were given."""
-    args = make_parser().parse_args(argv)
-    silent = make_parser()
-    for action in silent._actions:
+def parse(argv: list[str] | None) -> tuple[Arguments, set[str]]:
+    """The arguments, and the names of those that were given: typed, by the file of --config, or by the recipe.
+
+    What was typed wins over the file, and the file over the recipe.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or a key in it is unknown or its value out of range.
+    """
+    parser = make_parser()
+    for action in parser._actions:
         action.default = argparse.SUPPRESS
-    given = set(vars(silent.parse_args(argv)))
-    vars(args).update({name: value for name, value in RECIPES[args.recipe].items() if name not in given})
-    return args, given
+    entered = vars(parser.parse_args(argv))
+    path = entered.pop("config", None)
+    given = (read_config(path, FIELDS) if path else {}) | entered
+    values = RECIPES[given.get("recipe", "modern")] | given
+    if values.get("epochs") is None and values.get("data") is None:
+        values["epochs"] = FEW_EPOCHS
+    return Arguments(**values), set(given)
+
+
+def kept(args: Arguments) -> dict[str, Any]:
+    """The arguments for the checkpoints, with whole paths, so that --resume works from any folder."""
+    return {name: value for name, value in whole_paths(args).to_json().items() if name not in NOT_KEPT}
+
+
+def whole_paths(args: Arguments) -> Arguments:
+    """The same with paths that are right in any folder."""
+    names = [name for name in ("data", "val_files", "cache", "load") if getattr(args, name)]
+    whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}
+    return replace(args, **whole)
+
+
+def from_checkpoint(stored: Any, path: Path | str) -> Arguments:
+    """The arguments that `kept` gave; UserError, naming file and argument, if a value cannot be."""
+    if isinstance(
+        stored, dict
+    ):  # "network" was the shape of a loaded network, which the checkpoint describes by itself
+        stored = {name: value for name, value in stored.items() if name != "network"}
+    return Arguments.from_json(stored, f"{path}: train.arguments")
+
+
+def config_toml(args: Arguments, given: set[str]) -> str:
+    """The text of a file that repeats the run with --config: every value, but for what a loaded checkpoint says itself."""
+    groups: list[tuple[str, dict[str, Any]]] = []
+    values = whole_paths(args).to_json()
+    left_out = {name for name in NETWORK if args.load and name not in given} | set(COMMAND_LINE_ONLY)
+    for group in make_parser()._action_groups:
+        names = dict.fromkeys(a.dest for a in group._group_actions if a.dest in FIELDS and a.dest not in left_out)
+        groups.append((group.title or "", {name.replace("_", "-"): values[name] for name in names}))
+    return toml("minunet train --config config.toml repeats this run", groups)

@@ -1,45 +1,119 @@
-"""What a training run is, and where it stands: both are kept in its checkpoints."""
+"""How to train, and where a training stands: both are kept in its checkpoints."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..errors import Settings, UserError, setting, shown
 
-@dataclass
-class Config:
-    """How to train: the flags of ``python -m minunet.train`` that shape the run."""
+OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # words alone, so that --help need not load what they stand for
+SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
+LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 
-    epochs: int = 20
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    optimizer: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    clip: float = 0.0
-    ema: float = 0.0
-    loss: str = "ce+dice"
-    crop: int = 128
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """How to train: what `minunet.fit` takes, and ``python -m minunet.train`` as flags of the same names.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+        Passes over the images, and patches a step.
+    patience : int
+        Stop when the validation score has not improved for so many epochs; 0 for never.
+    learning_rate : float
+        At the start; `schedule` says how it goes on: "constant", "step", "cosine", "poly" or "plateau".
+    optimizer : "adam", "adamw", "sgd" or "rmsprop"
+    momentum : float, of sgd and rmsprop
+    weight_decay : float
+    clip : float
+        Longest gradient, as a 2-norm over all parameters; 0 for no limit.
+    ema : float
+        Decay of a moving average of the weights, which is then validated and kept; 0 for none.
+    loss : "ce+dice", "ce", "dice", "bce" or "focal"
+    crop : int
+        Side of the training patches in pixels; 0 for whole images.
+    augment : bool
+        Whether patches are flipped, turned, deformed and relit, see minunet/data/augment.py, which describes `bent`, `zoom`,
+        `elastic` and `interpolation`.
+    amp : "fp16", "bf16" or None
+        Mixed precision on a GPU.
+    seed : int
+        Of patches, dropout, the initial weights, and the images that are held out.
+    """
+
+    epochs: int = setting(20, least=1)
+    patience: int = setting(0, least=0)
+    batch_size: int = setting(8, least=1)
+    learning_rate: float = setting(1e-3, above=0)
+    optimizer: str = setting("adam", choices=OPTIMIZER_NAMES)
+    momentum: float = setting(0.9, least=0, most=1)
+    weight_decay: float = setting(0.0, least=0)
+    schedule: str = setting("cosine", choices=SCHEDULE_NAMES)
+    clip: float = setting(0.0, least=0)
+    ema: float = setting(0.0, least=0, most=0.99999)
+    loss: str = setting("ce+dice", choices=LOSS_NAMES)
+    crop: int = setting(128, least=0, most=65536)
     augment: bool = True
-    bent: float = 0.5
-    zoom: float = 1.25
-    elastic: float = 4.0
-    interpolation: str = "linear"
-    amp: str | None = None
-    seed: int = 0
+    bent: float = setting(0.5, least=0, most=1)
+    zoom: float = setting(1.25, least=1, most=4)
+    elastic: float = setting(4.0, least=0)
+    interpolation: str = setting("linear", choices=("linear", "cubic"))
+    amp: str | None = setting(None, choices=("fp16", "bf16", None))
+    seed: int = setting(0, least=0)
+
+
+COLUMNS = (
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "val_dice",
+    "val_iou",
+    "seconds",
+    "val_accuracy",
+    "learning_rate",
+)  # of a row of history; the classes' Dice follow
 
 
 @dataclass
-class Place:
+class TrainState(Settings):
     """Where a run stands: the next epoch and its next batch, and what was summed up so far in that epoch."""
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
-    loss_scale: float | None = None  # of mixed precision
+    epoch: int = setting(0, least=0)
+    batch: int = setting(0, least=0)
+    step: int = setting(0, least=0)
+    loss_sum: float = setting(0.0)
+    loss_count: int = setting(0, least=0)
+    seconds: float = setting(0.0, least=0)
+    best: float = setting(-1.0)
+    loss_scale: float | None = setting(None, above=0)  # of mixed precision
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.history, list) or len(self.history) != self.epoch:
+            raise UserError(f"history: {shown(self.history)} is not a row for each of {self.epoch} epochs")
+        for row in self.history:
+            if not isinstance(row, dict) or not all(
+                _is_score(value) or (value is None and name not in COLUMNS) for name, value in row.items()
+            ):
+                raise UserError(f"history: {shown(row)} is no row of scores")
+            if any(name not in row for name in COLUMNS) or row.keys() != self.history[0].keys():
+                raise UserError(f"history: {shown(row)} lacks a score that others have")
+
+    def waited(self) -> int:
+        """Epochs since the best validation score."""
+        scores = [row["val_dice"] for row in self.history]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
+
+
+def training_config(settings: Settings) -> TrainingConfig:
+    """The part of larger settings that is a `TrainingConfig`."""
+    values = asdict(settings)  # type: ignore[call-overload]
+    return TrainingConfig(**{f.name: values[f.name] for f in fields(TrainingConfig)})

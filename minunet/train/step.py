@@ -17,7 +17,7 @@ from ..ops.lazy import fusion_scope
 from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
 from .amp import MixedPrecision
-from .config import Config
+from .config import TrainingConfig
 
 
 class NotFinite(Exception):
@@ -30,8 +30,8 @@ class TrainingStep:
     Parameters
     ----------
     model : Module
-        Made by `build_model`, with its arrays on the device.
-    config : Config
+        Made by `models.build`, with its arrays on the device.
+    config : TrainingConfig
     xp : module
         numpy or cupy: where to compute.
     graph : bool
@@ -44,23 +44,23 @@ class TrainingStep:
     recorded : RecordedStep or None
     """
 
-    def __init__(self, model: Module, config: Config, xp: ModuleType = np, graph: bool = False) -> None:
+    def __init__(self, model: Module, config: TrainingConfig, xp: ModuleType = np, graph: bool = False) -> None:
         self.model, self.config, self.xp = model, config, xp
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
         self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
-        self.outputs = int(model.origin["options"]["num_classes"])
+        self.outputs: int = model.architecture.num_classes
         self._loss, self._loss_backward = named_loss(config.loss, self.outputs)
         self.recorded = self._record() if graph else None
 
-    def __call__(self, number: int, rate: float, images: Any, labels: Any, weights: Any = None) -> float:
+    def __call__(self, number: int, lr: float, images: Any, labels: Any, weights: Any = None) -> float:
         """Forward, loss, backward, update; returns the loss.
 
         Parameters
         ----------
         number : int
             How many steps came before; dropout draws from default_rng([seed, 3, number]).
-        rate : float
+        lr : float
             The learning rate.
         images : (N, h, w, C) float32 array
         labels : (N, h, w) integer array, -1 where they do not count
@@ -74,7 +74,7 @@ class TrainingStep:
             If it is not finite otherwise.
         """
         batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
-        self.optimizer.rate = rate
+        self.optimizer.rate = lr
         if self.recorded:
             self.optimizer.advance()
             if self.mixed:

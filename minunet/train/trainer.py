@@ -1,4 +1,4 @@
-"""Training: the loop, its state, and what it leaves in the run folder.
+"""The loop over epochs: steps, validation, and when to stop.
 
 All randomness is a function of (seed, place in the run): batches see data/loader.py, dropout draws from
 default_rng([seed, 3, step]). So the place is all the random state there is, and a run that was interrupted, even within an
@@ -8,21 +8,16 @@ epoch, continues with the very numbers that it would have had.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from ..atomic import write_atomically
-from ..checkpoint.file import save_checkpoint
-from ..checkpoint.load import read_checkpoint
+from ..array import Array
 from ..data import Batches, ImageSet
 from ..data.loader import to_device
 from ..data.sample import true_labels
@@ -34,48 +29,43 @@ from ..nn import Module
 from ..ops import class_probabilities
 from ..optim import Schedule, WeightAverage
 from ..predict.inference import classify, predict_logits
-from .config import Config, Place
+from .callbacks import Callback
+from .config import TrainingConfig, TrainState
 from .step import NotFinite, TrainingStep
 
-RAW = "raw."  # in a checkpoint: the weights to go on from, where the model's are an average
-
 NAN_ADVICE = (
-    "Usual causes: a learning rate that is too high (try a tenth of it: -l {rate:g}), or --normalise none on images with "
+    "Usual causes: a learning rate that is too high (try a tenth of it: -l {lr:g}), or --normalise none on images with "
     "large values. --clip 1 limits the gradients' length; with --amp fp16, --amp bf16 reaches further"
 )
 
 
-class Interrupted(Exception):
-    """Ctrl-C was pressed; the trainer's state is whole."""
+class Stopped(Exception):
+    """Somebody asked the training to stop; its state is whole."""
 
 
 class Trainer:
-    """Trains a model on a data set and keeps its run folder.
+    """Trains a model on a data set.
 
     Parameters
     ----------
     model : Module
-        Made by `build_model`; with ``data`` as `minunet.load` leaves it.
+        Made by `models.build`, with `preprocessing`. It is changed in place.
     dataset, train, validation : ImageSet and two lists of indices
         Of a `TargetSet` come labels other than the masks' classes, and weights.
-    config : Config
-    out : Path
-        The run folder; it exists when `run` is called.
+    config : TrainingConfig
     xp : module
         numpy or cupy: where to compute.
-    flags : dict
-        Stored in the checkpoints, for --resume.
     graph : bool
         Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
+    callbacks : sequence of Callback
     """
 
     def __init__(
-        self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: Config, out: Path,
-        xp: ModuleType = np, flags: dict[str, Any] | None = None, graph: bool = False,
+        self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: TrainingConfig,
+        xp: ModuleType = np, graph: bool = False, callbacks: Sequence[Callback] = (),
     ) -> None:  # fmt: skip
-        self.model, self.config, self.out, self.xp = model, config, out, xp
-        self.dataset, self.validation = dataset, validation
-        self.flags = flags or {}
+        self.model, self.config, self.xp = model, config, xp
+        self.dataset, self.validation, self.callbacks = dataset, validation, list(callbacks)
         self.classes = dataset.classes
         model.convert(xp.asarray)
         self.batches = Batches(
@@ -89,56 +79,72 @@ class Trainer:
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
-        self.place = Place()
-        self.interrupted = False
+        self.state = TrainState()
+        self.best_weights: dict[str, Array] | None = None
+        self.improved = False  # whether the last epoch was the best so far
+        self.last_good: Path | None = None  # a checkpoint, if there is one
+        self._asked_to_stop = False
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
-        """Train to the last epoch; False if Ctrl-C ended it before (all is saved then)."""
-        total = self.config.epochs * len(self.batches)
-        with self._catch_interrupt(), tqdm(
-            total=total, initial=self.place.step, unit="batch", disable=None, dynamic_ncols=True, smoothing=0.05
-        ) as bar:  # fmt: skip
-            bar.write(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left")
-            try:
-                while self.place.epoch < self.config.epochs:
-                    self._train_epoch(bar)
-                    row = self._finish_epoch()
-                    bar.write(self._line(row))
-            except Interrupted:
-                self.save("last")
-                return False
+        """Train to the last epoch, or until patience is at its end; False if `stop` ended it before (all is saved then)."""
+        for callback in self.callbacks:
+            callback.on_start(self)
+        try:
+            while self.state.epoch < self.config.epochs and not self.out_of_patience():
+                self._stop_if_asked()
+                self._train_epoch()
+                row = self._finish_epoch()
+                self._obey([callback.on_epoch(row) for callback in self.callbacks])
+        except Stopped:
+            for callback in self.callbacks:
+                callback.on_stop()
+            return False
+        finally:
+            for callback in self.callbacks:
+                callback.on_end()
         return True
 
-    def _train_epoch(self, bar: tqdm) -> None:
+    def stop(self) -> None:
+        """End the run after the step, or the image that is validated, at which it is; may be called from anywhere."""
+        self._asked_to_stop = True
+
+    def _obey(self, answers: list[bool | None]) -> None:
+        """Do as the callbacks answered."""
+        if any(answers):
+            self.stop()
+
+    def out_of_patience(self) -> bool:
+        """Whether the validation score has not improved for as many epochs as it may."""
+        return bool(self.config.patience) and self.state.waited() >= self.config.patience
+
+    def _train_epoch(self) -> None:
         """The batches that are left of the current epoch."""
-        p, began = self.place, time.perf_counter()
-        elapsed = p.seconds
-        bar.set_description(f"epoch {p.epoch + 1}/{self.config.epochs}")
-        for batch in to_device(self.batches.epoch(p.epoch, start=p.batch), self.xp):
+        s, began = self.state, time.perf_counter()
+        elapsed = s.seconds
+        for batch in to_device(self.batches.epoch(s.epoch, start=s.batch), self.xp):
             images = batch[0]
             with self._memory_explained(images.shape):
                 loss = self.step(*batch)
-            p.loss_sum, p.loss_count = p.loss_sum + loss * len(images), p.loss_count + len(images)
-            p.batch, p.step = p.batch + 1, p.step + 1
+            s.loss_sum, s.loss_count = s.loss_sum + loss * len(images), s.loss_count + len(images)
+            s.batch, s.step = s.batch + 1, s.step + 1
             if self.average:
-                self.average.update(p.step)
-            p.seconds = elapsed + time.perf_counter() - began
-            dice = f"{p.history[-1]['val_dice']:.3f}" if p.history else "?"
-            bar.set_postfix_str(f"loss {p.loss_sum / p.loss_count:.3f}, val Dice {dice}", refresh=False)
-            bar.update()
-            self._stop_if_interrupted()
+                self.average.update(s.step)
+            s.seconds = elapsed + time.perf_counter() - began
+            told = {"epoch": s.epoch + 1, "step": s.step, "loss": loss, "learning_rate": self.schedule(s.step - 1)}
+            self._obey([callback.on_step(told) for callback in self.callbacks])
+            self._stop_if_asked()
 
-    def step(self, images: Any, labels: Any, weights: Any = None) -> float:
+    def step(self, images: Array, labels: Array, weights: Array | None = None) -> float:
         """One step of training on a batch, see `TrainingStep`. Returns the loss."""
         with self._stopped_by_nan():
-            loss = self.training_step(self.place.step, self.schedule(self.place.step), images, labels, weights)
+            loss = self.training_step(self.state.step, self.schedule(self.state.step), images, labels, weights)
         if self.mixed:
-            self.place.loss_scale = self.mixed.scale
+            self.state.loss_scale = self.mixed.scale
         return loss
 
-    def _averaged(self) -> AbstractContextManager[dict[str, Any]]:
+    def averaged(self) -> AbstractContextManager[dict[str, Array]]:
         """A block in which the model has the weights that are validated and kept; those to go on from, if others."""
         return self.average.applied() if self.average else nullcontext({})
 
@@ -146,14 +152,13 @@ class Trainer:
         """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
         for i in self.validation:
-            self._stop_if_interrupted()
+            self._stop_if_asked()
             sample = self.dataset[i]
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
+            weight = None if sample.weight is None else sample.weight[None]
             with self._stopped_by_nan():
-                loss = self.training_step.loss(
-                    logits, truth[None], None if sample.weight is None else sample.weight[None]
-                )
+                loss = self.training_step.loss(logits, truth[None], weight)
             counting = int(np.count_nonzero(truth >= 0))
             loss_sum, pixels = loss_sum + loss * counting, pixels + counting
             confusion.add(truth, classify(class_probabilities(logits)[0]))
@@ -161,83 +166,66 @@ class Trainer:
 
     def _finish_epoch(self) -> dict[str, Any]:
         """Validate, note the scores, and save."""
-        p, began = self.place, time.perf_counter()
-        with self._averaged():
+        s, began = self.state, time.perf_counter()
+        with self.averaged():
             val_loss, confusion = self.validate()
+        row = self._row(val_loss, confusion, s.seconds + time.perf_counter() - began)
+        self.schedule.step(row["val_dice"])
+        s.history.append(row)
+        s.epoch, s.batch, s.loss_sum, s.loss_count, s.seconds = s.epoch + 1, 0, 0.0, 0, 0.0
+        self.improved = row["val_dice"] > s.best
+        if self.improved:
+            s.best = row["val_dice"]
+            with self.averaged():
+                self.best_weights = {name: a.copy() for name, a in self.model.state().items()}
+        return row
+
+    def _row(self, val_loss: float, confusion: Confusion, seconds: float) -> dict[str, Any]:
+        """An epoch's row of history."""
+        s = self.state
         row: dict[str, Any] = {
-            "epoch": p.epoch + 1,
-            "train_loss": p.loss_sum / max(p.loss_count, 1),
+            "epoch": s.epoch + 1,
+            "train_loss": s.loss_sum / max(s.loss_count, 1),
             "val_loss": val_loss,
             "val_dice": confusion.mean_dice(),
             "val_iou": confusion.mean_iou(),
-            "seconds": p.seconds + time.perf_counter() - began,
+            "seconds": seconds,
             "val_accuracy": confusion.pixel_accuracy(),
-            "learning_rate": self.schedule(p.step - 1),
+            "learning_rate": self.schedule(s.step - 1),
         }
         dice = zip(self.classes.names, confusion.dice())
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
         if self.classes.num_classes > 2:
             row["dice_all_foreground"] = confusion.foreground_dice()
-        self.schedule.report(row["val_dice"])
-        p.history.append(row)
-        p.epoch, p.batch, p.loss_sum, p.loss_count, p.seconds = p.epoch + 1, 0, 0.0, 0, 0.0
-        improved, p.best = row["val_dice"] > p.best, max(p.best, row["val_dice"])
-        if improved:
-            self.save("best")
-        self.save("last")
-        write_history(self.out / "history.csv", p.history)
         return row
-
-    def _line(self, row: dict[str, Any]) -> str:
-        times = [r["seconds"] for r in self.place.history]
-        left = format_seconds((self.config.epochs - self.place.epoch) * float(np.median(times)))
-        best = "  best" if row["val_dice"] == self.place.best else ""
-        return (
-            f"{int(row['epoch']):>4}/{self.config.epochs:<4}  {row['train_loss']:>10.4f}{row['val_loss']:>10.4f}"
-            f"{row['val_dice']:>10.4f}{row['val_iou']:>10.4f}{row['seconds']:>10.1f}{left:>9}{best}"
-        )
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
 
-    def save(self, name: str) -> None:
-        """Write NAME.safetensors into the run folder; never weights that are not finite."""
+    def check_finite(self) -> None:
+        """UserError if a weight is not finite."""
         if not all(bool(self.xp.isfinite(p).all()) for p in self.model.state().values()):
             self._stop_on_nan("infinite")
-        train = {
-            "images": self.images,
-            "flags": self.flags,
-            "config": asdict(self.config),
-            "place": asdict(self.place),
-            "schedule": self.schedule.state,
-            "optimizer_steps": self.optimizer.steps,
-        }
-        path = self.out / f"{name}.safetensors"
-        with self._averaged() as weights:
-            kept = {RAW + path: a for path, a in weights.items()}
-            save_checkpoint(path, self.model, self.model.data, train, self.optimizer.state() | kept)
 
-    def resume(self, path: Path) -> None:
-        """Go to where a checkpoint of this run stands (its weights are loaded already)."""
-        meta, _, optimizer = read_checkpoint(path)
-        train = meta["train"]
-        try:
-            if train["images"] != self.images:
-                raise UserError(
-                    f"{path} was trained on other images than those of {self.dataset.path or 'these cells'} now: some were "
-                    f"added, removed or renamed. Put them back, or start a new run from its weights with -f {path}"
-                )
-            self.place = Place(**train["place"])
-            self.schedule.state = train["schedule"]
-            raw = {k.removeprefix(RAW): optimizer.pop(k) for k in list(optimizer) if k.startswith(RAW)}
-            self.optimizer.load_state(optimizer, train["optimizer_steps"])
-            if self.average:  # has the averages already, which were loaded as the model's weights
-                self.model.load_state(raw)
-            if self.mixed and self.place.loss_scale:
-                self.mixed.scale = self.place.loss_scale
-        except (KeyError, TypeError, ValueError) as e:
-            raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
-        if not (self.out / "best.safetensors").exists():
-            self.place.best = -1.0  # it was left behind: the next epoch is the best that there is
+    def go_on_from(self, state: TrainState, raw: dict[str, Array]) -> None:
+        """Take a place in the run; where weights are averaged, the model has the average, and `raw` are those to go on from.
+
+        ValueError if these are another network's.
+        """
+        self.state = state
+        if self.average:
+            self.average = WeightAverage(self.model, self.config.ema)
+            self.model.load_state(raw)
+        if self.mixed and state.loss_scale:
+            self.mixed.scale = state.loss_scale
+
+    def take_best_weights(self) -> None:
+        """Give the model the weights with the best validation score, or, before the first one, those that would be scored."""
+        if self.best_weights:
+            self.model.load_state(self.best_weights)
+        elif self.average:
+            self.model.load_state(self.average.values)
+
+    # ---- what goes wrong ---------------------------------------------------------------------------------------------
 
     def _memory_explained(self, shape: tuple[int, ...]) -> AbstractContextManager[None]:
         slots = len(self.optimizer.slots) + bool(self.average)
@@ -248,9 +236,9 @@ class Trainer:
             "Take a smaller --batch-size, --crop, --base-width or --scale",
         )
 
-    def _stop_if_interrupted(self) -> None:
-        if self.interrupted:
-            raise Interrupted
+    def _stop_if_asked(self) -> None:
+        if self._asked_to_stop:
+            raise Stopped
 
     @contextmanager
     def _stopped_by_nan(self) -> Iterator[None]:
@@ -259,47 +247,11 @@ class Trainer:
         except NotFinite as e:
             self._stop_on_nan(e)
 
-    def _stop_on_nan(self, loss: Any) -> None:
-        last = self.out / "last.safetensors"
-        kept = f"the last good state is {last}" if last.exists() else "no epoch was finished, nothing was saved"
+    def _stop_on_nan(self, loss: object) -> None:
+        kept = "no epoch was finished, nothing was saved"
+        if self.last_good:
+            kept = f"the last good state is {self.last_good}"
         raise UserError(
-            f"the loss became {loss} in epoch {self.place.epoch + 1}, step {self.place.step + 1}; {kept}. "
-            + NAN_ADVICE.format(rate=self.config.learning_rate / 10)
+            f"the loss became {loss} in epoch {self.state.epoch + 1}, step {self.state.step + 1}; {kept}. "
+            + NAN_ADVICE.format(lr=self.config.learning_rate / 10)
         )
-
-    @contextmanager
-    def _catch_interrupt(self) -> Iterator[None]:
-        """Ctrl-C ends the run after the current batch; pressed again, at once."""
-
-        def on_interrupt(signum: int, frame: Any) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        try:
-            before = signal.signal(signal.SIGINT, on_interrupt)
-        except ValueError:  # not in the main thread: leave it to whoever runs us
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write the epochs' scores as CSV, a row an epoch."""
-    columns = list(history[0])
-    lines = [",".join(columns)] + [",".join(_cell(row[c]) for c in columns) for row in history]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
-
-
-def _cell(value: Any) -> str:
-    """A number as text; nothing for a class without a score."""
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def format_seconds(seconds: float) -> str:
-    """ "2:05" or "1:02:05"."""
-    m, s = divmod(round(seconds), 60)
-    return f"{m // 60}:{m % 60:02}:{s:02}" if m >= 60 else f"{m}:{s:02}"

@@ -71,7 +71,7 @@ def test_channels_and_classes(tmp_path):
         twin = randomise(TwinUNet(channels, classes, depth=2))
         model = minunet.load_torch(written(twin, tmp_path / "net.pth"), report=None)
         same_outputs(model, twin, channels)
-        assert model.data["channels"] == channels and len(model.data["classes"]["values"]) == max(2, classes)
+        assert model.preprocessing.channels == channels and model.preprocessing.classes.num_classes == max(2, classes)
 
 
 def test_without_torch(tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_mask_values(tmp_path, values, classes, expected):
     path = written(TwinUNet(3, classes, depth=2), tmp_path / "net.pth", mask_values=values)
     lines = []
     model = minunet.load_torch(path, report=lines.append)
-    assert model.data["classes"]["values"] == expected
+    assert model.preprocessing.classes.values == expected
     assert ("no mask_values" in lines[-1]) == (expected != values)
 
 
@@ -217,9 +217,9 @@ def test_saved_again_as_our_own(tmp_path):
     model = minunet.load(
         written(randomise(TwinUNet(3, 2, depth=2, bias=True)), tmp_path / "net.pth", mask_values=[0, 1])
     )
-    save_checkpoint(tmp_path / "net.safetensors", model, model.data, {})
+    save_checkpoint(tmp_path / "net.safetensors", model)
     again = minunet.load(tmp_path / "net.safetensors")
-    assert again.data == model.data and again.state().keys() == model.state().keys()
+    assert again.preprocessing == model.preprocessing and again.state().keys() == model.state().keys()
     assert all((again.state()[k] == v).all() for k, v in model.state().items())
 
 
@@ -250,7 +250,7 @@ def test_training_goes_on_from_it(tmp_path, capsys):
     assert train([*flags, "-l", "1e-30", "--loss", "ce"]) == 0
     assert "base width 2, depth 3" in capsys.readouterr().out
     before, after = minunet.load(path), minunet.load(out / "best.safetensors")
-    assert after.data == before.data
+    assert after.preprocessing == before.preprocessing
     for name, p in before.named_params().items():
         np.testing.assert_allclose(after.named_params()[name], p, atol=OP["float64"])
     assert train(["--resume", str(out / "last.safetensors"), "-e", "2"]) == 0
@@ -282,7 +282,7 @@ def test_mask_values_are_written_on_request(tmp_path):
     model = minunet.load(written(TwinUNet(3, 2, depth=2), tmp_path / "net.pth", mask_values=[[0, 0, 0], [9, 8, 7]]))
     minunet.save_torch(model, tmp_path / "again.pth", mask_values=True, any_width=True)
     assert torch.load(tmp_path / "again.pth", weights_only=True)["mask_values"] == [[0, 0, 0], [9, 8, 7]]
-    assert minunet.load(tmp_path / "again.pth").data == model.data
+    assert minunet.load(tmp_path / "again.pth").preprocessing == model.preprocessing
     with pytest.raises(UserError, match="no mask_values"):
         minunet.save_torch(UNet(3, 2, base_width=2), tmp_path / "x.pth", mask_values=True, any_width=True)
 

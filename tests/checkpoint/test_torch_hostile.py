@@ -224,9 +224,9 @@ def test_values_nested_in_themselves(tmp_path):
     storages = [(f"data/{n}", a.tobytes()) for n, a in enumerate(good.values())]
     for n in (2, 3):
         (tmp_path / "net.pth").write_bytes(zipped(pickled[:-5] + b"]q\0(" + n * b"h\0" + b"eu.", storages))
-        assert minunet.load(tmp_path / "net.pth").data["classes"]["values"] == [0, 255]
+        assert minunet.load(tmp_path / "net.pth").preprocessing.classes.values == [0, 255]
     (tmp_path / "net.pth").write_bytes(zipped(pickled[:-5] + b"]q\0(](h\0h\0h\0e](h\0h\0h\0eeu.", storages))
-    assert minunet.load(tmp_path / "net.pth").data["classes"]["values"] == [0, 255]
+    assert minunet.load(tmp_path / "net.pth").preprocessing.classes.values == [0, 255]
 
 
 def test_many_keys_that_look_right_at_first():

@@ -42,7 +42,7 @@ def test_values_are_classes_in_ascending_order(values):
 @given(st.sets(st.integers(0, 255), min_size=2, max_size=64))
 def test_stored_maps_come_back(values):
     classes = scan(draw(sorted(values))).classes()[0]
-    again = ClassMap.from_json(json.loads(json.dumps(classes.to_json())))
+    again = ClassMap.from_json(json.loads(json.dumps(classes.to_json())), "a file")
     assert again == classes and again.num_classes == len(values) == len(again.names)
 
 
@@ -57,7 +57,7 @@ def test_colours_are_classes_black_first():
     assert np.array_equal(classes.decode(labels), mask)
     assert not classes.encode(black).any()
     assert found.foreground(classes) == np.count_nonzero(labels)
-    assert ClassMap.from_json(json.loads(json.dumps(classes.to_json()))) == classes
+    assert ClassMap.from_json(json.loads(json.dumps(classes.to_json())), "a file") == classes
 
 
 def test_all_background_and_all_foreground_still_have_two_classes():

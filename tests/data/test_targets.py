@@ -1,6 +1,7 @@
 """Targets that keep objects apart: the border class, the weight map on its way into the loss, and the paper's recipe."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy import ndimage
 
 import minunet
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import Batches, ClassMap, SyntheticCells
+from minunet.data import Batches, SyntheticCells
 from minunet.data.augment import augment
 from minunet.data.targets import Target, TargetSet, border_labels
 from minunet.data.weightmap import class_balance, cut_seams, separation
@@ -25,7 +26,7 @@ from minunet.predict.command import main as predict
 from minunet.predict.inference import probabilities
 from minunet.train.arguments import RECIPES, parse
 from minunet.train.command import main as train
-from minunet.train.command import make_model
+from minunet.train.session import make_model
 
 
 def go(data, out, *flags):
@@ -157,14 +158,14 @@ def test_the_same_seed_gives_the_patches_that_augment_gives():
 
 def test_weights_reach_the_loss(tmp_path):
     """The loss of a step is that of the weighted op on the middle of labels and weights."""
-    from minunet.checkpoint.build import build_model
-    from minunet.train.config import Config
+    from minunet.models import UNetOptions, build
+    from minunet.train.config import TrainingConfig
     from minunet.train.step import centre
     from minunet.train.trainer import Trainer
 
     cells = TargetSet(SyntheticCells(4, 64), Target(weight_map=True), [0, 1])
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1, "padding": "valid"})
-    trainer = Trainer(model, cells, [0, 1], [2, 3], Config(epochs=1, crop=44, batch_size=2, loss="ce+dice"), tmp_path)
+    model = build(UNetOptions(in_channels=1, num_classes=2, base_width=2, depth=1, padding="valid"))
+    trainer = Trainer(model, cells, [0, 1], [2, 3], TrainingConfig(epochs=1, crop=44, batch_size=2, loss="ce+dice"))
     images, labels, weights = trainer.batches.batch(0, 0)
     logits, _ = model.forward(images, train=True)
     size = logits.shape[1:3]
@@ -186,7 +187,7 @@ def test_a_border_is_learned_recorded_and_predicted_as_foreground(tmp_path, caps
         assert words in said
     best = tmp_path / "run" / "best.safetensors"
     model = minunet.load(best)
-    assert model.data["target"] == "border" and model.origin["options"]["num_classes"] == 3
+    assert model.preprocessing.target == "border" and model.architecture.num_classes == 3
     image = np.asarray(Image.open(data / "imgs" / "0.png"))
     mask = minunet.segment(model, image)
     truth = np.asarray(Image.open(data / "masks" / "0.png")) > 0
@@ -267,7 +268,7 @@ def test_the_recipe_trains_and_is_recorded(tmp_path, capsys):
     flags = ["--recipe", "paper", "--base-width", "2", "--depth", "2", "-e", "1", "-v", "25"]
     assert train(["--data", str(data), "--out", str(tmp_path / "run"), *flags]) == 0
     meta = metadata(tmp_path / "run" / "last.safetensors")
-    assert meta["train"]["flags"]["recipe"] == "paper" and meta["train"]["flags"]["momentum"] == 0.99
+    assert meta["train"]["arguments"]["recipe"] == "paper" and meta["train"]["arguments"]["momentum"] == 0.99
     assert meta["options"]["padding"] == "valid" and meta["options"]["norm"] is None
     assert meta["train"]["config"]["crop"] == 104  # the tile whose output covers these images of 64 pixels
     assert train(["--resume", str(tmp_path / "run" / "last.safetensors"), "-e", "2"]) == 0
@@ -277,19 +278,17 @@ def test_the_recipe_s_predictions_average_over_rotations(tmp_path):
     """The checkpoint says so; 1 does without, and a network of another recipe does not."""
     image = np.random.default_rng(0).integers(0, 255, (60, 44)).astype(np.uint8)
     for recipe, turns in (("paper", 4), ("modern", 1)):
-        args, _ = parse(["--recipe", recipe, "--base-width", "2", "--depth", "1"])
+        args, given = parse(["--recipe", recipe, "--base-width", "2", "--depth", "1"])
         assert args.tta == turns
-        model = make_model(args, ClassMap.binary(), SyntheticCells(4, size=32))
-        save_checkpoint(tmp_path / recipe, model, model.data, {})
+        model = make_model(args, given, SyntheticCells(4, size=32))
+        save_checkpoint(tmp_path / recipe, model)
         model = minunet.load(tmp_path / recipe)
         asked = [probabilities(model, image, tta=n) for n in (None, 1, 4)]
         tiled = probabilities(model, image, tile=16)
         assert np.array_equal(asked[0], asked[2 if turns == 4 else 1]) and abs(asked[1] - asked[2]).max() > 1e-4
         assert abs(tiled - asked[0]).max() < 1e-5
-    damaged = {**model.data, "tta": 9}
-    save_checkpoint(tmp_path / "damaged", model, damaged, {})
-    with pytest.raises(UserError, match="tta 9"):
-        minunet.load(tmp_path / "damaged")
+    with pytest.raises(UserError, match="tta: 9 is out of range"):
+        replace(model.preprocessing, tta=9)
 
 
 def test_the_recipe_without_objects_balances_classes_and_says_so(tmp_path, capsys):

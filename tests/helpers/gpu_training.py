@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from minunet.checkpoint.build import build_model
-from minunet.data import SyntheticCells
-from minunet.train.config import Config
+from minunet.data import Preprocessing, SyntheticCells
+from minunet.models import UNetOptions, build
+from minunet.train.config import TrainingConfig
+from minunet.train.run_folder import RunFolder
 from minunet.train.trainer import Trainer
 
 
@@ -14,9 +15,11 @@ def trainer(gpu, tmp_path, images=1, graph=False, network=None, **config):
     cells = SyntheticCells(images + 1, size=32, seed=0)
     shape = {"epochs": 4, "batch_size": 3, "crop": 16, "augment": False, **config}
     tmp_path.mkdir(exist_ok=True)
-    model = build_model("unet", options)
-    model.data = {}
-    return Trainer(model, cells, list(range(images)), [images], Config(**shape), tmp_path, gpu, graph=graph)
+    model = build(UNetOptions(**options))
+    model.preprocessing = Preprocessing(options["in_channels"], cells.classes)
+    return Trainer(
+        model, cells, list(range(images)), [images], TrainingConfig(**shape), gpu, graph, [RunFolder(tmp_path)]
+    )
 
 
 def batch(gpu, weighted=False, seed=0, side=8):

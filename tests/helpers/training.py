@@ -25,8 +25,8 @@ def stop_after(epochs, data, out, flags, batches=0):
 
     def step(self, *batch, plain=Trainer.step):
         loss = plain(self, *batch)
-        if self.place.epoch == epochs and self.place.batch + 1 >= batches:
-            self.interrupted = True
+        if self.state.epoch == epochs and self.state.batch + 1 >= batches:
+            self.stop()
         return loss
 
     with pytest.MonkeyPatch.context() as patch:

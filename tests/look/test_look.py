@@ -13,9 +13,8 @@ from helpers.tolerances import NETWORK
 from PIL import Image
 
 import minunet
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.look import build
 from minunet.look.command import main
 from minunet.look.field import grid, lying_apart, pixel_gradients
@@ -24,7 +23,8 @@ from minunet.look.nodes import make_nodes
 from minunet.look.record import record
 from minunet.look.show import classes_of, cross_entropy, show
 from minunet.look.sprites import sheet
-from minunet.models import UNet
+from minunet.models import UNet, UNetOptions
+from minunet.models import build as build_network
 from minunet.models.receptive_field import receptive_field
 from minunet.models.trace import follow
 from minunet.predict.tiles import reach
@@ -229,15 +229,9 @@ def test_grid():
 
 @pytest.fixture
 def checkpoint(tmp_path, rng):
-    model = build_model("unet", {"in_channels": 3, "num_classes": 2, "base_width": 4, "depth": 2})
-    data = {
-        "channels": 3,
-        "normalise": "percentile",
-        "scale": 1.0,
-        "classes": ClassMap.binary().to_json(),
-        "target": "classes",
-    }
-    save_checkpoint(tmp_path / "net.safetensors", model, data, {})
+    model = build_network(UNetOptions(in_channels=3, num_classes=2, base_width=4, depth=2))
+    model.preprocessing = Preprocessing(3, ClassMap.binary())
+    save_checkpoint(tmp_path / "net.safetensors", model)
     Image.fromarray(rng.integers(0, 256, (40, 50), np.uint8)).save(tmp_path / "cell.png")
     Image.fromarray(255 * rng.integers(0, 2, (40, 50), np.uint8)).save(tmp_path / "truth.png")
     return tmp_path
@@ -280,9 +274,9 @@ def test_the_loss_is_against_the_mask_if_there_is_one(checkpoint):
 def test_a_page_for_every_kind_of_network(options, size, rng):
     model = network(options, rng)
     K = max(2, options["num_classes"])
-    classes = ClassMap(list(range(K)), [f"class {k}" for k in range(K)])
-    target = "border" if options["num_classes"] == 3 else "classes"
-    model.data = {"channels": options["in_channels"], "classes": classes.to_json(), "target": target}
+    border = options["num_classes"] == 3
+    classes = ClassMap.binary() if border else ClassMap(list(range(K)), [f"class {k}" for k in range(K)])
+    model.preprocessing = Preprocessing(options["in_channels"], classes, target="border" if border else "classes")
     x = rng.standard_normal((*size, options["in_channels"]), np.float32)
     told = facts(show(model, x, None, 2, {"model": "m", "image": "i", "mask": None, "whole": list(size), "params": 1}))
     field, (H, W, C) = told["field"], told["nodes"][-1]["shape"]

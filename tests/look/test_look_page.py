@@ -7,10 +7,10 @@ import pytest
 from helpers.look_pages import facts
 from PIL import Image
 
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.look.command import main
+from minunet.models import UNetOptions, build
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -38,15 +38,9 @@ def written(tmp_path_factory):
     """A page of a small network, not trained, on noise."""
     folder = tmp_path_factory.mktemp("look")
     rng = np.random.default_rng(0)
-    model = build_model("unet", {"in_channels": 3, "num_classes": 2, "base_width": 4, "depth": 2})
-    data = {
-        "channels": 3,
-        "normalise": "percentile",
-        "scale": 1.0,
-        "classes": ClassMap.binary().to_json(),
-        "target": "classes",
-    }
-    save_checkpoint(folder / "net.safetensors", model, data, {})
+    model = build(UNetOptions(in_channels=3, num_classes=2, base_width=4, depth=2))
+    model.preprocessing = Preprocessing(3, ClassMap.binary())
+    save_checkpoint(folder / "net.safetensors", model)
     Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(
         folder / "<b>cell.png"
     )  # a name is text, not HTML

@@ -1,5 +1,7 @@
 """Several networks as one: the mean of their probabilities, whole and by tiles, and what does not go together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -8,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minunet
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
-from minunet.models import Ensemble
+from minunet.data import ClassMap, Preprocessing
+from minunet.models import Ensemble, UNetOptions, build
 from minunet.models.summary import summary
 from minunet.ops import class_probabilities
 from minunet.predict import tiles
@@ -22,26 +23,19 @@ from minunet.predict.inference import probabilities
 def network(seed, num_classes=2, **options):
     """A small network whose weights are drawn, so that its probabilities lie far from one half."""
     options = {"in_channels": 1, "num_classes": num_classes, "base_width": 3, "depth": 2, **options}
-    model = build_model("unet", options)
+    model = build(UNetOptions(**options))
     rng = np.random.default_rng(seed)
     for name, a in model.named_params().items():
         a[...] = rng.normal(0 if name.endswith("b") else 0.1, 0.5, a.shape)
-    classes = ClassMap.from_json(
-        {"values": list(range(max(2, num_classes))), "names": [str(i) for i in range(max(2, num_classes))]}
-    )
-    model.data = {
-        "channels": 1,
-        "normalise": "percentile",
-        "scale": 1.0,
-        "classes": classes.to_json(),
-        "target": "classes",
-    }
+    numbers = list(range(max(2, num_classes)))
+    classes = ClassMap(numbers, [str(i) for i in numbers])
+    model.preprocessing = Preprocessing(1, classes)
     return model
 
 
 def together(*members):
     ensemble = Ensemble(members)
-    ensemble.data = members[0].data
+    ensemble.preprocessing = members[0].preprocessing
     return ensemble
 
 
@@ -50,7 +44,8 @@ def noise(*shape):
 
 
 def saved(path, model, **data):
-    save_checkpoint(path, model, {**model.data, **data}, {})
+    model.preprocessing = replace(model.preprocessing, **data)
+    save_checkpoint(path, model)
     return str(path)
 
 
@@ -136,9 +131,9 @@ def test_predict_takes_several_checkpoints(tmp_path):
 @pytest.mark.parametrize(
     "data, options, words",
     [
-        ({"normalise": "minmax"}, {}, ["normalise minmax", "percentile"]),
+        ({"normalise": "range"}, {}, ["normalise range", "percentile"]),
         ({"scale": 0.5}, {}, ["scale 0.5"]),
-        ({"target": "border"}, {"num_classes": 3}, ["target border"]),
+        ({"target": "border", "classes": ClassMap.binary()}, {"num_classes": 3}, ["target border"]),
         ({}, {"num_classes": 3}, ["classes 0 -> 0, 1 -> 1, 2 -> 2"]),
         ({}, {"padding": "valid"}, ["a.safetensors", "unpadded"]),
     ],

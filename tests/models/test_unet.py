@@ -1,6 +1,7 @@
 """The U-Net and the modules it is made of."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
 from minunet.checkpoint.load import load
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
-from minunet.models import UNet
+from minunet.models import UNet, UNetOptions, build
 from minunet.models.unet import count_filters
 from minunet.nn import BatchNorm2d, Conv2d, Dropout, ReLU, Sequential
 from minunet.optim import Adam
@@ -50,11 +50,11 @@ def test_a_checkpoint_whose_options_claim_more_than_it_holds(tmp_path, claim):
     """It is refused before memory is taken for what it claims."""
     import tracemalloc
 
-    options = {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 1}
-    model = build_model("unet", options)
-    model.origin["options"] = options | claim
-    data = {"channels": 1, "normalise": "percentile", "scale": 1.0, "classes": ClassMap.binary().to_json()}
-    save_checkpoint(tmp_path / "a.safetensors", model, data, {})
+    options = UNetOptions(in_channels=1, num_classes=2, base_width=2, depth=1)
+    model = build(options)
+    model.architecture = SimpleNamespace(name="unet", to_json=lambda: options.to_json() | claim)
+    model.preprocessing = Preprocessing(1, ClassMap.binary())
+    save_checkpoint(tmp_path / "a.safetensors", model)
     tracemalloc.start()
     with pytest.raises(UserError, match=r"a\.safetensors"):
         load(tmp_path / "a.safetensors")

@@ -9,10 +9,10 @@ import tifffile
 from PIL import Image
 
 import minunet
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap
+from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
+from minunet.models import UNetOptions, build
 from minunet.predict import PredictionOptions, files, pipeline, predict_files
 from minunet.predict.command import main as predict
 from minunet.predict.progress import Progress
@@ -32,15 +32,15 @@ def cells(H=90, W=110):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A network that finds what is bright."""
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": None})
+    model = build(UNetOptions(base_width=2, depth=2, norm=None))
     for name, a in model.named_params().items():
         a[...] = abs(a) if name.endswith("w") else 0
     model.head.params["w"][...] = [[[[-1, 1], [-1, 1]]]]
     seen = model((cells() / 255)[None, ..., None].astype(np.float32))
     model.head.params["b"][...] = np.array([1, -1]) * np.quantile(seen[..., 1], 0.8)
     path = tmp_path_factory.mktemp("model") / "x.safetensors"
-    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
-    save_checkpoint(path, model, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {})
+    model.preprocessing = Preprocessing(1, ClassMap([0, 255], ["background", "cell"]), "range")
+    save_checkpoint(path, model)
     return path
 
 

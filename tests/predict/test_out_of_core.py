@@ -15,12 +15,12 @@ from PIL import Image
 from roifile import roiread
 from scipy.ndimage import find_objects
 
-from minunet.checkpoint.build import build_model
 from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap, read_image
+from minunet.data import ClassMap, Preprocessing, read_image
 from minunet.data.files.large import can_open, open_large
 from minunet.data.files.lzw import is_sound
 from minunet.errors import UserError
+from minunet.models import UNetOptions, build
 from minunet.predict import files, instance_files, pipeline
 from minunet.predict.command import main as predict
 from minunet.predict.instance_files import add_rois, new_rois, object_polygons
@@ -350,15 +350,15 @@ def test_zarrs_that_are_no_image(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A checkpoint of a network that finds what is bright."""
-    model = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": None})
+    model = build(UNetOptions(in_channels=1, num_classes=2, base_width=2, depth=2, norm=None))
     for name, a in model.named_params().items():
         a[...] = abs(a) if name.endswith("w") else 0
     model.head.params["w"][...] = [[[[-1, 1], [-1, 1]]]]
     image = ((blobs() / 220)[None, ..., None]).astype(np.float32)
     model.head.params["b"][...] = np.array([1, -1]) * np.quantile(model(image)[..., 1], 0.8)
     path = tmp_path_factory.mktemp("model") / "x.safetensors"
-    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
-    save_checkpoint(path, model, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {})
+    model.preprocessing = Preprocessing(1, ClassMap([0, 255], ["background", "cell"]), "range")
+    save_checkpoint(path, model)
     return path
 
 
@@ -513,11 +513,9 @@ def test_many_objects_take_32_bits(model, tmp_path, small_limits, monkeypatch):
 
 
 def test_blending_is_noted(tmp_path, small_limits, capsys):
-    grouped = build_model("unet", {"in_channels": 1, "num_classes": 2, "base_width": 2, "depth": 2, "norm": "group"})
-    classes = ClassMap([0, 255], ["background", "cell"]).to_json()
-    save_checkpoint(
-        tmp_path / "m", grouped, {"channels": 1, "normalise": "range", "scale": 1.0, "classes": classes}, {}
-    )
+    grouped = build(UNetOptions(in_channels=1, num_classes=2, base_width=2, depth=2, norm="group"))
+    grouped.preprocessing = Preprocessing(1, ClassMap([0, 255], ["background", "cell"]), "range")
+    save_checkpoint(tmp_path / "m", grouped)
     tifffile.imwrite(tmp_path / "a.tif", blobs())
     Image.fromarray(blobs()).save(tmp_path / "b.png")
     for name in ("a.tif", "b.png"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import minunet
 from minunet import UserError
+from minunet.data import ClassMap, Preprocessing
 from minunet.data.files.windows import Windows
 from minunet.data.preprocess import NORMALISATIONS, prepare
 from minunet.models import UNet
@@ -35,7 +36,7 @@ def network(options=(), depth=2, channels=1, normalise="percentile"):
         m.momentum = 1
     n = model.fit_size(128)
     model.forward(prepare(noise(n, n), channels)[None], rng=rng)
-    model.data = {"channels": channels, "normalise": normalise, "scale": 1.0, "classes": {}}
+    model.preprocessing = Preprocessing(channels, ClassMap.binary(), normalise)
     return model
 
 

@@ -105,18 +105,16 @@ def test_an_overflow_leaves_the_step_out(cupy, data, tmp_path, monkeypatch):
     weights = []
     monkeypatch.setattr("minunet.optim.Adam.step", lambda self: weights.append("step"))
     assert train([*data, "--amp", "-e", "1", "-b", "2", "--out", str(tmp_path / "run")]) == 0
-    meta = read_checkpoint(tmp_path / "run/last.safetensors")[0]["train"]
-    assert meta["place"]["step"] > 0 and not weights
-    assert meta["place"]["loss_scale"] == 2.0 ** (60 - meta["place"]["step"])
+    meta = read_checkpoint(tmp_path / "run/last.safetensors").train
+    assert meta["state"]["step"] > 0 and not weights
+    assert meta["state"]["loss_scale"] == 2.0 ** (60 - meta["state"]["step"])
 
 
 def test_training_reaches_the_same_dice(cupy, data, tmp_path):
     scores = []
     for name, amp in (("float32", []), ("half", ["--amp", "fp16"])):
         assert train([*data, *amp, "-e", "15", "-b", "2", "-l", "1e-2", "--out", str(tmp_path / name)]) == 0
-        scores.append(
-            read_checkpoint(tmp_path / name / "last.safetensors")[0]["train"]["place"]["history"][-1]["val_dice"]
-        )
+        scores.append(read_checkpoint(tmp_path / name / "last.safetensors").train["state"]["history"][-1]["val_dice"])
     assert scores[0] > 0.6 and scores[1] == pytest.approx(scores[0], abs=0.03)
 
 

@@ -208,7 +208,7 @@ def test_a_run_with_graphs_is_the_run_without(gpu, tmp_path):
     assert runs[1].training_step.recorded.graph is not None
     plain, recorded = ({name: a.get() for name, a in run.model.state().items()} for run in runs)
     same(recorded, plain)
-    for a, b in zip(*(run.place.history for run in runs)):
+    for a, b in zip(*(run.state.history for run in runs)):
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
     assert runs[0].optimizer.steps == runs[1].optimizer.steps == 8
 

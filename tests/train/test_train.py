@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import minunet
-from minunet.checkpoint import load as checkpoint
+from minunet import atomic
 from minunet.predict.command import main as predict
 from minunet.train.command import main as train
 from minunet.train.trainer import Trainer
@@ -34,7 +34,7 @@ def test_a_run_leaves_what_it_promises(data, tmp_path, capsys):
     out = tmp_path / "run"
     assert go(data, out, "-e", "2", "-v", "25") == 0
     assert {p.name for p in out.iterdir()} == {
-        "history.csv", "curves.png", "predictions.png", "best.safetensors", "last.safetensors",
+        "history.csv", "curves.png", "predictions.png", "best.safetensors", "last.safetensors", "config.toml",
     }  # fmt: skip
     rows = history(out)
     assert [r["epoch"] for r in rows] == ["1", "2"]
@@ -289,14 +289,14 @@ def test_a_finished_run_is_not_overwritten(data, tmp_path, capsys):
 
 def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.safetensors"
-    checkpoint.write_atomically(path, b"old")
+    atomic.write_atomically(path, b"old")
 
     def full(fd):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(minunet.UserError, match=r"last.safetensors: No space left on device; the earlier .* untouched"):
-        checkpoint.write_atomically(path, b"new")
+        atomic.write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
 
@@ -305,7 +305,7 @@ def test_a_loss_that_explodes_keeps_the_last_good_state(data, tmp_path, capsys):
     from minunet.train.trainer import Trainer
 
     def step(self, *batch, plain=Trainer.step):
-        if self.place.epoch == 1:
+        if self.state.epoch == 1:
             self.model.head.params["b"][0] = np.nan
         return plain(self, *batch)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...data import ClassMap
+from ...data import ClassMap, Preprocessing
 from ...data.classes import MAX_CLASSES
 from ...errors import UserError
+from ...models import UNetOptions
 from ...nn import Module
 from ..build import model_of
 from ..file import read_safetensors
@@ -18,7 +19,7 @@ from .container import TorchFile, is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
 from .pickles import Refused, Tensor
 
-Found = tuple[dict[str, Any], dict[str, np.ndarray]]  # metadata as in our own checkpoints, and the weights by our paths
+Found = tuple[UNetOptions, Preprocessing, dict[str, np.ndarray]]  # with the weights by our paths
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which trainings of one's own keep the weights
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 MASK_VALUES = "mask_values"
@@ -38,7 +39,8 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
     -------
     Module
         As from `minunet.load`. Such a file does not hold the scale of the images that it was trained on (PyTorch-UNet's
-        default is 0.5): ``model.data["scale"]`` is 1 and may be set.
+        default is 0.5): ``model.preprocessing.scale`` is 1, and
+        ``model.preprocessing = dataclasses.replace(model.preprocessing, scale=0.5)`` changes it.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
 
 
 def read_torch(path: Path | str, report: Callable[[str], object] | None = None) -> Found:
-    """Metadata and weights of a file of PyTorch-UNet, in the form of our own checkpoints; see `load_torch`."""
+    """Network, preprocessing and weights of a file of PyTorch-UNet; parameters and errors as of `load_torch`."""
     if not is_torch_file(path):
         arrays = read_safetensors(path)[1]
         try:
@@ -136,22 +138,16 @@ def to_checkpoint(
     """The metadata and weights of our own checkpoints, for a network of this layout."""
     classes, told = classes_of_values(mask_values, max(layout.num_classes, 2), path)
     up = "bilinear" if layout.up is None else "transpose"
-    options = {
-        "in_channels": layout.in_channels, "num_classes": layout.num_classes, "norm": "batch", "padding": "same",
-        "up": up, "conv_bias": layout.conv_bias,
-        "widths": [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])],
-    }  # fmt: skip
-    data = {
-        "channels": layout.in_channels, "normalise": "255", "scale": 1.0, "classes": classes.to_json(), "target": "classes",
-        "tta": 1,
-    }  # fmt: skip
+    widths = [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])]
+    options = UNetOptions(layout.in_channels, layout.num_classes, widths=widths, conv_bias=layout.conv_bias, up=up)
+    preprocessing = Preprocessing(layout.in_channels, classes, normalise="255")
     if report:
         report(
             f"{path}: {sum(a.size for a in weights.values()):,} values, {layout.in_channels} channels, {up}, "
             f"{layout.num_classes} classes {'as in its mask_values' if told else '(it has no mask_values)'}: "
             f"{classes.describe()}; the scale of its training is not in it, 1 is assumed"
         )
-    return {"arch": "unet", "options": options, "data": data, "train": {}}, weights
+    return options, preprocessing, weights
 
 
 def classes_of_values(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:

@@ -55,9 +55,9 @@ def save_torch(model: Module, path: Path | str, mask_values: bool = False, any_w
         array = np.zeros((), np.int64) if entry.path is None else state[entry.path]
         content[key] = np.array(array.transpose(np.argsort(axes(key, array.ndim))), order="C")
     if mask_values:
-        if not hasattr(model, "data"):
+        if not hasattr(model, "preprocessing"):
             raise UserError(f"{path} was not written: this network was not trained, so there are no mask_values")
-        values = list(model.data["classes"]["values"])  # a network of a border class has more outputs than these
+        values = list(model.preprocessing.classes.values)  # a network of a border class has more outputs than these
         content["mask_values"] = (
             values if len(values) == max(2, layout.num_classes) else list(range(layout.num_classes))
         )

@@ -1,0 +1,128 @@
+"""Data sets of arrays that are in memory already, and several data sets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .classes import ClassMap
+from .image_set import ImageSet
+from .mask_scan import MaskScan
+from .preprocess import is_grey, prepare, resize_labels, scaled_size
+from .sample import Sample
+
+
+class ArraySet(ImageSet):
+    """Images and masks that are arrays.
+
+    Parameters
+    ----------
+    images : sequence of (H, W) or (H, W, C) arrays, or one array (N, H, W) or (N, H, W, C)
+        Grey, RGB or RGBA, of any real type. Sizes may differ.
+    masks : sequence of (H, W) arrays of whole numbers or bool, or of (H, W, 3) colours, or one array of them
+        Class numbers, 0 and 255, object numbers or colours, told apart as those of files are, see `minunet/data/classes.py`.
+    names : sequence of str, optional
+        "image 0" and so on if not given.
+    channels, normalise, scale, classes
+        As of `open_dataset`.
+
+    Raises
+    ------
+    UserError
+        If images and masks do not pair, or one of them cannot be used; it is named.
+    """
+
+    layout = "arrays"
+
+    def __init__(
+        self, images: Any, masks: Any, names: Sequence[str] | None = None, channels: int | None = None,
+        normalise: str = "percentile", scale: float = 1.0, classes: ClassMap | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._images, self._masks = [np.asarray(a) for a in images], [np.asarray(a) for a in masks]
+        n = len(self._images)
+        if n != len(self._masks):
+            raise UserError(f"{n} images and {len(self._masks)} masks: every image needs its mask")
+        self.names = [f"image {i}" for i in range(n)] if names is None else list(names)
+        if len(self.names) != n:
+            raise UserError(f"{n} images and {len(self.names)} names")
+        self.normalise, self.scale = normalise, scale
+        for name, image, mask in zip(self.names, self._images, self._masks):
+            check_pair(name, image, mask)
+        self._images = [a if a.ndim == 3 else a[..., None] for a in self._images]
+        self._masks = [m.astype(np.uint8) if m.dtype == bool else m for m in self._masks]
+        self.sizes = [scaled_size(image.shape[:2], scale) for image in self._images]
+        self.channels = channels or (1 if all(map(is_grey, self._images)) else 3)
+        if classes is None:
+            scan = MaskScan()
+            for name, mask in zip(self.names, self._masks):
+                scan.add(mask, f"the mask of {name}")
+            classes, self.warnings = scan.classes()
+        self.classes = classes
+
+    def _read(self, index: int) -> Sample:
+        name, mask = self.names[index], self._masks[index]
+        image = prepare(self._images[index], self.channels, self.normalise, self.scale)
+        labels = resize_labels(self.classes.encode(mask, f"the mask of {name}"), self.scale)
+        objects = resize_labels(mask.astype(np.int32), self.scale) if self.classes.rule == "instances" else None
+        return Sample(name, image, labels, objects)
+
+    def describe(self) -> str:
+        """A report of some lines."""
+        sizes = sorted({f"{w}x{h}" for h, w in self.sizes})
+        return "\n".join(
+            [
+                f"arrays      {len(self)} images: {', '.join(sizes[:4])}{' and others' * (len(sizes) > 4)}",
+                f"channels    {self.channels} to the network",
+                f"masks       {self.classes.describe()}",
+                *(f"warning     {w}" for w in self.warnings),
+            ]
+        )
+
+
+class JoinedSet(ImageSet):
+    """Two data sets as one, the second's images after the first's.
+
+    Raises
+    ------
+    UserError
+        If their images were prepared in different ways, or their masks hold different classes.
+    """
+
+    def __init__(self, first: ImageSet, second: ImageSet) -> None:
+        super().__init__()
+        ours, theirs = first.preprocessing, second.preprocessing
+        if ours != theirs:
+            raise UserError(f"the data sets for training and validation differ: {ours} and {theirs}")
+        self.first, self.second = first, second
+        self.layout, self.path, self.ordered = first.layout, first.path, first.ordered
+        self.names, self.sizes = first.names + second.names, first.sizes + second.sizes
+        self.channels, self.classes = first.channels, first.classes
+        self.normalise, self.scale = first.normalise, first.scale
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
+
+    def describe(self) -> str:
+        """The reports of both."""
+        return f"{self.first.describe()}\n{self.second.describe()}"
+
+
+def check_pair(name: str, image: np.ndarray, mask: np.ndarray) -> None:
+    """UserError if an image or its mask is none, or they do not go together."""
+    if image.ndim not in (2, 3) or 0 in image.shape or image.dtype.kind not in "biuf":
+        raise UserError(f"{name}: an image is (H, W) or (H, W, C) numbers, not {image.shape} of {image.dtype}")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise UserError(f"{name}: holds NaN or infinity: replace them by numbers")
+    if mask.shape[:2] != image.shape[:2] or mask.shape[2:] not in ((), (3,)):
+        raise UserError(
+            f"{name}: its mask is {mask.shape}; for an image of {image.shape} it must be {image.shape[:2]}, or these with 3 "
+            "colours"
+        )
+    if mask.dtype.kind not in "biu" or (mask.ndim == 3 and mask.dtype != np.uint8):
+        raise UserError(
+            f"{name}: its mask is of {mask.dtype}; give whole numbers (classes, 0 and 255, object numbers) or 8-bit colours"
+        )

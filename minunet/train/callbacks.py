@@ -1,0 +1,97 @@
+"""What is called while a network trains: functions and objects of the user's, and the progress on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+Row = dict[str, Any]
+
+
+class Callback:
+    """Base of objects that follow a training; whatever is not defined does nothing.
+
+    `on_epoch` and `on_step` may return True, which ends the training there. What they raise is raised by `minunet.fit`.
+    """
+
+    def on_start(self, trainer: Any) -> None:
+        """Before the first step: everything is ready. The `Trainer` may be kept, for its `state` and its `stop`."""
+
+    def on_step(self, step: Row) -> bool | None:
+        """After every step: "epoch" and "step" from 1, "loss" and "learning_rate"."""
+
+    def on_epoch(self, row: Row) -> bool | None:
+        """After every epoch: the row of history."""
+
+    def on_stop(self) -> None:
+        """When the training was stopped before its end; its state is whole."""
+
+    def on_end(self) -> None:
+        """After the last step, also if an error ended the training."""
+
+
+class OnEpoch(Callback):
+    """A plain function as a callback after every epoch."""
+
+    def __init__(self, function: Callable[[Row], Any]) -> None:
+        self.function = function
+
+    def on_epoch(self, row: Row) -> bool | None:
+        """Call the function."""
+        return self.function(row) is True
+
+
+def as_callback(callback: Callback | Callable[[Row], Any]) -> Callback:
+    """A callback, or a function of the row of history, as a callback; TypeError if it is neither."""
+    if isinstance(callback, Callback):
+        return callback
+    if not callable(callback):
+        raise TypeError(f"a callback is a function of the row of history or a Callback, not {type(callback).__name__}")
+    return OnEpoch(callback)
+
+
+class Progress(Callback):
+    """A line on stdout for every epoch, and a bar on stderr if that is a terminal."""
+
+    def on_start(self, trainer: Any) -> None:
+        """Open the bar and write the table's head."""
+        self.state, self.epochs = trainer.state, trainer.config.epochs
+        total = self.epochs * len(trainer.batches)
+        self.bar = tqdm(
+            total=total, initial=self.state.step, unit="batch", disable=None, dynamic_ncols=True, smoothing=0.05
+        )
+        self.bar.write(f"{'epoch':>9}  train loss  val loss  val Dice   val IoU   seconds     left")
+
+    def on_step(self, step: Row) -> None:
+        """Move the bar."""
+        s = self.state
+        self.bar.set_description(f"epoch {step['epoch']}/{self.epochs}", refresh=False)
+        dice = f"{s.history[-1]['val_dice']:.3f}" if s.history else "?"
+        self.bar.set_postfix_str(f"loss {s.loss_sum / s.loss_count:.3f}, val Dice {dice}", refresh=False)
+        self.bar.update()
+
+    def on_epoch(self, row: Row) -> None:
+        """Write a line of the table."""
+        times = [r["seconds"] for r in self.state.history]
+        left = format_seconds((self.epochs - self.state.epoch) * float(np.median(times)))
+        best = "  best" if row["val_dice"] == self.state.best else ""
+        self.bar.write(
+            f"{int(row['epoch']):>4}/{self.epochs:<4}  {row['train_loss']:>10.4f}{row['val_loss']:>10.4f}"
+            f"{row['val_dice']:>10.4f}{row['val_iou']:>10.4f}{row['seconds']:>10.1f}{left:>9}{best}"
+        )
+
+    def on_stop(self) -> None:
+        """When the training was stopped before its end; its state is whole."""
+
+    def on_end(self) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+
+def format_seconds(seconds: float) -> str:
+    """ "2:05" or "1:02:05"."""
+    m, s = divmod(round(seconds), 60)
+    return f"{m // 60}:{m % 60:02}:{s:02}" if m >= 60 else f"{m}:{s:02}"

@@ -1,0 +1,61 @@
+"""TOML files of settings: reading one with every value checked, and writing one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, shown, why_not
+
+COMMAND_LINE_ONLY = ("out", "resume", "quiet")  # where a run is and what it says, not what it is
+
+
+def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
+    """The values in a file, by the names of fields; its keys are the flags without their dashes: ``learning-rate = 0.01``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or, naming it and the key, if a key is unknown or its value is out of range.
+    """
+    try:
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"--config {path}: cannot be read ({e.strerror or e})") from None
+    except (ValueError, RecursionError) as e:  # also of what is no UTF-8
+        raise UserError(f"--config {path}: is no TOML ({e})") from None
+    flags = {name.replace("_", "-"): name for name in known if name not in COMMAND_LINE_ONLY}
+    values = {}
+    for key, value in found.items():
+        if key not in flags:
+            near = get_close_matches(key.replace("_", "-"), flags, 1)
+            raise UserError(
+                f"--config {path}: {shown(key)} is no setting{f'; did you mean {near[0]}?' if near else ''}"
+            )
+        problem = why_not(known[flags[key]], value)
+        if problem:
+            raise UserError(f"--config {path}: {key} = {problem}")
+        values[flags[key]] = value
+    return values
+
+
+def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
+    """A file of values in groups, each under a comment; None, which TOML does not have, is left out."""
+    lines = [f"# {title}"]
+    for name, values in groups:
+        told = {key: value for key, value in values.items() if value is not None}
+        if told:
+            lines += ["", f"# {name}", *(f"{key} = {_value(value)}" for key, value in told.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: bool | float | str) -> str:
+    """A value as TOML writes it. A JSON string is one of TOML's, but for the character DEL, which has to be escaped there."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value) if isinstance(value, bool) else repr(value)

@@ -1,0 +1,248 @@
+"""Training as a function: from images and masks to a network and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from ..checkpoint.build import load_weights
+from ..checkpoint.load import read_checkpoint
+from ..data import ImageSet
+from ..data.arrays import ArraySet, JoinedSet
+from ..data.targets import Target, TargetSet
+from ..errors import UserError, shown
+from ..kernels.device import select_device
+from ..models import NetworkOptions, UNetOptions, build
+from ..nn import Module
+from .callbacks import Callback, Progress, as_callback
+from .config import TrainingConfig
+from .run_folder import RunFolder, open_run, restore, stored_config
+from .trainer import Trainer
+
+DEVICES = ("auto", "cpu", "cuda")
+BASE_WIDTH = 16  # of networks for which nobody says otherwise; the paper's is 64
+
+Callbacks = Iterable[Callback | Callable[[dict[str, Any]], Any]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    model : Module
+        With the weights of the best epoch, ready for `minunet.segment`.
+    history : list of dict
+        A row an epoch: "epoch", "train_loss", "val_loss", "val_dice", "val_iou", "seconds", "val_accuracy", "learning_rate"
+        and "dice_<class>".
+    finished : bool
+        False if a callback ended the training; True at the last epoch, and where patience was at its end.
+    """
+
+    model: Module
+    history: list[dict[str, Any]]
+    finished: bool
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch with the best validation score; ValueError if no epoch was finished."""
+        return max(self.history, key=lambda row: row["val_dice"])
+
+
+@overload
+def fit(dataset: ImageSet, config: TrainingConfig | None = None, /, **settings: Any) -> Fitted: ...
+@overload
+def fit(images: Any, masks: Any, config: TrainingConfig | None = None, /, **settings: Any) -> Fitted: ...
+def fit(
+    images: Any, masks: Any = None, config: TrainingConfig | None = None, /, *,
+    model: Module | NetworkOptions | None = None, target: Target | None = None, validation: Any = 0.1,
+    callbacks: Callbacks = (), out: Path | str | None = None, resume: Path | str | None = None, device: str = "auto",
+    graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None, **settings: Any,
+) -> Fitted:  # fmt: skip
+    """Train a network.
+
+    ``fit(images, masks, config)`` takes arrays, ``fit(dataset, config)`` a data set of `minunet.data`.
+
+    Parameters
+    ----------
+    images : sequence of (H, W) or (H, W, C) arrays, or one array (N, H, W) or (N, H, W, C)
+        As they come from files: 8 or 16 bit or float, grey, RGB or RGBA. In their place an `ImageSet`, without masks.
+    masks : sequence of (H, W) arrays, or one array (N, H, W)
+        Class numbers, 0 and 255, object numbers or colours (H, W, 3); which it is is found as for files.
+    config : TrainingConfig, optional
+        How to train. Any of its fields may also be given by name: ``fit(images, masks, epochs=30, crop=256)``.
+    model : Module or NetworkOptions, optional
+        What to train: a network, which is changed in place, or the description of one, whose channels and classes become
+        those of the data (``num_classes=1`` stays for two classes: a sigmoid). A U-Net 16 wide if not given.
+    target : Target, optional
+        For objects that touch: a border class or a weight map, see `minunet.data.targets`.
+    validation : optional
+        What to validate on: the share of the images to hold out, above 0 and below 1; indices or names of some of them; or
+        other images, as a data set or as (images, masks).
+    callbacks : functions or `minunet.train.callbacks.Callback` objects
+        A function is called after every epoch with its row of history; if it returns True, the training ends there. An object
+        may have more, such as `on_step`. What they raise is raised here.
+    out : path, optional
+        Folder for best.safetensors, last.safetensors and history.csv; without it nothing is written.
+    resume : path, optional
+        Checkpoint of a run of the same data that is to go on; it goes on with its own settings, but for those given here.
+    device : "auto", "cpu" or "cuda"
+    graph : bool
+        On a GPU: record a step as a CUDA graph and replay it.
+    verbose : bool
+        Whether to print a line an epoch, and show a bar.
+    arguments : dict, optional
+        Kept in the checkpoints: those of a command line.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    UserError
+        If images, masks or a setting will not do, the loss is no longer finite, or memory is not enough.
+
+    Examples
+    --------
+    >>> import minunet
+    >>> cells = minunet.data.SyntheticCells(8, size=32)
+    >>> fitted = minunet.fit(cells, epochs=1, crop=16, model=minunet.models.UNetOptions(base_width=2, depth=1))
+    >>> len(fitted.history), minunet.segment(fitted.model, cells[0].image).shape
+    (1, (32, 32))
+    """
+    if isinstance(masks, TrainingConfig):
+        masks, config = None, masks
+    if device not in DEVICES:
+        raise UserError(f"device: {shown(device)} is unknown, choose one of {', '.join(DEVICES)}")
+    xp = select_device(device)
+    file = open_run(resume) if resume else None
+    config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
+    dataset, train, held = split(as_dataset(images, masks), validation, config.seed)
+    if target and not target.is_plain:
+        dataset = TargetSet(dataset, target, train, progress=verbose)
+    network = network_for(file.architecture if file and model is None else model, dataset, config)
+    check_crop(network, config, dataset)
+    folder = RunFolder(out, arguments) if out is not None else None
+    followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
+    try:
+        trainer = Trainer(network, dataset, train, held, config, xp, graph, followers)
+        if file and resume:
+            restore(trainer, file, Path(resume))
+        finished = trainer.run()
+    finally:
+        if folder:
+            folder.remove_if_unused()
+    take_best_weights(trainer, resume)
+    return Fitted(network, trainer.state.history, finished)
+
+
+# ---- the parts -------------------------------------------------------------------------------------------------------
+
+
+def as_dataset(images: Any, masks: Any) -> ImageSet:
+    """Images and masks as a data set, if they are not one already."""
+    if isinstance(images, ImageSet):
+        if masks is not None:
+            raise UserError("a data set has its masks: leave them out")
+        return images
+    if masks is None:
+        raise UserError("masks are missing: fit(images, masks), or fit(dataset) for a data set of minunet.data")
+    return ArraySet(images, masks)
+
+
+def with_settings(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
+    """Another configuration, with some values changed; UserError, with the nearest name, for a name that is unknown."""
+    known = [f.name for f in fields(TrainingConfig)]
+    for name in settings:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise UserError(f"fit has no setting {shown(name)}{f'; did you mean {near[0]}?' if near else ''}")
+    return replace(config, **settings)
+
+
+def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list[int], list[int]]:
+    """The data set, and which of its images are trained on and which validated on; `validation` as of `fit`."""
+    n = len(dataset)
+    if isinstance(validation, tuple) and len(validation) == 2 and not np.isscalar(validation[0]):
+        validation = ArraySet(
+            *validation, channels=dataset.channels, normalise=dataset.normalise, scale=dataset.scale, classes=dataset.classes
+        )  # fmt: skip
+    if isinstance(validation, ImageSet):
+        both = JoinedSet(dataset, validation)
+        return both, list(range(n)), list(range(n, len(both)))
+    if isinstance(validation, int | float | np.floating):
+        if not 0 < validation < 1:
+            raise UserError(f"validation: {shown(validation)} is no share of the images: give one above 0 and below 1")
+        return dataset, *dataset.split(100 * float(validation), seed)
+    held = list(validation)
+    if all(isinstance(name, str) for name in held):
+        return dataset, *dataset.split(names=held)
+    if not all(isinstance(i, int | np.integer) and 0 <= i < n for i in held) or len({int(i) for i in held}) != len(
+        held
+    ):
+        raise UserError(f"validation: {shown(held)} are no different indices of {n} images")
+    train = sorted(set(range(n)) - {int(i) for i in held})
+    if not train or not held:
+        raise UserError(
+            f"validation: {len(held)} of {n} images are held out; some must be, and some must be left to train on"
+        )
+    return dataset, train, sorted(int(i) for i in held)
+
+
+def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config: TrainingConfig) -> Module:
+    """The network to train on a data set, knowing how its images were prepared; UserError if it does not go with them."""
+    prepared = dataset.preprocessing
+    allowed = prepared.outputs()
+    if isinstance(model, Module):
+        if not hasattr(model, "architecture"):
+            raise UserError(
+                "the network does not know how it was made: make it by minunet.models.build(UNetOptions(...))"
+            )
+        options: NetworkOptions = model.architecture
+        model.preprocessing = replace(prepared, tta=getattr(getattr(model, "preprocessing", None), "tta", 1))
+    else:
+        options = model or UNetOptions(base_width=BASE_WIDTH, seed=config.seed)
+        wanted = 1 if config.loss == "bce" else options.num_classes
+        outputs = wanted if wanted in allowed else allowed[-1]
+        options = replace(options, in_channels=dataset.channels, num_classes=outputs)
+        model = build(options)
+        model.preprocessing = prepared
+    check_classes(options.num_classes, config.loss, dataset)
+    if options.in_channels != dataset.channels:
+        raise UserError(f"the network takes {options.in_channels} channels, the images have {dataset.channels}")
+    return model
+
+
+def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
+    """UserError if a network of so many outputs cannot be trained on the masks with that loss."""
+    K, allowed = dataset.classes.num_classes, dataset.preprocessing.outputs()
+    if loss == "bce" and (1 not in allowed or outputs != 1):
+        raise UserError(f"--loss bce is for two classes and --classes 1; the masks hold {K} classes: use --loss ce")
+    if outputs not in allowed:
+        raise UserError(f"--classes {outputs}, but the masks hold {K} classes: {dataset.classes.describe()}")
+
+
+def check_crop(model: Module, config: TrainingConfig, dataset: ImageSet) -> None:
+    """UserError, with the nearest sizes that fit, if the network cannot take the training patches."""
+    sizes = {(config.crop, config.crop)} if config.crop else set(dataset.sizes)
+    for size in sizes:
+        try:
+            model.check_size(*size)
+        except ValueError as e:
+            raise UserError(f"--crop {config.crop}: {e}") from e
+
+
+def take_best_weights(trainer: Trainer, resume: Path | str | None) -> None:
+    """Give the model the weights of the best epoch, which may have been before the run was resumed."""
+    before = Path(resume).parent / "best.safetensors" if resume else None
+    if trainer.best_weights is None and before and before.exists():
+        load_weights(trainer.model, read_checkpoint(before).weights, before)
+    else:
+        trainer.take_best_weights()

@@ -1,0 +1,277 @@
+"""A run of ``minunet train``: from arguments to data, network and run folder; `fit` does the training."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..atomic import write_atomically
+from ..checkpoint.build import load_weights
+from ..checkpoint.load import Checkpoint, read_checkpoint
+from ..cli import use_threads
+from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
+from ..data.targets import Target, TargetSet
+from ..errors import UserError
+from ..kernels.device import describe, select_device
+from ..models import NetworkOptions, UNetOptions, build
+from ..nn import Module, draw_uniform
+from .arguments import Arguments, config_toml, from_checkpoint, kept
+from .callbacks import Callback, Progress
+from .config import TrainingConfig, training_config
+from .fit import check_classes, check_crop, fit
+from .report import report
+from .run_folder import open_run, part_of
+from .trainer import Trainer
+
+MAY_CHANGE = (
+    "resume",
+    "data",
+    "device",
+    "graph",
+    "epochs",
+    "patience",
+    "threads",
+    "quiet",
+)  # what --resume may come with
+Say = Callable[..., None]
+
+
+def train(args: Arguments, given: set[str]) -> int:
+    """Train as the arguments say; `given` names those that were typed or in a file. Returns the exit status."""
+    say: Say = (lambda *_: None) if args.quiet else print
+    args, file = start_from(args, given)
+    use_threads(args.threads)
+    xp = select_device(args.device)
+    if args.amp and xp is np:
+        say("note: --amp has no effect on the CPU, where everything is computed in float32")
+    data, split = open_data(args, file.preprocessing.classes if file and args.resume else None)
+    args, dataset = with_target(args, given, data, split[0], say)
+    say(dataset.describe())
+    say(told_split(dataset, *split))
+    say(f"device      {describe(xp, args.device)}")
+
+    model = make_model(args, given, dataset, file)
+    if args.recipe == "paper" and "crop" not in given and not args.resume:  # no tile beyond the largest image
+        args = replace(args, crop=min(args.crop, model.fit_size(max(map(max, dataset.sizes)))))
+    config = training_config(args)
+    check_crop(model, config, dataset)
+    if config.batch_size == 1 and args.norm == "batch":
+        say("note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group")
+    out = run_folder(args)
+    size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
+    say(f"network     {args.arch}, {size}\nrun folder  {out}\n")
+    return carry_out(args, model, dataset, split, config, out, config_toml(args, given))
+
+
+def carry_out(
+    args: Arguments, model: Module, dataset: ImageSet, split: tuple[list[int], list[int]], config: TrainingConfig, out: Path,
+    repeats: str,
+) -> int:  # fmt: skip
+    """Train, and report; `repeats` is what config.toml will hold."""
+    stopper = StopOnInterrupt()
+    begins = Begin(out / "config.toml", repeats, args.quiet)
+    with stopper.installed():
+        fitted = fit(
+            dataset, config, model=model, validation=split[1], out=out, resume=args.resume, device=args.device,
+            graph=args.graph, arguments=kept(args), callbacks=[begins, stopper] + [Progress()] * (not args.quiet),
+        )  # fmt: skip
+    if not fitted.finished:
+        if not args.quiet:
+            print(f"\nstopped in epoch {len(fitted.history) + 1}; everything is saved. To go on:")
+            print(f"  python -m minunet.train --resume {out / 'last.safetensors'}")
+        return 130
+    report(fitted, dataset, split[1], out, generated=args.data is None, quiet=args.quiet)
+    return 0
+
+
+class Begin(Callback):
+    """When everything is ready: config.toml is written, and kernels are compiled where they never were."""
+
+    def __init__(self, path: Path, text: str, quiet: bool) -> None:
+        self.path, self.text, self.quiet = path, text, quiet
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Write, and compile."""
+        write_atomically(self.path, self.text.encode("utf-8", "replace"))
+        if trainer.xp is np and not self.quiet:
+            compile_kernels()
+
+
+class StopOnInterrupt(Callback):
+    """Ctrl-C ends the run after the current batch; pressed again, at once."""
+
+    trainer: Trainer | None = None
+    pressed = False
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Know whom to stop."""
+        self.trainer = trainer
+        if self.pressed:
+            trainer.stop()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """A block in which this is what Ctrl-C does."""
+
+        def on_interrupt(*_: Any) -> None:
+            if self.pressed or self.trainer is None:  # nothing has begun that would have to be saved
+                raise KeyboardInterrupt
+            self.pressed = True
+            self.trainer.stop()
+
+        try:
+            before = signal.signal(signal.SIGINT, on_interrupt)
+        except ValueError:  # not in the main thread: leave it to whoever runs us
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+# ---- before ----------------------------------------------------------------------------------------------------------
+
+
+def start_from(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint | None]:
+    """The arguments of the run that is resumed, or with what the checkpoint to start from says; and the checkpoint."""
+    if args.resume:
+        return resumed(args, given)
+    if args.load:
+        file = read_checkpoint(args.load)
+        return following(args, given, file), file
+    return args, None
+
+
+def resumed(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint]:
+    """The interrupted run's arguments, with those that may change; its checkpoint."""
+    path = str(args.resume)
+    file = open_run(path)
+    other = sorted(given - set(MAY_CHANGE))
+    if other:
+        named = ", ".join("--" + name.replace("_", "-") for name in other)
+        raise UserError(
+            f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
+            f"weights with -f {path}"
+        )
+    stored = from_checkpoint(part_of(file, path, "arguments"), path)
+    return replace(stored, **{name: getattr(args, name) for name in given}), file
+
+
+def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
+    """The arguments with the preparation of images that a checkpoint has, and what it says of its network; typed ones win."""
+    if file.architecture.name != args.arch:
+        raise UserError(
+            f"{args.load} holds a network of the kind {file.architecture.name}, not {args.arch}; see --arch"
+        )
+    options = file.architecture
+    values: dict[str, Any] = {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
+    if isinstance(options, UNetOptions):
+        values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
+        if options.widths:  # what they amount to; the checkpoint's own are used
+            encoder, decoder = options.widths[:2]
+            values |= {"base_width": int(np.ravel(encoder[0])[0]), "depth": len(decoder)}
+        else:
+            values |= {"base_width": options.base_width, "depth": options.depth}
+    return replace(args, **{name: value for name, value in values.items() if name not in given})
+
+
+def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tuple[list[int], list[int]]]:
+    """The data set and its split into images to train and to validate on."""
+    dataset: ImageSet
+    if args.data is None:
+        dataset = SyntheticCells(220, size=128, seed=args.seed, channels=args.channels or 1)
+    else:
+        dataset = open_dataset(args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth)
+    names = read_names(args.val_files) if args.val_files else None
+    try:
+        return dataset, dataset.split(args.validation, args.seed, names)
+    except UserError as e:
+        raise UserError(f"{args.val_files or args.data or 'generated cells'}: {e}") from e
+
+
+def with_target(
+    args: Arguments, given: set[str], dataset: ImageSet, train: list[int], say: Say
+) -> tuple[Arguments, ImageSet]:
+    """The data set with the labels and weights that are asked for, and the arguments with what that comes to."""
+    if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
+        args = replace(args, w0=0.0)
+        say("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
+    target = Target(args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache)
+    return args, dataset if target.is_plain else TargetSet(dataset, target, train, progress=not args.quiet)
+
+
+def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> str:
+    """Which images are trained on and which are held out."""
+    held = ", ".join(dataset.names[i][:12] for i in validation[:4])
+    more = f" and {len(validation) - 4} more" if len(validation) > 4 else ""
+    return f"split       {len(train)} to train, {len(validation)} to validate: {held}{more}"
+
+
+def make_model(args: Arguments, given: set[str], dataset: ImageSet, file: Checkpoint | None = None) -> Module:
+    """The network for a data set, knowing how its images were prepared and what its masks mean."""
+    outputs = args.classes or (1 if args.loss == "bce" else dataset.classes.num_classes)
+    check_classes(outputs, args.loss, dataset)
+    model = build(network_options(args, given, dataset.channels, outputs, file))
+    model.preprocessing = replace(dataset.preprocessing, tta=args.tta)
+    if args.init == "uniform":
+        draw_uniform(model, np.random.default_rng(args.seed))
+    if file:
+        load_weights(model, file.weights, args.resume or args.load or "")
+    return model
+
+
+def network_options(
+    args: Arguments, given: set[str], channels: int, outputs: int, file: Checkpoint | None
+) -> NetworkOptions:
+    """What the network is built from: the arguments, and what a checkpoint's network has beyond them."""
+    if file and args.resume:
+        return file.architecture
+    options = UNetOptions(
+        channels, outputs, args.seed, args.base_width, args.depth, up=args.up, padding=args.padding, dropout=args.dropout,
+        norm=None if args.norm == "none" else args.norm,
+    )  # fmt: skip
+    if file and isinstance(file.architecture, UNetOptions):
+        options = replace(options, conv_bias=file.architecture.conv_bias)
+        if not given & {"base_width", "depth"}:
+            options = replace(options, widths=file.architecture.widths)
+    return options
+
+
+def run_folder(args: Arguments) -> Path:
+    """That of the run to be resumed, --out, or a new one; UserError if --out holds a run already."""
+    if args.resume:
+        return Path(args.resume).parent
+    kind = Path(args.data).resolve().name if args.data else "cells"
+    out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
+    for name in ("history.csv", "last.safetensors"):
+        if (out / name).exists():
+            raise UserError(
+                f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
+            )
+    return out
+
+
+def compile_kernels() -> None:
+    """Compile the CPU kernels if this machine never has, and show how far it is."""
+    from ..kernels.cpu import warm_up
+
+    if warm_up.is_compiled():
+        return
+    print("compiling the kernels; only the first run on a machine does this", flush=True)
+    with tqdm(bar_format="{desc:<32}{bar} {n}/{total}", disable=None, dynamic_ncols=True, leave=False) as bar:
+
+        def show(bar: tqdm, done: int, total: int, name: str) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(name)
+
+        warm_up.warm_up(progress=partial(show, bar))
