@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from helpers import fuzz_files as files
-from helpers.torch_made import small_files
+from helpers.pytorch_made import small_files
 from tqdm import tqdm
 
 from minunet.data.label_images import list_label_images

@@ -80,6 +80,7 @@ def test_known_mistakes_fail_and_get_their_hint(name):
             assert wrong.hint in {p.hint for p in parts}, (wrong.name, seed, parts)
 
 
+@pytest.mark.drawn(quick=4, ci=8)
 @ALL
 def test_right_parts_get_no_hint(name):
     e = EXERCISES[name]
@@ -101,6 +102,7 @@ def test_two_mistakes_get_two_hints():
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drawn(quick=8, ci=16)
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
     found, words = graded(name)

@@ -18,7 +18,7 @@ from minunet.errors import UserError
 from minunet.models import UNet
 
 torch = pytest.importorskip("torch", reason="PyTorch, which writes these files, is not installed: pip install torch")
-from helpers.torch_twins import LAYOUTS, TwinUNet, outputs, randomise  # noqa: E402
+from helpers.pytorch_twins import LAYOUTS, TwinUNet, outputs, randomise  # noqa: E402
 
 from minunet.predict.command import main as predict  # noqa: E402
 from minunet.train.command import main as train  # noqa: E402

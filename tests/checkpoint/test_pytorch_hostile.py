@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.torch_made import arrays, legacy, small_files, zipped
+from helpers.pytorch_made import arrays, legacy, small_files, zipped
 
 import minunet
 from minunet.checkpoint.pytorch.layout import find_layout
