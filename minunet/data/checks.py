@@ -108,7 +108,7 @@ class Survey:
 
     @property
     def names(self) -> list[str]:
-        """Of all images."""
+        """The names of all images."""
         return [entry.name for entry in self.entries]
 
     def images(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -131,7 +131,19 @@ class Survey:
 
 
 def survey(source: Source, classes: ClassMap | None, method: str, findings: Findings, quiet: bool = True) -> Survey:
-    """Look at every image and mask of a source; `classes` are those that the masks must have, if that is known."""
+    """Read every image and mask of a source, and add what its checks say to `findings`.
+
+    Parameters
+    ----------
+    source : Source
+    classes : ClassMap or None
+        Those that the masks must have, if known; else they are found in the masks.
+    method : str
+        The normalisation, see `minunet.data.normalise`.
+    findings : Findings
+    quiet : bool
+        Show no progress.
+    """
     from tqdm import tqdm
 
     seen, scan = Survey(list(source.entries), classes), MaskScan()

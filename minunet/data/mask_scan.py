@@ -49,7 +49,7 @@ class MaskScan:
     jpeg: bool = False
     between: int = 0  # pixels that are neither 0 nor their mask's maximum,
     agreeing: int = 0  # and those of them whose right neighbour has the same value
-    seen: dict = field(default_factory=dict)  # what 0/1 and 0/255 masks there were, and one file of each
+    seen: dict = field(default_factory=dict)  # which of 1 and 255 a mask holds, with one file for each combination
     numbers: int = 0  # values above 0, counted in every mask that holds them
     pieces: int = 0  # connected pieces of them
     held: Counter = field(default_factory=Counter)  # sets of values above 0: masks

@@ -3,14 +3,14 @@
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))                                               (equation 2)
 
 w_c balances the classes' frequencies; d1 and d2 are the distances from x to the nearest and to the second nearest cell. The
-second term, the *separation*, is large in narrow gaps only. The paper leaves some things open; here they are as in the
-authors' later release (Falk et al. 2019, Nature Methods 16:67-70):
+second term, the *separation*, is large in narrow gaps only. What the paper leaves open is done as in the authors'
+later release (Falk et al. 2019, Nature Methods 16:67-70):
 
 * The rarest class has w_c = 1, the others less in proportion, so that w0 = 10 is far above both.
 * Distances are those to a cell's nearest pixel: 0 in it, 1 beside it.
-* The separation counts for the background, to which the seams that are cut between touching cells belong (`cut_seams`).
-  Inside the cells w is w_c alone.
-* Cells are taken as they are annotated, so along a seam d1 = 0, d2 = 1.
+* The separation is added in the background, which includes the seams cut between touching cells (`cut_seams`). Inside the cells
+  w is w_c alone.
+* Distances are those to the cells as annotated, before seams are cut, so along a seam d1 = 0 and d2 = 1.
 
 Source: Ronneberger, Fischer and Brox, arXiv:1505.04597, section 3; w0 = 10 and sigma of about 5 pixels are theirs.
 """
@@ -67,10 +67,23 @@ def nearest_two(instances: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarr
 
 
 def cut_seams(instances: np.ndarray) -> np.ndarray:
-    """Where touching objects are cut apart: pixels with a lower object number among their eight neighbours, (H, W) bool.
+    """The pixels at which touching objects are cut apart: those with a lower instance number among their eight neighbours.
 
-    Without them, no pixel of an object touches another object's, not even by a corner. The seam is one pixel wide and taken
-    from the object with the higher number.
+    Without them no two objects touch, not even by a corner. The seam is one pixel wide and taken from the object with the
+    higher number.
+
+    Parameters
+    ----------
+    instances : (H, W) integer array, 0 for background
+
+    Returns
+    -------
+    (H, W) bool array
+
+    Examples
+    --------
+    >>> cut_seams(np.array([[1, 1, 2, 2, 0]])).astype(int).tolist()
+    [[0, 0, 1, 0, 0]]
     """
     numbers = np.where(instances > 0, instances, np.iinfo(np.int32).max)
     lowest = scipy.ndimage.minimum_filter(numbers, size=3, mode="nearest")  # a morphological erosion
@@ -84,7 +97,7 @@ def class_balance(counts: np.ndarray) -> np.ndarray:
 
 
 def cached_separation(instances: np.ndarray, sigma: float, folder: Path | str) -> np.ndarray:
-    """`separation`, kept in a folder as <hash of content and sigma>.npy and read from there the next time.
+    """`separation`, stored in a folder as <hash of content and sigma>.npy and read from there the next time.
 
     Raises
     ------
@@ -99,7 +112,7 @@ def cached_separation(instances: np.ndarray, sigma: float, folder: Path | str) -
             kept = np.load(f, allow_pickle=False)
         if kept.shape == instances.shape and kept.dtype == np.float32:
             return kept
-    except (OSError, ValueError, EOFError):  # not there, or damaged: made anew
+    except (OSError, ValueError, EOFError):  # not there, or damaged: computed again
         pass
     made, buffer = separation(instances, sigma), io.BytesIO()
     np.save(buffer, made)
