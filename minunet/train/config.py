@@ -36,8 +36,15 @@ class TrainingConfig(Settings):
     crop : int
         Side of the training patches in pixels; 0 for whole images.
     augment : bool
-        Whether patches are flipped, turned, deformed and relit, see minunet/data/augment.py, which describes `bent`, `zoom`,
-        `elastic` and `interpolation`.
+        Whether patches are flipped, turned, deformed and relit, see minunet/data/augment.py.
+    bent : float
+        Probability that a patch is turned by any angle, scaled and deformed: `p_elastic` of `minunet.data.augment.augment`.
+    zoom : float
+        Such a patch is magnified by 1 / zoom to zoom.
+    elastic : float
+        Standard deviation of its displacements, in pixels.
+    interpolation : "linear" or "cubic"
+        How it is read between pixels.
     amp : "fp16", "bf16" or None
         Mixed precision on a GPU.
     seed : int
