@@ -163,4 +163,8 @@ def memory_explained(xp: ModuleType, what: str, need: Callable[[], int], advice:
         left = free_memory(xp)
         here = "the GPU" if xp is not np else "this computer"
         free = f", {left / GIB:.2f} GiB of {here}'s are free now" if left is not None else ""
-        raise UserError(f"out of memory: {what} needs about {need() / GIB:.2f} GiB{free}. {advice}") from e
+        try:
+            needed = f"about {need() / GIB:.2f} GiB"
+        except UserError:  # a layer of one's own that does not say what it takes
+            needed = "more than there is"
+        raise UserError(f"out of memory: {what} needs {needed}{free}. {advice}") from e

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..array import get_array_module
-from ..nn import Module
+import numpy as np
+
+from ..array import Array, get_array_module
+from ..nn import Cache, Module
 from ..ops import class_probabilities
 
 
@@ -35,7 +37,9 @@ class Ensemble(Module):
             raise ValueError("networks with unpadded convolutions go together only if all are, and of the same depth")
         self.members = list(members)
 
-    def forward(self, x, train=False, rng=None, keep=False):
+    def forward(
+        self, x: Array, train: bool = False, rng: np.random.Generator | None = None, keep: bool = False
+    ) -> tuple[Array, Cache]:
         """Images (N, H, W, in_channels) to logits (N, H, W, num_classes), at least two."""
         if train or keep:
             raise ValueError("an ensemble only predicts: train its members")

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import Conv2d, MaxPool2d, Module, take
+from ..array import Array
+from ..nn import Cache, Conv2d, MaxPool2d, Module, take
 from ..ops.lazy import fusion_scope
 from .blocks import Join, double_conv, up_step
 
@@ -111,12 +112,15 @@ class UNet(Module):
         self.head = Conv2d(below, num_classes, size=1, rng=rng)
 
     @fusion_scope
-    def forward(self, x, train=True, rng=None, keep=True):
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
         """Images (N, H, W, in_channels) to logits (N, H, W, num_classes); with "valid" padding smaller ones."""
         self.check_size(*x.shape[1:3])
-        caches, skips = [], []
+        caches: list[Cache] = []
+        skips: list[Array] = []
 
-        def run(m, x):
+        def run(m: Module, x: Any) -> Any:
             y, cache = m.forward(x, train, rng, keep)
             caches.append(cache)
             return y
@@ -134,11 +138,11 @@ class UNet(Module):
         return y, caches if keep else None
 
     @fusion_scope
-    def backward(self, dy, cache):
+    def backward(self, dy: Array, cache: Cache) -> Array:
         """Gradients of the logits (N, H, W, num_classes) to those of the images; parameters' gradients are added up."""
-        dskips = []
+        dskips: list[Array] = []
 
-        def back(m, dy):
+        def back(m: Module, dy: Array) -> Any:
             return m.backward(dy, take(cache))
 
         dx = back(self.head, dy)

@@ -24,11 +24,11 @@ def unfinished(kind, rng, shape, dtype):
         case "raw":
             return LazyAffine(x), wide
         case "norm":
-            return LazyAffine(x, a, b, mean=c), wide * a + b
+            return LazyAffine(x, a, b, norm_mean=c), wide * a + b
         case "relu":
             return LazyAffine(x, relu=True), np.maximum(wide, 0)
         case "norm, relu":
-            return LazyAffine(x, a, b, True, mean=c), np.maximum(wide * a + b, 0)
+            return LazyAffine(x, a, b, True, norm_mean=c), np.maximum(wide * a + b, 0)
         case "gradient":
             return Gradient(x, None), wide
         case _:

@@ -93,8 +93,8 @@ def coefficients(x: LazyAffine) -> Array:
     table[0] = 1 if x.scale is None else x.scale
     if x.shift is not None:
         table[1] = x.shift
-    if x.mean is not None:
-        table[2] = x.mean
+    if x.norm_mean is not None:
+        table[2] = x.norm_mean
     return table
 
 

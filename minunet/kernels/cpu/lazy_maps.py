@@ -51,15 +51,16 @@ class LazyAffine(LazyMap):
     relu : bool
     moments : ((C,), (C,)) arrays, optional
         Mean and biased variance of raw's channels, if the kernel that made it knows them.
-    mean : (C,) array, optional
+    norm_mean : (C,) array, optional
         The mean that a batch norm has taken off: gradients are summed up relative to it.
     """
 
     def __init__(
         self, raw: np.ndarray, scale: Any = None, shift: Any = None, relu: bool = False, moments: Any = None,
-        mean: Any = None,
+        norm_mean: Any = None,
     ) -> None:  # fmt: skip
-        self.raw, self.scale, self.shift, self.relu, self.moments, self.mean = raw, scale, shift, relu, moments, mean
+        self.raw, self.scale, self.shift, self.relu, self.moments = raw, scale, shift, relu, moments
+        self.norm_mean = norm_mean  # not `mean`: that is a method of arrays, for which a map may be taken
         self.shape, self.dtype = raw.shape, raw.dtype
         self.within = tuple(composites())
 

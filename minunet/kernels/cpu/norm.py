@@ -57,7 +57,7 @@ def batch_norm(
     cache, scale = (x, gamma, mean, rstd, from_batch), gamma * rstd
     if fusing():
         shift = (beta - mean.astype(np.float64) * scale).astype(x.dtype)
-        return LazyAffine(x, scale, shift, mean=mean), cache, (mean, var)
+        return LazyAffine(x, scale, shift, norm_mean=mean), cache, (mean, var)
     y = empty(x.shape, x.dtype)
     norm_forward(pixels, ready(mean)[None], scale[None], ready(beta), _one_image(y))
     return y, cache, (mean, var)

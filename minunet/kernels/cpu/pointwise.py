@@ -38,7 +38,7 @@ from .simd_transform import sandwich_into
 def relu(x: Any) -> tuple[Any, tuple]:
     """Twin of `ops.relu`."""
     if fusing() and isinstance(x, LazyAffine) and not x.relu:
-        clipped = LazyAffine(x.raw, x.scale, x.shift, True, mean=x.mean)
+        clipped = LazyAffine(x.raw, x.scale, x.shift, True, norm_mean=x.norm_mean)
         return clipped, (ReluMask(clipped),)
     x = materialize(x)
     y, positive = empty(x.shape, x.dtype), empty(x.shape, bool)

@@ -88,7 +88,7 @@ def zeros_around_the_raw_map_become_relu_of_shift(patch):
     def wrong(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
         if isinstance(x, LazyAffine) and x.relu:
             pads = resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, dilation)
-            early = LazyAffine(pad_spatial(x.raw, pads), x.scale, x.shift, True, mean=x.mean)
+            early = LazyAffine(pad_spatial(x.raw, pads), x.scale, x.shift, True, norm_mean=x.norm_mean)
             y, _ = real(early, w, b, stride, "valid", dilation, groups)
             return y, (x, w, b is not None, stride, pads, dilation, groups)
         return real(x, w, b, stride, padding, dilation, groups)

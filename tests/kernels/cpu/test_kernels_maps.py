@@ -193,7 +193,7 @@ def check_gathered(t, m):
         assert np.abs(var - wide.var(axes)).max() <= 4 * eps * (wide**2).max()
     else:
         total, product = t.found
-        deviation = m.raw - (0 if m.mean is None else m.mean.astype(np.longdouble))
+        deviation = m.raw - (0 if m.norm_mean is None else m.norm_mean.astype(np.longdouble))
         assert np.abs(total - wide.sum(axes)).max() <= eps * pixels**0.5 * np.abs(wide).sum(axes).max()
         assert np.abs(product - (wide * deviation).sum(axes)).max() <= (
             eps * pixels**0.5 * np.abs(wide * deviation).sum(axes).max()

@@ -98,7 +98,7 @@ def test_a_square_over_the_edge_writes_nothing_else(mode, rng):
                         seen.var((0, 1)) * rows * columns,
                     )
                 elif mode == MASK:
-                    deviation = m.raw[here] - m.mean[here[3]]
+                    deviation = m.raw[here] - m.norm_mean[here[3]]
                     first[here[3]] = expected[here].sum((0, 1))
                     second[here[3]] = (expected[here] * deviation).sum((0, 1))
                 np.testing.assert_allclose(into.sums[0], [first, second], rtol=1e-4, atol=1e-5)
