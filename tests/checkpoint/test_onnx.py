@@ -103,7 +103,9 @@ def test_the_command(rng, tmp_path, capsys):
     x = rng.random((1, 21, 18, 2), dtype=np.float32)
     np.testing.assert_allclose(run(out.read_bytes(), x), model(x), atol=NETWORK["float32"])
     assert export(["-m", str(source), "-o", str(tmp_path / "model.pth"), "--any-width", "--mask-values"]) == 0
-    assert export(["-m", str(tmp_path / "model.pth"), "-o", str(tmp_path / "again.safetensors")]) == 0
+    capsys.readouterr()
+    assert export(["-m", str(tmp_path / "model.pth"), "-o", str(tmp_path / "again.safetensors"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
     again = minunet.load(tmp_path / "again.safetensors")
     assert again.preprocessing == replace(model.preprocessing, normalise="255")
     assert all((again.state()[k] == v).all() for k, v in model.state().items())

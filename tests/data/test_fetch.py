@@ -130,6 +130,11 @@ def test_fetch_says_the_terms_and_leaves_a_data_set(server, tmp_path, capsys):
     assert run(tmp_path) == 0 and len(server.asked) == 1  # the archive is
 
 
+def test_quiet(server, tmp_path, capsys):
+    assert command.main(["fetch", "dsb2018", "-o", str(tmp_path / "data"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "") and left(tmp_path) == ["dsb2018", "stage1_train.zip"]
+
+
 def server_url():
     return fetch.SETS["dsb2018"].url
 

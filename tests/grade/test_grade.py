@@ -427,7 +427,7 @@ def test_a_hint_is_printed_once(tmp_path):
     assert printed.count("uphill") == 1 and printed.count("likely: the same") == 2
 
 
-def test_folder_of_submissions(tmp_path):
+def test_folder_of_submissions(tmp_path, capsys):
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "step.py").write_text(momentum(RIGHT))
     (tmp_path / "ada" / "columns.py").write_text(EXERCISES["im2col"].reference)
@@ -438,7 +438,7 @@ def test_folder_of_submissions(tmp_path):
     (tmp_path / "mallory" / "step.docx").write_text("the wrong file")
     (tmp_path / "__pycache__").mkdir()
     out = tmp_path / "grades.csv"
-    assert main([str(tmp_path), "--csv", str(out), "--seed", "1"]) == 0
+    assert main([str(tmp_path), "--csv", str(out), "--seed", "1", "--quiet"]) == 0 and capsys.readouterr().out == ""
     rows = {row["submission"]: row for row in csv.DictReader(out.read_text().splitlines())}
     assert set(rows) == {"ada", "'=bob.py", "eve.py", "mallory"}
     assert float(rows["ada"]["score"]) == 2 * POINTS and rows["eve.py"]["im2col"] == ""
