@@ -36,12 +36,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 EXAMPLES = """
 examples:
-  python -m minunet.train                                    generated cells, about a minute
-  python -m minunet.train --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
-  python -m minunet.train --resume runs/cells/last.safetensors
-  python -m minunet.train --data MINE -f runs/cells/best.safetensors   start from learned weights
-  python -m minunet.train --data DSB2018 --target border     touching objects are to be told apart
-  python -m minunet.train --data DSB2018 --recipe paper --base-width 16   as published, but narrower
+  %(prog)s                                    generated cells, about a minute
+  %(prog)s --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
+  %(prog)s --resume runs/cells/last.safetensors
+  %(prog)s --data MINE -f runs/cells/best.safetensors   start from learned weights
+  %(prog)s --data DSB2018 --target border     touching objects are to be told apart
+  %(prog)s --data DSB2018 --recipe paper --base-width 16   as published, but narrower
 
 layouts of --data:
   folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
