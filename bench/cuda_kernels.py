@@ -125,7 +125,7 @@ def host() -> Iterator[tuple[str, int, float]]:
 
     with (
         np.errstate(all="ignore"),
-        mock.patch.object(dispatch, "choose", cuda.kernel_for),
+        mock.patch.object(dispatch, "find_kernel", cuda.kernel_for),
         mock.patch.object(emulator, "function", left_out),
         mock.patch.object(launch, "multiprocessors", lambda xp: 132),
     ):

@@ -1,6 +1,6 @@
 """Files that are written whole or not at all.
 
-A file is written beside its name and then moved over it: whoever looks finds the old one or the new one, never half of one.
+A file is written beside the old one, then moved over it: a reader finds the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def write_atomically(path: Path | str, content: bytes) -> None:
 
 @contextmanager
 def beside(path: Path, keep: bool = True) -> Iterator[Path]:
-    """A name beside `path`, for what takes its place when the block ends (or goes away); UserError if it cannot be written."""
+    """A file or folder to write beside `path`, which replaces it when the block ends.
+
+    Without `keep`, or if the block raises, it is deleted instead. UserError if it cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

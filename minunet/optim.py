@@ -1,8 +1,8 @@
 """Optimisers, averages of weights, learning-rate schedules, and clipping.
 
-Every optimiser is one update rule: a function that changes an array p, and what it remembers for it, in place, given the
-gradient g. The learning rate is `rate`; weight decay adds weight_decay * p to g (L2), but for AdamW, where it shrinks p
-directly (arXiv:1711.05101).
+Every optimiser is one update rule: a function that changes a parameter p and its state (velocity, running means) in place,
+given the gradient g. `lr` is the learning rate. Weight decay adds weight_decay * p to g (L2); only in AdamW it shrinks p
+directly (Loshchilov and Hutter, arXiv:1711.05101).
 """
 
 from __future__ import annotations
@@ -23,71 +23,122 @@ from .ops.dispatch import accelerated
 
 @accelerated
 def sgd_step(
-    p: Array, g: Array, velocity: Array, rate: float, momentum: float = 0.9, nesterov: bool = False,
+    p: Array, g: Array, velocity: Array, lr: float, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
-    """v = momentum v + g;  p -= rate v.  With Nesterov: p -= rate (g + momentum v)."""
+    """v = momentum v + g;  p -= lr v.  With Nesterov: p -= lr (g + momentum v).
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
+
+    Parameters
+    ----------
+    p, g, velocity : float arrays of one shape
+        A parameter, its gradient, and v; p and velocity are changed in place.
+    lr : float
+    momentum : float in [0, 1)
+    nesterov : bool
+    weight_decay : float
+    """
     if weight_decay:
         g = g + weight_decay * p
     velocity *= momentum
     velocity += g
-    p -= rate * (g + momentum * velocity if nesterov else velocity)
+    p -= lr * (g + momentum * velocity if nesterov else velocity)
 
 
 @accelerated
 def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float = 0.9, beta2: float = 0.999,
+    p: Array, g: Array, m: Array, s: Array, steps: int, lr: float, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """m and s are running means of g and g^2, started at 0 and corrected for that;  p -= rate m / sqrt(s).
+    """m and s are running means of g and g^2, started at 0 and corrected for that;  p -= lr m / sqrt(s).
 
-    This is step number `steps`, counted from 1. With `decoupled` it is AdamW: p -= rate * weight_decay * p.
+    Source: Kingma and Ba, arXiv:1412.6980, algorithm 1; with `decoupled`, Loshchilov and Hutter, arXiv:1711.05101.
+
+    Parameters
+    ----------
+    p, g, m, s : float arrays of one shape
+        A parameter, its gradient, and the two running means; p, m and s are changed in place.
+    steps : int
+        The number of this step, counted from 1.
+    lr, beta1, beta2, eps, weight_decay : float
+    decoupled : bool
+        Weight decay as in AdamW: p -= lr * weight_decay * p.
     """
     if weight_decay and decoupled:
-        p *= 1 - rate * weight_decay
+        p *= 1 - lr * weight_decay
     elif weight_decay:
         g = g + weight_decay * p
     m += (1 - beta1) * (g - m)
     s += (1 - beta2) * (g * g - s)
     mean, mean_square = m / (1 - beta1**steps), s / (1 - beta2**steps)
-    p -= rate * mean / (mean_square**0.5 + eps)
+    p -= lr * mean / (mean_square**0.5 + eps)
 
 
 @accelerated
 def rmsprop_step(
-    p: Array, g: Array, s: Array, velocity: Array, rate: float, momentum: float = 0.9, decay: float = 0.99,
+    p: Array, g: Array, s: Array, velocity: Array, lr: float, momentum: float = 0.9, decay: float = 0.99,
     eps: float = 1e-8, weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
-    """s = decay s + (1 - decay) g^2;  v = momentum v + g / sqrt(s);  p -= rate v."""
+    """s = decay s + (1 - decay) g^2;  v = momentum v + g / sqrt(s);  p -= lr v.
+
+    Source: Tieleman and Hinton, "Neural Networks for Machine Learning", lecture 6.5, 2012.
+
+    Parameters
+    ----------
+    p, g, s, velocity : float arrays of one shape
+        A parameter, its gradient, the running mean of g^2, and v; p, s and velocity are changed in place.
+    lr, momentum, decay, eps, weight_decay : float
+    """
     if weight_decay:
         g = g + weight_decay * p
     s += (1 - decay) * (g * g - s)
     velocity *= momentum
     velocity += g / (s**0.5 + eps)
-    p -= rate * velocity
+    p -= lr * velocity
 
 
 # ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
 class Optimizer:
-    """Base: goes through the parameters; a subclass says what one update does and what it remembers.
+    """Base of the optimisers: a step updates every parameter; a subclass says how, and with what state.
 
     Parameters
     ----------
     model : Module
-        Whose parameters to learn. They are changed in place.
-    rate : float
-        Learning rate; set ``optimizer.rate`` before a step to change it.
+        Its parameters are changed in place.
+    lr : float
+        Learning rate; set ``optimizer.lr`` before a step to change it.
     weight_decay : float
-        Strength of the pull towards 0.
+        Factor of the parameter in its gradient (L2), or in AdamW of the parameter's own decay.
+
+    Attributes
+    ----------
+    steps : int
+        How many steps have been taken.
+    memory : dict of dict of arrays
+        The state: for every parameter's path an array for each of `slots`, of the parameter's shape.
+    held : (n + 1,) float32 array or None
+        See `hold`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import nn, optim
+    >>> layer = nn.Conv2d(1, 2)
+    >>> optimizer = optim.SGD(layer, lr=0.1)
+    >>> layer.accumulate(b=np.array([1, -2], np.float32))
+    >>> optimizer.step()
+    >>> layer.params["b"]
+    array([-0.1,  0.2], dtype=float32)
     """
 
-    slots: tuple[str, ...] = ()  # names of the arrays remembered for every parameter, zeros at first
-    leaves_out = True  # whether its kernel leaves out a step by itself, see `hold`
+    slots: tuple[str, ...] = ()  # names of the state's arrays, zeros at first
+    skips = True  # whether its kernel reads the flag that skips a step, see `hold`
 
-    def __init__(self, model: Module, rate: float, weight_decay: float = 0.0) -> None:
-        self.model, self.rate, self.weight_decay = model, rate, weight_decay
+    def __init__(self, model: Module, lr: float, weight_decay: float = 0.0) -> None:
+        self.model, self.lr, self.weight_decay = model, lr, weight_decay
         self.steps = 0
         self.memory = {
             path: {slot: get_array_module(p).zeros_like(p) for slot in self.slots}
@@ -100,42 +151,43 @@ class Optimizer:
         self.advance()
         self.apply()
 
-    def numbers(self) -> tuple[float, ...]:
-        """What is another number in each step: the rate, and more in a subclass."""
-        return (self.rate,)
+    def scalars(self) -> tuple[float, ...]:
+        """The scalars that change every step: the learning rate, in Adam the bias corrections too."""
+        return (self.lr,)
 
     def hold(self) -> Array:
-        """Keep `numbers` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU.
+        """Keep `scalars` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU.
 
-        One more comes last: where it is not 0, the step is left out (mixed precision writes it).
+        Its last element is a flag: where it is not 0 the kernels skip the update. Mixed precision writes it, and the host
+        need not synchronise to read it.
         """
         xp = get_array_module(*self.model.named_params().values())
-        self.held = xp.zeros(len(self.numbers()) + 1, np.float32)
+        self.held = xp.zeros(len(self.scalars()) + 1, np.float32)
         return self.held
 
     def advance(self) -> None:
-        """Half of a step, the host's: count it, and write `held`."""
+        """The host's half of a step: count it, and write `held`."""
         self.steps += 1
         if self.held is not None:
-            for i, number in enumerate(self.numbers()):
-                self.held[i] = number  # to a GPU as a kernel's argument: without an upload
+            for i, number in enumerate(self.scalars()):
+                self.held[i] = number  # on a GPU passed as a kernel's argument, without a copy from the host's memory
 
     def apply(self) -> None:
-        """The other half: change parameters and memory, in place."""
+        """The device's half of a step: change parameters and their state in place."""
         params, grads = self.model.named_params(), self.model.named_grads()
         for path, g in grads.items():
             self.update(params[path], g, **self.memory[path])
 
     def update(self, p: Array, g: Array, **memory: Array) -> None:
-        """Change p, and the remembered arrays, in place."""
+        """Change p and its state in place."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Array]:
-        """What it remembers, as "slot.path" -> array; the arrays themselves."""
+        """The state as "slot.path" -> array; the arrays themselves, not copies."""
         return {f"{slot}.{path}": a for path, slots in self.memory.items() for slot, a in slots.items()}
 
     def load_state(self, state: dict[str, Array], steps: int) -> None:
-        """Copy remembered arrays in, and the number of steps taken; ValueError if they are another optimiser's."""
+        """Copy a state in, and the number of steps taken; ValueError if it is that of another model or optimiser."""
         own = self.state()
         if {k: a.shape for k, a in own.items()} != {k: a.shape for k, a in state.items()}:
             raise ValueError("the optimiser's arrays are those of another model or optimiser")
@@ -150,35 +202,35 @@ class SGD(Optimizer):
     slots = ("velocity",)
 
     def __init__(
-        self, model: Module, rate: float, weight_decay: float = 0.0, momentum: float = 0.9, nesterov: bool = False
+        self, model: Module, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, nesterov: bool = False
     ) -> None:
-        super().__init__(model, rate, weight_decay)
+        super().__init__(model, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
     def update(self, p: Array, g: Array, velocity: Array) -> None:  # type: ignore[override]
-        rate: Any = self.rate if self.held is None else self.held
-        sgd_step(p, g, velocity, rate, self.momentum, self.nesterov, self.weight_decay)
+        lr: Any = self.lr if self.held is None else self.held
+        sgd_step(p, g, velocity, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
-    """Kingma and Ba, arXiv:1412.6980: steps of about `rate`, whatever the gradient's scale, see `adam_step`."""
+    """Kingma and Ba, arXiv:1412.6980: steps of about `lr` whatever the gradient's scale, see `adam_step`."""
 
     slots = ("m", "s")
     decoupled = False
 
     def __init__(
-        self, model: Module, rate: float, weight_decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999,
+        self, model: Module, lr: float, weight_decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.999,
         eps: float = 1e-8,
     ) -> None:  # fmt: skip
-        super().__init__(model, rate, weight_decay)
+        super().__init__(model, lr, weight_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def numbers(self) -> tuple[float, ...]:
-        """The rate, and by what the two means are divided."""
-        return self.rate, 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+    def scalars(self) -> tuple[float, ...]:
+        """The learning rate, and the two bias corrections, by which the running means are divided."""
+        return self.lr, 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
 
     def update(self, p: Array, g: Array, m: Array, s: Array) -> None:  # type: ignore[override]
-        now: tuple[Any, Any] = (self.steps, self.rate) if self.held is None else (None, self.held)
+        now: tuple[Any, Any] = (self.steps, self.lr) if self.held is None else (None, self.held)
         adam_step(p, g, m, s, *now, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
 
 
@@ -192,24 +244,34 @@ class RMSprop(Optimizer):
     """Tieleman and Hinton (2012), see `rmsprop_step`."""
 
     slots = ("s", "velocity")
-    leaves_out = False  # it has no kernel on a GPU
+    skips = False  # it has no CUDA kernel
 
     def __init__(
-        self, model: Module, rate: float, weight_decay: float = 0.0, momentum: float = 0.9, decay: float = 0.99,
+        self, model: Module, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, decay: float = 0.99,
         eps: float = 1e-8,
     ) -> None:  # fmt: skip
-        super().__init__(model, rate, weight_decay)
+        super().__init__(model, lr, weight_decay)
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
     def update(self, p: Array, g: Array, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        rate: Any = self.rate if self.held is None else self.held[:1]
-        rmsprop_step(p, g, s, velocity, rate, self.momentum, self.decay, self.eps, self.weight_decay)
+        lr: Any = self.lr if self.held is None else self.held[:1]
+        rmsprop_step(p, g, s, velocity, lr, self.momentum, self.decay, self.eps, self.weight_decay)
 
 
 def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
     """Scale all gradients in place so that their joint 2-norm is at most max_norm; return the norm before.
 
     Source: Pascanu et al., arXiv:1211.5063.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import optim
+    >>> grads = {"w": np.array([3.0, 0.0]), "b": np.array([4.0])}
+    >>> optim.clip_by_norm(grads, max_norm=1.0)
+    5.0
+    >>> grads
+    {'w': array([0.6, 0. ]), 'b': array([0.8])}
     """
     squares = [
         np.float64(np.vdot(g, g)) if isinstance(g, np.ndarray) else (g * g).sum(dtype=np.float64)
@@ -223,12 +285,12 @@ def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
 
 
 class WeightAverage:
-    """An exponential moving average of all that a model knows: its parameters and its running statistics.
+    """An exponential moving average of a model's parameters and running statistics.
 
         average = d * average + (1 - d) * weights,    d = min(decay, (1 + n) / (10 + n)) after n steps
 
-    Steps of one and the same length jump about a minimum, and their average lies nearer to it than they do. So the learning
-    rate need not fall for it (``--schedule constant``).
+    Steps of a constant length end up jumping around a minimum, and their average lies nearer to it than they do. So with an
+    average the learning rate need not fall (``--schedule constant``).
 
     Sources: Polyak and Juditsky 1992, doi:10.1137/0330046; Tarvainen and Valpola, arXiv:1703.01780.
 
@@ -236,7 +298,7 @@ class WeightAverage:
     ----------
     model : Module
     decay : float in (0, 1)
-        The average reaches back over some 1 / (1 - decay) steps.
+        The average reaches back over about 1 / (1 - decay) steps.
     """
 
     def __init__(self, model: Module, decay: float) -> None:
@@ -244,7 +306,7 @@ class WeightAverage:
         self.values = {name: a.copy() for name, a in model.state().items()}
 
     def update(self, steps: int) -> None:
-        """Take in the weights after so many steps."""
+        """Take in the weights after the `steps`-th step."""
         d = min(self.decay, (1 + steps) / (10 + steps))
         for name, a in self.model.state().items():
             self.values[name] *= d
@@ -252,7 +314,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[dict[str, Array]]:
-        """A block in which the model has the averages; yields what it has outside of it, by name."""
+        """A ``with`` block in which the model holds the averages; yields its own arrays, by path."""
         self._swap()
         try:
             yield self.values
@@ -274,24 +336,36 @@ class Schedule:
     name : {"constant", "step", "cosine", "poly", "plateau"}
         constant; divided by 10 after 1/2 and 3/4 of the steps; half a cosine to 0; (1 - t)^0.9, t the share done; or
         halved whenever the validation score has not improved for `patience` epochs.
-    rate : float
-        Where it starts.
+    lr : float
+        Learning rate at the start.
     total : int
         Number of steps in all.
     patience : int
         For "plateau", in epochs.
+
+    Raises
+    ------
+    ValueError
+        If there is no schedule of this name.
+
+    Examples
+    --------
+    >>> from minunet import optim
+    >>> schedule = optim.Schedule("cosine", lr=0.1, total=100)
+    >>> [round(schedule(step), 3) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     names = ("constant", "step", "cosine", "poly", "plateau")
 
-    def __init__(self, name: str, rate: float, total: int, patience: int = 5) -> None:
+    def __init__(self, name: str, lr: float, total: int, patience: int = 5) -> None:
         if name not in self.names:
             raise ValueError(f"schedule must be one of {self.names}, not {name!r}")
-        self.name, self.rate, self.total, self.patience = name, rate, max(total, 1), patience
+        self.name, self.lr, self.total, self.patience = name, lr, max(total, 1), patience
         self.state: dict[str, Any] = {"best": -math.inf, "waited": 0, "factor": 1.0}
 
     def __call__(self, step: int) -> float:
-        """The rate of step number `step`, counted from 0."""
+        """The learning rate of step number `step`, counted from 0."""
         t = min(step / self.total, 1.0)
         factor = {
             "constant": 1.0,
@@ -300,12 +374,12 @@ class Schedule:
             "poly": (1 - t) ** 0.9,
             "plateau": self.state["factor"],
         }[self.name]
-        return self.rate * factor
+        return self.lr * factor
 
-    def step(self, score: float) -> None:
-        """Tell "plateau" an epoch's validation score (larger is better); the others do not care."""
-        if score > self.state["best"]:
-            self.state.update(best=score, waited=0)
+    def step(self, metric: float) -> None:
+        """Tell "plateau" an epoch's validation score, of which larger is better; the other schedules ignore it."""
+        if metric > self.state["best"]:
+            self.state.update(best=metric, waited=0)
             return
         self.state["waited"] += 1
         if self.state["waited"] > self.patience:

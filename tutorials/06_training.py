@@ -355,7 +355,7 @@ def train_on_six(with_augmentation, epochs=96):
     for epoch in range(epochs):
         losses = []
         for number in range(len(batches)):
-            optimizer.rate = schedule(optimizer.steps)
+            optimizer.lr = schedule(optimizer.steps)
             losses.append(step(model, optimizer, *batches.batch(epoch, number)))
         if epoch % 6 == 5:
             held_loss, _ = softmax_cross_entropy(model(held_images), held_masks)

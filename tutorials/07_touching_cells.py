@@ -238,7 +238,7 @@ def train_on(target, epochs=10, seed=0):
     optimizer, schedule = Adam(model, 1e-2), Schedule("cosine", 1e-2, epochs * len(batches))
     for epoch in range(epochs):
         for images, labels, *weights in batches.epoch(epoch):
-            optimizer.rate = schedule(optimizer.steps)
+            optimizer.lr = schedule(optimizer.steps)
             logits, cache = model.forward(images)
             _, loss_cache = softmax_cross_entropy(logits, labels, weight=weights[0] if weights else None)
             model.zero_grad()

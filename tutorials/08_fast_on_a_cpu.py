@@ -561,8 +561,8 @@ one_loop = seconds(lambda: norm_relu(raw, scale, shift))
 print(f"three functions {1e3 * apart:.1f} ms, one loop {1e3 * one_loop:.1f} ms, while reading: nothing of its own")
 
 # %% [markdown]
-# minunet's convolutions return a small object that stands for the finished map: the raw output, scale, shift, and whether a
-# ReLU follows. The next kernel applies them as it loads a tile. A concatenation is two such maps side by side, never
+# minunet's convolutions return a small object that stands for the map, a *lazy map*: the raw output, scale, shift, and whether
+# a ReLU follows. The next kernel applies them as it loads a tile. A concatenation is two such maps side by side, never
 # copied. `minunet/kernels/cpu/lazy_maps.py` says how; the layers themselves stay as you wrote them. Count what is *stored*:
 
 # %%
@@ -572,8 +572,8 @@ print(f"maps that one forward of the U-Net writes: {plain:.0f} MiB plain, {fused
 assert fused < 0.4 * plain
 
 # %% [markdown]
-# One trap, and everybody who fuses steps into it. The zeros of the padding stand around the *finished* map. Pad the raw map
-# and finish it afterwards, and the border is $\max(0 \cdot s + t, 0)$, which is not 0.
+# One trap, and everybody who fuses steps into it. The zeros of the padding stand around the map *after* norm and ReLU. Pad
+# the raw map and apply both afterwards, and the border is $\max(0 \cdot s + t, 0)$, which is not 0.
 
 # %%
 x = SyntheticCells(1, size=64, seed=3)[0].image[None, :40, :40]

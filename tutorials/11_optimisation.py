@@ -59,7 +59,7 @@ def race(rate=1e-2, depth=2, width=8, batch=4, seed=0, number=192):
     steps = number // batch
     optimizer, schedule = Adam(model, rate), Schedule("cosine", rate, steps)
     for n in range(steps):
-        optimizer.rate = schedule(n)
+        optimizer.lr = schedule(n)
         some = slice(batch * n, batch * n + batch)
         loss_and_gradients(model, images[train][some], masks[train][some])
         optimizer.step()
@@ -104,7 +104,7 @@ def range_test(low=1e-5, high=3.0, steps=64):
     optimizer = Adam(model, low)
     rates, losses = np.geomspace(low, high, steps), []
     for n, rate in enumerate(rates):
-        optimizer.rate = rate
+        optimizer.lr = rate
         start = 4 * n % 192
         losses.append(loss_and_gradients(model, images[start : start + 4], masks[start : start + 4]))
         optimizer.step()

@@ -15,6 +15,6 @@ cases.py    what: every op and model; bugs.py: planted bugs, each of which must 
 """
 
 from .check import check, draw
-from .report import GradientError, Report, Row
+from .report import ArgumentCheck, GradientError, GradientReport
 
-__all__ = ["GradientError", "Report", "Row", "check", "draw"]
+__all__ = ["ArgumentCheck", "GradientError", "GradientReport", "check", "draw"]

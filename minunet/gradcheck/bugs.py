@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..array import Array
 from ..models import UNet
 from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
 from ..ops.loss import one_hot
 from .cases import case
-from .report import Report
+from .report import GradientReport
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Bug:
     story: str
     backward: Any
 
-    def run(self, **how: Any) -> Report:
+    def run(self, **how: Any) -> GradientReport:
         """Check the case with the bug in it; of a network dx is enough, every parameter would take long."""
         right = case(self.case).target
         if isinstance(right, tuple):
@@ -59,13 +60,13 @@ def planted(case_name: str, story: str) -> Callable[[Any], Any]:
     "conv2d",
     "dx is right but for the kernel, which must be seen from the other side: tap (i, j) gave, tap (i, j) takes",
 )
-def conv_kernel_not_flipped(dy, cache):
+def conv_kernel_not_flipped(dy: Array, cache: tuple) -> Any:
     x, w, *rest = cache
     dx, _, _ = ops.conv2d_backward(dy, (x, w[::-1, ::-1], *rest))
     return dx, *ops.conv2d_backward(dy, cache)[1:]
 
 
-def _conv_with_other_windows(dy, cache, stride, dilation):
+def _conv_with_other_windows(dy: Array, cache: tuple, stride: int, dilation: int) -> tuple[Array, Array, Array | None]:
     """The convolution's gradients, but dw from windows with another stride or dilation."""
     x, w, _, _, pads, _, _ = cache
     dx, _, db = ops.conv2d_backward(dy, cache)
@@ -77,47 +78,47 @@ def _conv_with_other_windows(dy, cache, stride, dilation):
 
 
 @planted("conv2d stride", "dw ignores the stride: the windows that the taps saw are s pixels apart")
-def conv_dw_ignores_stride(dy, cache):
+def conv_dw_ignores_stride(dy: Array, cache: tuple) -> Any:
     return _conv_with_other_windows(dy, cache, stride=1, dilation=cache[5])
 
 
 @planted("conv2d dilation", "dw ignores the dilation: neighbouring taps see pixels d apart")
-def conv_dw_ignores_dilation(dy, cache):
+def conv_dw_ignores_dilation(dy: Array, cache: tuple) -> Any:
     return _conv_with_other_windows(dy, cache, stride=cache[3], dilation=1)
 
 
 @planted("conv2d", "db is summed over rows and columns but not over the images")
-def conv_db_of_one_image(dy, cache):
+def conv_db_of_one_image(dy: Array, cache: tuple) -> Any:
     dx, dw, _ = ops.conv2d_backward(dy, cache)
     return dx, dw, dy[0].sum((0, 1))
 
 
 @planted("conv2d", "db is summed over the wrong axes: one number a row, where there should be one a channel")
-def conv_db_wrong_axes(dy, cache):
+def conv_db_wrong_axes(dy: Array, cache: tuple) -> Any:
     dx, dw, _ = ops.conv2d_backward(dy, cache)
     return dx, dw, dy.sum((0, 2, 3))[: dw.shape[-1]]
 
 
 @planted("conv2d", "dw is a mean over the images, where every image adds its share: a sum")
-def conv_dw_mean_instead_of_sum(dy, cache):
+def conv_dw_mean_instead_of_sum(dy: Array, cache: tuple) -> Any:
     dx, dw, db = ops.conv2d_backward(dy, cache)
     return dx, dw / len(dy), db
 
 
 @planted("conv2d", "dx is cut out of the padded gradient one pixel too early: off by the padding")
-def conv_dx_off_by_one(dy, cache):
+def conv_dx_off_by_one(dy: Array, cache: tuple) -> Any:
     dx, dw, db = ops.conv2d_backward(dy, cache)
     return np.roll(dx, 1, axis=1), dw, db
 
 
 @planted("conv2d", "dw is 0.1 % too large: a constant that was rounded")
-def conv_dw_a_thousandth_too_large(dy, cache):
+def conv_dw_a_thousandth_too_large(dy: Array, cache: tuple) -> Any:
     dx, dw, db = ops.conv2d_backward(dy, cache)
     return dx, dw * 1.001, db
 
 
 @planted("conv_transpose2d", "dx multiplies by w where it should by its transpose; it only fits because C = K here")
-def conv_transpose_w_not_transposed(dy, cache):
+def conv_transpose_w_not_transposed(dy: Array, cache: tuple) -> Any:
     x, w, _, stride, pads = cache
     dx, padded = np.zeros_like(x), pad_spatial(dy, pads)
     H, W = x.shape[1:3]
@@ -130,7 +131,7 @@ def conv_transpose_w_not_transposed(dy, cache):
 
 
 @planted("max_pool2d ties", "in a tie every one of the tied gets the whole gradient: it is counted several times")
-def max_pool_ties_counted_twice(dy, cache):
+def max_pool_ties_counted_twice(dy: Array, cache: tuple) -> Any:
     _, x_shape, size, stride = cache
     x = np.ones(x_shape)  # the case's input: all tied
     OH, OW = output_size(x_shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
@@ -144,7 +145,7 @@ def max_pool_ties_counted_twice(dy, cache):
 @planted(
     "max_pool2d overlapping", "where windows overlap, the last one overwrites what the others gave: = instead of +="
 )
-def max_pool_overwrites(dy, cache):
+def max_pool_overwrites(dy: Array, cache: tuple) -> Any:
     winner, x_shape, size, stride = cache
     dx = np.zeros(x_shape)
     OH, OW = dy.shape[1:3]
@@ -156,24 +157,24 @@ def max_pool_overwrites(dy, cache):
 
 
 @planted("avg_pool2d", "every pixel of a window gets the whole gradient instead of its share of 1/size^2")
-def avg_pool_not_divided(dy, cache):
+def avg_pool_not_divided(dy: Array, cache: tuple) -> Any:
     return ops.avg_pool2d_backward(dy, cache) * 4
 
 
 @planted("upsample_bilinear", "the backward uses the other convention for the corners than the forward")
-def bilinear_other_corners(dy, cache):
+def bilinear_other_corners(dy: Array, cache: tuple) -> Any:
     H, W, align_corners = cache
     return ops.upsample_bilinear_backward(dy, (H, W, not align_corners))
 
 
 @planted("crop", "the gradient is put back one pixel off: top and bottom margins are swapped")
-def crop_off_by_one(dy, cache):
+def crop_off_by_one(dy: Array, cache: tuple) -> Any:
     ((top, bottom), columns), *_ = cache
     return ops.pad(dy, ((bottom, top), columns))[0]
 
 
 @planted("concat", "the two halves are handed back in the wrong order")
-def concat_swapped(dy, cache):
+def concat_swapped(dy: Array, cache: tuple) -> Any:
     a, b = ops.concat_backward(dy, cache)
     return b, a
 
@@ -182,7 +183,7 @@ def concat_swapped(dy, cache):
 
 
 @planted("batch_norm", "dx lacks the term -mean(g): x moves the mean too. With dy = 1 this cannot be seen")
-def batch_norm_forgets_the_mean(dy, cache):
+def batch_norm_forgets_the_mean(dy: Array, cache: tuple) -> Any:
     x, gamma, mean, rstd, _ = cache
     xhat = (x - mean) * rstd
     dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
@@ -190,20 +191,20 @@ def batch_norm_forgets_the_mean(dy, cache):
 
 
 @planted("batch_norm", "dx lacks the term -xhat * mean(g * xhat): x moves the variance too")
-def batch_norm_forgets_the_variance(dy, cache):
+def batch_norm_forgets_the_variance(dy: Array, cache: tuple) -> Any:
     x, gamma, mean, rstd, _ = cache
     dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
     return gamma * rstd * (dy - dy.mean((0, 1, 2))), dgamma, dbeta
 
 
 @planted("batch_norm", "dx misses the factor gamma")
-def batch_norm_forgets_gamma(dy, cache):
+def batch_norm_forgets_gamma(dy: Array, cache: tuple) -> Any:
     dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
     return dx / cache[1], dgamma, dbeta
 
 
 @planted("group_norm", "the means are taken over one channel instead of the whole group")
-def group_norm_of_one_channel(dy, cache):
+def group_norm_of_one_channel(dy: Array, cache: tuple) -> Any:
     x, gamma, mean, rstd = cache
     N, H, W, C = x.shape
     xhat = (x.reshape(N, H * W, 2, -1) - mean) * rstd
@@ -213,30 +214,30 @@ def group_norm_of_one_channel(dy, cache):
 
 
 @planted("relu", "the mask is taken from the sign of dy instead of x")
-def relu_masks_by_dy(dy, cache):
+def relu_masks_by_dy(dy: Array, cache: tuple) -> Any:
     return dy * (dy > 0)
 
 
-@planted("relu", "dy is multiplied in place: whoever else holds it finds it changed")
-def relu_modifies_dy(dy, cache):
+@planted("relu", "dy is multiplied in place: other code that holds the same array finds it changed")
+def relu_modifies_dy(dy: Array, cache: tuple) -> Any:
     dy *= cache[0]
     return dy.copy()
 
 
 @planted("leaky_relu", "the slope is applied on the wrong side")
-def leaky_relu_wrong_side(dy, cache):
+def leaky_relu_wrong_side(dy: Array, cache: tuple) -> Any:
     mask, slope = cache
     return np.where(mask, slope * dy, dy)
 
 
 @planted("softmax", "only the diagonal of the Jacobian: y (1 - y), as if the channels did not compete")
-def softmax_diagonal_only(dy, cache):
+def softmax_diagonal_only(dy: Array, cache: tuple) -> Any:
     (y,) = cache
     return dy * y * (1 - y)
 
 
 @planted("dropout", "the survivors are scaled by 1 / (1 - rate) forwards but not backwards")
-def dropout_not_scaled(dy, cache):
+def dropout_not_scaled(dy: Array, cache: tuple) -> Any:
     return dy * cache[0]
 
 
@@ -244,31 +245,31 @@ def dropout_not_scaled(dy, cache):
 
 
 @planted("softmax_cross_entropy", "a sum where the loss is a mean: not divided by the sum of the weights")
-def cross_entropy_sum_instead_of_mean(dloss, cache):
+def cross_entropy_sum_instead_of_mean(dloss: float, cache: tuple) -> Array:
     p, labels, share = cache
     return ops.softmax_cross_entropy_backward(dloss, cache) / share[share > 0].min()
 
 
 @planted("softmax_cross_entropy", "ignored pixels still push")
-def cross_entropy_ignores_nothing(dloss, cache):
+def cross_entropy_ignores_nothing(dloss: float, cache: tuple) -> Array:
     p, labels, share = cache
     return ops.softmax_cross_entropy_backward(dloss, (p, labels, np.where(share > 0, share, share.max())))
 
 
 @planted("softmax_cross_entropy", "dloss is left out: a scaled loss gives the gradient of the unscaled one")
-def cross_entropy_without_dloss(dloss, cache):
+def cross_entropy_without_dloss(dloss: float, cache: tuple) -> Array:
     return ops.softmax_cross_entropy_backward(1.0, cache)
 
 
 @planted("soft_dice", "the quotient rule's second term is missing: p stands in the denominator too")
-def dice_without_quotient_rule(dloss, cache):
+def dice_without_quotient_rule(dloss: float, cache: tuple) -> Array:
     p, labels, seen, counts, dice, union, _ = cache
     dp = -dloss * seen[..., None] * 2 * one_hot(labels, p) * (counts / union)
     return ops.softmax_backward(dp, (p,))
 
 
 @planted("focal", "the discount (1 - p)^g is treated as a constant")
-def focal_constant_discount(dloss, cache):
+def focal_constant_discount(dloss: float, cache: tuple) -> Array:
     p, p_true, true, share, gamma, K = cache
     return (dloss * share * -((1 - p_true) ** gamma))[..., None] * (true - p)
 
@@ -279,7 +280,7 @@ def focal_constant_discount(dloss, cache):
 class _ForgottenSkip(UNet):
     """`UNet.backward` without the line that adds the skip's gradient."""
 
-    def backward(self, dy, cache):
+    def backward(self, dy: Array, cache: Any) -> Array:
         dx = self.head.backward(dy, take(cache))
         for level in range(self.depth):
             dx = self.decoder[level].backward(dx, take(cache))
@@ -293,19 +294,19 @@ class _ForgottenSkip(UNet):
 
 
 @planted("UNet", "the skip's gradient is forgotten: what forward used twice must get the sum of both gradients")
-def unet_forgotten_skip():
+def unet_forgotten_skip() -> UNet:
     return _ForgottenSkip(2, 3, base_width=2, depth=2, seed=1)
 
 
 class _SwappedSkip(UNet):
     """`UNet.backward` that takes the up-path's half of the gradient for the skip's."""
 
-    def backward(self, dy, cache):
+    def backward(self, dy: Array, cache: Any) -> Array:
         join = self.join.backward
         self.join.backward = lambda dy, cache: join(dy, cache)[::-1]  # type: ignore[method-assign]
         return super().backward(dy, cache)
 
 
 @planted("UNet at inference", "the joint hands the skip what belongs to the way up, and the other way round")
-def unet_swapped_skip():
+def unet_swapped_skip() -> UNet:
     return _SwappedSkip(2, 3, base_width=2, depth=1, seed=1)

@@ -18,7 +18,7 @@ from .. import ops
 from ..models import UNet
 from ..nn import BatchNorm2d, Conv2d, Module, ReLU, Sequential
 from .check import check, draw
-from .report import Report
+from .report import GradientReport
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     linear: tuple[str, ...] = ()
 
-    def run(self, target: Any = None, seed: int = 0, xp: ModuleType = np, **how: Any) -> Report:
+    def run(self, target: Any = None, seed: int = 0, xp: ModuleType = np, **how: Any) -> GradientReport:
         """Check the case, or another `target` in its place (a student's pair, a planted bug), on arrays of xp."""
         target = self.target if target is None else target
         target = target() if _is_factory(target) else target

@@ -29,7 +29,7 @@ import numpy as np
 
 from ..array import Array, get_array_module
 from ..nn import Module
-from .report import GradientError, Report, Row
+from .report import ArgumentCheck, GradientError, GradientReport
 
 EPS = np.finfo(np.float64).eps
 TOLERANCE = {"full": 1e-7, "projected": 1e-7, "adjoint": 1e-12}
@@ -47,7 +47,7 @@ def check(
     raises: bool = True,
     name: str | None = None,
     **options: Any,
-) -> Report:
+) -> GradientReport:
     """Check a backward against its forward.
 
     Parameters
@@ -80,7 +80,7 @@ def check(
 
     Returns
     -------
-    Report
+    GradientReport
 
     Raises
     ------
@@ -88,6 +88,19 @@ def check(
         If a gradient is wrong, missing, of another shape, or if inputs or dy were modified.
     ValueError, TypeError
         If there is nothing to check, or forward is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> from minunet.gradcheck import check, draw
+    >>> rng = np.random.default_rng(0)
+    >>> report = check((ops.conv2d, ops.conv2d_backward), draw((1, 4, 5, 2), rng), draw((3, 3, 2, 3), rng), stride=2)
+    >>> report.ok
+    True
+    >>> doubled = check((ops.relu, lambda dy, cache: 2 * ops.relu_backward(dy, cache)), draw((3, 4), rng), raises=False)
+    >>> doubled.rows[0].note
+    'it is 2 times what it should be, everywhere'
     """
     kind: Any = _ModuleSubject if isinstance(target, Module) else _PairSubject
     if mode not in TOLERANCE:
@@ -98,7 +111,7 @@ def check(
     unknown = set(wrt or ()) - subject.arrays.keys()
     if unknown or not subject.arrays:
         raise ValueError(f"no float argument {sorted(unknown) or ''} to check; there are {list(subject.arrays)}")
-    report = Report(name or subject.name, mode, seed, tolerance or TOLERANCE[mode])
+    report = GradientReport(name or subject.name, mode, seed, tolerance or TOLERANCE[mode])
     rng = np.random.default_rng(seed)
     arrays_before = copy.deepcopy(subject.arrays)
     y, cache = subject.run()
@@ -110,7 +123,7 @@ def check(
         grads = subject.gradients(dy, cache)
     except Exception as e:  # a student's backward may raise anything: that is a finding, not a crash
         note = f"backward raised {type(e).__name__}: {e}"
-        report.rows.append(Row("", 0, 0, None, np.nan, np.nan, np.inf, False, note))
+        report.rows.append(ArgumentCheck("", 0, 0, None, np.nan, np.nan, np.inf, False, note))
         if raises:
             raise GradientError(report) from e
         return report
@@ -119,7 +132,7 @@ def check(
         x, dx = subject.arrays[argument], grads.get(argument)
         wrong = _misfit(x, dx)
         if wrong:
-            report.rows.append(Row(argument, 0, 0, None, np.nan, np.nan, np.inf, False, wrong))
+            report.rows.append(ArgumentCheck(argument, 0, 0, None, np.nan, np.nan, np.inf, False, wrong))
         elif mode == "adjoint":
             report.rows.append(_adjoint(argument, x, dx, y, dy, tolerance))
         else:
@@ -130,16 +143,35 @@ def check(
                 row = finer if finer.ok else row
             report.rows.append(row)
     for changed in _changed({**arrays_before, "dy": dy_before}, {**subject.arrays, "dy": dy}):
-        report.rows.append(Row(changed, 0, 0, None, np.nan, np.nan, np.inf, False, "was modified in place"))
+        report.rows.append(ArgumentCheck(changed, 0, 0, None, np.nan, np.nan, np.inf, False, "was modified in place"))
     if raises and not report.ok:
         raise GradientError(report)
     return report
 
 
 def draw(shape: int | Sequence[int], rng: np.random.Generator, gap: float = 1e-3) -> np.ndarray:
-    """Random float64 values that are all at least `gap` away from 0 and from each other, in random order and sign.
+    """Random float64 values, in random order and sign, that lie at least `gap` away from 0 and from each other.
 
-    For inputs of functions with kinks at 0 and ties: with gap = 100 h no difference straddles one.
+    They are inputs for functions with a kink at 0 (ReLU) or with ties (max-pool): with gap = 100 h no finite difference
+    straddles one.
+
+    Parameters
+    ----------
+    shape : int or ints
+    rng : numpy.random.Generator
+    gap : float
+
+    Returns
+    -------
+    array of that shape
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet.gradcheck import draw
+    >>> values = np.sort(np.abs(draw((4, 5), np.random.default_rng(0))), axis=None)
+    >>> bool(values[0] >= 1e-3 and np.diff(values).min() >= 1e-3)
+    True
     """
     n = int(np.prod(shape))
     step = max(gap, 2 / max(n, 1))
@@ -198,7 +230,9 @@ class _ModuleSubject:
 # ---- the three ways --------------------------------------------------------------------------------------------------
 
 
-def _differences(subject: Any, argument: str, dx: Array, dy: Any, probes: list, h: float, tolerance: float) -> Row:
+def _differences(
+    subject: Any, argument: str, dx: Array, dy: Any, probes: list, h: float, tolerance: float
+) -> ArgumentCheck:
     """Compare <dx, v> with central differences of L along every probe v."""
     x = subject.arrays[argument]
     x0 = x.copy()
@@ -223,12 +257,12 @@ def _differences(subject: Any, argument: str, dx: Array, dy: Any, probes: list, 
     return _judge(argument, dx, found, rejected, noise, tolerance)
 
 
-def _judge(argument: str, dx: Array, found: list, rejected: int, noise: float, tolerance: float) -> Row:
+def _judge(argument: str, dx: Array, found: list, rejected: int, noise: float, tolerance: float) -> ArgumentCheck:
     if len(found) <= rejected and dx.size:
         note = "most differences straddle a kink or tie: draw other inputs, see minunet.gradcheck.draw"
-        return Row(argument, len(found), rejected, None, np.nan, np.nan, np.inf, False, note)
+        return ArgumentCheck(argument, len(found), rejected, None, np.nan, np.nan, np.inf, False, note)
     if not found:
-        return Row(argument, 0, 0, None, 0.0, 0.0, 0.0, True, "it is empty")
+        return ArgumentCheck(argument, 0, 0, None, 0.0, 0.0, 0.0, True, "it is empty")
     analytic, numeric = np.array([f[1] for f in found]), np.array([f[2] for f in found])
     worst = int(np.argmax(abs(analytic - numeric)))
     in_directions = found[worst][0] is None
@@ -238,7 +272,7 @@ def _judge(argument: str, dx: Array, found: list, rejected: int, noise: float, t
     error = float(abs(analytic[worst] - numeric[worst])) / scale if scale else 0.0
     ok = error <= tolerance
     note = "" if ok else _likely(analytic, numeric, tolerance * scale)
-    return Row(
+    return ArgumentCheck(
         argument, len(found), rejected, found[worst][0], float(analytic[worst]), float(numeric[worst]),
         error, ok, note,
     )  # fmt: skip
@@ -259,14 +293,14 @@ def _likely(analytic: np.ndarray, numeric: np.ndarray, allowed: float) -> str:
     return f"{wrong} of {len(analytic)} are wrong"
 
 
-def _adjoint(argument: str, x: Array, dx: Array, y: Array, dy: Any, tolerance: float | None) -> Row:
+def _adjoint(argument: str, x: Array, dx: Array, y: Array, dy: Any, tolerance: float | None) -> ArgumentCheck:
     """<y, dy> against <x, dx>, both summed in float64."""
     left = float((y.astype(np.float64) * dy).sum())
     right = float((x.astype(np.float64) * dx).sum())
     scale = float(abs(y.astype(np.float64) * dy).sum())
     error = abs(left - right) / scale if scale else 0.0
     allowed = tolerance or (TOLERANCE["adjoint"] if x.dtype == np.float64 else 1e-5)
-    return Row(argument, 1, 0, None, right, left, error, error <= allowed)
+    return ArgumentCheck(argument, 1, 0, None, right, left, error, error <= allowed)
 
 
 def _elements(x: Array) -> Iterator[tuple[tuple[int, ...], None]]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 class GradientError(AssertionError):
     """A gradient is wrong; `report` says which and where."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: GradientReport) -> None:
         super().__init__(str(report))
         self.report = report
 
 
 @dataclass
-class Row:
+class ArgumentCheck:
     """What was found for one argument; `index` is where it deviates most (None for a direction or an adjoint)."""
 
     argument: str
@@ -29,14 +29,14 @@ class Row:
 
 
 @dataclass
-class Report:
+class GradientReport:
     """The result of a check: a row for each argument. `ok` is True if all are right; print it to see the table."""
 
     name: str
     mode: str
     seed: int
     tolerance: float
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ArgumentCheck] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

@@ -46,7 +46,11 @@ def taken(file: str, name: str) -> str:
     node = found[name]
     assert node.end_lineno is not None
     lines = text.splitlines()[node.lineno - 1 : node.end_lineno]  # lineno is that of def: decorators stand above
-    return re.sub(r"get_array_module\([^()]*\)", "np", "\n".join(lines)) + "\n"
+    code = "\n".join(lines)
+    code = re.sub(
+        r"\n+    Examples\n    -{8}\n.*?(?=    \"{3}$)", "\n", code, flags=re.S | re.M
+    )  # which import the answers
+    return re.sub(r"get_array_module\([^()]*\)", "np", code) + "\n"
 
 
 def stub(file: str, name: str, docstring: str | None = None, unpack: bool = True) -> str:

@@ -229,7 +229,7 @@ momentum = Exercise(
     minutes=20,
     task="""Write `sgd_step`: change the parameters p, and the velocity, in place, given the gradient g (which stays
 as it is). The
-velocity keeps a share `momentum` of itself and adds the gradient; p moves against it by `rate`. Nesterov's variant
+velocity keeps a share `momentum` of itself and adds the gradient; p moves against it by `lr`. Nesterov's variant
 moves by
 the gradient plus `momentum` times the new velocity. Weight decay adds weight_decay * p to the gradient first.""",
     write=(("optim.py", "sgd_step"),),
@@ -265,7 +265,7 @@ def _steps(sheet: Sheet, rng: np.random.Generator, part: str, velocity_part: str
         p, v = q.copy(), u.copy()
 
 
-momentum.wrong("uphill", "p moves along the gradient, uphill: subtract", ("p -= rate", "p += rate"))
+momentum.wrong("uphill", "p moves along the gradient, uphill: subtract", ("p -= lr", "p += lr"))
 momentum.wrong(
     "velocity_not_in_place",
     "the velocity is computed but not kept: change the array itself (velocity *= ..., velocity += ...)",
@@ -274,7 +274,7 @@ momentum.wrong(
 momentum.wrong(
     "p_not_in_place",
     "p is not changed in place: p = p - ... makes a new array",
-    ("    p -= rate * (", "    p = p - rate * ("),
+    ("    p -= lr * (", "    p = p - lr * ("),
 )
 momentum.wrong(
     "running_mean",

@@ -12,5 +12,5 @@ Which kernel stands in for which op, and for which arguments, `cpu/rules.py` and
 from ..ops.dispatch import register
 from . import cpu, cuda
 
-register(cuda)  # asked first: whatever is not on a GPU is the CPU's
+register(cuda)  # asked first: what is not on a GPU is the CPU's
 register(cpu)

@@ -112,7 +112,7 @@ def select_device(name: str) -> ModuleType:
     return np
 
 
-def describe(xp: ModuleType, asked: str = "auto") -> str:
+def device_name(xp: ModuleType, asked: str = "auto") -> str:
     """The device in words, with the reason if a GPU seems to be there but cannot be used."""
     if xp is not np:
         return f"GPU, {gpu_status().reason}"

@@ -26,7 +26,7 @@ class Conv2d(Module):
         dilation: int = 1, groups: int = 1, bias: bool = True, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         self.fan_in = size * size * in_channels // groups
         self.params["w"] = he_normal((size, size, in_channels // groups, out_channels), rng)
         if bias:
@@ -80,7 +80,7 @@ class ConvTranspose2d(Module):
         bias: bool = True, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.options = {"stride": stride, "padding": padding}
+        self.options: dict[str, Any] = {"stride": stride, "padding": padding}
         self.fan_in = in_channels  # at stride = size, every output comes from one input pixel
         self.params["w"] = he_normal((size, size, in_channels, out_channels), rng, self.fan_in)
         if bias:

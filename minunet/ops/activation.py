@@ -16,7 +16,18 @@ from .dispatch import accelerated
 
 @accelerated
 def relu(x: Array) -> tuple[Array, tuple]:
-    """max(x, 0), for an array of any shape; the cache is the mask x > 0."""
+    """max(x, 0), for an array of any shape; the cache is the mask x > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, cache = ops.relu(np.array([-1.0, 2.0]))
+    >>> y
+    array([0., 2.])
+    >>> ops.relu_backward(np.array([5.0, 5.0]), cache)
+    array([0., 5.])
+    """
     mask = x > 0
     return get_array_module(x).maximum(x, 0), (mask,)
 
@@ -43,7 +54,15 @@ def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
 
 
 def sigmoid(x: Array) -> tuple[Array, tuple]:
-    """1 / (1 + exp(-x)), computed so that nothing overflows; the cache is the output."""
+    """1 / (1 + exp(-x)), computed so that nothing overflows; the cache is the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.sigmoid(np.array([0.0, -1000.0]))[0]
+    array([0.5, 0. ])
+    """
     xp = get_array_module(x)
     e = xp.exp(-xp.abs(x))
     y = xp.where(x >= 0, 1, e) / (1 + e)
@@ -58,7 +77,16 @@ def sigmoid_backward(dy: Array, cache: tuple) -> Array:
 
 @accelerated
 def softmax(x: Array) -> tuple[Array, tuple]:
-    """Softmax over the last axis (channels), shifted by the maximum; the cache is the output."""
+    """Softmax over the last axis (channels), shifted by the maximum; the cache is the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))[0]
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
     xp = get_array_module(x)
     e = xp.exp(x - x.max(-1, keepdims=True))
     y = e / e.sum(-1, keepdims=True)

@@ -33,12 +33,11 @@ Sources: Dumoulin and Visin, "A guide to convolution arithmetic for deep learnin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..array import Array, get_array_module
 from .dispatch import accelerated
 
-Padding = Any  # "same", "valid", p, (ph, pw) or ((top, bottom), (left, right))
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]  # "same", "valid" or pixels
 
 
 @accelerated
@@ -78,6 +77,18 @@ def conv2d(
     ------
     ValueError
         If the channels of x and w disagree, do not divide by groups, or the filter is larger than the padded image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> x, w = np.ones((1, 4, 4, 2)), np.ones((3, 3, 2, 5))
+    >>> y, cache = ops.conv2d(x, w)
+    >>> y.shape, y[0, :, :, 0].tolist()[0]  # four taps of a corner's nine lie on the image, six of an edge's
+    ((1, 4, 4, 5), [8.0, 12.0, 12.0, 8.0])
+    >>> dx, dw, db = ops.conv2d_backward(np.ones_like(y), cache)
+    >>> dx.shape, dw.shape, db
+    ((1, 4, 4, 2), (3, 3, 2, 5), None)
     """
     xp = get_array_module(x)
     (N, H, W, C), (KH, KW, Cg, K) = x.shape, w.shape
@@ -131,6 +142,14 @@ def conv_transpose2d(
     -------
     y : (N, OH, OW, K) float array, with OH = (H - 1)*stride + KH - top - bottom
     cache : tuple for `conv_transpose2d_backward`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, _ = ops.conv_transpose2d(np.ones((1, 3, 5, 8)), np.ones((2, 2, 8, 4)))
+    >>> y.shape
+    (1, 6, 10, 4)
     """
     xp = get_array_module(x)
     (N, H, W, C), (KH, KW, Cw, K) = x.shape, w.shape

@@ -1,11 +1,11 @@
 """How an op finds its kernel.
 
-An op in :mod:`minunet.ops` is written plainly and decorated with :func:`accelerated`. When it is called, :func:`choose`
-asks whoever has kernels for arrays like its arguments. It gets a function with the same signature and the same answer, or
-None, and then the op's own body runs. ``minunet.use("reference")`` makes it always None. The plain body stays reachable as
-``op.plain``; tests hold the two equal.
+An op in :mod:`minunet.ops` is written plainly and decorated with :func:`accelerated`. When it is called, :func:`find_kernel`
+asks the backend whose kind of arrays its arguments are: NumPy's or CuPy's. The backend gives a function with the same
+signature and the same answer, or None; then the op's own body runs, as it always does under ``minunet.use("reference")``. The
+plain body stays reachable as ``op.plain``; tests hold the two equal.
 
-Ops know nothing of kernels: :mod:`minunet.kernels` enters itself here, with :func:`register`, when the first op is called.
+Ops do not import kernels: :mod:`minunet.kernels` calls :func:`register` when it is loaded, which the first op does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from .lazy import materialize_all
+from .lazy import any_lazy, materialize_all, materialize_named
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,9 +27,9 @@ class Backend(Protocol):
     """Kernels for one kind of arrays."""
 
     def owns(self, args: tuple[Any, ...]) -> bool:
-        """Whether an op on these arguments is this backend's to choose for."""
+        """Whether an op's arguments are arrays of its kind."""
 
-    def choose(self, name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
+    def find_kernel(self, name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
         """The kernel for the op `name` on these arguments, or None for its plain body."""
 
     def compiles(self) -> bool:
@@ -40,13 +40,13 @@ _backends: list[Backend] = []
 
 
 def register(backend: Backend) -> None:
-    """Enter kernels; the first backend that owns an op's arguments chooses."""
+    """Enter a backend; of those that own an op's arguments, the first one is asked."""
     _backends.append(backend)
 
 
 @functools.cache
 def backends() -> list[Backend]:
-    """All that have entered themselves; the package of kernels is loaded for that at its first use."""
+    """All that are registered; the first call loads the package of kernels, which registers its own."""
     importlib.import_module("minunet.kernels")
     return _backends
 
@@ -87,29 +87,35 @@ def are_chosen() -> bool:
 
 def are_fast() -> bool:
     """Whether kernels stand in for the plain ops on NumPy arrays."""
-    return are_chosen() and backends()[-1].compiles()
+    on_numpy = next(b for b in backends() if b.owns(()))
+    return are_chosen() and on_numpy.compiles()
 
 
 def accelerated(plain: F) -> F:
-    """Let a kernel stand in for a plain op whenever :func:`choose` knows one."""
+    """Decorate a plain op, so that a kernel stands in for it whenever :func:`find_kernel` has one.
+
+    Kernels are asked first with lazy maps as they are, then with the arrays that these stand for; the plain body only ever
+    sees arrays.
+    """
+    name = plain.__name__
 
     @functools.wraps(plain)
-    def op(*args: Any, **kwargs: Any) -> Any:
-        if _mode == "fast" and (kernel := choose(plain.__name__, *args, **kwargs)):
-            return kernel(*args, **kwargs)
-        args, kwargs = materialize_all(args), {name: materialize_all(value) for name, value in kwargs.items()}
-        kernel = choose(plain.__name__, *args, **kwargs) if _mode == "fast" else None
-        return (kernel or plain)(*args, **kwargs)
+    def op(*args: Any, **options: Any) -> Any:
+        kernel = find_kernel(name, *args, **options) if _mode == "fast" else None
+        if kernel is None and any_lazy((args, *options.values())):
+            args, options = materialize_all(args), materialize_named(options)
+            kernel = find_kernel(name, *args, **options) if _mode == "fast" else None
+        return (kernel or plain)(*args, **options)
 
     op.plain = plain  # type: ignore[attr-defined]
     return op  # type: ignore[return-value]
 
 
-def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
-    """Return the kernel for the op ``name`` on these arguments, or None for its plain body."""
+def find_kernel(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
+    """The kernel for the op ``name`` on these arguments, or None if its plain body is to run."""
     if not args:
         return None
     for backend in backends():
         if backend.owns(args):
-            return backend.choose(name, *args, **options)
+            return backend.find_kernel(name, *args, **options)
     return None

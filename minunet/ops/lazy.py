@@ -1,9 +1,9 @@
 """Lazy feature maps: what kernels may hand each other inside a network in place of arrays.
 
-A map is lazy if it stands for an array that nobody has computed yet. Kernels return lazy maps inside a network, so that
-norm, ReLU and concatenation fuse into the neighbouring convolutions (`kernels/cpu/lazy_maps.py`, `kernels/cuda/lazy_maps.py`);
-whoever has no kernel for one gets the array (`materialize`, and every NumPy function does so by itself). Hence layers and
-networks need not know of it.
+A map is lazy if it stands for an array that has not been computed yet. Kernels return lazy maps inside a network, so that
+norm, ReLU and concatenation fuse into the neighbouring convolutions (`kernels/cpu/lazy_maps.py`, `kernels/cuda/lazy_maps.py`).
+An op that has no kernel for a lazy map gets the array (`materialize`), and so does every NumPy function. Hence layers and
+networks need not know of lazy maps.
 
 Fusion is on inside the outermost method that is decorated with `fusion_scope` (forward and backward of UNet and
 Sequential); its results are materialized. ``minunet.use("reference")`` switches it off.
@@ -13,56 +13,71 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import threading
-from collections.abc import Callable
-from inspect import signature
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ..array import Array
+
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
-_scope = threading.local()
+class _Scope(threading.local):
+    """What is going on in this thread: the objects whose fusion scopes are running, and whether they train."""
+
+    def __init__(self) -> None:
+        self.running: list[Any] = []
+        self.train = True
+
+
+_scope = _Scope()
 
 
 def fusing() -> bool:
-    """Whether a `fused` method is running in this thread: only then may a kernel return an unfinished map."""
-    return bool(composites())
+    """Whether a fusion scope is running in this thread: only then may a kernel return a lazy map."""
+    return bool(_scope.running)
 
 
 def composites() -> list[Any]:
-    """The objects whose `fused` methods are running in this thread, the outermost first."""
-    if not hasattr(_scope, "running"):
-        _scope.running = []
-    return _scope.running  # type: ignore[no-any-return]
+    """The objects whose fusion scopes are running in this thread, the outermost first."""
+    return _scope.running
 
 
 def training() -> bool:
-    """Whether the outermost `fused` method was called with train=True: only then does a batch norm ask for a map's moments."""
-    return getattr(_scope, "train", True)
+    """Whether the outermost fusion scope was called with train=True: only then does a batch norm ask for a map's moments."""
+    return _scope.train
 
 
 def fusion_scope(method: F) -> F:
-    """A composite's forward or backward, inside which layers may hand each other lazy maps.
+    """Decorate a composite's forward or backward, inside which layers may hand each other lazy maps.
 
-    What leaves the outermost one is materialized; caches are not, they wait for the backward.
+    What the outermost scope returns is materialized; caches are not, they wait for the backward. Whether a forward trains is
+    its argument `train`, wherever that stands in its signature; without such an argument it does.
     """
     parameters = signature(method).parameters
-    place = list(parameters).index("train") if "train" in parameters else None
-    default = parameters["train"].default if place is not None else True
+    train = parameters.get("train")
+    default = True if train is None else train.default
+    by_place = train is not None and train.kind is Parameter.POSITIONAL_OR_KEYWORD
+    place = list(parameters).index("train") if by_place else sys.maxsize
+
+    def trains(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        return method.__name__ != "forward" or bool(args[place] if place < len(args) else options.get("train", default))
 
     @functools.wraps(method)
     def run(*args: Any, **options: Any) -> Any:
         if not fusing():
-            by_place = args[place] if place is not None and place < len(args) else default
-            _scope.train = method.__name__ != "forward" or bool(options.get("train", by_place))
-        composites().append(args[0] if args else method)
+            _scope.train = trains(args, options)
+        _scope.running.append(args[0] if args else method)
         try:
             result = method(*args, **options)
         finally:
-            composites().pop()
+            _scope.running.pop()
         if fusing():
             return result
         return tuple(materialize(r) for r in result) if isinstance(result, tuple) else materialize(result)
@@ -70,27 +85,40 @@ def fusion_scope(method: F) -> F:
     return run  # type: ignore[return-value]
 
 
+@overload
+def materialize(x: MaybeLazy) -> Array: ...
+@overload
+def materialize(x: T) -> T: ...
 def materialize(x: Any) -> Any:
-    """The array that x stands for, if it is an unfinished map; else x."""
+    """The array that x stands for, if it is a lazy map; else x."""
     return x.array() if isinstance(x, LazyMap) else x
 
 
 def materialize_all(values: Any) -> Any:
-    """Finish what is unfinished among arguments, in tuples (caches) and lists too."""
+    """Materialize the lazy maps among arguments, in tuples (caches) and lists too."""
     if isinstance(values, (tuple, list)):
         return type(values)([materialize_all(v) for v in values])
     return materialize(values)
 
 
-def _named(options: dict[str, Any]) -> dict[str, Any]:
+def materialize_named(options: dict[str, Any]) -> dict[str, Any]:
+    """The same for named arguments."""
     return {name: materialize_all(value) for name, value in options.items()}
 
 
-class LazyMap(NDArrayOperatorsMixin):
-    """Base: something with a shape and a dtype that turns into an array when NumPy or anybody else looks into it."""
+def any_lazy(values: Any) -> bool:
+    """Whether there is a lazy map among arguments, in tuples (caches) and lists too."""
+    for v in values:  # noqa: SIM110 (faster than any(...), and every op call comes through here)
+        if isinstance(v, LazyMap) or (isinstance(v, (tuple, list)) and any_lazy(v)):
+            return True
+    return False
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+
+class LazyMap(NDArrayOperatorsMixin):
+    """Base of all lazy maps: a shape and a dtype, and an array that is computed when something reads the values."""
+
+    shape: tuple[Any, ...]
+    dtype: np.dtype[Any]
 
     def array(self) -> np.ndarray:
         """The values, as a new array or as one that must not be written to."""
@@ -110,10 +138,10 @@ class LazyMap(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(o, LazyMap) for o in options.get("out", ())):
             del options["out"]  # x += y makes a new array here
-        return getattr(ufunc, method)(*materialize_all(inputs), **_named(options))
+        return getattr(ufunc, method)(*materialize_all(inputs), **materialize_named(options))
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        return function(*materialize_all(args), **_named(options))
+        return function(*materialize_all(args), **materialize_named(options))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -128,7 +156,7 @@ class LazyMap(NDArrayOperatorsMixin):
 
 
 class LazyConcat(LazyMap):
-    """Two maps side by side, a's channels first: a concatenation that is never made; `once` is what `read_once` sets."""
+    """Two maps side by side, a's channels first: a concatenation that is never made. `single_use` sets `once`."""
 
     once = False
 
@@ -137,14 +165,14 @@ class LazyConcat(LazyMap):
         self.shape, self.dtype = (*a.shape[:3], a.shape[3] + b.shape[3]), a.dtype
 
     def release(self) -> None:
-        """A convolution has read it."""
+        """Called by the convolution that has read it: drop both maps if nothing else will read them."""
         if self.once:
             self.a = self.b = None
 
     def halves(self) -> tuple[Any, Any]:
-        """Both maps; RuntimeError if they have been let go."""
+        """Both maps; RuntimeError if they have been released."""
         if self.a is None:
-            raise RuntimeError("a concatenation that was to be read once is read again after it has been let go")
+            raise RuntimeError("a concatenation marked for a single use is read again after its release")
         return self.a, self.b
 
     def array(self) -> np.ndarray:
@@ -152,22 +180,26 @@ class LazyConcat(LazyMap):
 
 
 def single_use(x: Any) -> Any:
-    """x, of which the caller says that one convolution will read it and nobody else, if it is a Pair.
+    """x itself; if it is a lazy concatenation, its maps are released as soon as one convolution has read them.
 
-    The variables of all callers hold what they hand down, a U-Net's largest maps through the whole of its last block. They
-    can be let go as soon as they have been read.
+    The caller says by this that nothing else will read them. Without it the variables of all callers keep what they pass on
+    alive: a U-Net's largest maps through the whole of its last block.
     """
     if isinstance(x, LazyConcat):
         x.once = True
     return x
 
 
-def concat(arrays: Any) -> tuple[LazyConcat, tuple[int, ...]]:
-    """Twin of `ops.concat`, for two maps."""
+MaybeLazy: TypeAlias = Array | LazyMap
+"""What kernels take: an array or a lazy map."""
+
+
+def concat(arrays: Sequence[MaybeLazy]) -> tuple[LazyConcat, tuple[int, ...]]:
+    """The kernel of `ops.concat`, for two maps."""
     a, b = arrays
     return LazyConcat(a, b), (a.shape[-1], b.shape[-1])
 
 
-def concat_backward(dy: LazyConcat, cache: tuple[int, ...]) -> tuple[Any, Any]:
-    """Twin of `ops.concat_backward`."""
+def concat_backward(dy: LazyConcat, cache: tuple[int, ...]) -> tuple[MaybeLazy, MaybeLazy]:
+    """The kernel of `ops.concat_backward`."""
     return dy.a, dy.b

@@ -64,6 +64,18 @@ def softmax_cross_entropy(
     ------
     ValueError
         If the shapes disagree or a label is no class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> logits, labels = np.zeros((1, 2, 2, 2)), np.array([[[0, 1], [1, -1]]])
+    >>> loss, cache = ops.softmax_cross_entropy(logits, labels)
+    >>> print(round(float(loss), 4))  # log 2: three pixels count, and each is undecided
+    0.6931
+    >>> ops.softmax_cross_entropy_backward(1.0, cache)[0, 1].round(3)  # of the ignored pixel: nothing
+    array([[ 0.167, -0.167],
+           [ 0.   ,  0.   ]])
     """
     xp = get_array_module(logits)
     if logits.shape[-1] < 2:
@@ -147,6 +159,15 @@ def soft_dice(
     """One minus the mean soft Dice of the classes; `smooth` is s above, the rest as in `softmax_cross_entropy`.
 
     `weight` weighs the pixels within the sums, `class_weight` the classes in their mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> labels = np.array([[[0, 1], [1, 1]]])
+    >>> sure = 100.0 * (labels[..., None] == [0, 1])
+    >>> print(round(float(ops.soft_dice(sure, labels)[0]), 4))
+    0.0
     """
     check_labels(logits, labels, ignore)
     return dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
@@ -221,7 +242,15 @@ def mean_dice(both: Array, either: Array, K: int, class_weight: Any, smooth: flo
 
 
 def class_probabilities(logits: Array) -> Array:
-    """Softmax of the logits; one channel z becomes the two classes' (1 - sigmoid(z), sigmoid(z))."""
+    """Softmax of the logits; one channel z becomes the two classes' (1 - sigmoid(z), sigmoid(z)).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.class_probabilities(np.zeros((1, 1, 1, 1))).tolist()
+    [[[[0.5, 0.5]]]]
+    """
     if logits.shape[-1] > 1:
         return softmax(logits)[0]
     xp = get_array_module(logits)
@@ -240,9 +269,23 @@ LOSSES["ce+dice"] = LOSSES["ce"] + LOSSES["dice"]
 
 
 def named_loss(name: str, channels: int) -> tuple[Any, Any]:
-    """The pair for a loss's name: "ce", "bce", "dice", "focal" or "ce+dice" (their sum).
+    """The pair (forward, backward) of a loss, by name.
 
-    With one output channel the cross-entropy is the binary one.
+    Parameters
+    ----------
+    name : {"ce", "bce", "dice", "focal", "ce+dice"}
+        Cross-entropy, binary cross-entropy, soft Dice, focal loss, or the sum of cross-entropy and soft Dice.
+    channels : int
+        The network's output channels; with one the cross-entropy is the binary one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> forward, backward = ops.named_loss("ce+dice", channels=2)
+    >>> loss, cache = forward(np.zeros((1, 4, 4, 2)), np.zeros((1, 4, 4), int))
+    >>> backward(1.0, cache).shape
+    (1, 4, 4, 2)
     """
     pairs = [LOSSES["bce"][0] if p == LOSSES["ce"][0] and channels == 1 else p for p in LOSSES[name]]
 

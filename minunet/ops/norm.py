@@ -87,6 +87,17 @@ def batch_norm(
     cache : tuple for `batch_norm_backward`; holds x itself, not a copy
     statistics : ((C,), (C,)) float arrays
         The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> x = np.array([0.0, 2.0, 4.0, 6.0]).reshape(1, 2, 2, 1)
+    >>> y, cache, (mean, var) = ops.batch_norm(x, gamma=np.ones(1), beta=np.zeros(1), eps=0.0)
+    >>> mean, var
+    (array([3.]), array([5.]))
+    >>> y.ravel().round(3)
+    array([-1.342, -0.447,  0.447,  1.342])
     """
     from_batch = mean is None
     if mean is None or var is None:

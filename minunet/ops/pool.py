@@ -45,6 +45,17 @@ def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
     ------
     ValueError
         If the window is larger than the image or than 16 pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> x = np.array([[3.0, 1.0], [2.0, 9.0]]).reshape(1, 2, 2, 1)
+    >>> y, cache = ops.max_pool2d(x)
+    >>> y.tolist()
+    [[[[9.0]]]]
+    >>> ops.max_pool2d_backward(np.ones_like(y), cache)[..., 0].tolist()
+    [[[0.0, 0.0], [0.0, 1.0]]]
     """
     if size > 16:
         raise ValueError(f"size {size}: a window's pixels are numbered in one byte, 16 x 16 is the most")

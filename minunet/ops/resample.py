@@ -52,6 +52,13 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
     -------
     y : (N, scale*H, scale*W, C) float array
     cache : tuple for `upsample_bilinear_backward`; nothing of x's size
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.upsample_bilinear(np.array([0.0, 3.0]).reshape(1, 1, 2, 1))[0][0, 0, :, 0].tolist()
+    [0.0, 1.0, 2.0, 3.0]
     """
     H, W = x.shape[1:3]
     return _apply(

@@ -49,7 +49,18 @@ def crop_backward(dy: Array, cache: tuple) -> Array:
 
 @accelerated
 def concat(arrays: Sequence[Array]) -> tuple[Array, tuple]:
-    """Stack (N, H, W, C1), (N, H, W, C2), ... along the channels, in this order."""
+    """Stack (N, H, W, C1), (N, H, W, C2), ... along the channels, in this order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, cache = ops.concat([np.zeros((1, 2, 2, 3)), np.ones((1, 2, 2, 1))])
+    >>> y[0, 0, 0]
+    array([0., 0., 0., 1.])
+    >>> [dx.shape for dx in ops.concat_backward(y, cache)]
+    [(1, 2, 2, 3), (1, 2, 2, 1)]
+    """
     return get_array_module(*arrays).concatenate(arrays, axis=-1), tuple(a.shape[-1] for a in arrays)
 
 

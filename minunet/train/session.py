@@ -21,7 +21,7 @@ from ..cli import use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
-from ..kernels.device import describe, select_device
+from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
 from .arguments import Arguments, config_toml, from_checkpoint, kept
@@ -57,7 +57,7 @@ def train(args: Arguments, given: set[str]) -> int:
     args, dataset = with_target(args, given, data, split[0], say)
     say(dataset.describe())
     say(told_split(dataset, *split))
-    say(f"device      {describe(xp, args.device)}")
+    say(f"device      {device_name(xp, args.device)}")
 
     model = make_model(args, given, dataset, file)
     if args.recipe == "paper" and "crop" not in given and not args.resume:  # no tile beyond the largest image

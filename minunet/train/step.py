@@ -74,7 +74,7 @@ class TrainingStep:
             If it is not finite otherwise.
         """
         batch = [self.xp.asarray(a) for a in (images, labels, weights) if a is not None]
-        self.optimizer.rate = lr
+        self.optimizer.lr = lr
         if self.recorded:
             self.optimizer.advance()
             if self.mixed:
@@ -114,7 +114,7 @@ class TrainingStep:
         """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
         graph = import_module("minunet.train.cuda_graph")
         reason = graph.reason_against(self.model, self.xp, self.config.clip)
-        if self.mixed and not self.optimizer.leaves_out:
+        if self.mixed and not self.optimizer.skips:
             reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
         if reason:
             print(f"note: --graph has no effect: {reason}")
@@ -141,7 +141,7 @@ class TrainingStep:
 
 @fusion_scope
 def backward_to_parameters(network: Any, dy: Any, cache: Any) -> None:
-    """The network's backward where nobody wants the gradient of its input: what kernels have left unfinished is dropped."""
+    """The network's backward where nobody wants the gradient of its input: lazy maps are dropped, not computed."""
     network.backward(dy, cache)
 
 

@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def momentum(body: str, head: str = "") -> str:
     """An answer to the shortest exercise: lines at the head of the file, and the function's body."""
     lines = "\n".join("    " + line for line in body.splitlines())
-    signature = "def sgd_step(p, g, velocity, rate, momentum=0.9, nesterov=False, weight_decay=0.0):"
+    signature = "def sgd_step(p, g, velocity, lr, momentum=0.9, nesterov=False, weight_decay=0.0):"
     return f"import numpy as np\n{head}\n{signature}\n{lines}\n"
 
 
 RIGHT = """g = g + weight_decay * p
 velocity *= momentum
 velocity += g
-p -= rate * (g + momentum * velocity if nesterov else velocity)"""
+p -= lr * (g + momentum * velocity if nesterov else velocity)"""
 
 
 def score(source: str, name: str = "momentum", seed: int = 5) -> float:
@@ -117,7 +117,7 @@ def test_answer_of_another_style_scores_everything():
 
 
 def test_partial_credit():
-    half = momentum("velocity[...] = momentum * velocity + g\np[...] = p - rate * velocity")
+    half = momentum("velocity[...] = momentum * velocity + g\np[...] = p - lr * velocity")
     found = grade(EXERCISES["momentum"], half, "half.py", 3, QUICK)
     assert {p.name: p.ok for p in found.parts} == {
         "p": True, "velocity": True, "g unchanged": True, "nesterov": False, "weight decay": False,

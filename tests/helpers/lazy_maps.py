@@ -1,4 +1,4 @@
-"""Unfinished maps of every kind for the tests, and what they stand for."""
+"""Lazy maps of every kind for the tests, and what they stand for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def numbers(rng, shape, dtype=np.float32):
     return rng.standard_normal(shape).astype(dtype)
 
 
-def unfinished(kind, rng, shape, dtype):
+def lazy_map(kind, rng, shape, dtype):
     """A map of this kind, and what it stands for, in a wider dtype."""
     x, (a, b, c) = numbers(rng, shape, dtype), (numbers(rng, shape[3], dtype) for _ in range(3))
     wide = x.astype(np.longdouble)
@@ -37,7 +37,7 @@ def unfinished(kind, rng, shape, dtype):
 
 
 def memory_of(x):
-    """The arrays that an unfinished map is made of."""
+    """The arrays that a lazy map is made of."""
     if isinstance(x, np.ndarray):
         return [x]
     return [a for part in vars(x).values() if isinstance(part, np.ndarray | LazyMap) for a in memory_of(part)]

@@ -495,19 +495,19 @@ def unet_backward(dy, back, depth):
     return g
 ''', "averaged"),
     "momentum, a new array": ("momentum", '''
-def sgd_step(p, g, velocity, rate, momentum=0.9, nesterov=False, weight_decay=0.0):
+def sgd_step(p, g, velocity, lr, momentum=0.9, nesterov=False, weight_decay=0.0):
     g = g + weight_decay * p
     velocity *= momentum
     velocity += g
     step = g + momentum * velocity if nesterov else velocity
-    p = p - rate * step
+    p = p - lr * step
     return p
 ''', "not changed in place"),
     "momentum, an average": ("momentum", '''
-def sgd_step(p, g, velocity, rate, momentum=0.9, nesterov=False, weight_decay=0.0):
+def sgd_step(p, g, velocity, lr, momentum=0.9, nesterov=False, weight_decay=0.0):
     g = g + weight_decay * p
     velocity[:] = momentum * velocity + (1 - momentum) * g
-    p -= rate * (g + momentum * velocity if nesterov else velocity)
+    p -= lr * (g + momentum * velocity if nesterov else velocity)
 ''', "running mean"),
     "weight_map, squared apart": ("weight_map", '''
 from scipy.ndimage import distance_transform_edt as edt

@@ -83,20 +83,20 @@ def test_nvrtc_and_cublas(cupy, monkeypatch):
 def test_a_gpu(cupy):
     assert gpu_status() and gpu_status().reason == "Pretended GPU"
     assert select_device("auto") is cupy is select_device("cuda")
-    assert device.describe(cupy) == "GPU, Pretended GPU"
+    assert device.device_name(cupy) == "GPU, Pretended GPU"
 
 
 def test_a_gpu_that_runs_plain_ops_only_is_said(cupy, monkeypatch):
     found = {"name": b"Tesla T4", "major": 7, "minor": 5}
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: found)
-    assert gpu_status() and "Tesla T4 (compute capability 7.5; minunet's kernels need 8.0" in device.describe(cupy)
+    assert gpu_status() and "Tesla T4 (compute capability 7.5; minunet's kernels need 8.0" in device.device_name(cupy)
 
 
 def test_a_gpu_that_is_not_used_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(device, "has_nvidia_gpu", lambda: True)
-    assert "There is an NVIDIA GPU, but CuPy is not installed" in device.describe(np, "auto")
-    assert device.describe(np, "cpu") == "CPU"
+    assert "There is an NVIDIA GPU, but CuPy is not installed" in device.device_name(np, "auto")
+    assert device.device_name(np, "cpu") == "CPU"
 
 
 # ---- the way there ---------------------------------------------------------------------------------------------------

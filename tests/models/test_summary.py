@@ -16,7 +16,7 @@ def test_published_arithmetic():
 
 
 def distinct_bytes(cache, skip):
-    """Bytes of the distinct arrays in a cache, unfinished maps' too, but for the parameters."""
+    """Bytes of the distinct arrays in a cache, lazy maps' too, but for the parameters."""
     found = {}
 
     def walk(part):

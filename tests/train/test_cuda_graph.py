@@ -74,7 +74,7 @@ def steps(gpu, make=None, kind=optim.SGD, network=small, loss="ce", odd=(), **op
     losses, others = [], Others(gpu)
     for i in range(6):
         x, labels = (a[: 1 if i in odd else 2] for a in batch(gpu, seed=i))
-        optimizer.rate = 0.1 / (i + 1)
+        optimizer.lr = 0.1 / (i + 1)
         if recorded:
             optimizer.advance()
             value = recorded(x, labels)
@@ -178,14 +178,14 @@ def test_a_rate_that_is_baked_in_is_caught(gpu, kind, monkeypatch):
 def test_corrections_that_are_baked_in_are_caught(gpu, monkeypatch):
     """Adam's step count must go on in memory, too."""
     wanted, _ = steps(gpu, kind=optim.Adam)
-    numbers = optim.Adam.numbers
+    scalars = optim.Adam.scalars
 
     def stuck(self):  # at those of the step that is recorded
         known = copy.copy(self)
         known.steps = min(self.steps, graph.WARM_UP + 1)
-        return numbers(known)
+        return scalars(known)
 
-    monkeypatch.setattr(optim.Adam, "numbers", stuck)
+    monkeypatch.setattr(optim.Adam, "scalars", stuck)
     found, _ = steps(gpu, RecordedStep, kind=optim.Adam)
     with pytest.raises(AssertionError):
         same(found, wanted)

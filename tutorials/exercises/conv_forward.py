@@ -15,8 +15,6 @@ Grade it with:  python -m minunet.grade conv_forward.py
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 Array = np.ndarray
@@ -24,7 +22,7 @@ Array = np.ndarray
 # ---- given -----------------------------------------------------------------------------------------------------------
 
 
-Padding = Any  # "same", "valid", p, (ph, pw) or ((top, bottom), (left, right))
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]  # "same", "valid" or pixels
 
 
 def pad_spatial(x: Array, pads: tuple[tuple[int, int], tuple[int, int]]) -> Array:

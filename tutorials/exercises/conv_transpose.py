@@ -12,8 +12,6 @@ Grade it with:  python -m minunet.grade conv_transpose.py
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 Array = np.ndarray
@@ -21,7 +19,7 @@ Array = np.ndarray
 # ---- given -----------------------------------------------------------------------------------------------------------
 
 
-Padding = Any  # "same", "valid", p, (ph, pw) or ((top, bottom), (left, right))
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]  # "same", "valid" or pixels
 
 
 def window(padded: Array, i: int, j: int, OH: int, OW: int, stride: int = 1, dilation: int = 1) -> Array:

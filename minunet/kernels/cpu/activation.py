@@ -18,18 +18,18 @@ from numba import njit, prange
 from ...array import Array
 from .launch import kernel, ready
 
-# ---- twins of the ops ------------------------------------------------------------------------------------------------
+# ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
 
 def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
-    """Twin of `ops.leaky_relu`."""
+    """The kernel of `ops.leaky_relu`."""
     y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
     leaky_forward(ready(x).reshape(-1), x.dtype.type(slope), y.reshape(-1), mask.reshape(-1))
     return y, (mask, slope)
 
 
 def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.leaky_relu_backward`."""
+    """The kernel of `ops.leaky_relu_backward`."""
     mask, slope = cache
     dx = np.empty(dy.shape, dy.dtype)
     leaky_back(ready(dy).reshape(-1), dy.dtype.type(slope), ready(mask).reshape(-1), dx.reshape(-1))
@@ -37,21 +37,21 @@ def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
 
 
 def softmax(x: Array) -> tuple[Array, tuple]:
-    """Twin of `ops.softmax`."""
+    """The kernel of `ops.softmax`."""
     K, y = x.shape[-1], np.empty(x.shape, x.dtype)
     softmax_forward(ready(x).reshape(-1, K), y.reshape(-1, K))
     return y, (y,)
 
 
 def softmax_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.softmax_backward`."""
+    """The kernel of `ops.softmax_backward`."""
     (y,) = cache
     K, dx = y.shape[-1], np.empty(y.shape, y.dtype)
     softmax_back(ready(dy).reshape(-1, K), ready(y).reshape(-1, K), dx.reshape(-1, K))
     return dx
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+# ---- the compiled loops ----------------------------------------------------------------------------------------------
 
 
 @kernel

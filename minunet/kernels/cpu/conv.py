@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...array import Array
-from ...ops.conv import output_size, resolve_padding
-from ...ops.lazy import LazyConcat, fusing, materialize, training
-from . import direct as cpu_direct
-from . import direct_weights as cpu_direct_weights
-from . import winograd as cpu_winograd
-from .direct import Shape, by_group
-from .epilogues import MASK, MOMENTS, STORE, Target
+from ...ops.conv import Padding, output_size, resolve_padding
+from ...ops.lazy import LazyConcat, MaybeLazy, fusing, materialize, training
+from . import direct, direct_weights, winograd
+from .direct import ConvGeometry, by_group
+from .epilogues import MASK, MOMENTS, STORE, Output
 from .lazy_maps import Gradient, LazyAffine
 from .memory import empty
 from .norm import channel_sums
@@ -28,71 +26,71 @@ from .pointwise import mask
 
 
 def conv2d(
-    x: Any, w: Array, b: Array | None = None, stride: int = 1, padding: Any = "same", dilation: int = 1,
+    x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 1, padding: Padding = "same", dilation: int = 1,
     groups: int = 1,
-) -> tuple[Any, tuple]:  # fmt: skip
-    """Twin of `ops.conv2d`."""
+) -> tuple[MaybeLazy, tuple]:  # fmt: skip
+    """The kernel of `ops.conv2d`."""
     (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
     pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
-    s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
-    y = Target(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
+    s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
+    y = Output(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
     if winograd_pays(s, x.dtype):
-        cpu_winograd.convolution(x, w, b, [y], s.top, s.left)
+        winograd.convolution(x, w, b, [y], s.top, s.left)
     else:
-        cpu_direct.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+        direct.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
     if isinstance(x, LazyConcat):
         x.release()
     result = LazyAffine(y.y, moments=y.found) if fusing() else y.y
     return result, (x, w, b is not None, stride, pads, dilation, groups)
 
 
-def conv2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
-    """Twin of `ops.conv2d_backward`, for stride 1."""
+def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array | None]:
+    """The kernel of `ops.conv2d_backward`, for stride 1."""
     x, w, has_bias, stride, pads, dilation, groups = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     (top, _), (left, _) = pads
-    s = Shape(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
+    s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
     around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
-    back = Shape(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
+    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
     if winograd_pays(s, x.dtype):
-        dw = cpu_winograd.weight_gradient(x, dy, s.top, s.left)
+        dw = winograd.weight_gradient(x, dy, s.top, s.left)
     else:
-        dw = cpu_direct_weights.weight_gradient(x, dy, s)
+        dw = direct_weights.weight_gradient(x, dy, s)
     if winograd_pays(back, x.dtype):
-        to = gradient_targets(x)
-        cpu_winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
+        to = gradient_outputs(x)
+        winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
         dx = gradient(x, to)
     else:
         dx = empty(x.shape, x.dtype)
-        cpu_direct.convolution(dy, w, lambda w: by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
+        direct.convolution(dy, w, lambda w: by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
         dx = masked(dx, x)
     return dx, dw, bias_gradient(dy) if has_bias else None
 
 
 def conv_transpose2d(
-    x: Any, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0
+    x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 2, padding: Padding = 0
 ) -> tuple[Array, tuple]:
-    """Twin of `ops.conv_transpose2d`, for stride = KH = KW and no padding."""
+    """The kernel of `ops.conv_transpose2d`, for stride = KH = KW and no padding."""
     (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
-    s = Shape(N, H, W, C, H, W, K, 1, 1, 1, 1, 0, 0, 1)
+    s = ConvGeometry(N, H, W, C, H, W, K, 1, 1, 1, 1, 0, 0, 1)
     y = empty((N, H * KH, W * KW, K), x.dtype)
-    cpu_direct.convolution(x, w, lambda w: w.reshape(KH * KW, 1, 1, C, K), b, y, s, stamp=stride)
+    direct.convolution(x, w, lambda w: w.reshape(KH * KW, 1, 1, C, K), b, y, s, stamp=stride)
     return y, (x, w, b is not None, stride, resolve_padding(padding, (H, W), (KH, KW), stride, 1))
 
 
-def conv_transpose2d_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array | None]:
-    """Twin of `ops.conv_transpose2d_backward`: the convolution whose transpose this is takes dy to dx."""
+def conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array | None]:
+    """The kernel of `ops.conv_transpose2d_backward`: the convolution whose transpose this is takes dy to dx."""
     x, w, has_bias, stride, pads = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
-    s = Shape(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
-    dw = cpu_direct_weights.weight_gradient(dy, x, s, swap=True)
+    s = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, 1, pads[0][0], pads[1][0], 1)
+    dw = direct_weights.weight_gradient(dy, x, s, swap=True)
     dx = empty(x.shape, x.dtype)
-    cpu_direct.convolution(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)
+    direct.convolution(dy, w, lambda w: w.swapaxes(2, 3)[None], None, dx, s)
     return masked(dx, x), dw, bias_gradient(dy) if has_bias else None
 
 
-def winograd_pays(s: Shape, dtype: Any) -> bool:
+def winograd_pays(s: ConvGeometry, dtype: Any) -> bool:
     """Whether Winograd's algorithm (winograd.py) is the faster one, for each of a convolution's three passes by itself.
 
     It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
@@ -109,32 +107,32 @@ def winograd_pays(s: Shape, dtype: Any) -> bool:
     return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
 
 
-# ---- gradients of unfinished maps ------------------------------------------------------------------------------------
+# ---- gradients of lazy maps ------------------------------------------------------------------------------------------
 
 
-def gradient_targets(x: Any) -> list[Target]:
-    """Where the gradient of a convolution's input goes: masked already, if a ReLU gave x; apart, if x was a pair."""
+def gradient_outputs(x: MaybeLazy) -> list[Output]:
+    """Where the gradient of a convolution's input goes: masked already, if a ReLU gave x; two of them, if x is a LazyConcat."""
     if isinstance(x, LazyConcat) and fusing():
-        return [Target(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
+        return [Output(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
     if isinstance(x, LazyAffine) and x.may_be_masked():
-        return [Target(empty(x.shape, x.dtype), MASK, x)]
-    return [Target(empty(x.shape, x.dtype))]
+        return [Output(empty(x.shape, x.dtype), MASK, x)]
+    return [Output(empty(x.shape, x.dtype))]
 
 
-def gradient(x: Any, to: list[Target]) -> Any:
-    """The gradient of x from what was written to its targets."""
+def gradient(x: MaybeLazy, to: list[Output]) -> MaybeLazy:
+    """The gradient of x from the outputs that it was written to."""
     if len(to) == 2:
         return LazyConcat(*(with_sums(t) for t in to))
-    return Gradient(to[0].y, to[0].found, x) if to[0].mode == MASK else to[0].y
+    return Gradient(to[0].y, to[0].found, to[0].masked_by) if to[0].mode == MASK else to[0].y
 
 
-def with_sums(t: Target) -> Gradient:
-    """The gradient of a part of a pair; a transposed convolution will ask for its sums."""
+def with_sums(t: Output) -> Gradient:
+    """The gradient of one half of a LazyConcat; a transposed convolution will ask for its sums."""
     mean, _ = t.found
     return Gradient(t.y, (mean * (t.y.size // t.y.shape[3]), None))
 
 
-def masked(dx: Array, x: Any) -> Any:
+def masked(dx: Array, x: MaybeLazy) -> MaybeLazy:
     """The same in a pass of its own over dx, where the kernel does not do it on the way."""
     if not fusing():
         return dx
@@ -146,7 +144,7 @@ def masked(dx: Array, x: Any) -> Any:
     return dx
 
 
-def bias_gradient(dy: Any) -> Array:
+def bias_gradient(dy: MaybeLazy) -> Array:
     """Sum of dy (N, H, W, K) over all pixels, (K,)."""
     if isinstance(dy, Gradient):
         return dy.sums[0].astype(dy.dtype)

@@ -8,7 +8,7 @@ stride*C numbers further. So a row of the output is a sum of KH matrix products,
 Forward (`convolve`):
 
     for each item = (some images, group, block of rows, some panels of w):   in parallel
-        copy the input rows of the block into a band, finished, with zeros around (no padded copy of the whole image)
+        copy the input rows of the block into a band, materialized, with zeros around (the whole image is never padded)
         for each panel of w (PANEL vectors of output channels):
             for each tap row i, for each slice of its KW*C numbers:
                 copy the slice of the panel in one piece               it stays in the L1 cache
@@ -37,13 +37,14 @@ Measure: python bench/layers.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from ...array import Array
-from .epilogues import PLAIN, read, sources, start_of
+from ...ops.lazy import MaybeLazy
+from .epilogues import PLAIN, operands, read, start_of
 from .launch import alone, ceil_div, kernel, ready, workers
 from .memory import scratch
 from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
@@ -54,8 +55,8 @@ BAND = 1 << 20
 PIXELS = 256
 
 
-class Shape(NamedTuple):
-    """The sizes of a convolution from x (N, H, W, C) to y (N, OH, OW, K), as one argument of a kernel."""
+class ConvGeometry(NamedTuple):
+    """A convolution from x (N, H, W, C) to y (N, OH, OW, K), as one argument of a kernel."""
 
     N: int
     H: int
@@ -73,7 +74,28 @@ class Shape(NamedTuple):
     groups: int
 
 
-# ---- the plans: how much work an item is -----------------------------------------------------------------------------
+class DirectPlan(NamedTuple):
+    """How the work of a direct convolution is divided into items."""
+
+    rows: int  # of the output, in an item
+    images: int  # in an item
+    shares: int  # into so many parts the panels of w are divided, each an item
+    in_place: bool  # no tap reads outside of x: its rows are read where they are, without a band
+    stamp: int  # side of a transposed convolution's stamp, else 1
+
+
+class FilterStrides(NamedTuple):
+    """Where the filters lie in a flat array: the first number, and how far apart neighbours are, in elements."""
+
+    start: int
+    group: int  # or stamp
+    i: int  # rows of a filter
+    j: int  # columns of a filter
+    c: int  # input channels
+    k: int  # output channels
+
+
+# ---- planning: how much work an item is ------------------------------------------------------------------------------
 
 
 def by_group(w: Array, groups: int) -> Array:
@@ -82,16 +104,22 @@ def by_group(w: Array, groups: int) -> Array:
 
 
 def convolution(
-    x: Any, w: Array, arrange: Callable[[Array], Array], b: Array | None, y: Array, s: Shape, stamp: int = 1
+    x: MaybeLazy,
+    w: Array,
+    arrange: Callable[[Array], Array],
+    b: Array | None,
+    y: Array,
+    s: ConvGeometry,
+    stamp: int = 1,
 ) -> None:
     """y = b + x * w, where arrange(w) is a view of w as (groups, KH, KW, C/groups, K/groups).
 
-    x may be an unfinished map. With `stamp` there are stamp*stamp filters, the view is (stamp*stamp, KH, KW, C, K), and each
+    x may be a lazy map. With `stamp` there are stamp*stamp filters, the view is (stamp*stamp, KH, KW, C, K), and each
     of them writes one pixel of every square of stamp x stamp pixels of y (N, OH*stamp, OW*stamp, K).
     """
     if y.size == 0:
         return
-    first, second = sources(x)
+    first, second = operands(x)
     w, dtype = ready(w), y.dtype
     C, item = s.C // s.groups, dtype.itemsize
     panels = ceil_div(ceil_div(s.K // s.groups, lanes(dtype)), PANEL)
@@ -121,12 +149,12 @@ def convolution(
     in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
     bias = np.zeros(s.K, dtype) if b is None else ready(b)
     view = arrange(w)
-    w_steps = (_distance(view, w), *(step // item for step in view.strides))
-    plan = rows, images, shares, in_place, stamp
+    strides = FilterStrides(_distance(view, w), *(step // item for step in view.strides))
+    plan = DirectPlan(rows, images, shares, in_place, stamp)
     with alone():
         bands = scratch("bands", (workers(), 16 if in_place else images * band(rows)), dtype)
         slices = scratch("slices", (workers(), 2 * DEPTH * PANEL * lanes(dtype)), dtype)
-        convolve(first, second, w.reshape(-1), w_steps, bias, y, s, plan, bands, slices)
+        convolve(first, second, w.reshape(-1), strides, bias, y, s, plan, bands, slices)
 
 
 def _distance(view: Array, whole: Array) -> int:
@@ -139,11 +167,11 @@ def _distance(view: Array, whole: Array) -> int:
 
 
 @njit
-def fill_from(to, to_pixel, source, image, channel, channels, row, rows, column, columns):
-    """Copy a window of an image's finished pixels, `to_pixel` numbers apart, with zeros where it reaches outside."""
-    _, H, W, C = source.x.shape
+def fill_from(to, to_pixel, operand, image, channel, channels, row, rows, column, columns):
+    """Copy a window of an image's pixels, materialized, `to_pixel` numbers apart, with zeros where it reaches outside."""
+    _, H, W, C = operand.x.shape
     first, end = min(max(0, -column), columns), max(0, min(columns, W - column))
-    whole = source.mode == PLAIN and channels == C == to_pixel
+    whole = operand.mode == PLAIN and channels == C == to_pixel
     for r in range(row, row + rows):
         here, pixel = to, (image * H + r) * W + column
         to = offset(to, columns * to_pixel)
@@ -154,10 +182,10 @@ def fill_from(to, to_pixel, source, image, channel, channels, row, rows, column,
         for n in range(first):
             clear(offset(here, n * to_pixel), channels)
         if whole:
-            copy(offset(here, first * C), offset(pointer(source.x), (pixel + first) * C), (end - first) * C)
+            copy(offset(here, first * C), offset(pointer(operand.x), (pixel + first) * C), (end - first) * C)
         else:
             for n in range(first, end):
-                read(offset(here, n * to_pixel), source, pixel + n, channel, channels)
+                read(offset(here, n * to_pixel), operand, pixel + n, channel, channels)
         for n in range(end, columns):
             clear(offset(here, n * to_pixel), channels)
 
@@ -175,9 +203,9 @@ def fill(to, a, b, image, channel, channels, row, rows, column, columns):
 
 
 @njit
-def pack(to, panel, w, start, w_steps, C, first, rows, real):
+def pack(to, panel, w, start, strides, C, first, rows, real):
     """Copy some of a tap row's KW*C rows and `real` columns of w into a slice, `panel` numbers a row."""
-    _, _, _, J, R, O = w_steps
+    _, _, _, J, R, O = strides
     size = lanes_of(w)
     end = first + rows
     while first < end:
@@ -202,16 +230,14 @@ def pack(to, panel, w, start, w_steps, C, first, rows, real):
 
 
 @kernel
-def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
+def convolve(a, b, w, strides, bias, y, s, plan, bands, slices):
     """The forward loop of this file's head.
 
-    Sources a and b (N, H, W, ...); bias (K,); w flat, with where it starts and its steps along (group or
-    stamp, i, j, C, K); y as for `convolution`; the plan: `rows` of the output and `images` an item, the panels in `shares`
-    parts, in_place, if nothing around x is seen, so that no band is needed, and the side of a stamp; bands and slices
-    (threads, numbers) to work in.
+    Operands a and b (N, H, W, ...); bias (K,); w flat, and its FilterStrides; y as for `convolution`; s: ConvGeometry; plan:
+    DirectPlan; bands and slices (threads, numbers) to work in.
     """
     rows, images, shares, in_place, stamp = plan
-    w_start, w_group, w_i, _, _, w_k = w_steps
+    w_start, w_group, w_i, _, _, w_k = strides
     y_pixel = stamp * s.K
     y_row, y_stamp_row = stamp * s.OW * y_pixel, s.OW * y_pixel
     y_image = s.OH * y_row
@@ -256,7 +282,7 @@ def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
                 if s.dilation == 1 and s.KH * segment * panel <= slices.shape[1]:  # the whole sum in registers
                     for i in range(s.KH):
                         to = offset(slice_, i * segment * panel)
-                        pack(to, panel, w, here_w + i * w_i, w_steps, C, 0, segment, real)
+                        pack(to, panel, w, here_w + i * w_i, strides, C, 0, segment, real)
                     for n in range(count):
                         for r in range(height):
                             rows_of_x = offset(band, n * a_image + r * s.stride * a_row)
@@ -271,7 +297,7 @@ def convolve(a, b, w, w_steps, bias, y, s, plan, bands, slices):
                     for j in range(segments):
                         for d in range(0, segment, depth):
                             terms = min(depth, segment - d)
-                            pack(slice_, panel, w, here_w + i * w_i, w_steps, C, j * C + d, terms, real)
+                            pack(slice_, panel, w, here_w + i * w_i, strides, C, j * C + d, terms, real)
                             seen_from = offset(band, i * s.dilation * a_row + j * s.dilation * C + d)
                             for n in range(count):
                                 for r in range(height):

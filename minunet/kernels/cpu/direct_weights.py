@@ -26,14 +26,15 @@ Measure: python bench/layers.py
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from ...array import Array
-from .direct import Shape, fill, fill_from
-from .epilogues import source, sources
+from ...ops.lazy import MaybeLazy
+from .direct import ConvGeometry, fill, fill_from
+from .epilogues import operand, operands
 from .launch import alone, ceil_div, kernel, workers
 from .memory import empty, scratch
 from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
@@ -45,13 +46,23 @@ SUMS = 1 << 19
 ITEMS = 32
 
 
-def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
+class DirectWeightsPlan(NamedTuple):
+    """How the work of a weight gradient is divided into items."""
+
+    rows: int  # of a tile of the output
+    columns: int  # of a tile
+    channels: int  # of x, in an item
+    together: int  # panels of dy in an item
+    swap: bool  # dw is stored with its channel axes swapped
+
+
+def weight_gradient(x: MaybeLazy, dy: MaybeLazy, s: ConvGeometry, swap: bool = False) -> Array:
     """The weight gradient (KH, KW, C/groups, K) from maps x and dy; (KH, KW, K, C/groups) with swap."""
     dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
     shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
     if dy.size == 0 or x.size == 0:
         return np.zeros(shape, dtype)
-    (first, second), gradient = sources(x), source(dy)
+    (first, second), gradient = operands(x), operand(dy)
     columns = min(s.OW, TILE)
     rows = min(s.OH, max(1, TILE // columns))
     tiles = s.N * ceil_div(s.OH, rows) * ceil_div(s.OW, columns)
@@ -69,7 +80,7 @@ def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
         tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
         tiles_dy = scratch("outputs", (workers(), rows * columns * width), dtype)
         sums = scratch("filters", (workers(), together * size), dtype)
-        plan = rows, columns, channels, together, swap
+        plan = DirectWeightsPlan(rows, columns, channels, together, swap)
         correlate(first, second, gradient, split, s, plan, tiles_x, tiles_dy, sums, np.zeros(width, dtype))
         if splits > 1:
             split.sum(0, out=dw)
@@ -80,9 +91,9 @@ def weight_gradient(x: Any, dy: Any, s: Shape, swap: bool = False) -> Array:
 def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
     """The weight gradient's loop of this file's head.
 
-    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, KH, KW, C/groups, K), or with swap
-    (splits, KH, KW, K, C); tiles of rows x columns pixels, `channels` of x an item; tiles_x, tiles_dy, all_sums
-    (threads, ...) to work in; zeros (a panel's width,).
+    Operands a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, KH, KW, C/groups, K), or with swap
+    (splits, KH, KW, K, C); s: ConvGeometry; plan: DirectWeightsPlan; tiles_x, tiles_dy, all_sums (threads, ...) to work in;
+    zeros (a panel's width,).
     """
     rows, columns, channels, together, swap = plan
     C, K = s.C // s.groups, s.K // s.groups

@@ -1,12 +1,12 @@
-"""Maps as the CPU kernels read and write them: what is left to do to each value, done on the way.
+"""How the CPU kernels read lazy maps and write results: what fuses into a kernel's loads and stores.
 
-A kernel reads a map through a `Source`, which says how the values in memory become those that are meant:
+A kernel reads a map through an `Operand`, which says how the values of the map are computed from those in memory:
 
     PLAIN       x
-    RELU        max(x * scale + shift, 0)           a Deferred: norm and ReLU are still to be applied
+    RELU        max(x * scale + shift, 0)           a LazyAffine: norm and ReLU are still to be applied
     BLEND       a * x + b * other + c               a NormGradient: batch norm's backward is still to be applied
 
-and writes its result through an `Into`, which says what is done to a value before it is stored:
+and writes its result through an `Epilogue`, which says what is done to a value before it is stored:
 
     STORE       nothing
     MOMENTS     mean and sum of squared deviations of each channel are gathered for the next batch norm
@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit, prange
 
 from ...array import Array
-from ...ops.lazy import LazyConcat, LazyMap, materialize
+from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, materialize
 from .launch import kernel, ready
 from .lazy_maps import Gradient, LazyAffine, NormGradient, computes_affine
 from .memory import LINE, empty
@@ -41,7 +41,7 @@ streamed lines 2.5 times as fast as lines that it must hand out first (measured:
 _NONE: dict[Any, Array] = {}
 
 
-class Source(NamedTuple):
+class Operand(NamedTuple):
     """A map to read: x and other (N, H, W, C), coefficients (3, C), and PLAIN, RELU or BLEND."""
 
     x: Array
@@ -50,7 +50,7 @@ class Source(NamedTuple):
     mode: int
 
 
-class Into(NamedTuple):
+class Epilogue(NamedTuple):
     """A map to write: y and raw (N, H, W, K), coefficients (3, K), sums (blocks, 2, K or more), the mode, and whether y is
     written past the caches."""
 
@@ -62,33 +62,33 @@ class Into(NamedTuple):
     stream: bool
 
 
-def source(x: Any) -> Source:
-    """How to read an array or an unfinished map that is not a Pair."""
+def operand(x: MaybeLazy) -> Operand:
+    """How to read an array or a lazy map that is not a LazyConcat."""
     if isinstance(x, LazyAffine) and x.scale is None and not x.relu:
         x = x.raw
     if isinstance(x, LazyAffine) and x.relu:
         raw = ready(x.raw)
-        return Source(raw, raw, coefficients(x), RELU)
+        return Operand(raw, raw, coefficients(x), RELU)
     if isinstance(x, LazyAffine):  # as a blend: scale * raw + 0 * raw + shift
         raw = ready(x.raw)
-        return Source(raw, raw, np.stack([x.scale, 0 * x.scale, x.shift]), BLEND)
+        return Operand(raw, raw, np.stack([x.scale, 0 * x.scale, x.shift]), BLEND)
     if isinstance(x, NormGradient):
-        return Source(ready(x.dy), ready(x.raw), np.stack([x.a, x.b, x.c]), BLEND)
+        return Operand(ready(x.dy), ready(x.raw), np.stack([x.a, x.b, x.c]), BLEND)
     x = ready(x.dy if isinstance(x, Gradient) else materialize(x))
-    return Source(x, _none(x, x.ndim), _none(x, 2), PLAIN)
+    return Operand(x, _none(x, x.ndim), _none(x, 2), PLAIN)
 
 
-def sources(x: Any) -> tuple[Source, Source]:
-    """How to read an array or any unfinished map: both halves of a Pair, or one source and an empty one."""
+def operands(x: MaybeLazy) -> tuple[Operand, Operand]:
+    """How to read an array or any lazy map: both halves of a LazyConcat, or one operand and an empty one."""
     if isinstance(x, LazyConcat):
         a, b = x.halves()
-        return source(a), source(b)
-    s = source(x)
-    return s, source(np.empty((*s.x.shape[:3], 0), s.x.dtype))
+        return operand(a), operand(b)
+    s = operand(x)
+    return s, operand(np.empty((*s.x.shape[:3], 0), s.x.dtype))
 
 
 def coefficients(x: LazyAffine) -> Array:
-    """Scale, shift and mean of a Deferred, (3, C)."""
+    """Scale, shift and mean of a LazyAffine, (3, C)."""
     table = np.zeros((3, x.shape[3]), x.dtype)
     table[0] = 1 if x.scale is None else x.scale
     if x.shift is not None:
@@ -104,24 +104,24 @@ def _none(like: Array, ndim: int) -> Array:
 
 
 @computes_affine
-def finish(x: LazyMap) -> Array:
-    """The array that a Deferred or NormGradient stands for."""
+def compute_affine(x: LazyMap) -> Array:
+    """The array that a LazyAffine or NormGradient stands for."""
     y = empty(x.shape, x.dtype)
-    finish_pixels(source(x), y)
+    materialize_pixels(operand(x), y)
     return y
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
-class Target:
+class Output:
     """A map to be written, and what was gathered on the way.
 
     Parameters
     ----------
     y : (N, H, W, K) array
     mode : STORE, MOMENTS or MASK
-    masked_by : Deferred, optional
+    masked_by : LazyAffine, optional
         For MASK: the ReLU's result of which this is the gradient.
 
     Attributes
@@ -134,7 +134,7 @@ class Target:
         self.y, self.mode, self.masked_by = y, mode, masked_by
         self.found: Any = None
 
-    def into(self, shape: tuple[int, int, int]) -> Into:
+    def epilogue(self, shape: tuple[int, int, int]) -> Epilogue:
         """What the kernel takes; `shape` is that of the sums: (blocks, 2, K or more)."""
         raw, table = (
             (self.y, _none(self.y, 2))
@@ -143,13 +143,13 @@ class Target:
         )
         whole = self.y.shape[3] * self.y.itemsize % VECTOR_BYTES == self.y.__array_interface__["data"][0] % LINE == 0
         stream = whole and self.y.nbytes >= STREAMED
-        return Into(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
+        return Epilogue(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
 
-    def gather(self, into: Into, pixels: Array) -> None:
+    def gather(self, epilogue: Epilogue, pixels: Array) -> None:
         """Put the blocks' sums together, in float64; pixels (blocks,) says how many each block has."""
         if self.mode == STORE:
             return
-        first, second = into.sums[..., : self.y.shape[3]].astype(np.float64).swapaxes(0, 1)
+        first, second = epilogue.sums[..., : self.y.shape[3]].astype(np.float64).swapaxes(0, 1)
         if self.mode == MASK:
             self.found = first.sum(0), second.sum(0)
             return
@@ -158,12 +158,12 @@ class Target:
 
 
 # ---- inside kernels --------------------------------------------------------------------------------------------------
-# numba's analysis of parallel functions stumbles over arrays in tuples, hence these two.
+# numba's analysis of parallel functions fails on arrays in tuples, hence these two functions.
 
 
 @njit
 def shape_of(map_):
-    """(N, H, W, C) of a Source or an Into, whose first part is the array."""
+    """(N, H, W, C) of an Operand or an Epilogue, whose first part is the array."""
     return map_[0].shape
 
 
@@ -178,15 +178,15 @@ _blend_vector = sandwich([((1,),)], load="blend")
 
 
 @njit
-def read(to, source, pixel, channel, count):
-    """to[:count] = the finished values of one pixel, from a channel on; pixel counts through (N, H, W)."""
-    C, width = source.x.shape[3], lanes_of(source.x)
-    x = offset(pointer(source.x), pixel * C + channel)
-    if source.mode == PLAIN:
+def read(to, operand, pixel, channel, count):
+    """to[:count] = the values of one pixel, materialized, from a channel on; pixel counts through (N, H, W)."""
+    C, width = operand.x.shape[3], lanes_of(operand.x)
+    x = offset(pointer(operand.x), pixel * C + channel)
+    if operand.mode == PLAIN:
         copy(to, x, count)
         return
-    table, n = offset(pointer(source.coefficients), channel), 0
-    if source.mode == RELU:
+    table, n = offset(pointer(operand.coefficients), channel), 0
+    if operand.mode == RELU:
         while n + width <= count:
             _relu_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, x, offset(table, n), C)
             n += width
@@ -195,7 +195,7 @@ def read(to, source, pixel, channel, count):
             to[n] = 0 if value < 0 else value
             n += 1
         return
-    other = offset(pointer(source.other), pixel * C + channel)
+    other = offset(pointer(operand.other), pixel * C + channel)
     while n + width <= count:
         _blend_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, offset(other, n), offset(table, n), C)
         n += width
@@ -205,45 +205,45 @@ def read(to, source, pixel, channel, count):
 
 
 @kernel
-def finish_pixels(source, y):
-    """y (N, H, W, C) = the finished values."""
+def materialize_pixels(operand, y):
+    """y (N, H, W, C) = the map's values."""
     N, H, W, C = y.shape
     for row in prange(N * H):
         for column in range(W):
             pixel = row * W + column
-            read(offset(pointer(y), pixel * C), source, pixel, 0, C)
+            read(offset(pointer(y), pixel * C), operand, pixel, 0, C)
 
 
 @njit
-def read_square(to, source, image, row, column, size, channel, numbers):
-    """to[size, size, lanes] = the finished pixels of a square that may reach over the edge; zeros where nothing is."""
-    _, H, W, _ = source.x.shape
-    width = lanes_of(source.x)
+def read_square(to, operand, image, row, column, size, channel, numbers):
+    """to[size, size, lanes] = the pixels of a square, materialized; zeros where it reaches over the edge."""
+    _, H, W, _ = operand.x.shape
+    width = lanes_of(operand.x)
     clear(to, size * size * width)
     for i in range(max(0, -row), min(size, H - row)):
         for j in range(max(0, -column), min(size, W - column)):
-            read(offset(to, (i * size + j) * width), source, (image * H + row + i) * W + column + j, channel, numbers)
+            read(offset(to, (i * size + j) * width), operand, (image * H + row + i) * W + column + j, channel, numbers)
 
 
 @njit
-def write_square(square, rows, columns, numbers, into, at, channel, sums, share, weight):
+def write_square(square, rows, columns, numbers, epilogue, at, channel, sums, share, weight):
     """Write the part of square[4, 4, lanes] that lies inside: `numbers` channels of rows x columns pixels from y + at.
 
     What is gathered is merged into sums as by simd_transform.sandwich_into.
     """
-    _, _, OW, K = into.y.shape
-    width, sums_row = lanes_of(into.y), into.sums.shape[2]
-    y, raw = offset(pointer(into.y), at), offset(pointer(into.raw), at)
+    _, _, OW, K = epilogue.y.shape
+    width, sums_row = lanes_of(epilogue.y), epilogue.sums.shape[2]
+    y, raw = offset(pointer(epilogue.y), at), offset(pointer(epilogue.raw), at)
     for i in range(rows):
         for j in range(columns):
             copy(offset(y, (i * OW + j) * K), offset(square, (4 * i + j) * width), numbers)
-    if into.mode == STORE:
+    if epilogue.mode == STORE:
         return
     for k in range(numbers):
-        first = second = into.y.dtype.type(0)
-        if into.mode == MASK:
-            scale, shift = into.coefficients[0, channel + k], into.coefficients[1, channel + k]
-            mean = into.coefficients[2, channel + k]
+        first = second = epilogue.y.dtype.type(0)
+        if epilogue.mode == MASK:
+            scale, shift = epilogue.coefficients[0, channel + k], epilogue.coefficients[1, channel + k]
+            mean = epilogue.coefficients[2, channel + k]
             for i in range(rows):
                 for j in range(columns):
                     p = (i * OW + j) * K + k

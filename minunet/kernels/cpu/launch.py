@@ -2,7 +2,8 @@
 
 A kernel is a numba function that runs its outermost loop on all threads. Compiling one takes seconds, so numba keeps
 the machine code in a cache on disk. It looks at the time stamp of the file that defines a function; these functions are
-built from several files, hence :func:`kernel` stamps them with a hash of all of them.
+built from several files, hence :func:`kernel` stamps them with a hash of all of them. The hash stands in for numba's version,
+too, which is compared first: the rest of what other sources left there names types that may be gone, and cannot be read.
 
 The threading layer is OpenMP where numba has it, unless NUMBA_THREADING_LAYER says otherwise: its threads stay awake for a
 few milliseconds after a kernel, so that the next one starts in 2 microseconds; with numba's own work queue that takes 130,
@@ -43,7 +44,8 @@ def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[...
     compiled: Any = numba.njit(parallel=parallel, nogil=True)(function)
     with contextlib.suppress(RuntimeError, AttributeError):  # no place to keep a cache: compile in each process
         compiled.enable_caching()
-        compiled._cache._cache_file._source_stamp = SOURCES
+        cached = compiled._cache._cache_file
+        cached._source_stamp, cached._version = SOURCES, f"{numba.__version__} {SOURCES}"
     _kernels.append(compiled)
 
     @functools.wraps(function)

@@ -14,9 +14,9 @@ would return, and the next kernel does the rest while it reads:
 
 Only raw outputs of convolutions are ever stored.
 
-Two traps. Padding is zero *after* norm and ReLU; clipping padded zeros would give relu(shift). And a `Gradient` that has
-been masked stands for dy only where the ReLU lets dy pass: it must reach that ReLU's backward, where masking again changes
-nothing, and sums of such gradients stay such.
+Two traps. Padding is zero *after* norm and ReLU; norm and ReLU of padded zeros would give relu(shift). And a `Gradient` that
+has been masked equals dy only where the ReLU let x pass. So it may only go to that ReLU's backward, where masking it again
+changes nothing; a sum of masked gradients is masked, too.
 """
 
 from __future__ import annotations

@@ -34,13 +34,13 @@ from .launch import kernel, ready
 BLOCKS = 64
 
 
-# ---- twins of the ops ------------------------------------------------------------------------------------------------
+# ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
 
 def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
-    """Twin of `ops.softmax_cross_entropy`."""
+    """The kernel of `ops.softmax_cross_entropy`."""
     K, dtype = logits.shape[-1], logits.dtype
     p, share, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 3))
     factors = np.ones(K, dtype) if class_weight is None else ready(np.asarray(class_weight, dtype))
@@ -55,7 +55,7 @@ def softmax_cross_entropy(
 
 
 def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
-    """Twin of `ops.softmax_cross_entropy_backward`."""
+    """The kernel of `ops.softmax_cross_entropy_backward`."""
     p, labels, share = cache
     dz = np.empty(p.shape, p.dtype)
     cross_entropy_back(_pixels(p), _classes(labels), ready(share).reshape(-1), p.dtype.type(dloss), _pixels(dz))
@@ -70,7 +70,7 @@ def soft_dice(
     ignore: int = -1,
     smooth: float = 1.0,
 ) -> tuple[Any, tuple]:
-    """Twin of `ops.soft_dice`."""
+    """The kernel of `ops.soft_dice`."""
     K, dtype = logits.shape[-1], logits.dtype
     p, seen, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 2 * K + 1))
     dice_sums(_pixels(logits), _classes(labels), _map(weight, dtype), ignore, p.reshape(-1, K), seen.reshape(-1), sums)
@@ -83,7 +83,7 @@ def soft_dice(
 
 
 def soft_dice_backward(dloss: float, cache: tuple) -> Array:
-    """Twin of `ops.soft_dice_backward`."""
+    """The kernel of `ops.soft_dice_backward`."""
     p, labels, seen, shares, dice, union, K = cache
     dz = np.empty(p.shape, p.dtype)
     slope = -p.dtype.type(dloss) * shares / union
@@ -106,7 +106,7 @@ def _map(weight: Array | None, dtype: np.dtype) -> Array:
     return np.empty(0, dtype) if weight is None else ready(np.asarray(weight, dtype)).reshape(-1)
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+# ---- the compiled loops ----------------------------------------------------------------------------------------------
 
 
 @kernel

@@ -26,13 +26,11 @@ Measure: python bench/layers.py, python bench/pointwise.py
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import prange
 
 from ...array import Array
-from ...ops.lazy import fusing, materialize
+from ...ops.lazy import MaybeLazy, fusing, materialize
 from .launch import kernel, ready
 from .lazy_maps import Gradient, LazyAffine, NormGradient
 from .memory import empty
@@ -41,13 +39,13 @@ CHUNK = 64
 BLOCKS = 64
 
 
-# ---- twins of the ops ------------------------------------------------------------------------------------------------
+# ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
 
 def batch_norm(
-    x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
-) -> tuple[Any, tuple, tuple[Array, Array]]:
-    """Twin of `ops.batch_norm`."""
+    x: MaybeLazy, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
+) -> tuple[MaybeLazy, tuple, tuple[Array, Array]]:
+    """The kernel of `ops.batch_norm`."""
     known = x.moments if isinstance(x, LazyAffine) else None
     x = materialize(x)
     pixels, from_batch = _one_image(x), mean is None
@@ -63,8 +61,8 @@ def batch_norm(
     return y, cache, (mean, var)
 
 
-def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array]:
-    """Twin of `ops.batch_norm_backward`."""
+def batch_norm_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array]:
+    """The kernel of `ops.batch_norm_backward`."""
     x, gamma, mean, rstd, from_batch = cache
     pixels, mean = _one_image(x), ready(mean)
     if isinstance(dy, Gradient) and dy.has_sums_for(x):
@@ -87,7 +85,7 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Any, Array, Array]:
 
 
 def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Array, tuple]:
-    """Twin of `ops.group_norm`."""
+    """The kernel of `ops.group_norm`."""
     N, C = len(x), x.shape[3]
     pixels = _pixels(x)
     mean, var = _moments(pixels, groups)
@@ -99,7 +97,7 @@ def group_norm(x: Array, gamma: Array, beta: Array, groups: int, eps: float = 1e
 
 
 def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
-    """Twin of `ops.group_norm_backward`."""
+    """The kernel of `ops.group_norm_backward`."""
     x, gamma, mean, rstd = cache
     (N, _, _, C), groups = x.shape, mean.shape[2]
     pixels, dpixels, dx = _pixels(x), _pixels(dy), np.empty(x.shape, x.dtype)
@@ -161,7 +159,7 @@ def _moments(pixels: Array, groups: int) -> tuple[Array, Array]:
     return whole.astype(pixels.dtype), var.astype(pixels.dtype)
 
 
-# ---- the kernels: arrays (N, M, C), statistics (N, C) ----------------------------------------------------------------
+# ---- the compiled loops: arrays (N, M, C), statistics (N, C) ---------------------------------------------------------
 
 
 @kernel

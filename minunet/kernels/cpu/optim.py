@@ -21,65 +21,65 @@ from .launch import kernel, ready
 
 
 def sgd_step(
-    p: Array, g: Array, velocity: Array, rate: float, momentum: float = 0.9, nesterov: bool = False,
+    p: Array, g: Array, velocity: Array, lr: float, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
-    """Twin of `optim.sgd_step`."""
+    """The kernel of `optim.sgd_step`."""
     number = p.dtype.type
     sgd(p.reshape(-1), ready(g).reshape(-1), velocity.reshape(-1),
-        number(rate), number(momentum), bool(nesterov), number(weight_decay))  # fmt: skip
+        number(lr), number(momentum), bool(nesterov), number(weight_decay))  # fmt: skip
 
 
 def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int, rate: float, beta1: float = 0.9, beta2: float = 0.999,
+    p: Array, g: Array, m: Array, s: Array, steps: int, lr: float, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """Twin of `optim.adam_step`."""
+    """The kernel of `optim.adam_step`."""
     number = p.dtype.type
-    keep, pull = (1 - rate * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    keep, pull = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     adam(p.reshape(-1), ready(g).reshape(-1), m.reshape(-1), s.reshape(-1),
-         number(rate), number(1 - beta1), number(1 - beta2), number(1 - beta1**steps), number(1 - beta2**steps),
+         number(lr), number(1 - beta1), number(1 - beta2), number(1 - beta1**steps), number(1 - beta2**steps),
          number(eps), number(keep), number(pull))  # fmt: skip
 
 
 def rmsprop_step(
-    p: Array, g: Array, s: Array, velocity: Array, rate: float, momentum: float = 0.9, decay: float = 0.99,
+    p: Array, g: Array, s: Array, velocity: Array, lr: float, momentum: float = 0.9, decay: float = 0.99,
     eps: float = 1e-8, weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
-    """Twin of `optim.rmsprop_step`."""
+    """The kernel of `optim.rmsprop_step`."""
     number = p.dtype.type
     rmsprop(p.reshape(-1), ready(g).reshape(-1), s.reshape(-1), velocity.reshape(-1),
-            number(rate), number(momentum), number(1 - decay), number(eps), number(weight_decay))  # fmt: skip
+            number(lr), number(momentum), number(1 - decay), number(eps), number(weight_decay))  # fmt: skip
 
 
-# ---- the kernels: flat arrays, and scalars of their dtype ------------------------------------------------------------
+# ---- the compiled loops: flat arrays, and scalars of their dtype -----------------------------------------------------
 
 
 @kernel
-def sgd(p, g, velocity, rate, momentum, nesterov, weight_decay):
+def sgd(p, g, velocity, lr, momentum, nesterov, weight_decay):
     """`optim.sgd_step`."""
     for n in prange(p.size):
         slope = g[n] + weight_decay * p[n]
         v = momentum * velocity[n] + slope
         velocity[n] = v
-        p[n] -= rate * (slope + momentum * v if nesterov else v)
+        p[n] -= lr * (slope + momentum * v if nesterov else v)
 
 
 @kernel
-def adam(p, g, m, s, rate, new1, new2, started1, started2, eps, keep, pull):
+def adam(p, g, m, s, lr, new1, new2, started1, started2, eps, keep, pull):
     """`optim.adam_step` with new = 1 - beta, started = 1 - beta^steps; p * keep decays decoupled, g + pull * p does not."""
     for n in prange(p.size):
         slope = g[n] + pull * p[n]
         m[n] += new1 * (slope - m[n])
         s[n] += new2 * (slope * slope - s[n])
-        p[n] = p[n] * keep - rate * (m[n] / started1) / (math.sqrt(s[n] / started2) + eps)
+        p[n] = p[n] * keep - lr * (m[n] / started1) / (math.sqrt(s[n] / started2) + eps)
 
 
 @kernel
-def rmsprop(p, g, s, velocity, rate, momentum, new, eps, weight_decay):
+def rmsprop(p, g, s, velocity, lr, momentum, new, eps, weight_decay):
     """`optim.rmsprop_step` with new = 1 - decay."""
     for n in prange(p.size):
         slope = g[n] + weight_decay * p[n]
         s[n] += new * (slope * slope - s[n])
         velocity[n] = momentum * velocity[n] + slope / (math.sqrt(s[n]) + eps)
-        p[n] -= rate * velocity[n]
+        p[n] -= lr * velocity[n]

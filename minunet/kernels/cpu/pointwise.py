@@ -24,19 +24,19 @@ from numba import njit, prange
 
 from ...array import Array
 from ...ops.conv import output_size
-from ...ops.lazy import LazyMap, fusing, materialize
-from .epilogues import coefficients, read, shape_of, source
+from ...ops.lazy import LazyMap, MaybeLazy, fusing, materialize
+from .epilogues import coefficients, operand, read, shape_of
 from .launch import kernel, ready
 from .lazy_maps import Gradient, LazyAffine, ReluMask
 from .memory import empty
 from .simd import add_where_equal, clear, copy, lanes_of, offset, pointer
 from .simd_transform import sandwich_into
 
-# ---- twins of the ops ------------------------------------------------------------------------------------------------
+# ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
 
-def relu(x: Any) -> tuple[Any, tuple]:
-    """Twin of `ops.relu`."""
+def relu(x: MaybeLazy) -> tuple[MaybeLazy, tuple]:
+    """The kernel of `ops.relu`."""
     if fusing() and isinstance(x, LazyAffine) and not x.relu:
         clipped = LazyAffine(x.raw, x.scale, x.shift, True, norm_mean=x.norm_mean)
         return clipped, (ReluMask(clipped),)
@@ -46,8 +46,8 @@ def relu(x: Any) -> tuple[Any, tuple]:
     return y, (positive,)
 
 
-def relu_backward(dy: Any, cache: tuple) -> Any:
-    """Twin of `ops.relu_backward`."""
+def relu_backward(dy: MaybeLazy, cache: tuple) -> MaybeLazy:
+    """The kernel of `ops.relu_backward`."""
     (where,) = cache
     if isinstance(where, ReluMask) and fusing():
         done = isinstance(dy, Gradient) and dy.is_masked_by(where.x)
@@ -58,7 +58,7 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
     return dx
 
 
-def mask(dy: Any, x: LazyAffine, out: Array | None = None) -> Gradient:
+def mask(dy: MaybeLazy, x: LazyAffine, out: Array | None = None) -> Gradient:
     """dy where the ReLU that gave x let it pass, with its sums, in `out` or a new array; dy may be Unpooled."""
     N, H, W, C = x.shape
     dx, sums = empty(x.shape, x.dtype) if out is None else out, np.zeros((N * H, 2, C), x.dtype)
@@ -72,30 +72,30 @@ def mask(dy: Any, x: LazyAffine, out: Array | None = None) -> Gradient:
     return Gradient(dx, sums.sum(0, dtype=np.float64), x)
 
 
-def max_pool2d(x: Any, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
-    """Twin of `ops.max_pool2d`."""
+def max_pool2d(x: MaybeLazy, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
+    """The kernel of `ops.max_pool2d`."""
     stride = stride or size
     N, _, _, C = x.shape
     OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
     y, winner = empty((N, OH, OW, C), x.dtype), empty((N, OH, OW, C), np.uint8)
-    pool_forward(source(x), y, winner, np.empty((N * OH, C), x.dtype), size, stride)
+    pool_forward(operand(x), y, winner, np.empty((N * OH, C), x.dtype), size, stride)
     return y, (winner, x.shape, size, stride)
 
 
-def max_pool2d_backward(dy: Any, cache: tuple) -> Any:
-    """Twin of `ops.max_pool2d_backward`."""
+def max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> MaybeLazy:
+    """The kernel of `ops.max_pool2d_backward`."""
     return Unpooled(dy, cache) if fusing() else unpool(materialize(dy), cache)
 
 
 class Unpooled(LazyMap):
     """The gradient before a max-pool, dy at each window's winner, plus that which came over the skip connection."""
 
-    def __init__(self, dy: np.ndarray, cache: tuple, plus: Any = None) -> None:
+    def __init__(self, dy: MaybeLazy, cache: tuple, plus: Any = None) -> None:
         self.dy, self.cache, self.plus = dy, cache, plus
         self.shape, self.dtype = cache[1], dy.dtype
 
     def array(self) -> np.ndarray:
-        return unpool(self.dy, self.cache, materialize(self.plus))
+        return unpool(materialize(self.dy), self.cache, materialize(self.plus))
 
     def __add__(self, other: Any) -> Any:
         if self.plus is None and getattr(other, "shape", None) == self.shape and other.dtype == self.dtype:
@@ -115,7 +115,7 @@ def unpool(dy: Array, cache: tuple, plus: Array | None = None) -> Array:
     return dx
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+# ---- the compiled loops ----------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -138,7 +138,7 @@ def relu_back(dy, mask, dx):
 
 @kernel
 def pool_forward(x, y, winner, work, size, stride):
-    """The Source x (N, H, W, ...) to y and winner (N, OH, OW, C); work (N * OH, C)."""
+    """The Operand x (N, H, W, ...) to y and winner (N, OH, OW, C); work (N * OH, C)."""
     N, OH, OW, C = y.shape
     _, H, W, _ = shape_of(x)
     for item in prange(N * OH):

@@ -24,11 +24,11 @@ from ...ops.conv import output_size
 from ...ops.resample import places
 from .launch import kernel, ready
 
-# ---- twins of the ops ------------------------------------------------------------------------------------------------
+# ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
 
 def upsample_nearest(x: Array, scale: int = 2) -> tuple[Array, tuple]:
-    """Twin of `ops.upsample_nearest`."""
+    """The kernel of `ops.upsample_nearest`."""
     N, H, W, C = x.shape
     y = np.empty((N, H * scale, W * scale, C), x.dtype)
     nearest(ready(x), y, scale)
@@ -36,7 +36,7 @@ def upsample_nearest(x: Array, scale: int = 2) -> tuple[Array, tuple]:
 
 
 def upsample_nearest_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.upsample_nearest_backward`."""
+    """The kernel of `ops.upsample_nearest_backward`."""
     (scale,) = cache
     N, OH, OW, C = dy.shape
     dx = np.empty((N, OH // scale, OW // scale, C), dy.dtype)
@@ -45,7 +45,7 @@ def upsample_nearest_backward(dy: Array, cache: tuple) -> Array:
 
 
 def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
-    """Twin of `ops.upsample_bilinear`."""
+    """The kernel of `ops.upsample_bilinear`."""
     N, H, W, C = x.shape
     y = np.empty((N, H * scale, W * scale, C), x.dtype)
     bilinear(
@@ -55,7 +55,7 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
 
 
 def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.upsample_bilinear_backward`."""
+    """The kernel of `ops.upsample_bilinear_backward`."""
     H, W, align_corners = cache
     N, OH, OW, C = dy.shape
     dx = np.empty((N, H, W, C), dy.dtype)
@@ -65,7 +65,7 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
 
 
 def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
-    """Twin of `ops.avg_pool2d`."""
+    """The kernel of `ops.avg_pool2d`."""
     stride = stride or size
     OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
     y = np.empty((x.shape[0], OH, OW, x.shape[3]), x.dtype)
@@ -74,7 +74,7 @@ def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
 
 
 def avg_pool2d_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.avg_pool2d_backward`."""
+    """The kernel of `ops.avg_pool2d_backward`."""
     x_shape, size, stride = cache
     dx = np.empty(x_shape, dy.dtype)
     spread_windows(ready(dy), dx, size, stride)
@@ -93,7 +93,7 @@ def _users(below: Array, n: int) -> Array:
     return np.stack([np.searchsorted(below, rows - 1, "left"), np.searchsorted(below, rows, "right")], 1)
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+# ---- the compiled loops ----------------------------------------------------------------------------------------------
 
 
 @kernel

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -32,12 +34,12 @@ _INT = ir.IntType(64)
 _BYTE = ir.IntType(8)
 
 
-def lanes(dtype) -> int:
+def lanes(dtype: np.dtype) -> int:
     """Numbers of this dtype in one vector register."""
     return VECTOR_BYTES // dtype.itemsize
 
 
-def named(function, *what):
+def named(function: Any, *what: Any) -> Any:
     """Give a function that was made in another one, from the numbers `what`, a name of its own, before numba compiles it.
 
     numba makes linker symbols from a function's name and a number that counts the functions of this process. Code from
@@ -173,7 +175,7 @@ def address(builder, p, n):
     return builder.gep(p, [n])
 
 
-# ---- vectors -----------------------------------------------------------------------------------------------------------
+# ---- vectors ---------------------------------------------------------------------------------------------------------
 
 
 class Vectors:

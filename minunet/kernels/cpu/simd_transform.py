@@ -10,13 +10,13 @@ everything stays in vector registers:
 T may be given as a product of sparser matrices, `steps`, which are applied one after the other, the last one first: what
 several rows have in common is then computed once.
 
-What is read may want finishing, and what is written may be summed up on the way; while the values are in registers that
-costs next to nothing:
+A lazy map's values are computed as they are read, and sums are taken of what is written, while the values are in registers:
+that costs next to nothing.
 
-    load="relu"        X = max(x * scale + shift, 0)
-    load="blend"       X = a * x + b * other + c
-    finish="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in norm.py
-    finish="mask"      Y = 0 where raw * scale + shift <= 0; Y and Y * (raw - mean) are added to sums
+    load="relu"          X = max(x * scale + shift, 0)
+    load="blend"         X = a * x + b * other + c
+    epilogue="moments"   the mean and the squared deviations of Y's entries are merged into sums, as in norm.py
+    epilogue="mask"      Y = 0 where raw * scale + shift <= 0; Y and Y * (raw - mean) are added to sums
 
 Coefficients lie one row after the other (`table`, rows `table_row` apart), sums likewise. Squares at the edge of an image go
 through a copy that is filled up with zeros (`epilogues.read_square`), so that nothing here has to look at bounds.
@@ -95,13 +95,13 @@ def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
     return loading
 
 
-def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
+def sandwich_into(steps: Steps, epilogue: str, stream: bool = False) -> Any:
     """The same, but for what is done to Y before it is stored.
 
     Parameters
     ----------
     steps, stream : as for `sandwich`
-    finish : {"moments", "mask"}
+    epilogue : {"moments", "mask"}
 
     Returns
     -------
@@ -111,7 +111,7 @@ def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
     """
 
     @intrinsic
-    def finishing(
+    def storing(
         typingctx, source, row, column, to, to_row, to_column, raw, table, table_row, sums, sums_row, share, weight
     ):
         def codegen(context, builder, signature, args):
@@ -121,7 +121,7 @@ def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
             square = _apply(simd, steps, ([simd.load(p) for p in at] for at in columns))
             places = [sums, address(builder, sums, sums_row)]
             first, second = (simd.load(p) for p in places)
-            if finish == "moments":
+            if epilogue == "moments":
                 first, second = _merge(simd, square, first, second, share, weight)
             else:
                 scale, shift, mean = _rows(simd, table, table_row)
@@ -140,7 +140,7 @@ def sandwich_into(steps: Steps, finish: str, stream: bool = False) -> Any:
         i, number = types.intp, source.dtype
         return types.void(source, i, i, to, i, i, raw, table, i, sums, i, number, number), codegen
 
-    return finishing
+    return storing
 
 
 def _apply(simd, steps, columns):

@@ -88,7 +88,7 @@ def _steps(dtype: Any) -> list[tuple[str, Callable[[], Any], int]]:
         (name, functools.partial(_pair, name, *args), apart) for name, args, apart in pairs
     ]
     for name, memory in (("sgd_step", (x,)), ("adam_step", (x, x, 1))):
-        steps.append((name, functools.partial(kernel_of(name), x, x, *memory, rate=0.1), 0))
+        steps.append((name, functools.partial(kernel_of(name), x, x, *memory, lr=0.1), 0))
     return [*steps, ("fused ops", functools.partial(_fused_pairs, x, filters[0]), 2)]
 
 
@@ -113,9 +113,7 @@ def _fused_pairs(x: Any, w: Any) -> None:
 
 def stamp_path(dtype: np.dtype) -> Path:
     """The file that says that all kernels of this dtype are in numba's cache; it lies beside the cached code."""
-    from . import conv as cpu_conv  # noqa: F401  (they fill the list of kernels)
-
-    kernel_of("conv2d")  # whose loading fills the list of kernels
+    kernel_of("conv2d")  # loading its module fills the list of kernels
     key = repr((SOURCES, numba.__version__, cpu_target.target_context.codegen().magic_tuple(), str(dtype)))
     folder = getattr(_kernels[0]._cache, "cache_path", None) or "no cache"
     return Path(folder) / f"compiled-{hashlib.sha256(key.encode()).hexdigest()[:16]}.stamp"

@@ -50,13 +50,14 @@ Measure: python bench/layers.py
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from ...array import Array
-from .epilogues import Target, shape_of, source, sources
+from ...ops.lazy import MaybeLazy
+from .epilogues import Output, operand, operands, shape_of
 from .launch import alone, ceil_div, kernel, ready, round_up, workers
 from .memory import empty, scratch
 from .simd import copy, lanes, lanes_of, offset, pointer
@@ -71,24 +72,50 @@ ITEMS = 16
 TOGETHER = 8
 AHEAD = 10 << 20
 
-# ---- the plans -------------------------------------------------------------------------------------------------------
+
+class WinogradPlan(NamedTuple):
+    """How the work of Winograd's convolution is divided into items."""
+
+    top: int  # zeros above x
+    left: int  # zeros to the left of x
+    tiles: int  # in a block
+    shares: int  # into so many parts the panels of output channels are divided, each an item
+    panel: int  # output channels of a panel
+    ahead: bool  # the filters are transformed before, for all items
+    turned: bool  # the filters are turned by 180 degrees, their channel axes swapped
 
 
-def convolution(x: Any, w: Array, b: Array | None, to: list[Target], top: int, left: int, turned: bool = False) -> None:
+class WinogradWeightsPlan(NamedTuple):
+    """How the work of a weight gradient is divided into items."""
+
+    top: int  # zeros above x
+    left: int  # zeros to the left of x
+    tiles: int  # in a block
+    channels: int  # of x, in an item
+    panel: int  # output channels of a panel
+    together: int  # panels in an item
+
+
+# ---- planning: how much work an item is ------------------------------------------------------------------------------
+
+
+def convolution(
+    x: MaybeLazy, w: Array, b: Array | None, to: list[Output], top: int, left: int, turned: bool = False
+) -> None:
     """y = b + x * w, with so many zeros above and to the left of x, and as many below and to the right as y needs.
 
     Parameters
     ----------
-    x : (N, H, W, C) array or unfinished map
+    x : (N, H, W, C) array or lazy map
     w : (3, 3, C, K) array; (3, 3, K, C) if turned
     b : (K,) array or None
-    to : one or two Targets with K channels together
+    to : one or two Outputs with K channels together
         Written to, and their sums filled in.
     top, left : int
     turned : bool
         Turn the filters by 180 degrees and swap their channel axes: the data gradient.
     """
-    first, second = sources(x)
+    first, second = operands(x)
     (N, OH, OW, _), dtype = to[0].y.shape, first.x.dtype
     if to[0].y.size == 0:
         return
@@ -106,9 +133,9 @@ def convolution(x: Any, w: Array, b: Array | None, to: list[Target], top: int, l
     bias = np.zeros((2, panels, panel), dtype)  # zeros, and b filled up
     if b is not None:
         bias.reshape(2, -1)[1, : len(b)] = b  # with a bias there is one output
-    intos = [t.into((blocks, 2, round_up(K, panel))) for t, K in zip(to, outputs)]
-    if len(intos) == 1:
-        intos.append(Target(np.empty((N, OH, OW, 0), dtype)).into((1, 1, 1)))
+    epilogues = [t.epilogue((blocks, 2, round_up(K, panel))) for t, K in zip(to, outputs)]
+    if len(epilogues) == 1:
+        epilogues.append(Output(np.empty((N, OH, OW, 0), dtype)).epilogue((1, 1, 1)))
     with alone():
         parts = panels * slices if ahead else workers()
         U = scratch("filters", (parts, 36 * (depth * panel + width)), dtype)
@@ -118,18 +145,18 @@ def convolution(x: Any, w: Array, b: Array | None, to: list[Target], top: int, l
         w, pixels = ready(w), np.zeros(blocks)
         if ahead:
             transform_filters(w, U, squares, inputs[0], outputs[0], panel, turned)
-        plan = top, left, count, shares, panel, ahead, turned
-        convolve(first, second, w, bias, *intos, pixels, plan, U, V, M, squares)
-    for t, i in zip(to, intos):
+        plan = WinogradPlan(top, left, count, shares, panel, ahead, turned)
+        convolve(first, second, w, bias, *epilogues, pixels, plan, U, V, M, squares)
+    for t, i in zip(to, epilogues):
         t.gather(i, pixels)
 
 
-def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
+def weight_gradient(x: MaybeLazy, dy: MaybeLazy, top: int, left: int) -> Array:
     """The gradient (3, 3, C, K) of the filters of `convolution`, from maps x (N, H, W, C) and dy (N, OH, OW, K)."""
     C, (N, OH, OW, K), dtype = x.shape[3], dy.shape, x.dtype
     if x.size == 0 or dy.size == 0:
         return np.zeros((3, 3, C, K), dtype)
-    first, second = sources(x)
+    first, second = operands(x)
     width = lanes(dtype)
     panel = min(PANEL * width, round_up(K, width))
     largest = max(first.x.shape[3], second.x.shape[3])
@@ -145,8 +172,8 @@ def weight_gradient(x: Any, dy: Any, top: int, left: int) -> Array:
         D = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
         S = scratch("filters", (workers(), min(together, ceil_div(K, panel)) * 36 * (channels * panel + width)), dtype)
         squares = scratch("squares", (workers(), 36 * width), dtype)
-        plan = top, left, count, channels, panel, together
-        gradient = source(dy)
+        plan = WinogradWeightsPlan(top, left, count, channels, panel, together)
+        gradient = operand(dy)
         correlate(first, second, gradient, split, np.zeros(panel, dtype), plan, V, D, S, squares)
         if splits > 1:
             split.sum(0, out=dw)
@@ -191,9 +218,9 @@ def transform_filters(w, U, squares, c_first, k_first, panel, turned):
 def convolve(a, b, w, bias, to_a, to_b, pixels, plan, U, V, M, squares):
     """The forward loop of this file's head.
 
-    Sources a and b (N, H, W, ...); Intos to_a and to_b (N, OH, OW, ...); w as for `convolution`; bias (2, panels, panel):
-    zeros and b; pixels (blocks,), written to; U (panels * slices, numbers) if made ahead, else (threads, numbers) to work
-    in, like V, M and squares.
+    Operands a and b (N, H, W, ...); Epilogues to_a and to_b (N, OH, OW, ...); w as for `convolution`; bias (2, panels, panel):
+    zeros and b; pixels (blocks,), written to; plan: WinogradPlan; U (panels * slices, numbers) if made ahead, else
+    (threads, numbers) to work in, like V, M and squares.
     """
     top, left, tiles, shares, panel, ahead, turned = plan
     (N, OH, OW, Ka), Kb, Ca, Cb = shape_of(to_a), shape_of(to_b)[3], shape_of(a)[3], shape_of(b)[3]
@@ -245,8 +272,8 @@ def convolve(a, b, w, bias, to_a, to_b, pixels, plan, U, V, M, squares):
 def correlate(a, b, dy, dw, zeros, plan, V, D, S, squares):
     """The weight gradient's loop of this file's head.
 
-    Sources a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, 3, 3, C, K); zeros (panel,); V, D, S and squares
-    (threads, numbers) to work in.
+    Operands a, b (N, H, W, ...) and dy (N, OH, OW, K); dw (splits, 3, 3, C, K); zeros (panel,); plan: WinogradWeightsPlan;
+    V, D, S and squares (threads, numbers) to work in.
     """
     top, left, tiles, channels, panel, together = plan
     (N, OH, OW, K), Ca, Cb = shape_of(dy), shape_of(a)[3], shape_of(b)[3]

@@ -31,7 +31,7 @@ Accuracy: the transforms subtract numbers larger than their results. For 128 to 
 error over the largest value is 3e-6 to 4.6e-6 in float32, by input (3.2e-6 for seed 0, which tests hold below 5e-6), where
 a direct sum has 3e-7. The points matter: the usual 0, +-1, +-2 give 9e-6.
 
-Sources: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional
+Operands: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional
 Neural Networks, arXiv:1509.09308 (2015).
 """
 
@@ -154,14 +154,14 @@ def make_filters(U, u_point, wide, w, square, c0, depth, k0, real, turned):
 
 
 def tile_reader(steps: Any) -> Any:
-    """A numba function that reads, finishes and transforms tiles: V[point, tile, channels] = T X T^T."""
+    """A numba function that reads, materializes and transforms tiles: V[point, tile, channels] = T X T^T."""
     size, plain = len(steps[-1][0]), sandwich(steps)
     relu, blend = sandwich(steps, load="relu"), sandwich(steps, load="blend")
 
-    def read_tiles(V, v_point, v_tile, source, first, count, down, across, top, left, channel, channels, square):
+    def read_tiles(V, v_point, v_tile, operand, first, count, down, across, top, left, channel, channels, square):
         """For tiles from `first`; tile (0, 0) of an image starts at (-top, -left)."""
-        _, H, W, C = source.x.shape
-        width = lanes_of(source.x)
+        _, H, W, C = operand.x.shape
+        width = lanes_of(operand.x)
         for t in range(count):
             n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
             row, column = 4 * row - top, 4 * column - left
@@ -170,18 +170,18 @@ def tile_reader(steps: Any) -> Any:
             for c in range(0, channels, width):
                 to = offset(V, t * v_tile + c)
                 if not inside or c + width > channels:
-                    read_square(square, source, n, row, column, size, channel + c, min(width, channels - c))
+                    read_square(square, operand, n, row, column, size, channel + c, min(width, channels - c))
                     plain(square, size * width, width, to, 6 * v_point, v_point)
                     continue
-                x = offset(pointer(source.x), at + c)
-                if source.mode == PLAIN:
+                x = offset(pointer(operand.x), at + c)
+                if operand.mode == PLAIN:
                     plain(x, W * C, C, to, 6 * v_point, v_point)
                     continue
-                table = offset(pointer(source.coefficients), channel + c)
-                if source.mode == RELU:
+                table = offset(pointer(operand.coefficients), channel + c)
+                if operand.mode == RELU:
                     relu(x, W * C, C, to, 6 * v_point, v_point, x, table, C)
                 else:
-                    other = offset(pointer(source.other), at + c)
+                    other = offset(pointer(operand.other), at + c)
                     blend(x, W * C, C, to, 6 * v_point, v_point, other, table, C)
 
     return njit(named(read_tiles, steps))
@@ -196,10 +196,10 @@ _mask, _mask_stream = (sandwich_into(AT_STEPS, "mask", stream) for stream in (Fa
 
 
 @njit
-def write_tiles(M, m_point, wide, into, block, first, count, down, across, k0, real, square):
-    """y = A^T M A for tiles from `first` and `real` channels from k0, finished; returns the number of pixels."""
-    _, OH, OW, K = into.y.shape
-    width, sums_row, pixels = lanes_of(into.y), into.sums.shape[2], 0
+def write_tiles(M, m_point, wide, epilogue, block, first, count, down, across, k0, real, square):
+    """y = A^T M A for tiles from `first` and `real` channels from k0, through the epilogue; returns the number of pixels."""
+    _, OH, OW, K = epilogue.y.shape
+    width, sums_row, pixels = lanes_of(epilogue.y), epilogue.sums.shape[2], 0
     for t in range(count):
         n, row, column = (first + t) // (down * across), (first + t) // across % down, (first + t) % across
         rows, columns = min(4, OH - 4 * row), min(4, OW - 4 * column)
@@ -208,25 +208,25 @@ def write_tiles(M, m_point, wide, into, block, first, count, down, across, k0, r
         weight = pixels * share
         at = ((n * OH + 4 * row) * OW + 4 * column) * K + k0
         for k in range(0, real, width):
-            m, y = offset(M, t * wide + k), offset(pointer(into.y), at + k)
-            sums = offset(pointer(into.sums), block * 2 * sums_row + k0 + k)
+            m, y = offset(M, t * wide + k), offset(pointer(epilogue.y), at + k)
+            sums = offset(pointer(epilogue.sums), block * 2 * sums_row + k0 + k)
             if here < 16 or real - k < width:
                 _output(m, 6 * m_point, m_point, square, 4 * width, width)
-                write_square(square, rows, columns, min(width, real - k), into, at + k, k0 + k, sums, share, weight)
+                write_square(square, rows, columns, min(width, real - k), epilogue, at + k, k0 + k, sums, share, weight)
                 continue
-            if into.mode == STORE:
-                if into.stream:
+            if epilogue.mode == STORE:
+                if epilogue.stream:
                     _output_stream(m, 6 * m_point, m_point, y, OW * K, K)
                 else:
                     _output(m, 6 * m_point, m_point, y, OW * K, K)
                 continue
-            raw, table = offset(pointer(into.raw), at + k), offset(pointer(into.coefficients), k0 + k)
-            s, v = into.y.dtype.type(share), into.y.dtype.type(weight)
-            if into.mode == MASK and into.stream:
+            raw, table = offset(pointer(epilogue.raw), at + k), offset(pointer(epilogue.coefficients), k0 + k)
+            s, v = epilogue.y.dtype.type(share), epilogue.y.dtype.type(weight)
+            if epilogue.mode == MASK and epilogue.stream:
                 _mask_stream(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)
-            elif into.mode == MASK:
+            elif epilogue.mode == MASK:
                 _mask(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)
-            elif into.stream:
+            elif epilogue.stream:
                 _moments_stream(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)
             else:
                 _moments(m, 6 * m_point, m_point, y, OW * K, K, raw, table, K, sums, sums_row, s, v)

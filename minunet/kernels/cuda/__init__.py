@@ -5,7 +5,7 @@ prim.cuh        the PTX instructions that they use, and the storage types; tiles
 start.py        how a kernel is started, the same for CuPy arrays and (emulated) for NumPy arrays
 launch.py       one function a kernel; launch_norm.py: those of norm.cu
 ops.py          the ops' kernels, made of these; rules.py says for which arguments
-lazy_maps.py    what they hand each other inside a network, in place of arrays
+lazy_maps.py    the lazy feature maps that they return inside a network
 build.py        from source to cubin with NVRTC, and the cache
 emulator/       CUDA's execution model on the CPU, which the tests run all kernels in
 """
@@ -25,7 +25,7 @@ LEAST_CAPABILITY = 80
 
 
 def on_gpu(x: Any) -> bool:
-    """Whether x is a CuPy array, or an unfinished map made of such, or a tuple or list with one in it."""
+    """Whether x is a CuPy array, or a lazy map made of such, or a tuple or list with one in it."""
     cupy = sys.modules.get("cupy")
     return cupy is not None and _made_of(x, cupy.ndarray)
 
@@ -42,10 +42,10 @@ def _made_of(x: Any, ndarray: type) -> bool:
 
 def owns(args: tuple[Any, ...]) -> bool:
     """Whether an op has an array on the GPU among its arguments."""
-    return on_gpu(args)
+    return "cupy" in sys.modules and on_gpu(args)
 
 
-def choose(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
+def find_kernel(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """The kernel for the op ``name`` on these arguments (CuPy arrays), or None for its plain body."""
     return kernel_for(name, *args, **options) if compiles() else None
 

@@ -1,7 +1,7 @@
 """From a .cu file to machine code: signatures, the cache on disk, and NVRTC, which needs no GPU.
 
 A kernel's file is compiled once for each set of macros (`defines`) and each architecture. CuPy's own compiler asks a
-device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a finished cubin. For a
+device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a cubin. For a
 GPU that is newer than NVRTC it is PTX, from which the driver makes the code.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def nvrtc_missing() -> str | None:
     return None
 
 
-def _nvrtc():
+def _nvrtc() -> Any:
     from cupy_backends.cuda.libs import nvrtc
 
     return nvrtc

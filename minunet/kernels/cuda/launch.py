@@ -140,7 +140,7 @@ def fill_wide(*channels: int) -> bool:
 def choose_splits(tiles: int, steps: int, processors: int, most: int = MOST_SPLITS) -> int:
     """How many blocks share the sum of a tile, which takes so many steps: what takes least time by a simple model.
 
-    A multiprocessor works on its blocks side by side, and half a block longer, as nobody hides its first and last waits. So 144
+    A multiprocessor runs its blocks side by side, and half a block longer, since nothing hides its first and last waits. So 144
     tiles on 132 processors take as long as 264 would, since 12 have two; shared by four blocks each they fill all.
     """
 
@@ -270,22 +270,22 @@ def unscale(g: Array, factor: float | Array, broken: Array) -> None:
     run("optim.cu", "unscale", _blocks(g), (256,), (g, broken, g.size, *in_memory(factor, g)))
 
 
-def sgd(p: Array, g: Array, v: Array, rate: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
-    """optim.cu: one step, p and v in place; the rate may be an array (rate, whether to do nothing)."""
-    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(rate, p), momentum, decay, nesterov))
+def sgd(p: Array, g: Array, v: Array, lr: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
+    """optim.cu: one step, p and v in place; the lr may be an array (lr, flag), where a flag other than 0 skips the step."""
+    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(lr, p), momentum, decay, nesterov))
 
 
 def adam(
-    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float, beta2: float, eps: float,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, lr: float | Array, beta1: float, beta2: float, eps: float,
     decay: float, decoupled: bool,
 ) -> None:  # fmt: skip
     """optim.cu: step number `steps`, counted from 1; p, m and s in place.
 
-    With steps None, `rate` is an array (rate, 1 - beta1^steps, 1 - beta2^steps, whether to do nothing).
+    With steps None, `lr` is an array (lr, 1 - beta1^steps, 1 - beta2^steps, flag).
     """
     corrections = (0.0, 0.0) if steps is None else (1 - beta1**steps, 1 - beta2**steps)
     run("optim.cu", "adam", _blocks(p), (256,),
-        (p, g, m, s, p.size, *in_memory(rate, p), 1 - beta1, 1 - beta2, eps, decay, decoupled, *corrections))  # fmt: skip
+        (p, g, m, s, p.size, *in_memory(lr, p), 1 - beta1, 1 - beta2, eps, decay, decoupled, *corrections))  # fmt: skip
 
 
 def _blocks(p: Array) -> Grid:

@@ -5,8 +5,8 @@ and the next kernel does the rest. Here kernels cannot apply a norm while they r
 asynchronous), so fusion happens where kernels write:
 
     forward                                                  backward
-    conv2d       Convolved: not even started                 conv2d_backward      a LazyConcat, if it read one; of an
-                                                                                  image OfImage: not even started
+    conv2d       Convolved: not started yet                  conv2d_backward      a LazyConcat, if it read one; of an
+                                                                                  image OfImage: not started yet
     batch_norm   Normed(raw, statistics): starts it, with    relu_backward        Passed(dy, by)
                  moments in its epilogue; given statistics   batch_norm_backward  masks, sums and applies in two passes
                  become the epilogue's scale and bias
@@ -15,8 +15,8 @@ asynchronous), so fusion happens where kernels write:
     relu         sets a flag of either                       max_pool2d_backward  Unpooled(dy) + the skip's gradient
     concat       LazyConcat(a, b): never made, read as two sources
 
-Between convolutions only raw maps are kept: a Normed is computed for whoever reads it, and again in the backward for the
-weights' gradient, which costs a pass and saves a map. Whatever has no kernel for such an object gets its array.
+Between convolutions only raw maps are kept: a Normed is computed when it is read, and again in the backward for the
+weights' gradient, which costs a pass and saves a map. An op that has no kernel for such an object gets its array.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OnGpu(LazyMap):
 
 
 class Convolved(OnGpu):
-    """A convolution that waits to hear what follows it: `start` runs it.
+    """A convolution that has not started: it waits for the norm or ReLU that follows, to fuse it. `start` runs it.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Convolved(OnGpu):
         self.raw: Any = None  # the result, once it has been started
 
     def start(self, moments: bool = False) -> Any:
-        """Run it, once; what it was made of may go then. Returns the moments of tiles if asked for."""
+        """Run it, once, and drop its inputs. Returns the moments of tiles if asked for."""
         self.raw, side = self.new(), len(self.w)
         found = launch.conv(
             sources(self.x), taps(self.w), [self.raw], side=side, pad=self.pad, scale=self.scale, bias=self.bias,
@@ -86,7 +86,7 @@ class Convolved(OnGpu):
         return self.raw
 
     def takes_norm(self) -> bool:
-        """Whether a norm can still be had with it: nothing has been started, and nothing else comes before the norm."""
+        """Whether a norm can still be fused into it: it has not started, and nothing else comes before the norm."""
         return self.raw is None and self.scale is None and not self.relu
 
     def then(self, scale: Array, shift: Array) -> Convolved:
@@ -103,7 +103,7 @@ class Convolved(OnGpu):
 
 
 class Normed(OnGpu):
-    """(raw - mean) * rstd * gamma + beta, clipped at 0 if `relu`; computed anew unless somebody still holds it."""
+    """(raw - mean) * rstd * gamma + beta, clipped at 0 if `relu`; computed anew unless its array is still alive."""
 
     def __init__(self, raw: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, relu: bool = False) -> None:
         self._is(raw, raw.shape)
@@ -172,7 +172,8 @@ class Unpooled(OnGpu):
 
 
 class OfImage(OnGpu):
-    """A convolution's dx where x has few channels, as images have: in training nobody reads it, and most of a tile is empty."""
+    """The gradient of a convolution's input with few channels, as images have; training does not read it, so it is computed
+    only if something does."""
 
     def __init__(self, dy: Array, w: Array, shape: tuple[int, ...], pad: int) -> None:
         self._is(w, shape)

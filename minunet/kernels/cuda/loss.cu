@@ -7,7 +7,7 @@
 //
 // A thread takes a pixel; a block of 256 adds up in shared memory and leaves its three sums in partial [block][3];
 // one more block adds these, in float64, always in the same order: result = (loss, total, wrong).
-// Nothing here waits for the host: a wrong label shows when somebody looks at the loss, and dloss may lie in device memory.
+// The host never synchronises: a wrong label makes the loss NaN, which shows when it is read; dloss may lie in device memory.
 //
 // Shapes: 2 classes or more; weight and class_weight may be missing (null).
 //

@@ -1,7 +1,7 @@
-"""Twins of the ops on the GPU: same names, same arguments, same caches; the kernels do the work.
+"""The ops on the GPU: the names, arguments and caches of `minunet.ops`, computed by the CUDA kernels.
 
 Maps are float32, float16 or bfloat16; factors of products are cut to TF32 (10 bits of fraction, as cuDNN has it by
-default), sums are float32. So answers differ from the plain op's by some 1e-3 of their scale. Statistics, losses and
+default), sums are float32. So results differ from the plain op's by about 1e-3 of their scale. Statistics, losses and
 the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
 may be float32 there, too.
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...array import Array, get_array_module
-from ...ops.conv import output_size, resolve_padding
+from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
 from ...ops.loss import dice_of_checked
 from . import launch, launch_norm
@@ -23,15 +23,15 @@ from .lazy_maps import Convolved, Normed, OfImage, Passed, Positive, Unpooled, d
 from .start import as_map, pixels
 
 IMAGE_CHANNELS = 4
-"""Up to so many channels a map may be a network's input."""
+"""A map with at most so many channels is taken for a network's input."""
 
-__all__ = ["concat", "concat_backward"]  # these only arrange: the CPU's twins
+__all__ = ["concat", "concat_backward"]  # these compute nothing: they are the CPU's too
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: Any = "same", dilation: int = 1, groups: int = 1
+    x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: Padding = "same", dilation: int = 1, groups: int = 1
 ) -> tuple[Any, tuple]:  # fmt: skip
-    """Twin of `ops.conv2d` for square filters, one padding for all sides, no stride, dilation or groups."""
+    """The kernel of `ops.conv2d` for square filters, the same padding on all sides, no stride, dilation or groups."""
     (N, H, W, _), (side, _, C, K) = x.shape, w.shape
     pads = resolve_padding(padding, (H, W), (side, side), stride, dilation)
     shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
@@ -46,7 +46,7 @@ def conv2d(
 
 
 def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
-    """Twin of `ops.conv2d_backward`."""
+    """The kernel of `ops.conv2d_backward`."""
     x, w, has_bias, _, pads, _, _ = cache
     side, pad, dy = w.shape[0], pads[0][0], _map(dy)
     dx: Any
@@ -67,9 +67,9 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
 
 
 def conv_transpose2d(
-    x: Array, w: Array, b: Array | None = None, stride: int = 2, padding: Any = 0
+    x: Array, w: Array, b: Array | None = None, stride: int = 2, padding: Padding = 0
 ) -> tuple[Array, tuple]:
-    """Twin of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
+    """The kernel of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
     (N, H, W, _), K = x.shape, w.shape[3]
     y = _empty(w, (N, H * stride, W * stride, K))
     launch.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
@@ -77,7 +77,7 @@ def conv_transpose2d(
 
 
 def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None]:
-    """Twin of `ops.conv_transpose2d_backward`."""
+    """The kernel of `ops.conv_transpose2d_backward`."""
     x, w, has_bias, stride, _ = cache
     dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
     launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
@@ -86,7 +86,7 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
 
 
 def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
-    """Twin of `ops.max_pool2d`."""
+    """The kernel of `ops.max_pool2d`."""
     (N, H, W, C), stride = x.shape, stride or size
     shape = (N, *output_size((H, W), (size, size), ((0, 0), (0, 0)), stride), C)
     on = _map(x)
@@ -96,14 +96,14 @@ def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
 
 
 def max_pool2d_backward(dy: Array, cache: tuple) -> Any:
-    """Twin of `ops.max_pool2d_backward`."""
+    """The kernel of `ops.max_pool2d_backward`."""
     winner, *rest = cache
     dx = Unpooled(materialize(dy), (_contiguous(winner), *rest))
     return dx if fusing() else dx.array()
 
 
 def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> tuple[Array, tuple]:
-    """Twin of `ops.upsample_bilinear`."""
+    """The kernel of `ops.upsample_bilinear`."""
     N, H, W, C = x.shape
     on = _map(x)
     y = _empty(on, (N, scale * H, scale * W, C))
@@ -112,7 +112,7 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
 
 
 def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
-    """Twin of `ops.upsample_bilinear_backward`."""
+    """The kernel of `ops.upsample_bilinear_backward`."""
     H, W, align_corners = cache
     N, OH, _, C = dy.shape
     dy = _map(dy)
@@ -124,7 +124,7 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
 def batch_norm(
     x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> tuple[Any, tuple, tuple[Array, Array]]:
-    """Twin of `ops.batch_norm`; statistics are float32."""
+    """The kernel of `ops.batch_norm`; statistics are float32."""
     scale, shift = _float(gamma), _float(beta)
     waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
@@ -140,7 +140,7 @@ def batch_norm(
 
 
 def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
-    """Twin of `ops.batch_norm_backward`."""
+    """The kernel of `ops.batch_norm_backward`."""
     x, gamma, mean, rstd, from_batch = cache
     raw, beta, rstd = materialize(x), None, _float(rstd)
     if isinstance(dy, Passed) and dy.y.raw is raw:
@@ -155,12 +155,12 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
 def running_average(
     mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
 ) -> None:
-    """Twin of `ops.norm.running_average`."""
+    """The kernel of `ops.norm.running_average`."""
     launch_norm.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
 
 
 def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
-    """Twin of `ops.group_norm`; statistics are float32."""
+    """The kernel of `ops.group_norm`; statistics are float32."""
     N, H, W, C = x.shape
     if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
         tiles, size = x.start(moments=True), launch.BM
@@ -174,7 +174,7 @@ def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5
 
 
 def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
-    """Twin of `ops.group_norm_backward`."""
+    """The kernel of `ops.group_norm_backward`."""
     x, gamma, *of_groups = cache
     (N, _, groups, _), C = of_groups[0].shape, x.shape[3]
     xp, raw, beta = get_array_module(gamma), materialize(x), None
@@ -189,13 +189,13 @@ def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
 
 
 def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
-    """Twin of `ops.relu` for what has not been computed yet."""
+    """The kernel of `ops.relu` for lazy maps: the ReLU joins what is still to be computed."""
     y = x.clipped()
     return y if fusing() else y.array(), (Positive(y),)
 
 
 def relu_backward(dy: Any, cache: tuple) -> Any:
-    """Twin of `ops.relu_backward` for what `relu` here has returned."""
+    """The kernel of `ops.relu_backward` for what `relu` here returned."""
     dx = Passed(materialize(dy), cache[0].y)
     return dx if fusing() and isinstance(dx.y, Normed) else dx.array()
 
@@ -203,9 +203,9 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
 def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
-    """Twin of `ops.softmax_cross_entropy`; the loss is an array of no axes, so that nobody waits for it.
+    """The kernel of `ops.softmax_cross_entropy`; the loss is an array without axes, so that the host does not synchronise.
 
-    Nor does anybody wait to hear of a label that is no class: the loss is NaN then, and `ops.loss.check_labels` says why.
+    Nor does it synchronise to check the labels: if one is no class the loss is NaN, and `ops.loss.check_labels` says why.
     """
     xp = get_array_module(logits)
     weight, class_weight = (
@@ -218,7 +218,7 @@ def softmax_cross_entropy(
 
 
 def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
-    """Twin of `ops.softmax_cross_entropy_backward`."""
+    """The kernel of `ops.softmax_cross_entropy_backward`."""
     p, labels, share = cache
     dz = _empty(p, p.shape)
     launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, None, dloss, dz)
@@ -229,31 +229,31 @@ def soft_dice(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
     smooth: float = 1.0,
 ) -> tuple[Any, tuple]:  # fmt: skip
-    """Twin of `ops.soft_dice`: the same, but nobody waits to hear of wrong labels, as in `softmax_cross_entropy`."""
+    """The kernel of `ops.soft_dice`; wrong labels make the loss NaN, as in `softmax_cross_entropy`."""
     loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
     wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
     return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
 
 
 def unscale(g: Array, factor: float | Array, broken: Array) -> None:
-    """Twin of `amp.unscale`."""
+    """The kernel of `amp.unscale`."""
     launch.unscale(g, factor, broken)
 
 
 def sgd_step(
-    p: Array, g: Array, velocity: Array, rate: float | Array, momentum: float = 0.9, nesterov: bool = False,
+    p: Array, g: Array, velocity: Array, lr: float | Array, momentum: float = 0.9, nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:  # fmt: skip
-    """Twin of `optim.sgd_step`."""
-    launch.sgd(p, _contiguous(g), velocity, rate, momentum, nesterov, weight_decay)
+    """The kernel of `optim.sgd_step`."""
+    launch.sgd(p, _contiguous(g), velocity, lr, momentum, nesterov, weight_decay)
 
 
 def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int | None, rate: float | Array, beta1: float = 0.9, beta2: float = 0.999,
+    p: Array, g: Array, m: Array, s: Array, steps: int | None, lr: float | Array, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """Twin of `optim.adam_step`; without `steps`, rate is all of `Adam.numbers`."""
-    launch.adam(p, _contiguous(g), m, s, steps, rate, beta1, beta2, eps, weight_decay, decoupled)
+    """The kernel of `optim.adam_step`; without `steps`, lr is all of `Adam.scalars`."""
+    launch.adam(p, _contiguous(g), m, s, steps, lr, beta1, beta2, eps, weight_decay, decoupled)
 
 
 # ---- the pieces ------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
 
 
 def _map(x: Any) -> Array:
-    """x as kernels read it: finished, its pixels at one distance."""
+    """x as kernels read it: materialized, its pixels at one distance from each other."""
     return as_map(materialize(x))
 
 
@@ -275,7 +275,7 @@ def _contiguous(a: Array) -> Array:
 def _float(a: Array | None) -> Any:
     """As the kernels want statistics, biases and the head's weights: contiguous float32."""
     if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
-        return a  # as nearly always: to ask CuPy for a copy that is none takes microseconds
+        return a  # nearly always so, and to ask CuPy takes microseconds even if it need not copy
     return _contiguous(a.astype(np.float32, copy=False))
 
 

@@ -58,7 +58,7 @@ def _function(file: str, name: str, defines: tuple[str, ...], shared: int, devic
     capability = int(cupy.cuda.Device(device).compute_capability)
     kernel = cupy.RawModule(path=str(build.cached_cubin(file, defines, capability))).get_function(name)
     if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB only for who asks
+        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB must be asked for
     return kernel
 
 

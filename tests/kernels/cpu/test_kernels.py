@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -298,8 +299,10 @@ def test_threads_may_call_kernels_at_once():
 def test_reference_mode_runs_the_plain_body(monkeypatch):
     x, w = np.ones((1, 3, 3, 2), np.float32), np.ones((3, 3, 2, 2), np.float32)
     chosen = []
-    real = dispatch.choose
-    monkeypatch.setattr(dispatch, "choose", lambda *args, **options: chosen.append(args[0]) or real(*args, **options))
+    real = dispatch.find_kernel
+    monkeypatch.setattr(
+        dispatch, "find_kernel", lambda *args, **options: chosen.append(args[0]) or real(*args, **options)
+    )
     with minunet.use("reference"):
         ops.conv2d(x, w)
     assert chosen == []
@@ -320,15 +323,15 @@ def test_reference_mode_runs_the_plain_body(monkeypatch):
     ],
 )
 def test_leaves_the_rest_to_the_plain_op(name, args, options):
-    assert dispatch.choose(name, *args, **options) is None
+    assert dispatch.find_kernel(name, *args, **options) is None
 
 
 def test_small_arrays_are_not_worth_a_kernel(monkeypatch):
     monkeypatch.setattr(rules, "SMALLEST", 100)
     for n, chosen in ((99, False), (100, True)):
         x = np.ones((1, 1, n, 1), np.float32)
-        assert (dispatch.choose("relu", x) is not None) is chosen
-        assert (dispatch.choose("max_pool2d", x, 1) is not None) is chosen
+        assert (dispatch.find_kernel("relu", x) is not None) is chosen
+        assert (dispatch.find_kernel("max_pool2d", x, 1) is not None) is chosen
 
 
 def test_errors_are_the_plain_ones():
@@ -356,7 +359,7 @@ from minunet.ops import dispatch
 warm_up.warm_up()
 assert warm_up.is_compiled() and threads.set_threads(1) == 1
 x = np.ones((1, 64, 64, 16), np.float32)
-assert dispatch.choose("conv2d", x, np.ones((3, 3, 16, 4), np.float32)) is dispatch.choose("relu", x) is None
+assert dispatch.find_kernel("conv2d", x, np.ones((3, 3, 16, 4), np.float32)) is dispatch.find_kernel("relu", x) is None
 assert ops.conv2d(x, np.ones((3, 3, 16, 4), np.float32))[0][0, 5, 5, 0] == 144
 from minunet.train import main
 assert main("-e 1 --base-width 1 --depth 1 --crop 16 --out".split() + sys.argv[1:]) == 0
@@ -393,6 +396,28 @@ def test_the_cache_follows_the_sources(monkeypatch):
         launch.kernel(plus_one, parallel=False)(np.zeros(3))
         hits.append(sum(launch._kernels[-1].stats.cache_hits.values()))
     assert hits[1:] == [1, 0, 0]  # the first one depends on earlier runs
+
+
+class Gone(NamedTuple):
+    n: int
+
+
+def plus(x, number):
+    x[0] += number[0]
+
+
+def test_a_cache_that_names_a_type_which_is_gone_is_compiled_anew(monkeypatch):
+    """As one left by sources in which a NamedTuple had another name: to unpickle it is an error."""
+    from minunet.kernels.cpu import launch
+
+    monkeypatch.setattr(launch, "_kernels", [])
+    monkeypatch.setattr(launch, "SOURCES", "before")
+    launch.kernel(plus, parallel=False)(np.zeros(3), Gone(1))
+    monkeypatch.delattr(sys.modules[__name__], "Gone")
+    monkeypatch.setattr(launch, "SOURCES", "after")
+    x = np.zeros(3)
+    launch.kernel(plus, parallel=False)(x, (1,))
+    assert x[0] == 1
 
 
 # ---- the block -------------------------------------------------------------------------------------------------------

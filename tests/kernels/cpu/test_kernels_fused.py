@@ -1,4 +1,4 @@
-"""Whole networks, in which kernels hand each other unfinished maps, against the plain ops layer by layer."""
+"""Whole networks, in which kernels hand each other lazy maps, against the plain ops layer by layer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import minunet
 from minunet import nn, ops
 from minunet.kernels.cpu import conv as cpu_conv
 from minunet.kernels.cpu import epilogues as cpu_maps
-from minunet.kernels.cpu.epilogues import MOMENTS, STORE, Target
+from minunet.kernels.cpu.epilogues import MOMENTS, STORE, Output
 from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
 from minunet.models import UNet
 from minunet.ops import dispatch
-from minunet.ops.lazy import LazyConcat, LazyMap, fusing, single_use
+from minunet.ops.lazy import LazyConcat, LazyMap, fusing, fusion_scope, single_use, training
 
 pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
@@ -127,7 +127,7 @@ def seen(m, name):
 
 
 def test_what_layers_hand_each_other():
-    """Inside they are unfinished, or this file tests nothing; outside, and in reference mode, they are arrays."""
+    """Inside they are lazy, or this file tests nothing; outside, and in reference mode, they are arrays."""
     m = watched(a=nn.Conv2d(8, 16, bias=False), norm=nn.BatchNorm2d(16), relu=nn.ReLU(), b=nn.Conv2d(16, 8))
     x = np.ones((1, 16, 16, 8), np.float32)
     with minunet.use("reference"):
@@ -185,7 +185,7 @@ def test_somebodys_own_layer(rng):
 
 
 def test_ops_by_name(rng):
-    """An op called with named arguments, and a cache, takes unfinished maps too."""
+    """An op called with named arguments, and a cache, takes lazy maps too."""
 
     class Named(nn.Module):
         def forward(self, x, train=True, rng=None, keep=True):
@@ -277,7 +277,7 @@ def test_without_caches_a_joint_goes_as_soon_as_it_has_been_read(rng, size):
     assert left == [[False, False], [True, True]]  # with caches, which the backward needs, all stays
 
 
-def test_what_has_been_let_go_says_so(rng):
+def test_what_has_been_released_says_so(rng):
     a, w = rng.standard_normal((1, 6, 6, 4)), rng.standard_normal((3, 3, 8, 4))
 
     class Twice(nn.Module):
@@ -285,7 +285,7 @@ def test_what_has_been_let_go_says_so(rng):
             both = single_use(ops.concat([x, x])[0])
             return ops.conv2d(both, w)[0] + ops.conv2d(both, w)[0], None
 
-    with pytest.raises(RuntimeError, match="let go"):
+    with pytest.raises(RuntimeError, match="after its release"):
         nn.Sequential(twice=Twice())(a)
 
 
@@ -328,7 +328,7 @@ def test_a_part_of_a_network_by_hand():
 def test_moments_are_gathered_for_training_only(monkeypatch, how):
     """A batch norm with running statistics asks for none; with the batch's it has them from the convolution."""
     gathered = []
-    monkeypatch.setattr(cpu_conv, "Target", lambda y, mode: gathered.append(mode) or Target(y, mode))
+    monkeypatch.setattr(cpu_conv, "Output", lambda y, mode: gathered.append(mode) or Output(y, mode))
     net, x = UNet(1, 2, base_width=8, depth=1), np.ones((1, 16, 16, 1), np.float32)
     net.forward(x)
     assert MOMENTS in gathered
@@ -340,3 +340,31 @@ def test_moments_are_gathered_for_training_only(monkeypatch, how):
     gathered.clear()
     net.forward(x)
     assert MOMENTS in gathered
+
+
+@pytest.mark.parametrize(
+    "signature, calls",
+    [
+        ("self, x=0, *, train=True", {"": True, "train=False": False}),
+        ("self, x=0, *, train=False", {"": False, "train=True": True}),
+        ("self, train, x=1", {"train=False": False, "True": True, "False, 2": False}),
+        ("self, x=0, rng=None, train=False, keep=True", {"": False, "1, None, True": True, "1, train=True": True}),
+        ("self, *maps, train=False", {"1, 2, 3": False, "1, 2, train=True": True}),
+        ("self, *maps, **options", {"1, 2": True, "train=False": False}),
+        ("self, x=0", {"": True}),
+    ],
+)
+def test_a_scope_finds_train_wherever_it_stands(signature, calls):
+    defined = {"training": training}
+    exec(f"def forward({signature}): return training()", defined)
+    forward = fusion_scope(defined["forward"])
+    for arguments, expected in calls.items():
+        assert eval(f"forward(None{arguments and ', '}{arguments})", {"forward": forward}) is expected, arguments
+
+
+def test_a_backward_always_trains():
+    @fusion_scope
+    def backward(self, dy, train=False):
+        return training()
+
+    assert backward(None, 1)

@@ -1,4 +1,4 @@
-"""Mistakes that are easily made when kernels hand each other unfinished maps: each one planted, and caught.
+"""Mistakes that are easily made when kernels hand each other lazy maps: each one planted, and caught.
 
 The checks are those of test_kernels_fused.py and test_kernels_maps.py, on networks in which each mistake can show.
 """
@@ -15,7 +15,7 @@ from minunet.kernels.cpu import epilogues as cpu_maps
 from minunet.kernels.cpu import norm as cpu_norm
 from minunet.kernels.cpu import pointwise
 from minunet.kernels.cpu import pointwise as cpu_pointwise
-from minunet.kernels.cpu.epilogues import MASK, MOMENTS, Target
+from minunet.kernels.cpu.epilogues import MASK, MOMENTS, Output
 from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
 from minunet.models import UNet
 from minunet.ops import lazy
@@ -104,12 +104,12 @@ def mask_with(patch, change):
         change(table)
         return table
 
-    def into(self, shape, right=cpu_maps.Target.into):
+    def epilogue(self, shape, right=cpu_maps.Output.epilogue):
         made = right(self, shape)
         return made if self.masked_by is None else made._replace(coefficients=wrong(self.masked_by))
 
     real = cpu_maps.coefficients
-    patch.setattr(cpu_maps.Target, "into", into)
+    patch.setattr(cpu_maps.Output, "epilogue", epilogue)
     patch.setattr(cpu_pointwise, "coefficients", wrong)
 
 
@@ -153,11 +153,11 @@ def a_pairs_gradient_is_masked_by_its_first_map(patch):
     def wrong(x):
         to = real(x)
         if isinstance(x, LazyConcat) and isinstance(x.b, np.ndarray) and x.a.shape == x.b.shape:
-            to[1] = Target(to[1].y, MASK, x.a)  # the up-convolution's output, which no ReLU has seen
+            to[1] = Output(to[1].y, MASK, x.a)  # the up-convolution's output, which no ReLU has seen
         return to
 
-    real = cpu_conv.gradient_targets
-    patch.setattr(cpu_conv, "gradient_targets", wrong)
+    real = cpu_conv.gradient_outputs
+    patch.setattr(cpu_conv, "gradient_outputs", wrong)
     patch.setattr(cpu_conv, "with_sums", lambda t: Gradient(t.y, (t.y.sum((0, 1, 2)), None)))
 
 
@@ -210,14 +210,14 @@ def test_every_planted_mistake_is_caught(plant, network, monkeypatch):
 
 
 def test_a_variance_that_cancels_is_caught(monkeypatch):
-    def wrong(self, into, pixels):
+    def wrong(self, epilogue, pixels):
         y = self.y.reshape(-1, self.y.shape[3])
         self.found = y.mean(0), (y**2).mean(0) - y.mean(0) ** 2
 
     x, w = np.random.default_rng(6).standard_normal((2, 40, 40, 8), np.float32), np.ones((3, 3, 8, 16), np.float32)
-    to = Target(np.empty((2, 40, 40, 16), np.float32), MOMENTS)
-    for gather, caught in ((Target.gather, False), (wrong, True)):
-        monkeypatch.setattr(Target, "gather", gather)
-        cpu_conv.cpu_winograd.convolution(x, w / 85, np.full(16, 1000, np.float32), [to], 1, 1)
+    to = Output(np.empty((2, 40, 40, 16), np.float32), MOMENTS)
+    for gather, caught in ((Output.gather, False), (wrong, True)):
+        monkeypatch.setattr(Output, "gather", gather)
+        cpu_conv.winograd.convolution(x, w / 85, np.full(16, 1000, np.float32), [to], 1, 1)
         exact = to.y.astype(np.float64).var((0, 1, 2))
         assert bool(np.abs(to.found[1] / exact - 1).max() > 1e-3) is caught

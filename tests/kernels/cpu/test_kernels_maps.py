@@ -1,4 +1,4 @@
-"""Every way in which a convolution's kernels read and write unfinished maps, each by itself, against finished arrays."""
+"""Every way in which a convolution's kernels read and write lazy maps, each by itself, against arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers.lazy_maps import ONE, memory_of, numbers, unfinished
+from helpers.lazy_maps import ONE, lazy_map, memory_of, numbers
 from helpers.sizes import examples
 from helpers.tolerances import OP
 from hypothesis import given
@@ -19,8 +19,8 @@ from minunet.kernels.cpu import epilogues as cpu_maps
 from minunet.kernels.cpu import memory, simd
 from minunet.kernels.cpu import pointwise as cpu_pointwise
 from minunet.kernels.cpu import winograd as cpu_winograd
-from minunet.kernels.cpu.direct import Shape, by_group
-from minunet.kernels.cpu.epilogues import MASK, MOMENTS, STORE, Target
+from minunet.kernels.cpu.direct import ConvGeometry, by_group
+from minunet.kernels.cpu.epilogues import MASK, MOMENTS, STORE, Output
 from minunet.kernels.cpu.lazy_maps import Gradient
 from minunet.kernels.cpu.pointwise import Unpooled
 from minunet.ops.lazy import LazyConcat
@@ -37,7 +37,7 @@ algorithms = st.sampled_from(["winograd", "direct"])
 def maps(draw, rng, N, H, W, dtype):
     """One map or a pair of them, of any kinds and channel counts, and what it stands for."""
     parts = [
-        unfinished(draw(st.sampled_from(ONE)), rng, (N, H, W, draw(channel_counts)), dtype)
+        lazy_map(draw(st.sampled_from(ONE)), rng, (N, H, W, draw(channel_counts)), dtype)
         for _ in range(draw(st.sampled_from([1, 2])))
     ]
     if len(parts) == 1:
@@ -48,7 +48,7 @@ def maps(draw, rng, N, H, W, dtype):
 def convolve(algorithm, x, w, b, y, pads):
     top, left = pads[0][0], pads[1][0]
     if algorithm == "winograd":
-        cpu_winograd.convolution(x, w, b, [Target(y)], top, left)
+        cpu_winograd.convolution(x, w, b, [Output(y)], top, left)
     else:
         cpu_direct.convolution(x, w, lambda w: by_group(w, 1), b, y, shape_of(x, w, y, top, left))
 
@@ -62,7 +62,7 @@ def weight_gradient(algorithm, x, dy, pads):
 
 
 def shape_of(x, w, y, top, left):
-    return Shape(*x.shape, *y.shape[1:3], w.shape[3], 3, 3, 1, 1, top, left, 1)
+    return ConvGeometry(*x.shape, *y.shape[1:3], w.shape[3], 3, 3, 1, 1, top, left, 1)
 
 
 def assert_close(algorithm, found, exact, terms=1):
@@ -88,7 +88,7 @@ def test_reading(data, algorithm, N, H, W, K, pads, bias, dtype):
     x, value = maps(data.draw, rng, N, H, W, dtype)
     w, b = numbers(rng, (3, 3, x.shape[3], K), dtype), numbers(rng, K, dtype) if bias else None
     exact, cache = ops.conv2d.plain(value, w.astype(np.longdouble), b, padding=pads)
-    dy, its_value = unfinished(data.draw(st.sampled_from(ONE)), rng, exact.shape, dtype)
+    dy, its_value = lazy_map(data.draw(st.sampled_from(ONE)), rng, exact.shape, dtype)
     before = [a.copy() for a in (*memory_of(x), *memory_of(dy))]
     y = np.full(exact.shape, np.nan, dtype)
     convolve(algorithm, x, w, b, y, pads)
@@ -112,7 +112,7 @@ def test_a_gradient_that_is_a_pair(algorithm, rng):
 def test_what_it_stands_for(kind, rng):
     """`array`, and NumPy's functions, operators and indices, give the plain values."""
     for shape in ((2, 5, 3, 4), (1, 7, 9, 37)):
-        x, value = unfinished(kind, rng, shape, np.float64)
+        x, value = lazy_map(kind, rng, shape, np.float64)
         value = value.astype(np.float64)
         for found, exact in [
             (np.asarray(x), value),
@@ -137,7 +137,7 @@ def test_what_it_stands_for(kind, rng):
 
 
 def test_adding_in_place_leaves_the_map_as_it_is(rng):
-    x, _ = unfinished("raw", rng, (1, 3, 3, 2), np.float64)
+    x, _ = lazy_map("raw", rng, (1, 3, 3, 2), np.float64)
     before, y = x.raw.copy(), x
     y += 1
     np.testing.assert_array_equal(y, before + 1)
@@ -155,7 +155,7 @@ def test_writing(data, N, H, W, C, stream, dtype):
     modes = draw(st.lists(st.sampled_from([STORE, MOMENTS, MASK]), min_size=1, max_size=2))
     counts = st.sampled_from([8, 16, 64, 80]) if stream else channel_counts
     shapes = [(N, H, W, draw(counts)) for _ in modes]
-    masks = [unfinished(draw(st.sampled_from(["relu", "norm, relu"])), rng, shape, dtype) for shape in shapes]
+    masks = [lazy_map(draw(st.sampled_from(["relu", "norm, relu"])), rng, shape, dtype) for shape in shapes]
     x, K = numbers(rng, (N, H, W, C), dtype), sum(shape[3] for shape in shapes)
     turned = draw(st.booleans())
     w = numbers(rng, (3, 3, K, C) if turned else (3, 3, C, K), dtype)
@@ -165,8 +165,8 @@ def test_writing(data, N, H, W, C, stream, dtype):
         for mode, shape, (m, _) in zip(modes, shapes, masks):
             y = memory.empty(shape, dtype)
             y[...] = np.nan
-            to.append(Target(y, mode, m if mode == MASK else None))
-        streams = [t.into((1, 2, t.y.shape[3])).stream for t in to]
+            to.append(Output(y, mode, m if mode == MASK else None))
+        streams = [t.epilogue((1, 2, t.y.shape[3])).stream for t in to]
         cpu_winograd.convolution(x, w, None, to, 1, 1, turned=turned)
     whole = [shape[3] * y.itemsize % simd.VECTOR_BYTES == 0 for shape in shapes]
     assert streams == [stream and fits for fits in whole]
@@ -205,7 +205,7 @@ def check_gathered(t, m):
 def test_the_variance_does_not_cancel(spread, C, rng):
     """A large mean and a small spread: E[x^2] - mean^2 in float32 would miss by 100 %."""
     x, w = numbers(rng, (2, 90, 75, C)), numbers(rng, (3, 3, C, 37)) * np.float32(spread / (9 * C) ** 0.5)
-    y = Target(np.empty((2, 90, 75, 37), np.float32), MOMENTS)
+    y = Output(np.empty((2, 90, 75, 37), np.float32), MOMENTS)
     cpu_winograd.convolution(x, w, np.full(37, 1000, np.float32), [y], 1, 1)
     wide = y.y.astype(np.float64).reshape(-1, 37)
     np.testing.assert_allclose(y.found[0], wide.mean(0), rtol=OP["float32"])
@@ -223,11 +223,11 @@ images = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), ch
 @given(images, st.sampled_from(ONE), st.sampled_from(["relu", "norm, relu"]), dtypes)
 def test_mask(shape, kind, by, dtype):
     rng = np.random.default_rng(2)
-    (dy, value), (x, its_value) = unfinished(kind, rng, shape, dtype), unfinished(by, rng, shape, dtype)
+    (dy, value), (x, its_value) = lazy_map(kind, rng, shape, dtype), lazy_map(by, rng, shape, dtype)
     found = cpu_pointwise.mask(dy, x)
     assert found.is_masked_by(x)
     np.testing.assert_allclose(found.dy, np.where(its_value > 0, value, 0), atol=1e-5 if dtype == np.float32 else 1e-13)
-    t = Target(found.dy, MASK, x)
+    t = Output(found.dy, MASK, x)
     t.found = found.sums
     check_gathered(t, x)
 
@@ -235,10 +235,10 @@ def test_mask(shape, kind, by, dtype):
 @relaxed
 @given(images, st.sampled_from(ONE), st.integers(1, 3), st.sampled_from([None, 1, 2, 3]), st.booleans(), dtypes)
 def test_pool_and_its_way_back(shape, kind, size, stride, skip, dtype):
-    """Pooling an unfinished map; its gradient, with a skip's added to it, unfinished and masked."""
+    """Pooling a lazy map; its gradient, with a skip's added to it, lazy and masked."""
     rng = np.random.default_rng(3)
     shape = (shape[0], max(shape[1], size), max(shape[2], size), shape[3])
-    x, _ = unfinished(kind, rng, shape, dtype)
+    x, _ = lazy_map(kind, rng, shape, dtype)
     y, cache = cpu_pointwise.max_pool2d(x, size, stride)
     array = np.asarray(x)
     expected, its_cache = ops.max_pool2d.plain(array, size, stride)
@@ -251,9 +251,9 @@ def test_pool_and_its_way_back(shape, kind, size, stride, skip, dtype):
         dx, exact = dx + Gradient(plus, None), exact + plus
     tolerance = 1e-5 if dtype == np.float32 else 1e-13
     np.testing.assert_allclose(dx, exact, atol=tolerance)
-    x, value = unfinished("norm, relu", rng, shape, dtype)
+    x, value = lazy_map("norm, relu", rng, shape, dtype)
     found = cpu_pointwise.mask(dx, x)
     np.testing.assert_allclose(found.dy, np.where(value > 0, exact, 0), atol=tolerance)
-    t = Target(found.dy, MASK, x)
+    t = Output(found.dy, MASK, x)
     t.found = found.sums
     check_gathered(t, x)

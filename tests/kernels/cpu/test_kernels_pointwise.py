@@ -100,7 +100,7 @@ def test_a_label_that_is_no_class(name, wrong):
 def test_losses_left_to_the_plain_op(channels, labels, weight):
     logits = np.zeros((1, 2, 2, channels), np.float32)
     for name in ("softmax_cross_entropy", "soft_dice"):
-        assert dispatch.choose(name, logits, labels, weight) is None
+        assert dispatch.find_kernel(name, logits, labels, weight) is None
 
 
 def test_soft_dice_of_one_channel_goes_on_with_the_kernel():
@@ -232,7 +232,7 @@ def test_steps(step, shape, dtype):
 
 def test_arrays_that_cannot_be_changed_in_one_pass_are_left_to_the_plain_rule():
     a = np.ones((4, 6))
-    assert dispatch.choose("sgd_step", a, a, a.copy(), 0.1) is not None
+    assert dispatch.find_kernel("sgd_step", a, a, a.copy(), 0.1) is not None
     for p, g, v in (
         (scattered(a), a, a),
         (a, a, scattered(a)),
@@ -240,7 +240,7 @@ def test_arrays_that_cannot_be_changed_in_one_pass_are_left_to_the_plain_rule():
         (a, a[:2], a),
         (a, a, a.astype("f")),
     ):
-        assert dispatch.choose("sgd_step", p, g, v, 0.1) is None
+        assert dispatch.find_kernel("sgd_step", p, g, v, 0.1) is None
 
 
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)

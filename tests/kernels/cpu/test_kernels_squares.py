@@ -5,11 +5,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from helpers.lazy_maps import memory_of, numbers, unfinished
+from helpers.lazy_maps import lazy_map, memory_of, numbers
 
 from minunet.kernels.cpu import epilogues as cpu_maps
 from minunet.kernels.cpu import simd
-from minunet.kernels.cpu.epilogues import MASK, MOMENTS, STORE, Target
+from minunet.kernels.cpu.epilogues import MASK, MOMENTS, STORE, Output
 from minunet.kernels.cpu.simd_transform import sandwich
 
 T = np.array([[1, 2, 0], [-1, 1, 0.5]])
@@ -23,7 +23,7 @@ STEPS = [
 @pytest.mark.parametrize("load", ["plain", "relu", "blend"])
 @pytest.mark.parametrize("steps", [[T], STEPS])
 def test_sandwich(load, steps, rng):
-    """Y = T X T^T, for a matrix and for a product of some, of numbers that are finished on the way."""
+    """Y = T X T^T, for a matrix and for a product of some, of numbers whose norm and ReLU are applied on the way."""
     transform, width = sandwich([m.tolist() for m in steps], load), simd.lanes(np.dtype(np.float32))
     product = np.linalg.multi_dot(steps) if len(steps) > 1 else T
 
@@ -53,14 +53,14 @@ def test_a_square_over_the_edge_reads_nothing_else(kind, rng):
         cpu_maps.read_square(simd.pointer(to), source, image, row, column, size, channel, count)
 
     C = width + 3
-    x, value = unfinished(kind, rng, (3, 5, 2, C), np.float32)
+    x, value = lazy_map(kind, rng, (3, 5, 2, C), np.float32)
     for a in memory_of(x):
         if a.ndim == 4:
             a[[0, 2]] = np.nan  # the neighbours in memory
     for row, column in [(0, 0), (-1, -1), (3, 1), (-3, -3), (4, 1), (-4, 0), (5, 0), (0, 2), (9, 9)]:
         for channel, count in [(0, width), (width, 3), (1, 1)]:
             to = np.full((size, size, width), 7, np.float32)
-            run(to, cpu_maps.source(x), 1, row, column, channel, count)
+            run(to, cpu_maps.operand(x), 1, row, column, channel, count)
             exact = np.zeros(to.shape)
             for i in range(size):
                 for j in range(size):
@@ -74,18 +74,18 @@ def test_a_square_over_the_edge_writes_nothing_else(mode, rng):
     width = simd.lanes(np.dtype(np.float32))
 
     @numba.njit
-    def run(square, rows, columns, count, into, at, channel, share, weight):
-        sums = simd.offset(simd.pointer(into.sums), channel)
-        cpu_maps.write_square(simd.pointer(square), rows, columns, count, into, at, channel, sums, share, weight)
+    def run(square, rows, columns, count, epilogue, at, channel, share, weight):
+        sums = simd.offset(simd.pointer(epilogue.sums), channel)
+        cpu_maps.write_square(simd.pointer(square), rows, columns, count, epilogue, at, channel, sums, share, weight)
 
     K, channel = width + 5, 2
     for rows in range(1, 5):
         for columns in range(1, 5):
             for count in (1, width - 1, width):
-                square, m = numbers(rng, (4, 4, width)), unfinished("norm, relu", rng, (1, 6, 7, K), np.float32)[0]
-                t = Target(np.full((1, 6, 7, K), 7, np.float32), mode, m if mode == MASK else None)
-                into = t.into((1, 2, K))
-                run(square, rows, columns, count, into, (1 * 7 + 2) * K + channel, channel, 1.0, 0.0)
+                square, m = numbers(rng, (4, 4, width)), lazy_map("norm, relu", rng, (1, 6, 7, K), np.float32)[0]
+                t = Output(np.full((1, 6, 7, K), 7, np.float32), mode, m if mode == MASK else None)
+                epilogue = t.epilogue((1, 2, K))
+                run(square, rows, columns, count, epilogue, (1 * 7 + 2) * K + channel, channel, 1.0, 0.0)
                 here = (0, slice(1, 1 + rows), slice(2, 2 + columns), slice(channel, channel + count))
                 expected, seen = np.full(t.y.shape, 7, np.float32), square[:rows, :columns, :count]
                 kept = (m.raw * m.scale + m.shift)[here] > 0
@@ -101,4 +101,4 @@ def test_a_square_over_the_edge_writes_nothing_else(mode, rng):
                     deviation = m.raw[here] - m.norm_mean[here[3]]
                     first[here[3]] = expected[here].sum((0, 1))
                     second[here[3]] = (expected[here] * deviation).sum((0, 1))
-                np.testing.assert_allclose(into.sums[0], [first, second], rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(epilogue.sums[0], [first, second], rtol=1e-4, atol=1e-5)

@@ -29,7 +29,7 @@ def learn(mode):
     step, first = optim.Adam(model, 5e-3), None
     with minunet.use(mode):
         for n in range(STEPS):
-            step.rate = 5e-3 * (1 - n / STEPS)
+            step.lr = 5e-3 * (1 - n / STEPS)
             chosen, (r, c) = rng.choice(len(images), BATCH, replace=False), rng.integers(0, 64 - CROP, 2)
             part = (chosen, slice(r, r + CROP), slice(c, c + CROP))
             y, cache = model.forward(images[part], rng=rng)

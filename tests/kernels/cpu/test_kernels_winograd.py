@@ -20,7 +20,7 @@ from minunet import ops
 from minunet.kernels.cpu import memory
 from minunet.kernels.cpu import winograd as cpu_winograd
 from minunet.kernels.cpu import winograd_transforms as transforms
-from minunet.kernels.cpu.epilogues import Target
+from minunet.kernels.cpu.epilogues import Output
 
 FACTOR = 40
 relaxed = examples(60)
@@ -49,8 +49,8 @@ def by_winograd(x, w, b, dy, pads):
     (top, _), (left, _) = pads
     y, dx = np.full(dy.shape, np.nan, x.dtype), np.full(x.shape, np.nan, x.dtype)
     before = [a.copy() for a in (x, w, dy)]
-    cpu_winograd.convolution(x, w, b, [Target(y)], top, left)
-    cpu_winograd.convolution(dy, w, None, [Target(dx)], 2 - top, 2 - left, turned=True)
+    cpu_winograd.convolution(x, w, b, [Output(y)], top, left)
+    cpu_winograd.convolution(dy, w, None, [Output(dx)], 2 - top, 2 - left, turned=True)
     dw = cpu_winograd.weight_gradient(x, dy, top, left)
     for a, its in zip((x, w, dy), before):
         np.testing.assert_array_equal(a, its)
@@ -134,7 +134,7 @@ def test_the_sparser_steps(steps, whole):
 def test_nothing_in():
     x, w = np.zeros((0, 8, 8, 16), np.float32), np.ones((3, 3, 16, 5), np.float32)
     y = np.zeros((0, 8, 8, 5), np.float32)
-    cpu_winograd.convolution(x, w, None, [Target(y)], 1, 1)
+    cpu_winograd.convolution(x, w, None, [Output(y)], 1, 1)
     assert not cpu_winograd.weight_gradient(x, y, 1, 1).any()
 
 

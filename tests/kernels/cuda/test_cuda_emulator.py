@@ -285,7 +285,7 @@ def test_barriers_that_not_all_reach(kernel):
 def test_other_sources():
     """A change to a kernel holds within the block and no longer."""
     text = (build.FOLDER / "optim.cu").read_text()
-    changed = text.replace("    p[i] -= rate *", "    p[i] += rate *")
+    changed = text.replace("    p[i] -= lr *", "    p[i] += lr *")
     own = '#include "prim.cuh"\nextern "C" __global__ void __launch_bounds__(32)\nones(float* y) { y[threadIdx.x] = 1.f; }\n'
 
     def step():

@@ -40,8 +40,8 @@ def test_moments_of_groups_do_not_cancel(cuda, rng):
     of_conv=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_twins_of_any_shape(shape, groups, width, of_conv, seed):
-    """The twins against the plain op, also with the moments that a convolution left, and their caches in the plain backward."""
+def test_kernels_of_any_shape(shape, groups, width, of_conv, seed):
+    """The kernels against the plain op, also with a convolution's moments, and their caches in the plain backward."""
     rng, C = np.random.default_rng(seed), groups * width
     x, dy = rng.standard_normal((2, *shape, C)).astype(np.float32)
     gamma, beta = rng.standard_normal((2, C)).astype(np.float32)

@@ -138,7 +138,7 @@ def test_sgd(cuda, rng, options):
     full = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0} | options
     launch.sgd(on, cuda.array(g), velocity, 0.1, *full.values())
     p, v = p.astype(float), v.astype(float)
-    optim.sgd_step.plain(p, g.astype(float), v, rate=0.1, **full)
+    optim.sgd_step.plain(p, g.astype(float), v, lr=0.1, **full)
     near(on, p, EPS["exact"], 4)
     near(velocity, v, EPS["exact"], 4)
 
@@ -174,7 +174,7 @@ def test_adam(cuda, rng, decay, decoupled):
     on, means, squares = cuda.array(p), cuda.array(m), cuda.array(s)
     launch.adam(on, cuda.array(g), means, squares, 3, 0.01, 0.9, 0.999, 1e-8, decay, decoupled)
     p, m, s = (a.astype(float) for a in (p, m, s))
-    optim.adam_step.plain(p, g.astype(float), m, s, 3, rate=0.01, weight_decay=decay, decoupled=decoupled)
+    optim.adam_step.plain(p, g.astype(float), m, s, 3, lr=0.01, weight_decay=decay, decoupled=decoupled)
     near(on, p, EPS["exact"], 16)
     near(means, m, EPS["exact"], 4)
     near(squares, s, EPS["exact"], 4)

@@ -32,29 +32,29 @@ def whole(request):
 
 
 def through_kernels(monkeypatch, asked):
-    """Let the CUDA twins stand in for the ops on NumPy arrays too; `asked` collects the names of those that did."""
+    """Let the CUDA kernels stand in for the ops on NumPy arrays too; `asked` collects the names of those that did."""
 
     def choose(name, *args, **options):
-        twin = cuda_kernels.kernel_for(name, *args, **options)
-        if twin:
+        kernel = cuda_kernels.kernel_for(name, *args, **options)
+        if kernel:
             asked.add(name)
-        return twin
+        return kernel
 
-    monkeypatch.setattr(dispatch, "choose", choose)
+    monkeypatch.setattr(dispatch, "find_kernel", choose)
 
 
 @pytest.mark.parametrize(
     "up, norm, size",
     [("transpose", "batch", (16, 20)), ("bilinear", None, (13, 11)), ("transpose", "group", (16, 16))],
 )
-def test_unet_by_the_twins(whole, rng, monkeypatch, up, norm, size):
-    """The model as it is, every op by its twin: logits, loss, all gradients, and the parameters after a step."""
+def test_unet_by_the_kernels(whole, rng, monkeypatch, up, norm, size):
+    """The model as it is, every op by its kernel: logits, loss, all gradients, and the parameters after a step."""
     model = UNet(3, 2, base_width=4, depth=2, up=up, norm=norm, seed=1)
     exact = copy.deepcopy(model).convert(np.float64)
     x, labels = rng.standard_normal((2, *size, 3)), rng.integers(0, 2, (2, *size))
 
     def step(model, x, labels):
-        optimizer = optim.SGD(model, rate=0.1)
+        optimizer = optim.SGD(model, lr=0.1)
         logits, cache = model.forward(x)
         loss, loss_cache = ops.softmax_cross_entropy(logits, labels)
         dx = model.backward(ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
@@ -177,7 +177,7 @@ def plain_level(x, f, gamma, beta, labels):
 @examples(12)
 @given(network=st.one_of(chains(), unets()))
 def test_random_networks(monkeypatch, train, network):
-    """What twins hand each other unfinished, in networks of all kinds: as exact as the plain ops in float32."""
+    """The lazy maps that kernels hand each other, in networks of all kinds: as exact as the plain ops in float32."""
     m, x = network
     small = copy.deepcopy(m).convert(np.float32)
     with emulated():
@@ -337,4 +337,4 @@ def test_rules_leave_the_rest_to_the_plain_ops():
     assert not fits(x, w, stride=2) and not fits(x, w, dilation=2) and not fits(x, w[:, :, :2], groups=2)
     assert not fits(x, w, padding=(1, 0)) and not fits(x, w[:2, :2]) and fits(x, w[:2, :2], padding="valid")
     assert not fits(x.astype(float), w.astype(float)) and not fits(x[:, :0], w)
-    assert cuda_kernels.kernel_for("dropout", x) is None and cuda_kernels.choose("conv2d", x, w) is cuda_ops.conv2d
+    assert cuda_kernels.kernel_for("dropout", x) is None and cuda_kernels.kernel_for("conv2d", x, w) is cuda_ops.conv2d
