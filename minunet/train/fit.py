@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from tqdm import tqdm
 
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import read_checkpoint
@@ -96,7 +97,7 @@ def fit(
     graph : bool
         On a GPU: record a step as a CUDA graph and replay it.
     verbose : bool
-        Whether to print a line an epoch, and show a bar.
+        Whether to print a line an epoch, and notes, and show a bar.
     arguments : dict, optional
         Kept in the checkpoints: those of a command line.
 
@@ -132,7 +133,9 @@ def fit(
     folder = RunFolder(out, arguments) if out is not None else None
     followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
     try:
-        trainer = Trainer(network, dataset, train, held, config, xp, graph, followers)
+        trainer = Trainer(
+            network, dataset, train, held, config, xp, graph, followers, tqdm.write if verbose else silence
+        )
         if file and resume:
             restore(trainer, file, Path(resume))
         finished = trainer.run()
@@ -237,6 +240,10 @@ def check_crop(model: Module, config: TrainingConfig, dataset: ImageSet) -> None
             model.check_size(*size)
         except ValueError as e:
             raise UserError(f"--crop {config.crop}: {e}") from e
+
+
+def silence(note: str) -> None:
+    """Say nothing."""
 
 
 def take_best_weights(trainer: Trainer, resume: Path | str | None) -> None:

@@ -25,7 +25,7 @@ from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
 from .arguments import Arguments, config_toml, from_checkpoint, kept
-from .callbacks import Callback, Progress
+from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .fit import check_classes, check_crop, fit
 from .report import report
@@ -82,7 +82,7 @@ def carry_out(
     with stopper.installed():
         fitted = fit(
             dataset, config, model=model, validation=split[1], out=out, resume=args.resume, device=args.device,
-            graph=args.graph, arguments=kept(args), callbacks=[begins, stopper] + [Progress()] * (not args.quiet),
+            graph=args.graph, arguments=kept(args), callbacks=[begins, stopper], verbose=not args.quiet,
         )  # fmt: skip
     if not fitted.finished:
         if not args.quiet:
@@ -163,6 +163,8 @@ def resumed(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint]:
             f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
             f"weights with -f {path}"
         )
+    if not part_of(file, path, "arguments"):
+        raise UserError(f"{path} is of a training in Python: minunet.fit(..., resume={path!r}) goes on with it")
     stored = from_checkpoint(part_of(file, path, "arguments"), path)
     return replace(stored, **{name: getattr(args, name) for name in given}), file
 

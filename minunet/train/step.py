@@ -36,6 +36,8 @@ class TrainingStep:
         numpy or cupy: where to compute.
     graph : bool
         Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
+    say : callable
+        Is given a line of text where a graph cannot be.
 
     Attributes
     ----------
@@ -44,8 +46,11 @@ class TrainingStep:
     recorded : RecordedStep or None
     """
 
-    def __init__(self, model: Module, config: TrainingConfig, xp: ModuleType = np, graph: bool = False) -> None:
-        self.model, self.config, self.xp = model, config, xp
+    def __init__(
+        self, model: Module, config: TrainingConfig, xp: ModuleType = np, graph: bool = False,
+        say: Callable[[str], object] = tqdm.write,
+    ) -> None:  # fmt: skip
+        self.model, self.config, self.xp, self.say = model, config, xp, say
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
         self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
@@ -117,7 +122,7 @@ class TrainingStep:
         if self.mixed and not self.optimizer.skips:
             reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
         if reason:
-            print(f"note: --graph has no effect: {reason}")
+            self.say(f"note: --graph has no effect: {reason}")
             return None
         held = self.optimizer.hold()
         if self.mixed:
@@ -128,7 +133,7 @@ class TrainingStep:
             self.optimizer.apply()
             return loss
 
-        return graph.RecordedStep(update, self.xp, tqdm.write)  # type: ignore[no-any-return]
+        return graph.RecordedStep(update, self.xp, self.say)  # type: ignore[no-any-return]
 
     def _on_host(self, loss: Any, labels: Any) -> float:
         """The loss as a number: here the host waits for a GPU, and elsewhere in a step only for `--clip` and `--amp`."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..array import Array
 from ..data import Batches, ImageSet
@@ -58,11 +59,14 @@ class Trainer:
     graph : bool
         Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
     callbacks : sequence of Callback
+    say : callable
+        Is given notes, lines of text.
     """
 
     def __init__(
         self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: TrainingConfig,
         xp: ModuleType = np, graph: bool = False, callbacks: Sequence[Callback] = (),
+        say: Callable[[str], object] = tqdm.write,
     ) -> None:  # fmt: skip
         self.model, self.config, self.xp = model, config, xp
         self.dataset, self.validation, self.callbacks = dataset, validation, list(callbacks)
@@ -74,7 +78,7 @@ class Trainer:
             scales=(1 / config.zoom, config.zoom), p_elastic=config.bent, elastic=config.elastic,
             interpolation=config.interpolation,
         )  # fmt: skip
-        self.training_step = TrainingStep(model, config, xp, graph)
+        self.training_step = TrainingStep(model, config, xp, graph, say)
         self.optimizer, self.mixed = self.training_step.optimizer, self.training_step.mixed
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))

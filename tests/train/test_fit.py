@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.training import refused
 
 import minunet
 from minunet.checkpoint.load import read_checkpoint
@@ -15,6 +16,7 @@ from minunet.data.targets import Target
 from minunet.errors import UserError
 from minunet.models import UNetOptions
 from minunet.train.callbacks import Callback
+from minunet.train.command import main as train
 from minunet.train.config import TrainingConfig
 
 SMALL = {"model": UNetOptions(base_width=2, depth=1), "crop": 16, "batch_size": 4}
@@ -38,7 +40,7 @@ def test_arrays_in_a_network_out(capfd, tmp_path, monkeypatch):
     """Nothing is printed, nothing is written, and the model segments as well as its history says."""
     monkeypatch.chdir(tmp_path)
     images, masks = discs(8)
-    fitted = minunet.fit(images, masks, epochs=10, learning_rate=0.02, validation=[1, 4], **SMALL)
+    fitted = minunet.fit(images, masks, epochs=10, learning_rate=0.02, validation=[1, 4], graph=True, **SMALL)
     assert capfd.readouterr() == ("", "") and not list(tmp_path.iterdir())
     assert [row["epoch"] for row in fitted.history] == list(range(1, 11)) and fitted.finished
     counted = minunet.metrics.Confusion(2)
@@ -165,7 +167,7 @@ def test_verbose_prints_a_line_an_epoch(capsys):
     assert [line.split()[0] for line in said[1:]] == ["1/2", "2/2"]
 
 
-def test_a_run_folder_on_request_and_resuming_from_it(tmp_path):
+def test_a_run_folder_on_request_and_resuming_from_it(tmp_path, capsys):
     """Stopped within the second epoch and resumed: the very numbers, and the best weights are the model's."""
     images, masks = discs()
     given = {"epochs": 3, "batch_size": 2, "ema": 0.5, "model": SMALL["model"], "crop": 16}
@@ -185,6 +187,9 @@ def test_a_run_folder_on_request_and_resuming_from_it(tmp_path):
     with open(tmp_path / "cut" / "history.csv") as f:
         assert [row["epoch"] for row in csv.DictReader(f)] == ["1", "2", "3"]
     assert read_checkpoint(tmp_path / "cut" / "last.safetensors").train["config"]["ema"] == 0.5
+    refused(
+        capsys, train(["--resume", str(tmp_path / "cut" / "last.safetensors")]), "a training in Python", "minunet.fit("
+    )
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
