@@ -9,6 +9,7 @@ import argparse
 import difflib
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from .cli import HelpFormatter, complete_files, run
 from .errors import UserError
@@ -54,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     from . import __version__
 
     p = argparse.ArgumentParser(
-        prog="minunet" if sys.argv[0].endswith("minunet") else "python -m minunet",
+        prog="minunet" if Path(sys.argv[0]).stem == "minunet" else "python -m minunet",
         usage="%(prog)s COMMAND [flags]",
         formatter_class=HelpFormatter,
         description="A U-Net from scratch, to learn from and to use.",
