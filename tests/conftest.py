@@ -1,6 +1,7 @@
 """What all tests share: the backends, the lessons, and how much runs."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from minunet.kernels.device import gpu_status
 pytest.register_assert_rewrite("helpers")  # their asserts, too, say what they compared
 from helpers import cuda_device, pretend_cupy, workers  # noqa: E402
 
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 pytest_plugins = ["helpers.sizes", "helpers.skips", "helpers.workers"]
 
 
@@ -79,3 +84,18 @@ def run_lesson(shared_folder):
         return left, workers.once(shared_folder, f"lesson {lesson.stem}", lambda: build.run(lesson, left)[1])
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Headless Chromium with a new, empty profile; skips where there is none."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install 'minunet[browser]'"
+    )
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()

@@ -21,10 +21,6 @@ for needed in ("sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jup
 
 LESSONS = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-QUIET = [
-    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
 LOOK = """() => {
@@ -66,18 +62,6 @@ def site(run_lesson, tmp_path_factory):
     done = build(left.parent, out)
     assert done.returncode == 0, done.stderr
     return out
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=program, args=QUIET)
-        yield browser
-        browser.close()
 
 
 def pages_of(site):

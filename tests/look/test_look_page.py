@@ -1,7 +1,5 @@
 """The page that minunet.look writes, driven in headless Chromium: every step, forward and backward, and the output pixels."""
 
-import shutil
-
 import numpy as np
 import pytest
 from helpers.look_pages import facts
@@ -12,25 +10,7 @@ from minunet.data import ClassMap, Preprocessing
 from minunet.look.command import main
 from minunet.models import UNetOptions, build
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium with a new, empty profile."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with api.sync_playwright() as p:
-        found = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield found
-        found.close()
+pytestmark = pytest.mark.xdist_group("look page")
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +39,10 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture(params=[(1400, 900), (390, 844)], ids=["desktop", "phone"])
-def opened(request, browser, written):
+def opened(request, chromium, written):
     """The page in a window of that size; whatever it has to complain of fails the test."""
     width, height = request.param
-    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page = chromium.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     wrong = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
