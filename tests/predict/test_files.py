@@ -1,47 +1,27 @@
 """`predict_files`: what it writes, returns and tells, the same by whichever way an image goes; and its command's output."""
 
 import json
-from itertools import product
 
 import numpy as np
 import pytest
 import tifffile
+from helpers.bright import discs, save_bright_network
 from PIL import Image
 
 import minunet
-from minunet.checkpoint.file import save_checkpoint
-from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
-from minunet.models import UNetOptions, build
 from minunet.predict import PredictionOptions, files, pipeline, predict_files
 from minunet.predict.command import main as predict
 from minunet.predict.progress import Progress
 
 
-def cells(H=90, W=110):
-    """Bright discs of which some touch."""
-    rng = np.random.default_rng(1)
-    y, x = np.mgrid[:H, :W]
-    bright = np.zeros((H, W))
-    for cy, cx in product(range(8, H, 18), range(8, W, 18)):
-        (dy, dx), r = rng.uniform(-3, 3, 2), rng.uniform(4, 8)
-        bright = np.maximum(bright, np.clip(r - np.hypot(y - cy - dy, x - cx - dx), 0, 1))
-    return (20 + 200 * bright).astype(np.uint8)
+def cells():
+    return discs(90, 110, 18, radii=(3, 6), seed=3)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A network that finds what is bright."""
-    model = build(UNetOptions(base_width=2, depth=2, norm=None))
-    for name, a in model.named_params().items():
-        a[...] = abs(a) if name.endswith("w") else 0
-    model.head.params["w"][...] = [[[[-1, 1], [-1, 1]]]]
-    seen = model((cells() / 255)[None, ..., None].astype(np.float32))
-    model.head.params["b"][...] = np.array([1, -1]) * np.quantile(seen[..., 1], 0.8)
-    path = tmp_path_factory.mktemp("model") / "x.safetensors"
-    model.preprocessing = Preprocessing(1, ClassMap([0, 255], ["background", "cell"]), "range")
-    save_checkpoint(path, model)
-    return path
+    return save_bright_network(tmp_path_factory.mktemp("model") / "x.safetensors", cells())
 
 
 @pytest.fixture
