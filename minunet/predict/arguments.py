@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
-from .options import DEFAULTS, MAX_SCALE, PredictionOptions
+from ..data.preprocess import MAX_SCALE
+from .options import DEFAULTS, PredictionOptions
 
 DESCRIPTION = """Segment images with a trained network.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..data.preprocess import MAX_SCALE
 from ..errors import Settings, setting
-
-MAX_SCALE = 16
 
 
 @dataclass(frozen=True)
