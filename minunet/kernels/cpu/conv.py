@@ -98,7 +98,7 @@ def winograd_pays(s: ConvGeometry, dtype: Any) -> bool:
     bound by reading the filters. Tiles that lie mostly outside of the image are wasted work, but so is a direct
     convolution's padding: a quarter of a tile is enough. All measured, on two AVX-512 cores.
 
-    float64 stays direct: who asks for it wants the last digits, and Winograd's sums lose one.
+    float64 stays direct: it is asked for where the last digits matter, and Winograd's sums lose one of them.
     """
     across, down = -(-s.OW // 4), -(-s.OH // 4)
     tiles = s.N * down * across

@@ -96,7 +96,7 @@ usable = True
 
 
 def _after_fork() -> None:
-    """In a new process no kernel runs and no memory is taken, though the locks may say so."""
+    """Fresh locks for a forked process: the old ones may be held by threads that do not exist there."""
     global _one_at_a_time, usable
     _one_at_a_time = threading.RLock()
     renew_locks()

@@ -144,6 +144,6 @@ _recyclers = Recycler(), Recycler()
 
 
 def renew_locks() -> None:
-    """In a process that was forked off: nobody takes memory there, though the locks may say so."""
+    """Fresh locks for a forked process: the old ones may be held by threads that do not exist there."""
     for recycler in _recyclers:
         recycler.lock = threading.Lock()

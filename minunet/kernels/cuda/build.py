@@ -93,7 +93,8 @@ def sources_hash(file: str, *more: str) -> str:
 def sources(files: Mapping[str, str]) -> Iterator[None]:
     """Within a ``with`` block, texts in place of the .cu files of these names, or beside them: {"NAME.cu": text}.
 
-    For a kernel of one's own, or in the emulator for one with a mistake. (On a GPU a kernel that has run is not loaded again.)
+    For a kernel outside of the package, or in the emulator for one with a planted mistake. (On a GPU a kernel that has run is
+    not loaded again.)
     """
     global FOLDER
     home = FOLDER

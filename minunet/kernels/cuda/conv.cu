@@ -25,7 +25,7 @@
 // With -DWARPGROUPS (sm_90a) wgmma multiplies the same tiles, transposed: a warpgroup of 128 threads takes 64 channels out and
 // all pixels, and reads 192 k from shared memory for 8192 k products; its tensor cores are faster that way, too.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
-// `partial` [split][pixel][channel], and conv_finish adds these in their order and does what follows (bias and so on).
+// `partial` [split][pixel][channel], and conv_finish adds these in their order and applies the epilogue (scale, bias, ReLU).
 //
 // Shapes: any. By default channels in are multiples of 16 bytes, rows of x and weights are aligned to 16 bytes, side is at most
 // 16, and there are fewer than 2^31 weights; with -DFLAT anything goes: steps then go over the flattened (tap, channel), number
