@@ -23,7 +23,14 @@ the kernels a lazy map (`ops/lazy.py`) is one too."""
 def get_array_module(*arrays: Array) -> ModuleType:
     """Return ``cupy`` if any of the arrays lives on the GPU, else ``numpy``.
 
-    CuPy is never imported here: if it has not been imported yet, no array can be one of its.
+    CuPy is never imported here: if it has not been imported yet, none of the arrays can be its.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet.array import get_array_module
+    >>> get_array_module(np.zeros(3)).__name__
+    'numpy'
     """
     cupy = sys.modules.get("cupy")
     if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):

@@ -80,10 +80,10 @@ class MixedPrecision:
                 m.params, m.buffers = master.params, master.buffers
 
     def hold(self, broken: Array) -> None:
-        """Keep the scale in memory, for steps that are recorded and replayed on a GPU, as `Optimizer.hold` keeps the rate.
+        """Keep the scale in memory, for steps that are recorded and replayed on a GPU, as `Optimizer.hold` keeps its scalars.
 
-        Then nothing waits in `backward`: `advance` comes before a step and `look` after it, and who changes parameters sees by
-        itself whether to, in `broken`, a (1,) float32 array.
+        Then `backward` does not synchronise: `advance` comes before a step and `look` after it. `broken`, a (1,) float32 array,
+        is the flag that is set where gradients are not finite; the optimiser's kernels read it and skip the update.
         """
         self.held, self.broken = get_array_module(broken).zeros(2, np.float32), broken
 
@@ -93,7 +93,7 @@ class MixedPrecision:
             self.held[0], self.held[1] = self.scale, 1 / self.scale  # as kernels' arguments: without an upload
 
     def look(self) -> None:
-        """See whether the gradients were finite, and find another scale if they were not, or have long been."""
+        """Read whether the gradients were finite: halve the scale if not, double it if they have long been."""
         self.overflowed = bool(self.broken[0])  # the host waits for the GPU here, once
         if self.fixed:
             return
