@@ -161,6 +161,10 @@ def check_state(trainer: Trainer, state: TrainState, source: str) -> None:
         )
     if (state.loss_count == 0) != (state.batch == 0):
         raise UserError(f"{source}: loss_count {state.loss_count} after {state.batch} batches")
+    if state.history and state.history[0].keys() != trainer.columns():
+        raise UserError(
+            f"{source}: history: {shown(list(state.history[0]))} are not the scores of {trainer.classes.describe()}"
+        )
 
 
 def check_schedule(stored: Any, source: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from ..ops import class_probabilities
 from ..optim import Schedule, WeightAverage
 from ..predict.inference import classify, predict_logits
 from .callbacks import Callback
-from .config import TrainingConfig, TrainState
+from .config import COLUMNS, TrainingConfig, TrainState
 from .step import NotFinite, TrainingStep
 
 NAN_ADVICE = (
@@ -202,6 +202,11 @@ class Trainer:
         if self.classes.num_classes > 2:
             row["dice_all_foreground"] = confusion.foreground_dice()
         return row
+
+    def columns(self) -> set[str]:
+        """The names in a row of history."""
+        more = {"dice_all_foreground"} if self.classes.num_classes > 2 else set()
+        return {*COLUMNS, *(f"dice_{name}" for name in self.classes.names)} | more
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
 

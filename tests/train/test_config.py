@@ -250,7 +250,7 @@ def test_what_is_wrong_in_a_file_is_named(run, tmp_path, where, value, words):
     (("arguments", "nobody"), 1, "train.arguments: 'nobody' is unknown"), (("state", "epoch"), 7, "is not a row for each of 7"),
     (("state", "step"), -1, "step: -1 is out of range"), (("state", "batch"), 1, "is not batch 1 of epoch 3"),
     (("schedule", "factor"), 0, "factor: 0"), (("optimizer_steps",), 10**9, "optimizer_steps: 1000000000"),
-    (("state", "history", 0, "val_dice"), None, "is no row of scores"),
+    (("state", "history", 0, "val_dice"), None, "is no row of scores"), (("state", "history", 0, "more"), 1.0, "lacks a score"),
 ])  # fmt: skip
 def test_what_is_wrong_in_a_run_is_named(run, tmp_path, capsys, where, value, words):
     meta = described(run / "last.safetensors")
@@ -260,3 +260,10 @@ def test_what_is_wrong_in_a_run_is_named(run, tmp_path, capsys, where, value, wo
     inner[where[-1]] = value
     path = rewritten(run / "last.safetensors", meta, tmp_path / "x.safetensors")
     refused(capsys, train(["--resume", path, "-e", "3"]), path, words)
+
+
+def test_a_run_of_other_classes_is_named(run, tmp_path, capsys):
+    meta = described(run / "last.safetensors")
+    meta["data"]["classes"]["names"][1] = "cells"
+    path = rewritten(run / "last.safetensors", meta, tmp_path / "x.safetensors")
+    refused(capsys, train(["--resume", path, "-e", "3"]), path, "are not the scores of 0 -> background, 255 -> cells")
