@@ -15,6 +15,7 @@ def small_arrays_too():
     rules.SMALLEST = before
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """A file's tests go to one worker: they need the same kernels, which are compiled at their first call."""
     for item in items:
