@@ -115,9 +115,10 @@ def task_memory(say: Say, setting: Setting, size: int, what: str, who: str) -> N
 
 def task_base(say: Say, setting: Setting, who: str) -> None:
     """What a contestant takes before it has built anything: its libraries and kernels; on a GPU the context."""
-    library = importlib.import_module(MODULES[family(who)])
+    importlib.import_module(MODULES[family(who)])
     if who == "minunet" and setting.device == "cpu":
-        library.warm_up()  # our kernels are loaded when they are first called, PyTorch's when it is imported
+        # our kernels are loaded when they are first called, PyTorch's when it is imported
+        importlib.import_module("minunet.kernels.cpu.warm_up").warm_up()
     used, left = gpu() if setting.device == "cuda" else (process_peak(), free())
     say(peak=used, free=left)
 
@@ -125,7 +126,7 @@ def task_base(say: Say, setting: Setting, who: str) -> None:
 def task_warm_up(say: Say, setting: Setting) -> None:
     """Compile our kernels into numba's cache, so that no later process compiles any."""
     if setting.device == "cpu":
-        importlib.import_module(MODULES["minunet"]).warm_up()
+        importlib.import_module("minunet.kernels.cpu.warm_up").warm_up()
     for what in ("inference", "training"):
         BUILD["minunet"](setting, 64, what)()
 
