@@ -54,10 +54,10 @@ def once(folder: Path, name: str, make: Callable[[], Any]) -> Any:
             time.sleep(0.05)
     else:
         try:
-            made = make(), None
+            made = pickle.dumps((make(), None))
         except Exception as e:
-            made = None, repr(e)
-        (place / "being written").write_bytes(pickle.dumps(made))
+            made = pickle.dumps((None, repr(e)))
+        (place / "being written").write_bytes(made)
         (place / "being written").rename(kept)
     result, problem = pickle.loads(kept.read_bytes())
     if problem:
