@@ -39,9 +39,6 @@ TINY = ["--base-width", "4", "--threads", "1"]
 IMPOSSIBLE = 200_000
 
 
-pytestmark = pytest.mark.xdist_group("bench")  # most read one run
-
-
 def command(out, *flags):
     return [sys.executable, str(BENCH / "published.py"), "--out", str(out), *TINY, *flags]
 

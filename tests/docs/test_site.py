@@ -21,7 +21,7 @@ for needed in ("sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jup
 
 LESSONS = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.slow
 
 LOOK = """() => {
     const drawn = math => {

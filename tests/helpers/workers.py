@@ -9,12 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 SECONDS = 1800  # to wait for what another worker does
+TOGETHER = ("kernels/cpu/*", "bench/test_bench.py", "docs/test_site.py", "look/test_look_page.py")
+"""Files whose tests go to one worker each: they need the same kernels, which are compiled at their first call, or a fixture
+that takes long."""
+
+# A thread of the kernels that has nothing to do sleeps. By default it spins for a while, and two workers with two threads each
+# on two cores spin away ten times what they compute. OpenMP reads this when numba loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -30,6 +37,21 @@ def pytest_xdist_setupnodes(config, specs):
         code = "import numpy as np; from minunet.kernels.cpu.warm_up import warm_up; warm_up(np.float32)"
         path = os.pathsep.join(p for p in sys.path if p)
         subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The marks of xdist's own `loadgroup` reach no scheduler under pytest 9.2, whose ids of tests cannot be changed."""
+    if config.option.dist != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if any(PurePath(file).match(pattern) for pattern in TOGETHER) else nodeid
+
+    return Scheduling(config, log)
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,8 +10,6 @@ from minunet.data import ClassMap, Preprocessing
 from minunet.look.command import main
 from minunet.models import UNetOptions, build
 
-pytestmark = pytest.mark.xdist_group("look page")
-
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
