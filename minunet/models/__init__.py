@@ -21,10 +21,8 @@ ARCHITECTURES: dict[str, type[Module]] = {"unet": UNet}
 
 
 def build(options: NetworkOptions) -> Module:
-    """Make a network that remembers how it was made: ``build(UNetOptions(in_channels=3)).architecture``."""
-    model = ARCHITECTURES[options.name](**asdict(options))
-    model.architecture = options
-    return model
+    """Make the network that options describe; it remembers them as its `architecture`."""
+    return ARCHITECTURES[options.name](**asdict(options))
 
 
 __all__ = ["ARCHITECTURES", "OPTIONS", "Ensemble", "NetworkOptions", "UNet", "UNetOptions", "build"]

@@ -23,6 +23,7 @@ from ..array import Array
 from ..nn import Cache, Conv2d, MaxPool2d, Module, take
 from ..ops.lazy import fusion_scope
 from .blocks import Join, double_conv, up_step
+from .options import UNetOptions
 
 Widths = Sequence[int | tuple[int, int]]
 MAX_DEPTH = 16
@@ -90,8 +91,8 @@ class UNet(Module):
                 f"{in_channels} to {num_classes} channels by {encoder} and {decoder}: each must be 1 or more"
             )
         self.depth, self.padding = len(decoder), padding
-        conv_bias = norm is None if conv_bias is None else conv_bias
-        block: dict[str, Any] = {"norm": norm, "bias": conv_bias, "padding": padding, "rng": rng}
+        bias = norm is None if conv_bias is None else conv_bias
+        block: dict[str, Any] = {"norm": norm, "bias": bias, "padding": padding, "rng": rng}
 
         ins = [in_channels, *(out for _, out in encoder)]
         blocks = [
@@ -110,6 +111,9 @@ class UNet(Module):
         self.pool, self.join = MaxPool2d(2), Join()
         self.up, self.decoder = ups, decoders
         self.head = Conv2d(below, num_classes, size=1, rng=rng)
+        self.architecture = UNetOptions(
+            in_channels, num_classes, seed, base_width, depth, widths, conv_bias, norm, padding, up, dropout
+        )
 
     @fusion_scope
     def forward(

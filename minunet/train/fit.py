@@ -79,8 +79,9 @@ def fit(
     config : TrainingConfig, optional
         How to train. Any of its fields may also be given by name: ``fit(images, masks, epochs=30, crop=256)``.
     model : Module or NetworkOptions, optional
-        What to train: a network, which is changed in place, or the description of one, whose channels and classes become
-        those of the data (``num_classes=1`` stays for two classes: a sigmoid). A U-Net 16 wide if not given.
+        What to train: a network, which is changed in place (a class of your own too, but then without `out`), or the
+        description of one, whose channels and classes become those of the data (``num_classes=1`` stays for two classes: a
+        sigmoid). A U-Net 16 wide if not given.
     target : Target, optional
         For objects that touch: a border class or a weight map, see `minunet.data.targets`.
     validation : optional
@@ -129,6 +130,11 @@ def fit(
     if target and not target.is_plain:
         dataset = TargetSet(dataset, target, train, progress=verbose)
     network = network_for(file.architecture if file and model is None else model, dataset, config)
+    if out is not None and type(network.architecture) is NetworkOptions:
+        raise UserError(
+            "out: a network of a class of your own cannot be built again from a file; leave `out` away, and keep what "
+            "model.state() gives"
+        )
     check_crop(network, config, dataset)
     folder = RunFolder(out, arguments) if out is not None else None
     followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
@@ -204,10 +210,8 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
     prepared = dataset.preprocessing
     allowed = prepared.outputs()
     if isinstance(model, Module):
-        if not hasattr(model, "architecture"):
-            raise UserError(
-                "the network does not know how it was made: make it by minunet.models.build(UNetOptions(...))"
-            )
+        if not hasattr(model, "architecture"):  # a class of the caller's own
+            model.architecture = measured(model, dataset, config)
         options: NetworkOptions = model.architecture
         model.preprocessing = replace(prepared, tta=getattr(getattr(model, "preprocessing", None), "tta", 1))
     else:
@@ -221,6 +225,18 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
     if options.in_channels != dataset.channels:
         raise UserError(f"the network takes {options.in_channels} channels, the images have {dataset.channels}")
     return model
+
+
+def measured(model: Module, dataset: ImageSet, config: TrainingConfig) -> NetworkOptions:
+    """How many channels a network takes and gives, from a run on zeros; UserError if it does not take such images."""
+    size = (config.crop, config.crop) if config.crop else dataset.sizes[0]
+    try:
+        shape = model(np.zeros((1, *size, dataset.channels), np.float32)).shape
+    except ValueError as e:
+        raise UserError(
+            f"the network does not take images of {dataset.channels} channels and {size} pixels: {e}"
+        ) from e
+    return NetworkOptions(in_channels=dataset.channels, num_classes=int(shape[-1]))
 
 
 def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:

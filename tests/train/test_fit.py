@@ -10,6 +10,7 @@ import pytest
 from helpers.training import refused
 
 import minunet
+from minunet import nn
 from minunet.checkpoint.load import read_checkpoint
 from minunet.data import SyntheticCells
 from minunet.data.targets import Target
@@ -192,6 +193,23 @@ def test_a_run_folder_on_request_and_resuming_from_it(tmp_path, capsys):
     )
 
 
+def test_a_network_made_by_hand(tmp_path):
+    """A plain UNet is trained in place and kept; a network of one's own trains too, and is kept by whoever wrote it."""
+    images, masks = discs()
+    model = minunet.UNet(1, 2, base_width=2, depth=1)
+    before = model.head.params["w"].copy()
+    fitted = minunet.fit(images, masks, epochs=1, out=tmp_path / "run", **{**SMALL, "model": model})
+    assert fitted.model is model and not np.array_equal(model.head.params["w"], before)
+    again = minunet.load(tmp_path / "run" / "best.safetensors")
+    assert again.architecture == model.architecture and again.depth == 1
+    own = nn.Sequential(first=nn.Conv2d(1, 4), relu=nn.ReLU(), last=nn.Conv2d(4, 2))
+    fitted = minunet.fit(images, masks, epochs=12, learning_rate=0.05, **{**SMALL, "model": own})
+    assert fitted.best["val_dice"] > 0.8 and minunet.segment(own, images[0]).shape == images[0].shape
+    with pytest.raises(UserError, match=r"cannot be built again from a file.*model\.state"):
+        minunet.fit(images, masks, epochs=1, out=tmp_path / "own", **{**SMALL, "model": own})
+    assert not (tmp_path / "own").exists()
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +221,9 @@ def test_a_run_folder_on_request_and_resuming_from_it(tmp_path, capsys):
     ({"validation": []}, "no image is left to validate"),
     ({"device": "tpu"}, "tpu"), ({"loss": "bce", "target": Target("border")}, "do not|objects|bce"),
     ({"model": UNetOptions(base_width=2, padding="valid"), "crop": 46}, "crop 46"),
-    ({"model": minunet.UNet(1, 2, base_width=2)}, "does not know how it was made"),
+    ({"model": minunet.UNet(2, 2, base_width=2, depth=1)}, "takes 2 channels, the images have 1"),
+    ({"model": minunet.UNet(1, 3, base_width=2, depth=1)}, "--classes 3, but the masks hold 2"),
+    ({"model": nn.Sequential(conv=nn.Conv2d(3, 2))}, "does not take images of 1 channels"),
 ])  # fmt: skip
 def test_settings_that_will_not_do(change, words):
     with pytest.raises(UserError, match=re.compile(words)):
