@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from threading import RLock, get_ident
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..nn import Description, Module, NotDescribed
 from ..nn.description import Shape
+
+_one_at_a_time = RLock()  # of several that follow one model each would take the others' stand-ins for its forward
 
 
 class Map(NDArrayOperatorsMixin):
@@ -158,15 +161,22 @@ def input_channels(model: Module) -> int:
 
 @contextmanager
 def stand_ins(model: Module, make: Callable[[str, Module], Callable[..., Any]]) -> Iterator[None]:
-    """For a while, every module has the forward that `make` gives for its path and itself."""
+    """For a while, every module has the forward that `make` gives for its path and itself; in other threads it has its own."""
     replaced = {
         id(m): (path, m) for path, m in reversed(list(model.modules()))
     }  # by its first path, where it has several
-    forwards = [(m, make(path, m)) for path, m in replaced.values()]
-    try:
-        for m, forward in forwards:
-            m.forward = forward  # type: ignore[method-assign]
-        yield
-    finally:
-        for m, _ in forwards:
-            vars(m).pop("forward", None)
+    with _one_at_a_time:
+        forwards = [(m, here(make(path, m), m.forward)) for path, m in replaced.values()]
+        try:
+            for m, forward in forwards:
+                m.forward = forward  # type: ignore[method-assign]
+            yield
+        finally:
+            for m, _ in forwards:
+                vars(m).pop("forward", None)
+
+
+def here(function: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is the one in this thread, and the other one in all others."""
+    thread = get_ident()
+    return lambda *args, **named: (function if get_ident() == thread else elsewhere)(*args, **named)

@@ -2,6 +2,7 @@
 
 import types
 from math import prod
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -390,3 +391,25 @@ def test_reach_takes_the_longest_way_not_the_sum_of_all():
             return self.join.forward((near, far), train, rng, keep)[0], None
 
     assert reach(follow(Beside(), (1, 40, 40, 1))) == 6
+
+
+def test_a_network_computes_in_one_thread_while_another_one_follows_it(rng):
+    """As where a server segments several images at once: to choose tiles, each asks what the network needs."""
+    model, x = gated(nn.ReLU()), rng.standard_normal((1, 8, 8, 1)).astype(np.float32)
+    expected, found, steps, following = model(x), [], len(follow(model, x.shape).steps), []
+
+    class Meanwhile(nn.ReLU):
+        def describe(self, x_shape):
+            if not following:
+                following.append(Thread(target=lambda: found.append(len(follow(model, x.shape).steps))))
+                following[0].start()  # it waits for its turn
+                computing = Thread(target=lambda: found.append(model(x)))
+                computing.start()
+                computing.join()
+            return super().describe(x_shape)
+
+    model.encoder[0].children["relu1"].__class__ = Meanwhile
+    assert len(follow(model, x.shape).steps) == steps
+    following[0].join()
+    assert np.array_equal(found[0], expected) and found[1] == steps
+    assert np.array_equal(model(x), expected)
