@@ -30,8 +30,11 @@ def predict(args: argparse.Namespace) -> int:
     """Segment every image; those that cannot be read are named at the end, and the status is 2."""
     from ..checkpoint.load import load  # what --help need not wait for
     from ..kernels.device import select_device
+    from . import images
     from .files import predict_files
 
+    if args.viz:
+        images.check_display()
     with kept_clean(args):
         use_threads(args.threads)
         xp = select_device(args.device)

@@ -93,6 +93,7 @@ def predict_file(
     progress: Progress | None = None,
 ) -> ImageResult:  # fmt: skip
     """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`."""
+    progress = progress or Progress()
     pages = 1 if is_zarr(path) else count_pages(path)
     numbers = list(range(pages)) if pages > 1 else [None]
     by_parts = is_read_by_parts(path, options.tile)
@@ -100,12 +101,15 @@ def predict_file(
         options = replace(options, tile=options.tile or best_tile(model))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        job = _Job(model, path, folder, out is not None, options, progress or Progress())
+        job = _Job(model, path, folder, out is not None, options, progress)
         if by_parts:
             groups = [job.by_parts(name if page is None else f"{name}_{page:03}", page) for page in numbers]
         else:
             groups = [job.whole(name, numbers)]
     found = [page for group in groups for page in group.pages]
+    for page in found:
+        if page.overlay is not None:  # whoever looks at it long keeps nothing from being written
+            progress.overlay(path, page.overlay)
     counts = [len(page.objects) for page in found if page.objects is not None]
     notes = [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]
     files = [file for group in groups for file in group.files]
@@ -183,8 +187,6 @@ class _Job(NamedTuple):
             if picture is not None and self.saved and self.options.overlays:
                 files.append(self.folder / f"{name}_overlay{f'_{i:03}' * paged}.png")
                 save_png(files[-1], picture)
-            if picture is not None:
-                self.progress.overlay(self.path, picture)
         return pages, files
 
     def _keep_truth(self, *names: str) -> None:

@@ -25,12 +25,20 @@ def keep_truth(target: Path, image: Path) -> None:
         raise UserError(f"{target} exists beside {image} and may be its truth: choose another --output")
 
 
+def check_display() -> None:
+    """UserError if there are no windows here."""
+    import matplotlib.pyplot as plt
+
+    if plt.get_backend().lower() == "agg":
+        raise UserError(
+            "-v/--viz: there is no display to show a window on; leave it out, and look at what --output holds"
+        )
+
+
 def show(pictures: list[np.ndarray], title: str) -> None:
     """Show overlays, each in a window, and wait until it is closed."""
     import matplotlib.pyplot as plt
 
-    if plt.get_backend().lower() == "agg":
-        raise UserError("-v/--viz: there is no display to show a window on; look at the overlays in --output instead")
     for picture in pictures:
         plt.imshow(picture)
         plt.title(title)

@@ -130,6 +130,20 @@ def test_json_stands_alone(checkpoint, image, tmp_path, capsys):
     assert "broken.png" in json.loads(out)["failures"][0]["error"] and err.startswith("error: ")
 
 
+def test_results_are_there_before_they_are_shown(checkpoint, image, tmp_path, monkeypatch):
+    """Who looks at a window for an hour, or stops the program there, has the mask; the same without a place for windows."""
+    flags = ["-m", str(checkpoint), "-i", str(image), "-o", str(tmp_path / "out"), "--instances", "--viz"]
+    monkeypatch.setattr("matplotlib.pyplot.get_backend", lambda: "agg")
+    assert predict(flags) == 2 and not (tmp_path / "out").exists()
+    seen = []
+    monkeypatch.setattr("matplotlib.pyplot.get_backend", lambda: "QtAgg")
+    monkeypatch.setattr(
+        "minunet.predict.images.show", lambda *_: seen.extend(p.name for p in (tmp_path / "out").iterdir())
+    )
+    assert predict(flags) == 0
+    assert set(seen) == {"a_mask.png", "a_overlay.png", "a_labels.tif", "a_objects.csv"}
+
+
 def test_quiet_says_nothing(checkpoint, image, tmp_path, capsys):
     assert predict(["-m", str(checkpoint), "-i", str(image), "-o", str(tmp_path / "out"), "-q", "--threads", "64"]) == 0
     assert capsys.readouterr() == ("", "")

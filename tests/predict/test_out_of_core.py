@@ -153,6 +153,7 @@ def test_outlines_of_tall_objects(tmp_path, monkeypatch, new):
 
 def test_overviews_are_shown(model, tmp_path, small_limits, monkeypatch):
     shown = []
+    monkeypatch.setattr("minunet.predict.images.check_display", lambda: None)
     monkeypatch.setattr("minunet.predict.images.show", lambda pictures, title: shown.extend(pictures))
     tifffile.imwrite(tmp_path / "a.tif", blobs())
     assert predict(["-m", str(model), "-i", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), "--viz"]) == 0
