@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from ..errors import UserError
 from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
-from .arguments import Arguments, config_toml, from_checkpoint, kept
+from .arguments import FIELDS, Arguments, config_toml, from_checkpoint, kept
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
+from .config_file import COMMAND_LINE_ONLY, read_config
 from .fit import check_classes, check_crop, fit
 from .report import report
 from .run_folder import open_run, part_of
@@ -69,7 +70,7 @@ def train(args: Arguments, given: set[str]) -> int:
     out = run_folder(args)
     size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
     say(f"network     {args.arch}, {size}\nrun folder  {out}\n")
-    return carry_out(args, model, dataset, split, config, out, config_toml(args, given))
+    return carry_out(args, model, dataset, split, config, out, repeating(args, given, out / "config.toml"))
 
 
 def carry_out(
@@ -261,6 +262,19 @@ def run_folder(args: Arguments) -> Path:
                 f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
             )
     return out
+
+
+def repeating(args: Arguments, given: set[str], path: Path) -> str:
+    """What config.toml is to hold: of a run that goes on what it held, and what was changed.
+
+    Of how the run began, such as the weights that it started from, a checkpoint has nothing.
+    """
+    if args.resume and path.exists():
+        with suppress(UserError):  # it was damaged
+            values = read_config(path, FIELDS)
+            values |= {name: getattr(args, name) for name in given - set(COMMAND_LINE_ONLY)}
+            return config_toml(Arguments(**values), set(values))
+    return config_toml(args, given)
 
 
 def compile_kernels() -> None:

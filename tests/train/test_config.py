@@ -93,6 +93,20 @@ def test_a_run_from_weights_is_repeated_too(run, tmp_path):
     assert scores(tmp_path / "a") == scores(tmp_path / "b")
 
 
+def test_a_run_that_went_on_is_repeated_from_its_beginning(run, tmp_path):
+    """What only the beginning knew stays in its config.toml: the weights, the device; what is changed is written."""
+    flags = ["--data", str(run.parent / "data"), "--crop", "16", "-e", "1", "-f", str(run / "best.safetensors")]
+    assert train([*flags, "--device", "cpu", "--out", str(tmp_path / "a")]) == 0
+    path = tmp_path / "a" / "config.toml"
+    begun = path.read_text()
+    assert f'load = "{run / "best.safetensors"}"' in begun and "base-width" not in begun and "epochs = 1" in begun
+    resume = ["--resume", str(tmp_path / "a" / "last.safetensors"), "-e", "2"]
+    assert train(resume) == 0
+    assert path.read_text() == begun.replace("epochs = 1", "epochs = 2")
+    path.write_text("epochs = ")  # damaged: what the checkpoint says
+    assert train(resume) == 0 and "epochs = 2" in path.read_text()
+
+
 def test_typed_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
     (tmp_path / "c.toml").write_text('recipe = "paper"\nbase-width = 8\nlearning-rate = 1\naugment = false\n')
     args, given = parse(["--config", str(tmp_path / "c.toml"), "-l", "0.5"])
