@@ -74,9 +74,11 @@ def spacing_factor(step: Step, i: int, axis: int) -> Fraction:
     window, (n, m) = step.description.window(i, axis), (step.inputs[i].shape[1 + axis], step.outputs[0].shape[1 + axis])
     if window.whole:
         return Fraction(n == m)
-    return Fraction(window.down, window.up).limit_denominator(
-        64
-    )  # aligned corners: (n - 1) / (2n - 1) is meant as 1 / 2
+    factor = Fraction(window.down, window.up)
+    aligned = (
+        n < m and m % n == 0 and factor == Fraction(n - 1, m - 1)
+    )  # corners are: (n - 1) / (2n - 1) is meant as 1 / 2
+    return Fraction(n, m) if aligned else factor
 
 
 def walk_back(trace: Trace, axis: int, wanted: Range, read: Callable[[Window, Range, int, int], Range]) -> Range:

@@ -393,6 +393,15 @@ def test_reach_takes_the_longest_way_not_the_sum_of_all():
     assert reach(follow(Beside(), (1, 40, 40, 1))) == 6
 
 
+@pytest.mark.parametrize("up", ["transpose", "bilinear", "nearest"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_the_grids_of_a_deep_unet_repeat_after_2_to_its_depth(up, padding):
+    """With aligned corners, too, down to maps of a few pixels, where (n - 1) / (2n - 1) is not nearly a half."""
+    for depth in (1, 6, 7, 8):
+        model = UNet(1, 2, base_width=2, depth=depth, up=up, padding=padding)
+        assert tiles.stride(model) == 2**depth
+
+
 def test_a_network_computes_in_one_thread_while_another_one_follows_it(rng):
     """As where a server segments several images at once: to choose tiles, each asks what the network needs."""
     model, x = gated(nn.ReLU()), rng.standard_normal((1, 8, 8, 1)).astype(np.float32)
