@@ -94,6 +94,8 @@ def why_not(f: Field[Any], value: Any) -> str | None:
         return None
     if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
         return f"{shown(value)} is not {WORDS[kind]}"
+    if kind == "str" and "\0" in value:
+        return f"{shown(value)} has a zero character in it, which no path has"
     if kind in ("int", "float") and "least" in allowed:
         return out_of_range(value, allowed["least"], allowed["above"], allowed["most"])
     return None

@@ -46,6 +46,8 @@ class ArraySet(ImageSet):
         n = len(self._images)
         if n != len(self._masks):
             raise UserError(f"{n} images and {len(self._masks)} masks: every image needs its mask")
+        if not n:
+            raise UserError("there are no images")
         self.names = [f"image {i}" for i in range(n)] if names is None else list(names)
         if len(self.names) != n:
             raise UserError(f"{n} images and {len(self.names)} names")

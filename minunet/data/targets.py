@@ -140,8 +140,8 @@ class TargetSet(ImageSet):
             what = "--target border" if self.target.kind == "border" else "--weight-map"
             alone = "" if self.target.kind == "border" else "; --w0 0 balances the classes alone and does without"
             raise UserError(
-                f"{what}: the mask of {sample.name} in {self.path} does not tell objects apart; give label images (a number "
-                f"for every object) or a file for every object{alone}"
+                f"{what}: the mask of {sample.name}{f' in {self.path}' if self.path else ''} does not tell objects apart; give "
+                f"label images (a number for every object) or a file for every object{alone}"
             )
         return sample.instances
 

@@ -98,6 +98,7 @@ class Arguments(TrainingConfig):
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
 NETWORK = ("base_width", "depth", "up", "norm", "padding")  # what a checkpoint that is loaded has instead
+TITLE = "# minunet train --config config.toml repeats this run"  # of every config.toml that a run writes
 NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # what no checkpoint has
 
 
@@ -298,4 +299,4 @@ def config_toml(args: Arguments, given: set[str]) -> str:
     for group in make_parser()._action_groups:
         names = dict.fromkeys(a.dest for a in group._group_actions if a.dest in FIELDS and a.dest not in left_out)
         groups.append((group.title or "", {name.replace("_", "-"): values[name] for name in names}))
-    return toml("minunet train --config config.toml repeats this run", groups)
+    return toml(TITLE, groups)

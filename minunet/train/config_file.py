@@ -45,8 +45,8 @@ def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, 
 
 
 def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
-    """A file of values in groups, each under a comment; None, which TOML does not have, is left out."""
-    lines = [f"# {title}"]
+    """A file of values in groups under a title, all headed by comments; None, which TOML does not have, is left out."""
+    lines = [title]
     for name, values in groups:
         told = {key: value for key, value in values.items() if value is not None}
         if told:

@@ -22,7 +22,7 @@ from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig
-from .run_folder import RunFolder, open_run, restore, stored_config
+from .run_folder import RunFolder, check_unused, open_run, restore, stored_config
 from .trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -91,7 +91,8 @@ def fit(
         A function is called after every epoch with its row of history; if it returns True, the training ends there. An object
         may have more, such as `on_step`. What they raise is raised here.
     out : path, optional
-        Folder for best.safetensors, last.safetensors and history.csv; without it nothing is written.
+        Folder for best.safetensors, last.safetensors and history.csv, which has no run in it yet but the one to be resumed;
+        without it nothing is written.
     resume : path, optional
         Checkpoint of a run of the same data that is to go on; it goes on with its own settings, but for those given here.
     device : "auto", "cpu" or "cuda"
@@ -124,6 +125,8 @@ def fit(
     if device not in DEVICES:
         raise UserError(f"device: {shown(device)} is unknown, choose one of {', '.join(DEVICES)}")
     xp = select_device(device)
+    if out is not None and not (resume and Path(resume).resolve().parent == Path(out).resolve()):
+        check_unused(Path(out))
     file = open_run(resume) if resume else None
     config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
     dataset, train, held = split(as_dataset(images, masks), validation, config.seed)
@@ -190,6 +193,8 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
         if not 0 < validation < 1:
             raise UserError(f"validation: {shown(validation)} is no share of the images: give one above 0 and below 1")
         return dataset, *dataset.split(100 * float(validation), seed)
+    if not hasattr(validation, "__iter__"):
+        raise UserError(f"validation: {shown(validation)} is no share, indices, names, or data set")
     held = list(validation)
     if all(isinstance(name, str) for name in held):
         return dataset, *dataset.split(names=held)
@@ -214,6 +219,8 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
             model.architecture = measured(model, dataset, config)
         options: NetworkOptions = model.architecture
         model.preprocessing = replace(prepared, tta=getattr(getattr(model, "preprocessing", None), "tta", 1))
+    elif not isinstance(model, NetworkOptions | None):
+        raise UserError(f"model: {shown(model)} is no network or its options; minunet.load reads a network from a file")
     else:
         options = model or UNetOptions(base_width=BASE_WIDTH, seed=config.seed)
         wanted = 1 if config.loss == "bce" else options.num_classes

@@ -49,6 +49,7 @@ class RunFolder(Callback):
         self.path, self.arguments = Path(path), arguments or {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self.was_empty = not any(self.path.iterdir())
             probe = self.path / ".probe"
             probe.touch()
             probe.unlink()
@@ -105,10 +106,18 @@ class RunFolder(Callback):
         write_atomically(self.path / "history.csv", ("\n".join(lines) + "\n").encode())
 
     def remove_if_unused(self) -> None:
-        """Take the folder away if there is no more in it than how the run was to be."""
-        if self.path.is_dir() and {p.name for p in self.path.iterdir()} <= {"config.toml"}:
+        """Take the folder away if it was empty, and there is no more in it than how the run was to be."""
+        if self.was_empty and self.path.is_dir() and {p.name for p in self.path.iterdir()} <= {"config.toml"}:
             (self.path / "config.toml").unlink(missing_ok=True)
             self.path.rmdir()
+
+
+def check_unused(folder: Path) -> None:
+    """UserError if there is a run in a folder that a new one is to get."""
+    if any((folder / name).exists() for name in ("history.csv", "last.safetensors")):
+        raise UserError(
+            f"{folder} holds a run already; choose another --out, or continue it with --resume {folder}/last.safetensors"
+        )
 
 
 def part_of(file: Checkpoint, path: Path | str, name: str) -> Any:
@@ -130,8 +139,8 @@ def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
     try:
         if part_of(file, path, "images") != trainer.images:
             raise UserError(
-                f"{path} was trained on other images than those of {trainer.dataset.path or 'these cells'} now: some were "
-                f"added, removed or renamed. Put them back, or start a new run from its weights with -f {path}"
+                f"{path} was trained on other images than those of {trainer.dataset.path or 'this data set'} now: some "
+                f"were added, removed or renamed. Put them back, or start a new run from its weights with -f {path}"
             )
         state = TrainState.from_json(part_of(file, path, "state"), f"{path}: train.state")
         check_state(trainer, state, f"{path}: train.state")

@@ -24,13 +24,13 @@ from ..errors import UserError
 from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
-from .arguments import FIELDS, Arguments, config_toml, from_checkpoint, kept
+from .arguments import FIELDS, TITLE, Arguments, config_toml, from_checkpoint, kept
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config
 from .fit import check_classes, check_crop, fit
 from .report import report
-from .run_folder import open_run, part_of
+from .run_folder import check_unused, open_run, part_of
 from .trainer import Trainer
 
 MAY_CHANGE = (
@@ -251,16 +251,14 @@ def network_options(
 
 
 def run_folder(args: Arguments) -> Path:
-    """That of the run to be resumed, --out, or a new one; UserError if --out holds a run already."""
+    """That of the run to be resumed, --out, or a new one; UserError if --out holds what the run would write over."""
     if args.resume:
         return Path(args.resume).parent
     kind = Path(args.data).resolve().name if args.data else "cells"
     out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
-    for name in ("history.csv", "last.safetensors"):
-        if (out / name).exists():
-            raise UserError(
-                f"{out} holds a run already; choose another --out, or continue it with --resume {out}/last.safetensors"
-            )
+    check_unused(out)
+    if (out / "config.toml").exists() and not (out / "config.toml").read_bytes().startswith(TITLE.encode()):
+        raise UserError(f"{out / 'config.toml'} is not a run's, which would write over it: choose another --out")
     return out
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import minunet
-from minunet.data import LAYOUTS, NORMALISATIONS, TARGETS, TRUTHS
+from minunet.data import LAYOUTS, NORMALISATIONS, TARGETS, TRUTHS, SyntheticCells
 from minunet.errors import UserError
 from minunet.models import ARCHITECTURES, OPTIONS, UNetOptions
 from minunet.ops import named_loss
@@ -23,6 +23,7 @@ from minunet.optim import OPTIMIZERS, Schedule
 from minunet.train import config
 from minunet.train.amp import KINDS
 from minunet.train.arguments import FIELDS, parse
+from minunet.train.callbacks import Callback
 from minunet.train.command import main as train
 
 FORMAT_1 = Path(__file__).with_name("format_1.safetensors")  # as it was written before settings were dataclasses
@@ -107,6 +108,23 @@ def test_a_run_that_went_on_is_repeated_from_its_beginning(run, tmp_path):
     assert train(resume) == 0 and "epochs = 2" in path.read_text()
 
 
+def test_a_config_of_the_user_s_own_is_not_written_over(run, tmp_path, capsys):
+    """Nor taken away by a run that fails."""
+    mine = tmp_path / "config.toml"
+    mine.write_text("# my own\nepochs = 1\n")
+    flags = ["--config", str(mine), "--data", str(run.parent / "data"), "--out", str(tmp_path)]
+    refused(capsys, train(flags), str(mine), "choose another --out")
+    small = {"model": UNetOptions(base_width=1, depth=1), "crop": 16, "out": tmp_path}
+    with pytest.raises(ZeroDivisionError):
+        minunet.fit(SyntheticCells(2, size=32), callbacks=[Stumbles()], **small)
+    assert mine.read_text() == "# my own\nepochs = 1\n"
+
+
+class Stumbles(Callback):
+    def on_start(self, trainer):
+        raise ZeroDivisionError
+
+
 def test_typed_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
     (tmp_path / "c.toml").write_text('recipe = "paper"\nbase-width = 8\nlearning-rate = 1\naugment = false\n')
     args, given = parse(["--config", str(tmp_path / "c.toml"), "-l", "0.5"])
@@ -122,7 +140,7 @@ def test_typed_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
     ('optimizer = "adamm"', "optimizer = 'adamm' is unknown, choose one of adam"),
     ("learnin-rate = 1", "'learnin-rate' is no setting; did you mean learning-rate?"), ("batch_size = 2", "mean batch-size?"),
     ('out = "x"', "'out' is no setting"), ("[training]\nepochs = 1", "'training' is no setting"), ("epochs = ", "is no TOML"),
-    ("data = 3", "data = 3 is not a text"),
+    ("data = 3", "data = 3 is not a text"), (r'val-files = "a\u0000"', r"val-files = 'a\x00' has a zero character"),
 ])  # fmt: skip
 def test_what_a_file_may_not_say(tmp_path, capsys, text, words):
     path = tmp_path / "c.toml"
@@ -143,7 +161,7 @@ def test_any_text_comes_back_from_toml(text):
 
     from minunet.train.config_file import toml
 
-    assert tomllib.loads(toml("t", [("g", {"data": text, "scale": 1e-05, "graph": True, "no": None})])) == {
+    assert tomllib.loads(toml("# t", [("g", {"data": text, "scale": 1e-05, "graph": True, "no": None})])) == {
         "data": text, "scale": 1e-05, "graph": True,
     }  # fmt: skip
 

@@ -210,6 +210,17 @@ def test_a_network_made_by_hand(tmp_path):
     assert not (tmp_path / "own").exists()
 
 
+def test_a_run_is_not_written_over(tmp_path):
+    images, masks = discs()
+    for name in ("a", "b"):
+        minunet.fit(images, masks, epochs=1, out=tmp_path / name, **SMALL)
+    before = (tmp_path / "a" / "last.safetensors").read_bytes()
+    for more in ({}, {"resume": tmp_path / "b" / "last.safetensors"}):
+        with pytest.raises(UserError, match="a holds a run already"):
+            minunet.fit(images, masks, **{**SMALL, **more}, epochs=2, out=tmp_path / "a")
+    assert (tmp_path / "a" / "last.safetensors").read_bytes() == before
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +230,7 @@ def test_a_network_made_by_hand(tmp_path):
     ({"learning_rate": float("nan")}, "learning_rate: nan is out of range"), ({"validation": 1.5}, "validation: 1.5"),
     ({"validation": [7]}, "indices of 6"), ({"validation": ["nobody"]}, "nobody"),
     ({"validation": []}, "no image is left to validate"),
+    ({"validation": None}, "validation: None is no share"), ({"model": "best.safetensors"}, "minunet.load"),
     ({"device": "tpu"}, "tpu"), ({"loss": "bce", "target": Target("border")}, "do not|objects|bce"),
     ({"model": UNetOptions(base_width=2, padding="valid"), "crop": 46}, "crop 46"),
     ({"model": minunet.UNet(2, 2, base_width=2, depth=1)}, "takes 2 channels, the images have 1"),
@@ -233,7 +245,7 @@ def test_settings_that_will_not_do(change, words):
 def test_images_and_masks_that_will_not_do():
     images, masks = discs()
     for pair, words in [
-        ((images, masks[:5]), "6 images and 5 masks"), ((images, None), "masks are missing"),
+        ((images, masks[:5]), "6 images and 5 masks"), (([], []), "there are no images"), ((images, None), "masks are missing"),
         ((images, [m[:9] for m in masks]), r"image 0: its mask is \(9, 26\)"),
         ((images, [m / 255 for m in masks]), "image 0: its mask is of float64"),
         (([i * np.nan for i in images], masks), "image 0: holds NaN"), (([i[0] for i in images], masks), "an image is"),
