@@ -79,12 +79,12 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--threads", type=number(int, 1), metavar="N", help=text)
 
 
-def use_threads(n: int | None) -> None:
-    """Do as --threads says; a note if there are not so many."""
+def use_threads(n: int | None, quiet: bool = False) -> None:
+    """Do as --threads says; a note, unless `quiet`, if there are not so many."""
     from .kernels.threads import set_threads
 
     used = n and set_threads(n)
-    if used != n:
+    if used != n and not quiet:
         print(f"note: --threads {n}: computing on {used}, as there are no more cores, or NUMBA_NUM_THREADS says so")
 
 

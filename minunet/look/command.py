@@ -55,7 +55,7 @@ def look(args: argparse.Namespace) -> int:
     from .inputs import cut_middle, read_labels
     from .show import show
 
-    use_threads(args.threads)
+    use_threads(args.threads, args.quiet)
     model = load(args.model)
     output = Path(args.output)
     if output.is_dir():

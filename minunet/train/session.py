@@ -50,7 +50,7 @@ def train(args: Arguments, given: set[str]) -> int:
     """Train as the arguments say; `given` names those that were typed or in a file. Returns the exit status."""
     say: Say = (lambda *_: None) if args.quiet else print
     args, file = start_from(args, given)
-    use_threads(args.threads)
+    use_threads(args.threads, args.quiet)
     xp = select_device(args.device)
     if args.amp and xp is np:
         say("note: --amp has no effect on the CPU, where everything is computed in float32")

@@ -1,7 +1,8 @@
 """How much of the tests runs: `--size quick` (as a rule), `ci` or `whole`.
 
-A smaller size leaves nothing out for good: what it runs less of is drawn, and `--draw N` draws otherwise. .ci/run passes the
-day of the year, so that in the course of some days it runs everything.
+What a smaller size runs less of is drawn, and `--draw N` draws otherwise. .ci/run passes the day of the year, so that in the
+course of some days it runs all cases and all orders. Only hypothesis' examples are the same with every N, so that what failed
+once fails again.
 
 * A test marked `slow` is left out of `quick`.
 * Of a test marked `drawn(quick=n, ci=m)` so many cases run.

@@ -168,7 +168,7 @@ def test_any_text_comes_back_from_toml(text):
 
 def test_quiet_says_nothing_but_errors(tmp_path, capfd):
     data = make_data(tmp_path / "data", n=4)
-    assert go(data, tmp_path / "run", "-e", "1", "-q", "-b", "1") == 0
+    assert go(data, tmp_path / "run", "-e", "1", "-q", "-b", "1", "--threads", "1000") == 0
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "run" / "curves.png").exists()
     assert go(data, tmp_path / "run", "-e", "1", "-q") == 2
