@@ -12,7 +12,7 @@ from ..data import Preprocessing
 from ..errors import UserError, shown
 from ..models import OPTIONS, Ensemble, NetworkOptions
 from ..nn import Module
-from .build import model_of
+from .build import check_described, model_of
 from .file import FORMAT, OPTIMIZER, read_safetensors
 
 
@@ -53,11 +53,17 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     meta, tensors = (None, {}) if is_torch_file(path) else read_safetensors(path)
     if meta is None:
         options, prepared, arrays = read_torch(path)
-        return Checkpoint(options, prepared, {}, arrays, {})
-    architecture, preprocessing, train = parse_description(meta, path)
-    weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
-    optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
-    return Checkpoint(architecture, preprocessing, train, weights, optimizer)
+        file = Checkpoint(options, prepared, {}, arrays, {})
+    else:
+        architecture, preprocessing, train = parse_description(meta, path)
+        weights = {name: a for name, a in tensors.items() if not name.startswith(OPTIMIZER)}
+        optimizer = {name.removeprefix(OPTIMIZER): a for name, a in tensors.items() if name.startswith(OPTIMIZER)}
+        file = Checkpoint(architecture, preprocessing, train, weights, optimizer)
+    try:
+        check_described(file.architecture, file.weights)
+    except ValueError as e:
+        raise UserError(f"{path}: its description of the network is damaged ({e}); use another copy of it") from None
+    return file
 
 
 def parse_description(text: str, path: Path | str) -> tuple[NetworkOptions, Preprocessing, dict[str, Any]]:

@@ -50,12 +50,13 @@ class UNetOptions(NetworkOptions):
         super().__post_init__()
         if self.widths is not None and not _are_widths(self.widths):
             raise UserError(
-                f"widths: {shown(self.widths)} is not [encoder, decoder] or [encoder, decoder, up], lists of channels"
+                f"widths: {shown(self.widths)} is not [encoder, decoder] or [encoder, decoder, up], lists of channels of "
+                "which the encoder's has one more"
             )
 
 
 def _are_widths(sides: Any) -> bool:
-    """Whether these are two or three lists of channels, each a whole number or a pair of them."""
+    """Whether these are two or three lists of channels, each a whole number or a pair of them; of the first one more."""
 
     def are_channels(values: Any) -> bool:
         return isinstance(values, (list, tuple)) and all(type(n) is int and n >= 1 for n in values)
@@ -66,7 +67,8 @@ def _are_widths(sides: Any) -> bool:
         blocks = [[w] if isinstance(w, int) else w for w in side]
         return all(are_channels(block) and len(block) in (1, 2) for block in blocks)
 
-    return isinstance(sides, (list, tuple)) and len(sides) in (2, 3) and all(map(fits, sides))
+    lists = isinstance(sides, (list, tuple)) and len(sides) in (2, 3) and all(map(fits, sides))
+    return lists and all(len(sides[0]) == len(side) + 1 for side in sides[1:])
 
 
 OPTIONS: dict[str, type[NetworkOptions]] = {"unet": UNetOptions}

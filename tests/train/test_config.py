@@ -294,6 +294,16 @@ def test_what_is_wrong_in_a_run_is_named(run, tmp_path, capsys, where, value, wo
     refused(capsys, train(["--resume", path, "-e", "3"]), path, words)
 
 
+@pytest.mark.parametrize("name, value", [("base_width", 2**62), ("depth", 16), ("widths", [[], []])])
+def test_no_memory_is_taken_for_what_a_file_does_not_hold(run, tmp_path, capsys, name, value):
+    """The network of --resume and -f is made only if the file has the weights for it."""
+    meta = described(run / "last.safetensors")
+    meta["options"][name] = value
+    path = rewritten(run / "last.safetensors", meta, tmp_path / "x.safetensors")
+    for flags in (["--resume", path], ["-f", path, "--data", str(run.parent / "data"), "--out", str(tmp_path / "out")]):
+        refused(capsys, train(flags), path, "its description of the network is damaged")
+
+
 def test_a_run_of_other_classes_is_named(run, tmp_path, capsys):
     meta = described(run / "last.safetensors")
     meta["data"]["classes"]["names"][1] = "cells"
