@@ -41,7 +41,8 @@ class OnEpoch(Callback):
 
     def on_epoch(self, row: Row) -> bool | None:
         """Call the function."""
-        return self.function(row) is True
+        answer = self.function(row)
+        return isinstance(answer, bool | np.bool_) and bool(answer)  # what else it may return is no answer
 
 
 def as_callback(callback: Callback | Callable[[Row], Any]) -> Callback:

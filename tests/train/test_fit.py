@@ -110,6 +110,9 @@ def test_callbacks_follow_and_stop():
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1)) and {s["epoch"] for s in steps} == {1, 2}
     assert all(np.isfinite(s["loss"]) and s["learning_rate"] > 0 for s in steps)
 
+    by_numpy = [lambda row: np.mean([row["epoch"]]) > 1, lambda row: "no answer"]
+    assert len(minunet.fit(images, masks, epochs=9, callbacks=by_numpy, **SMALL).history) == 2
+
     class Third(Callback):
         def on_step(self, step):
             return step["step"] == 3
