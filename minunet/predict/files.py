@@ -41,7 +41,7 @@ LARGE = 1 << 25  # pixels from which on a TIFF is read and segmented by parts
 
 
 def predict_files(
-    model: Module, inputs: Sequence[str | Path], out: str | Path | None, options: PredictionOptions = DEFAULTS,
+    model: Module, inputs: Sequence[str | Path] | str | Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
     progress: Progress | None = None,
 ) -> Prediction:  # fmt: skip
     """Segment images, and write what is made of each; prints nothing.
@@ -50,7 +50,7 @@ def predict_files(
     ----------
     model : Module
         A network from `minunet.load`.
-    inputs : paths
+    inputs : paths, or one path
         Images, folders of images, and patterns.
     out : path, optional
         Folder for the results, made if it does not exist; None writes nothing.
@@ -69,7 +69,7 @@ def predict_files(
         If an input does not exist, or the folder cannot be made.
     """
     progress = progress or Progress()
-    images = find_images([str(path) for path in inputs])
+    images = find_images([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
     if out is not None:
         try:
             Path(out).mkdir(parents=True, exist_ok=True)

@@ -91,9 +91,7 @@ def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS)
     image = image if hasattr(image, "shape") else np.asarray(image)
     if len(image.shape) not in (2, 3) or 0 in image.shape:
         raise ValueError(f"an image is (rows, columns) or (rows, columns, channels), not {image.shape}")
-    if not hasattr(model, "preprocessing"):
-        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
-    known: Preprocessing = model.preprocessing  # what training did to its images
+    known = preprocessing_of(model)
     tile, scale, tta = options.tile, options.scale or known.scale, options.tta or known.tta
     if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale)):
         tile = 0
@@ -184,7 +182,14 @@ def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return zoom(logits, factors, order=1, mode="nearest", grid_mode=True)
 
 
+def preprocessing_of(model: Module) -> Preprocessing:
+    """What training did to a network's images; ValueError if it was not trained."""
+    if not hasattr(model, "preprocessing"):
+        raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
+    known: Preprocessing = model.preprocessing
+    return known
+
+
 def class_map(model: Module) -> ClassMap:
     """The classes that a loaded network was trained on."""
-    classes: ClassMap = model.preprocessing.classes
-    return classes
+    return preprocessing_of(model).classes

@@ -76,6 +76,13 @@ def test_results_and_failures(model, image, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_one_path_alone_and_a_network_that_was_not_trained(model, image, tmp_path):
+    for path in (image, str(image)):
+        assert [i.name for i in predict_files(model, path, None).images] == ["a"]
+    with pytest.raises(ValueError, match="was not trained"):
+        predict_files(minunet.UNet(1, 2, base_width=1, depth=1), [image], tmp_path / "out")
+
+
 @pytest.mark.parametrize("large", [0, 1 << 25])
 def test_nothing_is_written_without_a_folder(model, image, tmp_path, monkeypatch, large):
     """Objects are counted all the same."""
