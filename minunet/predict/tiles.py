@@ -30,7 +30,7 @@ from ..data.files.windows import Windows, interpolate, interpolation
 from ..kernels.device import free_memory
 from ..models import Ensemble, receptive_field
 from ..models.summary import summary
-from ..models.trace import Trace, follow
+from ..models.trace import Trace, follow, input_channels
 from ..nn import Module
 from ..ops import class_probabilities
 from .tta import SYMMETRIES, Symmetry
@@ -49,11 +49,6 @@ def networks(model: Module) -> list[Module]:
     return model.members if isinstance(model, Ensemble) else [model]
 
 
-def first_channels(model: Module) -> int:
-    """Channels of the images that a network takes."""
-    return next(int(p.shape[2]) for p in model.named_params().values() if p.ndim == 4)
-
-
 def stride(model: Module) -> int:
     """Pixels of the image after which the grids of all maps repeat: 2^depth. Windows start at its multiples."""
     return lcm(*(receptive_field.stride(follow_large(m)) for m in networks(model)))
@@ -69,7 +64,7 @@ def reach(model: Module) -> int:
 def follow_large(model: Module) -> Trace:
     """The layers of one network as they run on an image that is large against how far they look."""
     n = model.fit_size(4096)
-    return follow(model, (1, n, n, first_channels(model)))
+    return follow(model, (1, n, n, input_channels(model)))
 
 
 def why_not_equal(model: Module, overlap: int) -> str:
@@ -114,11 +109,11 @@ def needed(model: Module, h: int, w: int) -> int:
 
     Of an ensemble the network that takes the most, the weights of all, and one more of the probabilities.
     """
-    shape = (1, model.fit_size(h), model.fit_size(w), first_channels(model))
+    shape = (1, model.fit_size(h), model.fit_size(w), input_channels(model))
     costs = [summary(m, shape) for m in networks(model)]
     network = max(c.inference_peak - c.weight_bytes for c in costs) + sum(c.weight_bytes for c in costs)
     maps = 3 + (len(costs) > 1)
-    return network + 4 * h * w * (2 * first_channels(model) + maps * max(2, costs[0].rows[-1].output[-1]))
+    return network + 4 * h * w * (2 * input_channels(model) + maps * max(2, costs[0].rows[-1].output[-1]))
 
 
 # ---- one axis --------------------------------------------------------------------------------------------------------
@@ -194,7 +189,7 @@ class Tiles:
         self.tile = [max(1, round(max(step, tile // step * step) * n / m)) for n, m in zip(size, windows.size)]
         self.half = self._half(overlap) if self.note else 0  # of the width in which neighbours fade into each other
         whole = [model.fit_size(n) for n in windows.size]
-        (_, *outputs, channels) = summary(networks(model)[0], (1, *whole, first_channels(model))).rows[-1].output
+        (_, *outputs, channels) = summary(networks(model)[0], (1, *whole, input_channels(model))).rows[-1].output
         self.axes = [Axis(model, n, o, step, overlap) for n, o in zip(windows.size, outputs)]
         self.num_classes = max(2, channels)
         self.symmetries = SYMMETRIES[:tta]

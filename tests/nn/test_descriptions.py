@@ -402,6 +402,11 @@ def test_the_grids_of_a_deep_unet_repeat_after_2_to_its_depth(up, padding):
         assert tiles.stride(model) == 2**depth
 
 
+def test_a_network_may_begin_with_groups_of_channels():
+    model = nn.Sequential(a=nn.Conv2d(4, 6, groups=2), b=nn.Conv2d(6, 2))
+    assert (tiles.reach(model), tiles.stride(model)) == (2, 1) and tiles.needed(model, 64, 64) > 0
+
+
 def test_a_network_computes_in_one_thread_while_another_one_follows_it(rng):
     """As where a server segments several images at once: to choose tiles, each asks what the network needs."""
     model, x = gated(nn.ReLU()), rng.standard_normal((1, 8, 8, 1)).astype(np.float32)
