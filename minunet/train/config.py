@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from ..errors import Settings, UserError, setting, shown
 
@@ -70,6 +70,13 @@ class TrainingConfig(Settings):
     interpolation: str = setting("linear", choices=("linear", "cubic"))
     amp: str | None = setting(None, choices=("fp16", "bf16", None))
     seed: int = setting(0, least=0)
+
+    @classmethod
+    def from_json(cls, stored: Any, source: str) -> Self:
+        """As of `Settings`. In early checkpoints `amp` is True, for fp16, or False."""
+        if isinstance(stored, dict) and isinstance(stored.get("amp"), bool):
+            stored = {**stored, "amp": "fp16" if stored["amp"] else None}
+        return super().from_json(stored, source)
 
 
 COLUMNS = (

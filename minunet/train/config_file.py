@@ -24,7 +24,7 @@ def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, 
         If the file cannot be read, or, naming it and the key, if a key is unknown or its value is out of range.
     """
     try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise UserError(f"--config {path}: cannot be read ({e.strerror or e})") from None
     except (ValueError, RecursionError) as e:  # also of what is no UTF-8

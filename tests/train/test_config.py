@@ -20,7 +20,7 @@ from minunet.errors import UserError
 from minunet.models import ARCHITECTURES, OPTIONS, UNetOptions
 from minunet.ops import named_loss
 from minunet.optim import OPTIMIZERS, Schedule
-from minunet.train import config
+from minunet.train import config, run_folder
 from minunet.train.amp import KINDS
 from minunet.train.arguments import FIELDS, parse
 from minunet.train.callbacks import Callback
@@ -148,6 +148,11 @@ def test_what_a_file_may_not_say(tmp_path, capsys, text, words):
     refused(capsys, train(["--config", str(path)]), path, words)
 
 
+def test_a_file_as_editors_on_windows_save_it(tmp_path):
+    (tmp_path / "c.toml").write_text("epochs = 3\n", encoding="utf-8-sig")
+    assert parse(["--config", str(tmp_path / "c.toml")])[0].epochs == 3
+
+
 def test_a_file_that_is_none(tmp_path, capsys):
     refused(capsys, train(["--config", str(tmp_path / "none.toml")]), "none.toml", "cannot be read")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
@@ -200,6 +205,17 @@ def test_checkpoints_of_before_go_on_loading(tmp_path):
     assert train(["--resume", str(path), "-e", "2", "--data", str(data)]) == 0
     found = [float(row["train_loss"]) for row in history(tmp_path / "run")]
     assert found == pytest.approx([FIRST, SECOND], rel=1e-5)
+
+
+def test_amp_was_true_or_false_once(run, tmp_path):
+    meta = described(run / "last.safetensors")
+    for amp, value in ((False, None), (True, "fp16")):
+        for part in ("arguments", "config"):
+            meta["train"][part]["amp"] = amp
+        path = rewritten(run / "last.safetensors", meta, tmp_path / "last.safetensors")
+        assert train(["--resume", path, "-q"]) == 0  # it had ended
+        file = run_folder.open_run(path)
+        assert run_folder.stored_config(file, path).amp == value
 
 
 def described(path):
