@@ -33,7 +33,7 @@ def report(
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
     scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
     print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
-    if len(scores) > 2:
+    if best.get("dice_all_foreground") is not None:
         print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
     print(f"\nin {out}: {FILES}")
     print(

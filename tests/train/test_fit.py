@@ -1,6 +1,7 @@
 """`minunet.fit`: from arrays or a data set to a network, without a word, a file or a signal handler of its own."""
 
 import csv
+import json
 import re
 import signal
 import threading
@@ -8,6 +9,8 @@ import threading
 import numpy as np
 import pytest
 from helpers.training import refused
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import minunet
 from minunet import nn
@@ -211,6 +214,21 @@ def test_a_network_made_by_hand(tmp_path):
     with pytest.raises(UserError, match=r"cannot be built again from a file.*model\.state"):
         minunet.fit(images, masks, epochs=1, out=tmp_path / "own", **{**SMALL, "model": own})
     assert not (tmp_path / "own").exists()
+
+
+def test_a_run_that_has_not_counted_all_foreground_goes_on(tmp_path):
+    """As runs of three classes were before that score was there."""
+    images, masks = discs()
+    masks = [np.where(m > 0, 1 + (np.arange(26) > 13), 0).astype(np.uint8) for m in masks]
+    path = tmp_path / "last.safetensors"
+    first = minunet.fit(images, masks, epochs=1, out=tmp_path, **SMALL).history[0]
+    with safe_open(path, "np") as f:
+        meta = json.loads(f.metadata()["minunet"])
+    assert meta["train"]["state"]["history"][0].pop("dice_all_foreground") == first["dice_all_foreground"]
+    save_file(load_file(path), path, {"minunet": json.dumps(meta)})
+    for epochs in (2, 3):
+        history = minunet.fit(images, masks, resume=path, out=tmp_path, epochs=epochs).history
+        assert [row["dice_all_foreground"] is None for row in history] == [True] + [False] * (epochs - 1)
 
 
 def test_a_run_is_not_written_over(tmp_path):
