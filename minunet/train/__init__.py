@@ -1,13 +1,16 @@
 """Training.
 
 fit.py          `minunet.fit`: from images and masks to a trained network and its history
-config.py       how to train, and where a training stands; both are kept in checkpoints
-trainer.py      the loop over epochs; step.py: forward, loss, backward, update
-run_folder.py   checkpoints and history.csv, and going on from them
+config.py       the settings of a training, and its state; checkpoints store both
+trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
+step.py         one training step: forward, loss, backward, update
+run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 callbacks.py    what is called while a network trains: the user's functions, and the progress on the screen
 amp.py          mixed precision; cuda_graph.py: a step recorded once and replayed
-command.py      `minunet train`; arguments.py: its flags; config_file.py: them as a TOML file
-session.py      a run of the command; report.py: what it tells at the end; figures.py: curves and predictions as pictures
+command.py      `minunet train`; arguments.py: its flags; config_file.py: flags in a TOML file
+session.py      a run of the command; report.py: what it prints at the end; figures.py: curves and predictions as pictures
+
+The learning-rate schedules are in optim.py.
 """
 
 import lazy_loader

@@ -3,11 +3,11 @@
 A half takes half of the memory, and a GPU multiplies it several times as fast. It has 10 (float16) or 7 (bfloat16) bits of
 fraction, and float16 no numbers between 0 and 6e-8 or above 65504. Hence, after Micikevicius et al., arXiv:1710.03740:
 
-* the weights proper, the *master* weights, stay float32: an update is often smaller than half of a half's last bit;
-* norms and losses compute in float32 (ops/norm.py widens what it reads);
-* float16 gradients would vanish, so the loss is multiplied by a scale before the backward, and gradients are divided by it
-  afterwards. It is found by trial: a step whose gradients overflow is left out and the scale halved; after `PATIENCE`
-  steps without, it is doubled. bfloat16 reaches as far as float32 and needs no scale.
+* the *master* weights, which the optimiser updates, stay float32: an update is often too small to change a half at all;
+* norms and losses compute in float32 (ops/norm.py converts what it reads);
+* small float16 gradients would become 0, so the loss is multiplied by a scale before the backward, and gradients are divided by
+  it afterwards. The scale is found by trial: a step whose gradients overflow is skipped and the scale halved; after `PATIENCE`
+  steps without overflow it is doubled. bfloat16 has the range of float32 and needs no scale.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class MixedPrecision:
         Holds the master weights; its gradients are what `backward` leaves, and its running statistics are kept.
     kind : "fp16" or "bf16"
     scale : float, optional
-        Of the loss, to begin with; 1 for bf16.
+        By which the loss is multiplied at first; 1 for bf16.
 
     Attributes
     ----------
     scale : float
     overflowed : bool
-        Whether the last backward's gradients were not finite: then the step is to be left out.
+        Whether the last backward's gradients were not finite: then the step is to be skipped.
     held : (2,) float32 array, optional
         The scale and its inverse in memory, for steps that are replayed, see `hold`.
     """
@@ -80,7 +80,7 @@ class MixedPrecision:
                 m.params, m.buffers = master.params, master.buffers
 
     def hold(self, broken: Array) -> None:
-        """Keep the scale in memory, for steps that are recorded and replayed on a GPU, as `Optimizer.hold` keeps its scalars.
+        """Keep the scale in the GPU's memory, for steps that are recorded and replayed; compare `Optimizer.hold`.
 
         Then `backward` does not synchronise: `advance` comes before a step and `look` after it. `broken`, a (1,) float32 array,
         is the flag that is set where gradients are not finite; the optimiser's kernels read it and skip the update.
@@ -88,12 +88,12 @@ class MixedPrecision:
         self.held, self.broken = get_array_module(broken).zeros(2, np.float32), broken
 
     def advance(self) -> None:
-        """Write `held`."""
+        """Write the scale and its inverse to `held`, if there is one."""
         if self.held is not None:
             self.held[0], self.held[1] = self.scale, 1 / self.scale  # as kernels' arguments: without an upload
 
     def look(self) -> None:
-        """Read whether the gradients were finite: halve the scale if not, double it if they have long been."""
+        """Read whether the gradients were finite: halve the scale if not, double it after `PATIENCE` finite steps."""
         self.overflowed = bool(self.broken[0])  # the host waits for the GPU here, once
         if self.fixed:
             return
@@ -104,7 +104,7 @@ class MixedPrecision:
             self.scale, self.good = self.scale * 2, 0
 
     def zero_grad(self) -> None:
-        """Forget the model's gradients, and the half's, which are partly the same arrays."""
+        """Forget the gradients of the model and of its half-precision copy."""
         self.model.zero_grad()
         self.half.zero_grad()
 

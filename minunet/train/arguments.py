@@ -1,6 +1,7 @@
 """The arguments of ``minunet train``: from flags, and a TOML file of them, to one checked and frozen `Arguments`.
 
-Nothing here loads more than --help needs. What may be chosen stands as words; tests hold them against what they stand for.
+Nothing here loads more than --help needs. So the choices of a flag are written out as words; the tests check that each word
+exists where it is used.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ Everything goes into a run folder: history.csv, curves.png, predictions.png, bes
 config.toml, with which --config repeats the run.
 """
 
-# what --recipe stands for; a flag that is given beside it wins
+# the values that --recipe gives to flags; a flag that is typed overrides it
 RECIPES: dict[str, dict[str, Any]] = {
     "modern": {},  # the defaults
-    # arXiv:1505.04597; no learning rate, schedule or dropout rate is stated there. Dropout is that of the authors' release
+    # arXiv:1505.04597, which states no learning rate, schedule or dropout rate; the dropout is that of the authors' release
     "paper": {
         "base_width": 64, "depth": 4, "up": "transpose", "norm": "none", "padding": "valid", "dropout": 0.5, "init": "he",
         "crop": 572, "batch_size": 1, "bent": 1.0, "zoom": 1.0, "elastic": 10.0, "interpolation": "cubic",
@@ -53,7 +54,7 @@ layouts of --data:
 
 @dataclass(frozen=True)
 class Arguments(TrainingConfig):
-    """Everything that ``minunet train`` is told, under the names of the flags; None where the data decide."""
+    """All arguments of ``minunet train``, under the names of the flags; None where the data decide."""
 
     recipe: str = setting("modern", choices=("modern", "paper"))
 
@@ -97,13 +98,13 @@ class Arguments(TrainingConfig):
 
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
-NETWORK = ("base_width", "depth", "up", "norm", "padding")  # what a checkpoint that is loaded has instead
-TITLE = "# minunet train --config config.toml repeats this run"  # of every config.toml that a run writes
-NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # what no checkpoint has
+NETWORK = ("base_width", "depth", "up", "norm", "padding")  # with --load these come from the checkpoint
+TITLE = "# minunet train --config config.toml repeats this run"  # the first line of a run's config.toml
+NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # not stored in checkpoints
 
 
 def add(group: Any, *flags: str, **more: Any) -> None:
-    """Add a flag: its default, its type and range, and its choices are those of the field of its name."""
+    """Add a flag whose default, type, range and choices are those of the field of `Arguments` with its name."""
     name = next(flag for flag in flags if flag.startswith("--"))[2:].replace("-", "_")
     f, kind = FIELDS[name], str(FIELDS[name].type).removesuffix(" | None")
     more.setdefault("default", f.default)
@@ -127,131 +128,94 @@ def make_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
     )
     add(p, "--recipe",
-                   help="paper: network, training, augmentation and weight map as Ronneberger et al. published them in 2015; "
-                        "flags given beside it win")  # fmt: skip
+        help="paper: network, training, augmentation and weight map as Ronneberger et al. published them in 2015; "
+             "flags given beside it override it")  # fmt: skip
     g = p.add_argument_group("data")
     add(g, "--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
     add(g, "--layout", help="how --data is laid out")
-    add(g, "--truth",
-                   help="of layout ctc: gold, silver, or gold frames in which every cell is outlined")  # fmt: skip
-    add(g, "-v", "--validation", metavar="PERCENT",
-                   help="share of the images held out to validate")  # fmt: skip
-    add(
-        g,
-        "--val-files",
-        metavar="FILE",
-        help="text file that lists the images (or folders: 02) to validate on, one a line",
-    )
+    add(g, "--truth", help="of layout ctc: gold, silver, or gold frames in which every cell is outlined")
+    add(g, "-v", "--validation", metavar="PERCENT", help="share of the images held out for validation")
+    add(g, "--val-files", metavar="FILE",
+        help="text file that lists the images (or folders, such as 02) to validate on, one on each line")  # fmt: skip
     add(g, "-s", "--scale", help="factor for the images' size")
     add(g, "-c", "--classes", metavar="N",
-                   help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
+        help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
     add(g, "--channels", metavar="N", help="image channels (default: 1 if all are grey, else 3)")
-    add(g, "--normalise", help="what is done to grey values")
-    add(g, "--crop", metavar="PIXELS",
-                   help="side of the training patches; 0 trains on whole images")  # fmt: skip
+    add(g, "--normalise", help="how grey values are normalised")
+    add(g, "--crop", metavar="PIXELS", help="side of the training patches; 0 trains on whole images")
 
     g = p.add_argument_group("augmentation")
-    add(g, "--augment",
-                   help="flip, rotate, deform and relight the patches")  # fmt: skip
-    add(g, "--bent", metavar="SHARE",
-                   help="share of the patches that are turned by any angle, scaled and deformed")  # fmt: skip
-    add(g, "--zoom", metavar="FACTOR",
-                   help="these are magnified by 1/FACTOR to FACTOR")  # fmt: skip
-    add(g, "--elastic", metavar="PIXELS",
-                   help="standard deviation of the displacements on a 3x3 grid, at most crop/32")  # fmt: skip
-    add(g, "--interpolation",
-                   help="how images are read between pixels; the paper's is cubic")  # fmt: skip
+    add(g, "--augment", help="flip, rotate, deform and relight the patches")
+    add(g, "--bent", metavar="SHARE", help="share of patches that are rotated by any angle, scaled and deformed")
+    add(g, "--zoom", metavar="FACTOR", help="such patches are magnified by 1/FACTOR to FACTOR")
+    add(g, "--elastic", metavar="PIXELS", help="standard deviation of the displacements on a 3x3 grid, at most crop/32")
+    add(g, "--interpolation", help="how images are interpolated; the paper's is cubic")
 
     g = p.add_argument_group("objects that touch (masks must number objects)")
-    add(g, "--target",
-                   help="border: learn inside and border of objects as two classes")  # fmt: skip
-    add(g, "--border-width", metavar="PIXELS",
-                   help="of the class border; small objects get a narrower one")  # fmt: skip
+    add(g, "--target", help="border: learn inside and border of objects as two classes")
+    add(g, "--border-width", metavar="PIXELS", help="width of the class border; small objects get a narrower one")
     add(g, "--weight-map",
-                   help="the paper's: balance classes, cut touching objects apart, and stress what lies between")  # fmt: skip
-    add(g, "--balance",
-                   help="whether the weight map balances classes; without, objects keep their size")  # fmt: skip
-    add(g, "--w0", metavar="WEIGHT", help="the weight between objects")
-    add(g, "--sigma", metavar="PIXELS",
-                   help="how near objects must be for that")  # fmt: skip
-    add(g, "--cache", metavar="DIR", help="keep the maps of what lies between objects here, for later runs")
+        help="the paper's weight map: balance classes, cut touching objects apart, and weight the gaps between")  # fmt: skip
+    add(g, "--balance", help="whether the weight map balances classes; without it, objects keep their size")
+    add(g, "--w0", metavar="WEIGHT", help="the weight map's w0: the weight added in narrow gaps between objects")
+    add(g, "--sigma", metavar="PIXELS", help="the weight map's sigma: how wide a gap gets that weight")
+    add(g, "--cache", metavar="DIR", help="folder that keeps the maps of the gaps for later runs")
 
     g = p.add_argument_group("network")
     add(g, "--arch", help="architecture")
-    add(
-        g,
-        "--base-width",
-        metavar="N",
-        help="channels of the first level; the paper's is 64",
-    )
+    add(g, "--base-width", metavar="N", help="channels of the first level; the paper's is 64")
     add(g, "--depth", metavar="N", help="number of poolings")
-    add(g, "--up", help="how maps grow again")
+    add(g, "--up", help="how maps are up-sampled")
     g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
     add(g, "--norm", help="normalisation after convolutions")
     add(g, "--padding", help="valid: the paper's unpadded convolutions")
-    add(g, "--dropout", metavar="RATE", help="at the end of the contracting path")
-    add(
-        g,
-        "-f",
-        "--load",
-        metavar="FILE",
-        help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's",
-    )
-    add(g, "--init",
-                   help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")  # fmt: skip
+    add(g, "--dropout", metavar="RATE", help="dropout rate at the end of the contracting path")
+    add(g, "-f", "--load", metavar="FILE",
+        help="checkpoint to start from: its network and weights; ours or PyTorch-UNet's")  # fmt: skip
+    add(g, "--init", help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")
 
     g = p.add_argument_group("training")
-    add(
-        g,
-        "-e",
-        "--epochs",
-        default=None,
-        help=f"passes over the images (default: {TrainingConfig.epochs}; {FEW_EPOCHS} on generated cells)",
-    )
-    add(
-        g,
-        "--patience",
-        metavar="N",
-        default=None,
-        help="stop when the validation score has not improved for N epochs (default: never)",
-    )
-    add(g, "-b", "--batch-size", metavar="N", help="patches a step")
-    add(g, "-l", "--learning-rate", "--lr", metavar="RATE",
-                   help="learning rate at the start")  # fmt: skip
+    add(g, "-e", "--epochs", default=None,
+        help=f"passes over the images (default: {TrainingConfig.epochs}; {FEW_EPOCHS} on generated cells)")  # fmt: skip
+    add(g, "--patience", metavar="N", default=None,
+        help="stop when the validation score has not improved for N epochs (default: never)")  # fmt: skip
+    add(g, "-b", "--batch-size", metavar="N", help="patches in a step")
+    add(g, "-l", "--learning-rate", "--lr", metavar="RATE", help="learning rate at the start")
     add(g, "--loss", help="what is minimised")
     add(g, "--optimizer", help="how weights are updated")
-    add(g, "--momentum", help="of sgd and rmsprop")
+    add(g, "--momentum", help="momentum of sgd and rmsprop")
     add(g, "--weight-decay", help="pull of the weights towards 0")
-    add(g, "--schedule", help="the learning rate over time")
-    add(g, "--clip", metavar="NORM", help="longest gradient (default: no limit)")
+    add(g, "--schedule", help="how the learning rate changes during training")
+    add(g, "--clip", metavar="NORM", help="limit of the gradients' joint 2-norm (default: no limit)")
     add(g, "--ema", metavar="DECAY",
-                   help="validate and keep a moving average of the weights over some 1 / (1 - DECAY) steps, such as 0.995; "
-                        "then --schedule constant does well (default: none)")  # fmt: skip
-    add(g, "--seed", help="of weights, split, patches and dropout")
+        help="validate and keep a moving average of the weights, over about 1 / (1 - DECAY) steps; 0.995 goes well with "
+             "--schedule constant (default: none)")  # fmt: skip
+    add(g, "--seed", help="seed of weights, split, patches and dropout")
     add(g, "--amp", nargs="?", const="fp16",
-                   help="mixed precision on a GPU, fp16 if not said; on the CPU everything stays float32")  # fmt: skip
-
+        help="mixed precision on a GPU (fp16 if no kind is given); on the CPU everything stays float32")  # fmt: skip
     add(g, "--tta", metavar="N",
-                   help="predict will average over N flips and rotations unless told otherwise, 4 for the rotations; "
-                        "validation does not")  # fmt: skip
+        help="predict will average over N flips and rotations unless its own flag says otherwise; 4: the four "
+             "rotations. Validation does not average")  # fmt: skip
 
     g = p.add_argument_group("run")
     add(g, "--out", metavar="DIR", help="run folder (default: a new one under runs/)")
     add(g, "--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
     add(g, "--device", help="where to compute")
-    add(g, "--graph", help="on a GPU, record a step as a CUDA graph and replay it; the "
-                   "numbers stay the same, and nobody has measured whether it is faster")  # fmt: skip
+    add(g, "--graph",
+        help="on a GPU, record a step as a CUDA graph and replay it; the numbers stay the same, and nobody has "
+             "measured whether it is faster")  # fmt: skip
     add_threads(g)
-    g.add_argument("--config", metavar="FILE", help="TOML file of values for flags, such as the config.toml of a "
-                   "run; flags that are typed win over it")  # fmt: skip
+    g.add_argument("--config", metavar="FILE",
+                   help="TOML file of values for flags, such as the config.toml of a run; flags that are typed "
+                        "override it")  # fmt: skip
     add_quiet(g)
     return p
 
 
 def parse(argv: list[str] | None) -> tuple[Arguments, set[str]]:
-    """The arguments, and the names of those that were given: typed, by the file of --config, or by the recipe.
+    """The arguments, and the names of those that were typed or are in the file of --config.
 
-    What was typed wins over the file, and the file over the recipe.
+    What was typed overrides the file, and the file overrides the recipe.
 
     Raises
     ------
@@ -271,28 +235,26 @@ def parse(argv: list[str] | None) -> tuple[Arguments, set[str]]:
 
 
 def kept(args: Arguments) -> dict[str, Any]:
-    """The arguments for the checkpoints, with whole paths, so that --resume works from any folder."""
+    """The arguments that checkpoints store, with absolute paths, so that --resume works from any folder."""
     return {name: value for name, value in whole_paths(args).to_json().items() if name not in NOT_KEPT}
 
 
 def whole_paths(args: Arguments) -> Arguments:
-    """The same with paths that are right in any folder."""
+    """The same arguments with absolute paths."""
     names = [name for name in ("data", "val_files", "cache", "load") if getattr(args, name)]
     whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}
     return replace(args, **whole)
 
 
 def from_checkpoint(stored: Any, path: Path | str) -> Arguments:
-    """The arguments that `kept` gave; UserError, naming file and argument, if a value cannot be."""
-    if isinstance(
-        stored, dict
-    ):  # "network" was the shape of a loaded network, which the checkpoint describes by itself
+    """The arguments from what `kept` stored; UserError, naming file and argument, if a value is not allowed."""
+    if isinstance(stored, dict):  # "network", of earlier versions, is in the checkpoint's own description, too
         stored = {name: value for name, value in stored.items() if name != "network"}
     return Arguments.from_json(stored, f"{path}: train.arguments")
 
 
 def config_toml(args: Arguments, given: set[str]) -> str:
-    """The text of a file that repeats the run with --config: every value, but for what a loaded checkpoint says itself."""
+    """The text of a file that repeats the run with --config: every value, except those that come from a loaded checkpoint."""
     groups: list[tuple[str, dict[str, Any]]] = []
     values = whole_paths(args).to_json()
     left_out = {name for name in NETWORK if args.load and name not in given} | set(COMMAND_LINE_ONLY)

@@ -12,22 +12,22 @@ Row = dict[str, Any]
 
 
 class Callback:
-    """Base of objects that follow a training; whatever is not defined does nothing.
+    """Base of objects that follow a training; methods that a subclass does not define do nothing.
 
-    `on_epoch` and `on_step` may return True, which ends the training there. What they raise is raised by `minunet.fit`.
+    If `on_epoch` or `on_step` returns True, the training stops there. What a method raises reaches the caller of `fit`.
     """
 
     def on_start(self, trainer: Any) -> None:
-        """Before the first step: everything is ready. The `Trainer` may be kept, for its `state` and its `stop`."""
+        """Before the first step, when everything is ready. Keep the `Trainer` to use its `state` and `stop` later."""
 
     def on_step(self, step: Row) -> bool | None:
-        """After every step: "epoch" and "step" from 1, "loss" and "learning_rate"."""
+        """After every step, with a dictionary of "epoch" and "step", both from 1, "loss" and "learning_rate"."""
 
     def on_epoch(self, row: Row) -> bool | None:
-        """After every epoch: the row of history."""
+        """After every epoch, with its row of history."""
 
     def on_stop(self) -> None:
-        """When the training was stopped before its end; its state is whole."""
+        """When the training was stopped early; the state is complete and can be saved."""
 
     def on_end(self) -> None:
         """After the last step, also if an error ended the training."""
@@ -46,7 +46,7 @@ class OnEpoch(Callback):
 
 
 def as_callback(callback: Callback | Callable[[Row], Any]) -> Callback:
-    """A callback, or a function of the row of history, as a callback; TypeError if it is neither."""
+    """Make a callback of a function of the row of history; a callback is returned as it is. TypeError for anything else."""
     if isinstance(callback, Callback):
         return callback
     if not callable(callback):
@@ -83,9 +83,6 @@ class Progress(Callback):
             f"{int(row['epoch']):>4}/{self.epochs:<4}  {row['train_loss']:>10.4f}{row['val_loss']:>10.4f}"
             f"{row['val_dice']:>10.4f}{row['val_iou']:>10.4f}{row['seconds']:>10.1f}{left:>9}{best}"
         )
-
-    def on_stop(self) -> None:
-        """When the training was stopped before its end; its state is whole."""
 
     def on_end(self) -> None:
         """Close the bar."""

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> int:
         args, given = parse(argv)
-        from .session import train  # loads NumPy's company, which --help need not wait for
+        from .session import train  # slow to load, so --help does without it
 
         return train(args, given)
 

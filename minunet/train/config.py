@@ -1,4 +1,4 @@
-"""How to train, and where a training stands: both are kept in its checkpoints."""
+"""The settings of a training, `TrainingConfig`, and its state, `TrainState`; checkpoints store both."""
 
 from __future__ import annotations
 
@@ -8,47 +8,49 @@ from typing import Any, Self
 
 from ..errors import Settings, UserError, setting, shown
 
-OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # words alone, so that --help need not load what they stand for
+OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # written out, so that --help need not load the optimisers
 SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """How to train: what `minunet.fit` takes, and ``python -m minunet.train`` as flags of the same names.
+    """How to train. `minunet.fit` takes these settings, and ``python -m minunet.train`` has flags of the same names.
 
     Attributes
     ----------
     epochs, batch_size : int
-        Passes over the images, and patches a step.
+        Passes over the images; patches in a step.
     patience : int
         Stop when the validation score has not improved for so many epochs; 0 for never.
     learning_rate : float
-        At the start; `schedule` says how it goes on: "constant", "step", "cosine", "poly" or "plateau".
+        Learning rate at the start.
+    schedule : "constant", "step", "cosine", "poly" or "plateau"
+        How the learning rate changes from there, see `minunet.optim.Schedule`.
     optimizer : "adam", "adamw", "sgd" or "rmsprop"
     momentum : float, of sgd and rmsprop
     weight_decay : float
     clip : float
-        Longest gradient, as a 2-norm over all parameters; 0 for no limit.
+        Limit of the 2-norm of all gradients together; 0 for no limit.
     ema : float
-        Decay of a moving average of the weights, which is then validated and kept; 0 for none.
+        Decay of a moving average of the weights; it is the average that is validated and stored. 0 for none.
     loss : "ce+dice", "ce", "dice", "bce" or "focal"
     crop : int
         Side of the training patches in pixels; 0 for whole images.
     augment : bool
-        Whether patches are flipped, turned, deformed and relit, see minunet/data/augment.py.
+        Whether patches are flipped, rotated, deformed and changed in brightness, see minunet/data/augment.py.
     bent : float
-        Probability that a patch is turned by any angle, scaled and deformed: `p_elastic` of `minunet.data.augment.augment`.
+        Probability that a patch is rotated by any angle, scaled and deformed: `p_elastic` of `minunet.data.augment.augment`.
     zoom : float
-        Such a patch is magnified by 1 / zoom to zoom.
+        Such a patch is magnified by a factor between 1 / zoom and zoom.
     elastic : float
-        Standard deviation of its displacements, in pixels.
+        Standard deviation of such a patch's displacements, in pixels.
     interpolation : "linear" or "cubic"
-        How it is read between pixels.
+        How such a patch is interpolated.
     amp : "fp16", "bf16" or None
         Mixed precision on a GPU.
     seed : int
-        Of patches, dropout, the initial weights, and the images that are held out.
+        Seed of the patches, dropout, the initial weights, and the choice of validation images.
     """
 
     epochs: int = setting(20, least=1)
@@ -93,7 +95,7 @@ COLUMNS = (
 
 @dataclass
 class TrainState(Settings):
-    """Where a run stands: the next epoch and its next batch, and what was summed up so far in that epoch."""
+    """The state of a run: the next epoch and its next batch, the sums over that epoch so far, and the history."""
 
     epoch: int = setting(0, least=0)
     batch: int = setting(0, least=0)
@@ -128,6 +130,6 @@ def _is_score(value: Any) -> bool:
 
 
 def training_config(settings: Settings) -> TrainingConfig:
-    """The part of larger settings that is a `TrainingConfig`."""
+    """The fields of `TrainingConfig` out of settings that have more."""
     values = asdict(settings)  # type: ignore[call-overload]
     return TrainingConfig(**{f.name: values[f.name] for f in fields(TrainingConfig)})

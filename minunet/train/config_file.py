@@ -12,11 +12,11 @@ from typing import Any
 
 from ..errors import UserError, shown, why_not
 
-COMMAND_LINE_ONLY = ("out", "resume", "quiet")  # where a run is and what it says, not what it is
+COMMAND_LINE_ONLY = ("out", "resume", "quiet")  # these say where a run is and what it prints, not how it trains
 
 
 def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
-    """The values in a file, by the names of fields; its keys are the flags without their dashes: ``learning-rate = 0.01``.
+    """The values in a file, by the names of fields. A key is a flag without its leading dashes: ``learning-rate = 0.01``.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, 
 
 
 def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
-    """A file of values in groups under a title, all headed by comments; None, which TOML does not have, is left out."""
+    """The text of a TOML file: a title, and groups of values, each under a comment. None, which TOML lacks, is left out."""
     lines = [title]
     for name, values in groups:
         told = {key: value for key, value in values.items() if value is not None}
@@ -55,7 +55,7 @@ def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _value(value: bool | float | str) -> str:
-    """A value as TOML writes it. A JSON string is one of TOML's, but for the character DEL, which has to be escaped there."""
+    """A value as TOML writes it. A JSON string is valid TOML, except that TOML wants the character DEL escaped."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value) if isinstance(value, bool) else repr(value)

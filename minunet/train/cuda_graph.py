@@ -1,20 +1,21 @@
 """A training step as a CUDA graph: recorded once, then started by one call in place of several hundred.
 
-    the first calls            run the step as it is: kernels get loaded, and the arena gets all the memory that a step needs
-    the next one               records which kernels run with which arguments, addresses among them; nothing runs
-    that one, and all others   copy the batch to where the recorded kernels read it, and start them all
+    the first calls     run the step as it is: kernels are loaded, and the arena gets all the memory that a step needs
+    the next call       records which kernels run with which arguments, memory addresses included; recording runs nothing
+    it and all later    copy the batch to where the recorded kernels read it, and start them all at once
 
-So whatever a recorded step reads must stay where it is, and what changes from step to step must lie there, in memory:
+The recorded kernels always read and write the same addresses. So arrays must stay where they are, and every value that changes
+from step to step must lie in memory:
 
 * the batch is copied into arrays that stay;
-* maps and gradients lie in the arena, a pool of memory that nobody else takes from;
-* parameters, running statistics and what optimisers remember are changed in place, as ever;
+* maps and gradients lie in the arena, a pool of memory that only the step uses;
+* parameters, running statistics and the optimiser's state are changed in place, as always;
 * the learning rate and Adam's corrections lie in `Optimizer.held`, where `Optimizer.advance` writes them before each step;
 * in mixed precision the loss's scale lies in `MixedPrecision.held`, and the optimiser's kernels see by themselves whether
-  gradients have overflowed: the host hears of it with the loss.
+  gradients have overflowed; the host reads that together with the loss.
 
-`reason_against` says which training is not for this. A batch of another shape than the first one's runs as it is. If CuPy
-refuses to record something all the same (a wait of the host, cuBLAS), that is said, and all steps run as they are.
+`reason_against` says why a training cannot be recorded. A batch of another shape than the first one's runs without the graph.
+If CuPy still refuses to record something (a wait of the host, cuBLAS), a note says so, and all steps run without the graph.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ..models.trace import follow, input_channels
 from ..ops import dispatch
 
 WARM_UP = 2
-"""Steps that run as they are before one is recorded: in the second one the arena has what it will have."""
+"""Steps that run before one is recorded: from the second on, the arena has all the memory that it needs."""
 
 
 def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str | None:
@@ -45,7 +46,7 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
     xp : module
         numpy or cupy: where it is trained.
     clip : float
-        The most that gradients may measure; 0 for no limit.
+        Limit of the gradients' norm; 0 for no limit.
     """
     if xp is np:
         return "the CPU has no CUDA graphs"
@@ -70,11 +71,11 @@ class RecordedStep:
     Parameters
     ----------
     step : function
-        From arrays to an array. It changes others in place; what it does on the host must be the same in every step.
+        Takes arrays and returns an array, and may change others in place. It must do the same on the host in every step.
     xp : module
         cupy.
     tell : function
-        Is told in a line if the step cannot be recorded.
+        Called with a line of text if the step cannot be recorded.
 
     Attributes
     ----------
@@ -92,7 +93,7 @@ class RecordedStep:
         self.calls, self.refused = 0, False
 
     def __call__(self, *arrays: Array) -> Array:
-        """The step's result, which holds until the next call; the host has not waited for it."""
+        """The step's result, valid until the next call. The host does not wait for it here."""
         if not self.inputs:
             self.inputs = [self.xp.empty(a.shape, a.dtype) for a in arrays]
         if self.refused or [(a.shape, a.dtype) for a in arrays] != [(a.shape, a.dtype) for a in self.inputs]:
@@ -110,7 +111,7 @@ class RecordedStep:
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
-        """On a stream of its own (the default one cannot be recorded), after all before and before all after."""
+        """A block on a stream of its own (the default stream cannot be recorded), in order with the work before and after."""
         caller = self.xp.cuda.get_current_stream()
         self.stream.wait_event(caller.record())
         try:
@@ -129,9 +130,9 @@ class RecordedStep:
             try:
                 self.result = self._in_arena()
             finally:
-                graph = self.stream.end_capture()  # of what has failed, too: else the stream would go on recording
+                graph = self.stream.end_capture()  # also after an error: else the stream would go on recording
             self.graph = graph
         except RuntimeError as e:  # what CuPy raises where it refuses
             self.refused = True
-            reason = " ".join(str(e.__context__ or e).split())  # the end of a recording that has failed raises, too
+            reason = " ".join(str(e.__context__ or e).split())  # end_capture raises as well, after the real error
             self.tell(f"note: it goes on without a CUDA graph, which cannot be recorded: {reason}")

@@ -52,14 +52,14 @@ def curves(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> None:
-    """Image, truth, prediction and errors side by side, a row a case, as PNG.
+    """Image, truth, prediction and errors side by side, one row for each case, as PNG.
 
     Parameters
     ----------
     path : Path
     cases : list of dicts
-        With "name", "score" (its Dice), "image" (H, W, C), "truth" and "prediction" (H, W), and "weight" (H, W), how much
-        each pixel counted, or None.
+        With "name", "score" (the Dice), "image" (H, W, C), "truth" and "prediction" (H, W), and "weight": how much each pixel
+        counted, (H, W), or None.
     classes : ClassMap
         For the colours of truth and prediction.
     """

@@ -26,7 +26,7 @@ from .run_folder import RunFolder, check_unused, open_run, restore, stored_confi
 from .trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda")
-BASE_WIDTH = 16  # of networks for which nobody says otherwise; the paper's is 64
+BASE_WIDTH = 16  # of the network if none is given; the paper's is 64
 
 Callbacks = Iterable[Callback | Callable[[dict[str, Any]], Any]]
 
@@ -40,10 +40,10 @@ class Fitted:
     model : Module
         With the weights of the best epoch, ready for `minunet.segment`.
     history : list of dict
-        A row an epoch: "epoch", "train_loss", "val_loss", "val_dice", "val_iou", "seconds", "val_accuracy", "learning_rate"
-        and "dice_<class>".
+        One row for each epoch: "epoch", "train_loss", "val_loss", "val_dice", "val_iou", "seconds", "val_accuracy",
+        "learning_rate" and "dice_<class>".
     finished : bool
-        False if a callback ended the training; True at the last epoch, and where patience was at its end.
+        False if a callback stopped the training; True if it came to the last epoch, or stopped early by `patience`.
     """
 
     model: Module
@@ -73,35 +73,36 @@ def fit(
     Parameters
     ----------
     images : sequence of (H, W) or (H, W, C) arrays, or one array (N, H, W) or (N, H, W, C)
-        As they come from files: 8 or 16 bit or float, grey, RGB or RGBA. In their place an `ImageSet`, without masks.
+        As they come from files: 8 or 16 bit or float, grey, RGB or RGBA. Or an `ImageSet`, which has its own masks.
     masks : sequence of (H, W) arrays, or one array (N, H, W)
-        Class numbers, 0 and 255, object numbers or colours (H, W, 3); which it is is found as for files.
+        Class numbers, 0 and 255, object numbers or colours (H, W, 3). Which of these they are is found out as for files, see
+        `minunet/data/mask_scan.py`.
     config : TrainingConfig, optional
         How to train. Any of its fields may also be given by name: ``fit(images, masks, epochs=30, crop=256)``.
     model : Module or NetworkOptions, optional
-        What to train: a network, which is changed in place (a class of your own too, but then without `out`), or the
-        description of one, whose channels and classes become those of the data (``num_classes=1`` stays for two classes: a
-        sigmoid). A U-Net 16 wide if not given.
+        What to train: a network, which is changed in place, or the options to build one from. A network may be of a class of
+        your own, but then without `out`. Channels and classes of options become those of the data (but ``num_classes=1``, a
+        sigmoid, stays for two classes). If not given, a U-Net of base width 16.
     target : Target, optional
         For objects that touch: a border class or a weight map, see `minunet.data.targets`.
     validation : optional
         What to validate on: the share of the images to hold out, above 0 and below 1; indices or names of some of them; or
         other images, as a data set or as (images, masks).
     callbacks : functions or `minunet.train.callbacks.Callback` objects
-        A function is called after every epoch with its row of history; if it returns True, the training ends there. An object
-        may have more, such as `on_step`. What they raise is raised here.
+        A function is called after every epoch with its row of history; if it returns True, the training stops there. An object
+        can have further methods, such as `on_step`. Exceptions that they raise reach the caller.
     out : path, optional
         Folder for best.safetensors, last.safetensors and history.csv, which has no run in it yet but the one to be resumed;
         without it nothing is written.
     resume : path, optional
-        Checkpoint of a run of the same data that is to go on; it goes on with its own settings, but for those given here.
+        Checkpoint of a run to continue, on the same data. Settings that are not given here are those of the run.
     device : "auto", "cpu" or "cuda"
     graph : bool
         On a GPU: record a step as a CUDA graph and replay it.
     verbose : bool
-        Whether to print a line an epoch, and notes, and show a bar.
+        Whether to print notes and a line for every epoch, and to show a progress bar.
     arguments : dict, optional
-        Kept in the checkpoints: those of a command line.
+        The arguments of a command line, to be stored in the checkpoints.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def fit(
     Raises
     ------
     UserError
-        If images, masks or a setting will not do, the loss is no longer finite, or memory is not enough.
+        If images, masks or a setting cannot be used, the loss is no longer finite, or memory runs out.
 
     Examples
     --------
@@ -170,7 +171,7 @@ def as_dataset(images: Any, masks: Any) -> ImageSet:
 
 
 def with_settings(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
-    """Another configuration, with some values changed; UserError, with the nearest name, for a name that is unknown."""
+    """The configuration with some values changed; UserError, which suggests the nearest name, for an unknown name."""
     known = [f.name for f in fields(TrainingConfig)]
     for name in settings:
         if name not in known:
@@ -180,7 +181,7 @@ def with_settings(config: TrainingConfig, settings: dict[str, Any]) -> TrainingC
 
 
 def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list[int], list[int]]:
-    """The data set, and which of its images are trained on and which validated on; `validation` as of `fit`."""
+    """The data set, the indices to train on, and those to validate on; `validation` is that of `fit`."""
     n = len(dataset)
     if isinstance(validation, tuple) and len(validation) == 2 and not np.isscalar(validation[0]):
         validation = ArraySet(
@@ -211,7 +212,7 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
 
 
 def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config: TrainingConfig) -> Module:
-    """The network to train on a data set, knowing how its images were prepared; UserError if it does not go with them."""
+    """The network to train on a data set, with its preprocessing; UserError if network and data do not fit together."""
     prepared = dataset.preprocessing
     allowed = prepared.outputs()
     if isinstance(model, Module):
@@ -270,7 +271,7 @@ def silence(note: str) -> None:
 
 
 def take_best_weights(trainer: Trainer, resume: Path | str | None) -> None:
-    """Give the model the weights of the best epoch, which may have been before the run was resumed."""
+    """Give the model the weights of the best epoch, which may lie before the run was resumed."""
     before = Path(resume).parent / "best.safetensors" if resume else None
     if trainer.best_weights is None and before and before.exists():
         load_weights(trainer.model, read_checkpoint(before).weights, before)

@@ -1,4 +1,4 @@
-"""What is told of a run that has ended: pictures, the best epoch's scores, and what to do next."""
+"""The report on a finished run: pictures, the best epoch's scores, and what to do next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = "history.csv, curves.png, predictions.png, best.safetensors, last.safete
 def report(
     fitted: Fitted, dataset: ImageSet, validation: list[int], out: Path, generated: bool = False, quiet: bool = False
 ) -> None:
-    """Draw the run into its folder; unless `quiet`, state the best epoch's scores, and say what to do next."""
+    """Write the pictures into the run's folder; unless `quiet`, print the best epoch's scores and what to do next."""
     figures.curves(out / "curves.png", fitted.history)
     figures.predictions(out / "predictions.png", worst_and_best(fitted.model, dataset, validation), dataset.classes)
     examples = save_examples(out / "examples", dataset, validation) if generated else None

@@ -1,13 +1,13 @@
-"""What a run leaves in its folder, and how it goes on from there: checkpoints and history.csv.
+"""The folder of a run: checkpoints and history.csv, and resuming a run from them.
 
 A checkpoint's entry "train" holds
 
-    {"images": {"train": [...], "validation": [...]},   their names
+    {"images": {"train": [...], "validation": [...]},   the images' names
      "config": {...}, "state": {...},                   TrainingConfig and TrainState, see config.py
-     "schedule": {...}, "optimizer_steps": 123,         what schedule and optimiser remember beside arrays
-     "arguments": {...}}                                those of the command line, if it was one
+     "schedule": {...}, "optimizer_steps": 123,         the state of schedule and optimiser, except for arrays
+     "arguments": {...}}                                those of the command line, {} if `fit` was called from Python
 
-In files of before there was `minunet.fit`, "state" is called "place", and "arguments" "flags".
+In files that were written before `minunet.fit` existed, "state" is called "place", and "arguments" is called "flags".
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
 from .trainer import Trainer
 
-RAW = "raw."  # in a checkpoint: the weights to go on from, where the model's are an average
+RAW = "raw."  # in a checkpoint whose model is a moving average: the weights that training continues from
 FORMER = {"state": "place", "arguments": "flags"}
 
 
 class RunFolder(Callback):
-    """The folder of a run: writes checkpoints and history.csv after every epoch, and where the run is stopped.
+    """The folder of a run: writes checkpoints and history.csv after every epoch, and a checkpoint when the run is stopped.
 
     Parameters
     ----------
     path : Path
-        It is made if it is not there.
+        Is made if it does not exist.
     arguments : dict, optional
-        Those of the command line, kept in the checkpoints for --resume.
+        The arguments of the command line, stored in the checkpoints for --resume.
 
     Raises
     ------
@@ -58,32 +58,32 @@ class RunFolder(Callback):
 
     @property
     def last(self) -> Path:
-        """Where the newest state is kept."""
+        """The path of the newest checkpoint."""
         return self.path / "last.safetensors"
 
     @property
     def best(self) -> Path:
-        """Where the weights with the best validation score are kept."""
+        """The path of the checkpoint with the best validation score."""
         return self.path / "best.safetensors"
 
     def on_start(self, trainer: Trainer) -> None:
-        """Know whose folder this is."""
+        """Remember whose state to save."""
         self.trainer = trainer
         trainer.last_good = self.last if self.last.exists() else None
 
     def on_epoch(self, row: Row) -> None:
-        """Keep the state, and the weights if they are the best so far."""
+        """Save the state and the history, and the weights if they are the best so far."""
         if self.trainer.improved:
             self.save(self.best)
         self.save(self.last)
         self.write_history(self.trainer.state.history)
 
     def on_stop(self) -> None:
-        """Keep the state, within an epoch too."""
+        """Save the state, also in the middle of an epoch."""
         self.save(self.last)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; never of weights that are not finite."""
+        """Write a checkpoint; UserError if a weight is not finite."""
         trainer = self.trainer
         trainer.check_finite()
         train = {
@@ -100,13 +100,13 @@ class RunFolder(Callback):
         trainer.last_good = path
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
-        """Write the epochs' scores as CSV, a row an epoch."""
+        """Write the epochs' scores as CSV, one row for each epoch."""
         columns = list(history[0])
         lines = [",".join(columns)] + [",".join(_cell(row[c]) for c in columns) for row in history]
         write_atomically(self.path / "history.csv", ("\n".join(lines) + "\n").encode())
 
     def remove_if_unused(self) -> None:
-        """Take the folder away if it was empty, and there is no more in it than how the run was to be."""
+        """Delete the folder if it was empty before and holds nothing but config.toml."""
         if self.was_empty and self.path.is_dir() and {p.name for p in self.path.iterdir()} <= {"config.toml"}:
             (self.path / "config.toml").unlink(missing_ok=True)
             self.path.rmdir()
@@ -129,12 +129,12 @@ def part_of(file: Checkpoint, path: Path | str, name: str) -> Any:
 
 
 def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
-    """Bring a trainer to where a checkpoint of its run stands, weights included.
+    """Bring a trainer to the state that a checkpoint of its run holds, weights included.
 
     Raises
     ------
     UserError
-        If it is of other images, another model or optimiser, or holds a value that cannot be, which is named.
+        If the checkpoint is of other images, another model or another optimiser, or holds an impossible value, which is named.
     """
     try:
         if part_of(file, path, "images") != trainer.images:
@@ -160,11 +160,11 @@ def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
     if not (path.parent / "best.safetensors").exists():
-        state.best = -1.0  # it was left behind: the next epoch is the best that there is
+        state.best = -1.0  # the best weights are missing: the next epoch counts as the best
 
 
 def check_state(trainer: Trainer, state: TrainState, source: str) -> None:
-    """UserError if a state is none of this run's."""
+    """UserError if a state cannot be one of this run."""
     batches = len(trainer.batches)
     if state.batch > batches or state.step != state.epoch * batches + state.batch:
         raise UserError(
@@ -179,7 +179,7 @@ def check_state(trainer: Trainer, state: TrainState, source: str) -> None:
 
 
 def check_schedule(stored: Any, source: str) -> dict[str, Any]:
-    """What `Schedule` remembers; UserError naming the value that cannot be."""
+    """The state of a `Schedule`; UserError, naming the value, if one is impossible."""
     if not isinstance(stored, dict) or stored.keys() != {"best", "waited", "factor"}:
         raise UserError(f"{source}: {shown(stored)} is not best, waited and factor")
     best, waited, factor = stored["best"], stored["waited"], stored["factor"]
@@ -193,12 +193,12 @@ def check_schedule(stored: Any, source: str) -> dict[str, Any]:
 
 
 def stored_config(file: Checkpoint, path: Path | str) -> TrainingConfig:
-    """How the run of a checkpoint is trained."""
+    """The settings with which a checkpoint's run is trained."""
     return TrainingConfig.from_json(part_of(file, path, "config"), f"{path}: train.config")
 
 
 def open_run(path: Path | str) -> Checkpoint:
-    """Read a checkpoint that a run is to be continued from; UserError if it is from none."""
+    """Read the checkpoint of a run that is to be resumed; UserError if it is not from a run."""
     file = read_checkpoint(path)
     for name in ("images", "config", "state", "schedule", "optimizer_steps"):
         part_of(file, path, name)
@@ -206,5 +206,5 @@ def open_run(path: Path | str) -> Checkpoint:
 
 
 def _cell(value: Any) -> str:
-    """A number as text; nothing for a class without a score."""
+    """A number as text; an empty text for a class without a score."""
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"

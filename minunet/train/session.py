@@ -1,4 +1,4 @@
-"""A run of ``minunet train``: from arguments to data, network and run folder; `fit` does the training."""
+"""A run of ``minunet train``: makes data, network and run folder from the arguments; `fit` does the training."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def carry_out(
     args: Arguments, model: Module, dataset: ImageSet, split: tuple[list[int], list[int]], config: TrainingConfig, out: Path,
     repeats: str,
 ) -> int:  # fmt: skip
-    """Train, and report; `repeats` is what config.toml will hold."""
+    """Train, and report; `repeats` is the text of config.toml, which repeats the run."""
     stopper = StopOnInterrupt()
     begins = Begin(out / "config.toml", repeats, args.quiet)
     with stopper.installed():
@@ -95,7 +95,7 @@ def carry_out(
 
 
 class Begin(Callback):
-    """When everything is ready: config.toml is written, and kernels are compiled where they never were."""
+    """Before the first step, writes config.toml, and compiles the kernels if this machine never has."""
 
     def __init__(self, path: Path, text: str, quiet: bool) -> None:
         self.path, self.text, self.quiet = path, text, quiet
@@ -108,30 +108,30 @@ class Begin(Callback):
 
 
 class StopOnInterrupt(Callback):
-    """Ctrl-C ends the run after the current batch; pressed again, at once."""
+    """The first Ctrl-C stops the run after the current batch, the second one at once."""
 
     trainer: Trainer | None = None
     pressed = False
 
     def on_start(self, trainer: Trainer) -> None:
-        """Know whom to stop."""
+        """Remember which trainer to stop."""
         self.trainer = trainer
         if self.pressed:
             trainer.stop()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """A block in which this is what Ctrl-C does."""
+        """A block in which Ctrl-C does this."""
 
         def on_interrupt(*_: Any) -> None:
-            if self.pressed or self.trainer is None:  # nothing has begun that would have to be saved
+            if self.pressed or self.trainer is None:  # without a trainer there is nothing to save
                 raise KeyboardInterrupt
             self.pressed = True
             self.trainer.stop()
 
         try:
             before = signal.signal(signal.SIGINT, on_interrupt)
-        except ValueError:  # not in the main thread: leave it to whoever runs us
+        except ValueError:  # not in the main thread, where alone handlers can be set
             yield
             return
         try:
@@ -144,7 +144,7 @@ class StopOnInterrupt(Callback):
 
 
 def start_from(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint | None]:
-    """The arguments of the run that is resumed, or with what the checkpoint to start from says; and the checkpoint."""
+    """The arguments, completed from the checkpoint that is resumed or loaded, if there is one; and that checkpoint."""
     if args.resume:
         return resumed(args, given)
     if args.load:
@@ -154,7 +154,7 @@ def start_from(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint 
 
 
 def resumed(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint]:
-    """The interrupted run's arguments, with those that may change; its checkpoint."""
+    """The arguments of the run to resume, with those that may change replaced; and its checkpoint."""
     path = str(args.resume)
     file = open_run(path)
     other = sorted(given - set(MAY_CHANGE))
@@ -171,7 +171,7 @@ def resumed(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint]:
 
 
 def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
-    """The arguments with the preparation of images that a checkpoint has, and what it says of its network; typed ones win."""
+    """The arguments with network and preprocessing of a loaded checkpoint, except those in `given`."""
     if file.architecture.name != args.arch:
         raise UserError(
             f"{args.load} holds a network of the kind {file.architecture.name}, not {args.arch}; see --arch"
@@ -180,7 +180,7 @@ def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
     values: dict[str, Any] = {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
     if isinstance(options, UNetOptions):
         values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
-        if options.widths:  # what they amount to; the checkpoint's own are used
+        if options.widths:  # these two are for display: the network gets the checkpoint's widths
             encoder, decoder = options.widths[:2]
             values |= {"base_width": int(np.ravel(encoder[0])[0]), "depth": len(decoder)}
         else:
@@ -205,7 +205,7 @@ def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tupl
 def with_target(
     args: Arguments, given: set[str], dataset: ImageSet, train: list[int], say: Say
 ) -> tuple[Arguments, ImageSet]:
-    """The data set with the labels and weights that are asked for, and the arguments with what that comes to."""
+    """The data set with the labels and weights that the arguments ask for; and the arguments, w0 adapted to the data."""
     if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
         args = replace(args, w0=0.0)
         say("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
@@ -221,7 +221,7 @@ def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> st
 
 
 def make_model(args: Arguments, given: set[str], dataset: ImageSet, file: Checkpoint | None = None) -> Module:
-    """The network for a data set, knowing how its images were prepared and what its masks mean."""
+    """The network for a data set, with the preprocessing of its images and the classes of its masks."""
     outputs = args.classes or (1 if args.loss == "bce" else dataset.classes.num_classes)
     check_classes(outputs, args.loss, dataset)
     model = build(network_options(args, given, dataset.channels, outputs, file))
@@ -236,7 +236,7 @@ def make_model(args: Arguments, given: set[str], dataset: ImageSet, file: Checkp
 def network_options(
     args: Arguments, given: set[str], channels: int, outputs: int, file: Checkpoint | None
 ) -> NetworkOptions:
-    """What the network is built from: the arguments, and what a checkpoint's network has beyond them."""
+    """What the network is built from: the arguments, and options of a checkpoint's network for which there is no flag."""
     if file and args.resume:
         return file.architecture
     options = UNetOptions(
@@ -251,7 +251,7 @@ def network_options(
 
 
 def run_folder(args: Arguments) -> Path:
-    """That of the run to be resumed, --out, or a new one; UserError if --out holds what the run would write over."""
+    """The folder of the run that is resumed, or --out, or a new one; UserError if --out holds what the run would overwrite."""
     if args.resume:
         return Path(args.resume).parent
     kind = Path(args.data).resolve().name if args.data else "cells"

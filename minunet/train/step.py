@@ -35,9 +35,9 @@ class TrainingStep:
     xp : module
         numpy or cupy: where to compute.
     graph : bool
-        Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
+        Whether to replay steps as a CUDA graph if possible, see `minunet.train.cuda_graph`.
     say : callable
-        Is given a line of text where a graph cannot be.
+        Called with a line of text if a graph is not possible.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class TrainingStep:
             loss = self.recorded(*batch)
             if self.mixed:
                 self.mixed.look()
-                self.optimizer.steps -= self.mixed.overflowed  # it was left out
+                self.optimizer.steps -= self.mixed.overflowed  # the kernels skipped this update
             return self._on_host(loss, batch[1])
         loss = self._gradients(np.random.default_rng([self.config.seed, 3, number]), *batch)
         if not (self.mixed and self.mixed.overflowed):
@@ -97,7 +97,7 @@ class TrainingStep:
         return self._on_host(loss, batch[1])
 
     def loss(self, logits: Any, labels: Any, weights: Any = None) -> float:
-        """The loss of logits (N, h, w, K) against labels and weights (N, H, W), of which they are the middle."""
+        """The loss of logits (N, h, w, K) against the middle of labels and weights (N, H, W)."""
         return self._on_host(self._loss_of(logits, labels, weights)[0], labels)
 
     def _loss_of(self, logits: Any, labels: Any, weights: Any) -> tuple[Any, tuple]:
@@ -105,18 +105,18 @@ class TrainingStep:
         return self._loss(logits, t, weight=w)
 
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
-        """Forward, loss and backward; the loss stays on the device, where nobody has waited for it."""
+        """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""
         network = self.mixed or self.model
         network.zero_grad()  # before the forward, whose maps may need the memory
         logits, cache = network.forward(x, train=True, rng=rng)
         loss, loss_cache = self._loss_of(logits, labels, weights)
         if self.xp is np:
-            self._on_host(loss, labels)  # nobody waits here, and weights stay as they are
+            self._on_host(loss, labels)  # check it before the weights change; on a GPU that would be a wait
         backward_to_parameters(network, self._loss_backward(1.0, loss_cache), cache)
         return loss
 
     def _record(self) -> Callable[..., Any] | None:
-        """A step's part on the GPU as a graph, or None, with a word, where there cannot be one."""
+        """The GPU's part of a step as a graph; None, after a note, if that is not possible."""
         graph = import_module("minunet.train.cuda_graph")
         reason = graph.reason_against(self.model, self.xp, self.config.clip)
         if self.mixed and not self.optimizer.skips:
@@ -136,7 +136,7 @@ class TrainingStep:
         return graph.RecordedStep(update, self.xp, self.say)  # type: ignore[no-any-return]
 
     def _on_host(self, loss: Any, labels: Any) -> float:
-        """The loss as a number: here the host waits for a GPU, and elsewhere in a step only for `--clip` and `--amp`."""
+        """The loss as a number. The host waits for the GPU here; elsewhere in a step only `--clip` and `--amp` wait."""
         value = float(loss)
         if not math.isfinite(value):  # a GPU cannot say by itself that a label is no class
             check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
@@ -146,11 +146,11 @@ class TrainingStep:
 
 @fusion_scope
 def backward_to_parameters(network: Any, dy: Any, cache: Any) -> None:
-    """The network's backward where nobody wants the gradient of its input: lazy maps are dropped, not computed."""
+    """The network's backward without the gradient of its input, which is left lazy and so never computed."""
     network.backward(dy, cache)
 
 
 def centre(labels: Any, size: tuple[int, ...]) -> Any:
-    """The middle of labels or weights (N, H, W), of the size of the logits: "valid" convolutions lose the border."""
+    """The middle of labels or weights (N, H, W), as large as the logits: "valid" convolutions lose the border."""
     top, left = ((n - m) // 2 for n, m in zip(labels.shape[1:], size))
     return labels[:, top : top + size[0], left : left + size[1]]

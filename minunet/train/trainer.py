@@ -1,8 +1,8 @@
-"""The loop over epochs: steps, validation, and when to stop.
+"""The loop over epochs: steps, validation, early stopping, and the best weights.
 
-All randomness is a function of (seed, place in the run): batches see data/loader.py, dropout draws from
-default_rng([seed, 3, step]). So the place is all the random state there is, and a run that was interrupted, even within an
-epoch, continues with the very numbers that it would have had.
+All random numbers are a function of the seed and of how far the run is: for batches see data/loader.py, and dropout draws from
+default_rng([seed, 3, step]). There is no other random state. So a run that was interrupted, even within an epoch, continues
+with exactly the numbers that it would have had.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NAN_ADVICE = (
 
 
 class Stopped(Exception):
-    """Somebody asked the training to stop; its state is whole."""
+    """The training was asked to stop, and has stopped where its state can be saved."""
 
 
 class Trainer:
@@ -52,15 +52,15 @@ class Trainer:
     model : Module
         Made by `models.build`, with `preprocessing`. It is changed in place.
     dataset, train, validation : ImageSet and two lists of indices
-        Of a `TargetSet` come labels other than the masks' classes, and weights.
+        A `TargetSet` has weights, and labels other than the masks' classes.
     config : TrainingConfig
     xp : module
         numpy or cupy: where to compute.
     graph : bool
-        Whether to replay steps as a CUDA graph where that can be, see `minunet.train.cuda_graph`.
+        Whether to replay steps as a CUDA graph if possible, see `minunet.train.cuda_graph`.
     callbacks : sequence of Callback
     say : callable
-        Is given notes, lines of text.
+        Called with notes, each a line of text.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Trainer:
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
-        """Train to the last epoch, or until patience is at its end; False if `stop` ended it before (all is saved then)."""
+        """Train to the last epoch, or until early stopping; False if `stop` was called before."""
         for callback in self.callbacks:
             callback.on_start(self)
         try:
@@ -111,20 +111,20 @@ class Trainer:
         return True
 
     def stop(self) -> None:
-        """End the run after the step, or the image that is validated, at which it is; may be called from anywhere."""
+        """Stop after the current step, or the current validation image; may be called from signal handlers and threads."""
         self._asked_to_stop = True
 
     def _obey(self, answers: list[bool | None]) -> None:
-        """Do as the callbacks answered."""
+        """Stop if a callback returned True."""
         if any(answers):
             self.stop()
 
     def out_of_patience(self) -> bool:
-        """Whether the validation score has not improved for as many epochs as it may."""
+        """Early stopping: whether the validation score has not improved for `patience` epochs."""
         return bool(self.config.patience) and self.state.waited() >= self.config.patience
 
     def _train_epoch(self) -> None:
-        """The batches that are left of the current epoch."""
+        """Train on the batches that are left of the current epoch."""
         s, began = self.state, time.perf_counter()
         elapsed = s.seconds
         for batch in to_device(self.batches.epoch(s.epoch, start=s.batch), self.xp):
@@ -149,11 +149,14 @@ class Trainer:
         return loss
 
     def averaged(self) -> AbstractContextManager[dict[str, Array]]:
-        """A block in which the model has the weights that are validated and kept; those to go on from, if others."""
+        """A block in which the model has the weights that are validated and saved: the moving average, if there is one.
+
+        It yields the weights that training continues from, if those are others, else an empty dictionary.
+        """
         return self.average.applied() if self.average else nullcontext({})
 
     def validate(self) -> tuple[float, Confusion]:
-        """Loss, averaged over pixels that count, and pixel counts of the validation images, each seen whole."""
+        """The mean loss over the pixels that count, and the confusion counts, of the validation images, each taken whole."""
         confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
         for i in self.validation:
             self._stop_if_asked()
@@ -169,7 +172,7 @@ class Trainer:
         return loss_sum / max(pixels, 1), confusion
 
     def _finish_epoch(self) -> dict[str, Any]:
-        """Validate, note the scores, and save."""
+        """Validate, add the scores to the history, and remember the weights if they are the best so far."""
         s, began = self.state, time.perf_counter()
         with self.averaged():
             val_loss, confusion = self.validate()
@@ -216,9 +219,9 @@ class Trainer:
             self._stop_on_nan("infinite")
 
     def go_on_from(self, state: TrainState, raw: dict[str, Array]) -> None:
-        """Take a place in the run; where weights are averaged, the model has the average, and `raw` are those to go on from.
+        """Continue from a state. With a moving average, the model holds the average and `raw` the weights to train on.
 
-        ValueError if these are another network's.
+        ValueError if `raw` are another network's weights.
         """
         self.state = state
         if self.average:
@@ -228,7 +231,7 @@ class Trainer:
             self.mixed.scale = state.loss_scale
 
     def take_best_weights(self) -> None:
-        """Give the model the weights with the best validation score, or, before the first one, those that would be scored."""
+        """Give the model the weights with the best validation score; before the first, the current ones or their average."""
         if self.best_weights:
             self.model.load_state(self.best_weights)
         elif self.average:
