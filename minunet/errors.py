@@ -1,4 +1,4 @@
-"""Mistakes that are the user's to mend: the exception for them, and settings whose values are checked."""
+"""Mistakes that the user can correct: the exception for them, and settings whose values are checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UserError(Exception):
 def limits(
     *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, choices: tuple[str | None, ...] = ()
 ) -> dict[str, Any]:
-    """The metadata of a field of `Settings`: a number from `least` (or above `above`) to `most`, or one of `choices`."""
+    """The metadata of a field of `Settings`: what it may be, from `least` (or above `above`) to `most`, or one of `choices`."""
     return {"least": least, "above": above, "most": most, "choices": choices}
 
 
@@ -59,7 +59,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, stored: Any, source: str) -> Self:
-        """The settings of which `to_json` gave the dictionary; fields that it lacks have their defaults.
+        """The settings from a dictionary that `to_json` made; missing fields get their defaults.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Optimisers, averages of weights, learning-rate schedules, and clipping.
 
 Every optimiser is one update rule: a function that changes a parameter p and its state (velocity, running means) in place,
-given the gradient g. `lr` is the learning rate. Weight decay adds weight_decay * p to g (L2); only in AdamW it shrinks p
+given the gradient g. `lr` is the learning rate. Weight decay adds weight_decay * p to g (L2), except in AdamW, which shrinks p
 directly (Loshchilov and Hutter, arXiv:1711.05101).
 """
 
@@ -102,7 +102,7 @@ def rmsprop_step(
 
 
 class Optimizer:
-    """Base of the optimisers: a step updates every parameter; a subclass says how, and with what state.
+    """Base of the optimisers: a step updates every parameter; a subclass defines how, and with what state.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Optimizer:
     lr : float
         Learning rate; set ``optimizer.lr`` before a step to change it.
     weight_decay : float
-        Factor of the parameter in its gradient (L2), or in AdamW of the parameter's own decay.
+        This times the parameter is added to its gradient (L2); in AdamW the parameter itself is shrunk by it.
 
     Attributes
     ----------
@@ -147,26 +147,26 @@ class Optimizer:
         self.held: Array | None = None
 
     def step(self) -> None:
-        """Update every parameter by the gradients that the model has gathered."""
+        """Update every parameter by the model's gradients."""
         self.advance()
         self.apply()
 
     def scalars(self) -> tuple[float, ...]:
-        """The scalars that change every step: the learning rate, in Adam the bias corrections too."""
+        """The numbers that may change from step to step: the learning rate, and in Adam the bias corrections."""
         return (self.lr,)
 
     def hold(self) -> Array:
         """Keep `scalars` in an array beside the parameters, `held`, for steps that are recorded and replayed on a GPU.
 
-        Its last element is a flag: where it is not 0 the kernels skip the update. Mixed precision writes it, and the host
-        need not synchronise to read it.
+        Its last element is a flag: if it is not 0, the kernels skip the update. Mixed precision sets it on the GPU, so that
+        the host need not wait to decide.
         """
         xp = get_array_module(*self.model.named_params().values())
         self.held = xp.zeros(len(self.scalars()) + 1, np.float32)
         return self.held
 
     def advance(self) -> None:
-        """The host's half of a step: count it, and write `held`."""
+        """The host's half of a step: count the step, and write `held` if there is one."""
         self.steps += 1
         if self.held is not None:
             for i, number in enumerate(self.scalars()):
@@ -187,7 +187,7 @@ class Optimizer:
         return {f"{slot}.{path}": a for path, slots in self.memory.items() for slot, a in slots.items()}
 
     def load_state(self, state: dict[str, Array], steps: int) -> None:
-        """Copy a state in, and the number of steps taken; ValueError if it is that of another model or optimiser."""
+        """Copy a state and the number of steps taken; ValueError if it belongs to another model or optimiser."""
         own = self.state()
         if {k: a.shape for k, a in own.items()} != {k: a.shape for k, a in state.items()}:
             raise ValueError("the optimiser's arrays are those of another model or optimiser")
@@ -289,8 +289,8 @@ class WeightAverage:
 
         average = d * average + (1 - d) * weights,    d = min(decay, (1 + n) / (10 + n)) after n steps
 
-    Steps of a constant length end up jumping around a minimum, and their average lies nearer to it than they do. So with an
-    average the learning rate need not fall (``--schedule constant``).
+    With a constant learning rate the weights end up jumping around a minimum, and their average lies nearer to it than they do.
+    So with an average the learning rate need not fall (``--schedule constant``).
 
     Sources: Polyak and Juditsky 1992, doi:10.1137/0330046; Tarvainen and Valpola, arXiv:1703.01780.
 
@@ -334,8 +334,9 @@ class Schedule:
     Parameters
     ----------
     name : {"constant", "step", "cosine", "poly", "plateau"}
-        constant; divided by 10 after 1/2 and 3/4 of the steps; half a cosine to 0; (1 - t)^0.9, t the share done; or
-        halved whenever the validation score has not improved for `patience` epochs.
+        "constant" never changes it; "step" divides it by 10 after 1/2 and again after 3/4 of the steps; "cosine" lets it fall
+        to 0 along half a cosine; "poly" multiplies it by (1 - t)^0.9, where t is the share of steps done; "plateau" halves it
+        whenever the validation score has not improved for `patience` epochs.
     lr : float
         Learning rate at the start.
     total : int
@@ -377,7 +378,7 @@ class Schedule:
         return self.lr * factor
 
     def step(self, metric: float) -> None:
-        """Tell "plateau" an epoch's validation score, of which larger is better; the other schedules ignore it."""
+        """Give "plateau" the validation score of an epoch (larger is better); the other schedules ignore it."""
         if metric > self.state["best"]:
             self.state.update(best=metric, waited=0)
             return

@@ -1,11 +1,11 @@
 """The networks, by the name that ``--arch`` takes.
 
-unet.py       the U-Net, forward and backward; options.py: what it is built from, as checkpoints keep it
-blocks.py     what it is made of beside plain layers: double convolution, up-step, joint of a skip
+unet.py       the U-Net, forward and backward; options.py: the options to build it from, as checkpoints store them
+blocks.py     its larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
 trace.py      which layers run, on which maps, without computing anything
 summary.py    what a network costs: parameters, arithmetic, memory
-receptive_field.py   how far it looks
+receptive_field.py   how far a network looks
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ARCHITECTURES: dict[str, type[Module]] = {"unet": UNet}
 
 
 def build(options: NetworkOptions) -> Module:
-    """Make the network that options describe; it remembers them as its `architecture`."""
+    """Build a network from its options, which it keeps as `architecture`."""
     return ARCHITECTURES[options.name](**asdict(options))
 
 

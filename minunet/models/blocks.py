@@ -1,4 +1,4 @@
-"""What a U-Net is made of beside plain layers: the double convolution, the up-step and the joint of a skip."""
+"""The larger parts of a U-Net: the double convolution, the up-step and the joint of a skip."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def double_conv(
     in_channels: int, mid_channels: int, out_channels: int, norm: str | None = "batch", bias: bool = False,
     padding: str = "same", dropout: float = 0.0, rng: np.random.Generator | None = None,
 ) -> Sequential:  # fmt: skip
-    """Twice a 3x3 convolution, a norm (if any) and a ReLU; a dropout at the end (if any)."""
+    """3x3 convolution, norm (if any) and ReLU, and all three once more; then dropout (if any)."""
     layers: dict[str, Module] = {}
     for n, (i, o) in enumerate([(in_channels, mid_channels), (mid_channels, out_channels)], 1):
         layers[f"conv{n}"] = Conv2d(i, o, bias=bias, padding=padding, rng=rng)
@@ -50,7 +50,10 @@ def double_conv(
 def up_step(
     kind: str, in_channels: int, out_channels: int | None = None, rng: np.random.Generator | None = None
 ) -> tuple[Module, int]:
-    """A module that doubles rows and columns, and its channels: by "transpose" out_channels or a half, else all."""
+    """A module that doubles rows and columns, and how many channels it gives.
+
+    "transpose" gives out_channels, or half of what it takes; "bilinear" and "nearest" give as many as they take.
+    """
     if kind == "transpose":
         out_channels = out_channels or in_channels // 2
         return ConvTranspose2d(in_channels, out_channels, rng=rng), out_channels
@@ -60,9 +63,9 @@ def up_step(
 class Join(Module):
     """The joint of a skip connection: bring (skip, up) to one size and concatenate them, the skip first.
 
-    With "same" padding the map from below is at most a pixel smaller than the skip (a pool drops an odd row), and gets
-    zeros; with "valid" the skip is larger by what the convolutions below have eaten, and is cropped to its middle. What
-    comes out without `keep` is for one reader: the convolution behind it.
+    With "same" padding the map from below is at most a pixel smaller than the skip (a pool drops an odd row), and is padded
+    with zeros. With "valid" the skip is larger by what the convolutions below have cut off, and is cropped to its middle.
+    Without `keep`, only one layer may read the result: the convolution that follows.
     """
 
     def forward(
@@ -85,7 +88,7 @@ class Join(Module):
         return ops.crop_backward(dskip, fit), dup
 
     def fit(self, skip: Shape, up: Shape) -> tuple[bool, Margins]:
-        """Whether the map from below is padded, else the skip is cropped; and by ((top, bottom), (left, right)) pixels."""
+        """Whether the map from below is padded (else the skip is cropped), and the margins in pixels."""
         lack = [s - u for s, u in zip(skip[1:3], up[1:3])]
         rows, columns = ((n // 2, n - n // 2) for n in lack)
         return max(lack) <= 1, (rows, columns)

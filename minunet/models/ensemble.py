@@ -1,4 +1,4 @@
-"""Several networks as one: where they differ, each has made other mistakes, and the mean of what they say makes fewer."""
+"""Several networks as one: they make different mistakes, so the mean of their probabilities makes fewer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..ops import class_probabilities
 class Ensemble(Module):
     """A network for prediction whose probabilities are the means of its members'.
 
-    It gives log((p_1 + ... + p_n) / n): logits whose softmax is that mean, as its members' probabilities p_i sum to 1. So it
-    goes wherever a network goes that is to predict: tiles, flips and rotations, objects. There is no backward.
+    It gives log((p_1 + ... + p_n) / n). The softmax of these logits is the mean itself, since the members' probabilities p_i
+    sum to 1. So everything that predicts works with an ensemble: tiles, flips and rotations, objects. There is no backward.
 
     Parameters
     ----------
     members : sequence of Module
-        Networks for the same images with the same classes; of any width, and any depth unless their convolutions are unpadded.
+        Networks for the same images and classes, of any width. Their depths may differ unless convolutions are unpadded.
 
     Raises
     ------
     ValueError
-        If there are none, or their outputs are of different sizes.
+        If there are none, or the sizes of their outputs differ.
     """
 
     def __init__(self, members: Sequence[Module]) -> None:
@@ -49,14 +49,14 @@ class Ensemble(Module):
         return xp.log(xp.maximum(p, xp.finfo(p.dtype).tiny)), None
 
     def check_size(self, H: int, W: int) -> None:
-        """ValueError, saying what would do, if images of H x W pixels cannot pass."""
+        """ValueError, saying which sizes fit, if images of H x W pixels do not."""
         for m in self.members:
             m.check_size(H, W)
 
     def fit_size(self, n: int) -> int:
-        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        """The smallest number of rows or columns, at least n, that fits and whose output has at least n."""
         return max(m.fit_size(n) for m in self.members)
 
     def output_size(self, n: int) -> int:
-        """Rows or columns of the output for n that pass."""
+        """Rows or columns of the output, for n that fit."""
         return self.members[0].output_size(n)

@@ -1,4 +1,4 @@
-"""What networks are built from: the arguments of their constructors, checked, as a checkpoint keeps them."""
+"""The options that networks are built from: the arguments of their constructors, checked, as checkpoints store them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class NetworkOptions(Settings):
     Attributes
     ----------
     name : str
-        The architecture's, as ``--arch`` takes it.
+        Name of the architecture, as ``--arch`` takes it.
     in_channels : int
         Channels of the images.
     num_classes : int
         Channels of the output; 1 means a sigmoid, more a softmax.
     seed : int
-        For the initial weights.
+        Seed of the initial weights.
     """
 
     name: ClassVar[str]

@@ -1,8 +1,8 @@
 """How far a network looks: the pixels of the image that an output pixel depends on.
 
-It follows from the layers alone, rows and columns each on their own: walking back from the output, every layer turns the range
-of pixels wanted of its output into the range that it reads of its input (`nn.Window`). Where a map has two readers, such as
-the pool and the skip, the ranges unite.
+It follows from the layers alone, separately for rows and columns. We walk back from the output: every layer turns the range of
+pixels that is wanted of its output into the range that it reads of its input (`nn.Window`). If two layers read the same map, as
+pool and skip do, the range that covers both is taken.
 
 Source: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill, 2019.
 """
@@ -28,14 +28,14 @@ def receptive_field(trace: Trace, pixel: tuple[int, int]) -> tuple[Range, Range]
 
 
 def reach(trace: Trace) -> int:
-    """How far away, in pixels of the image, from an output pixel the image can still change it, wherever the pixel lies.
+    """How many pixels away from an output pixel, wherever it lies, the image can still change it.
 
-    For networks whose output is as large as the image. Layers that look at all of their map are not counted; who asks for a
-    number asks `why_not_local` first. A U-Net of depth 4 reaches 6 * 16 - 4 pixels by its convolutions, and 15 by its pools.
+    For networks whose output is as large as the image. Layers that look at all of their map are not counted; `why_not_local`
+    tells whether there are any. A U-Net of depth 4 reaches 6 * 16 - 4 pixels by its convolutions, and 15 by its pools.
     """
     farthest = 0
     for axis in (0, 1):
-        for pixel in (0, trace.output.shape[1 + axis] - 1):  # the same everywhere, up to what aligned corners stretch
+        for pixel in (0, trace.output.shape[1 + axis] - 1):  # the same everywhere, except for aligned corners
             field = walk_back(trace, axis, (Fraction(pixel), Fraction(pixel)), places_read)
             if not is_empty(field):
                 farthest = max(farthest, ceil(pixel - field[0]), ceil(field[1] - pixel))
@@ -43,7 +43,7 @@ def reach(trace: Trace) -> int:
 
 
 def why_not_local(trace: Trace) -> str:
-    """Why an output pixel can be another if the network sees only a part of the image, however large; "" if it cannot."""
+    """Why a network that sees only a part of the image, however large, can give another result; "" if it cannot."""
     for step in trace.steps:
         d = step.description
         if any(d.window(i, axis).whole for i in range(len(step.inputs)) for axis in (0, 1)):
@@ -54,7 +54,7 @@ def why_not_local(trace: Trace) -> str:
 
 
 def stride(trace: Trace) -> int:
-    """Pixels of the image after which the grids of all maps repeat: 2^depth in a U-Net.
+    """The step, in pixels of the image, after which the grids of all maps repeat: 2^depth in a U-Net.
 
     A map that is made from all of another one, such as its mean, has no grid.
     """
@@ -70,19 +70,18 @@ def stride(trace: Trace) -> int:
 
 
 def spacing_factor(step: Step, i: int, axis: int) -> Fraction:
-    """Pixels of a step's input i from what one output pixel reads to what the next one does; 0 if all read the same."""
+    """How far apart, in pixels of a step's input i, two neighbouring output pixels read; 0 if all read the same."""
     window, (n, m) = step.description.window(i, axis), (step.inputs[i].shape[1 + axis], step.outputs[0].shape[1 + axis])
     if window.whole:
         return Fraction(n == m)
     factor = Fraction(window.down, window.up)
-    aligned = (
-        n < m and m % n == 0 and factor == Fraction(n - 1, m - 1)
-    )  # corners are: (n - 1) / (2n - 1) is meant as 1 / 2
+    # with aligned corners the factor is (n - 1) / (m - 1), which counts as n / m
+    aligned = n < m and m % n == 0 and factor == Fraction(n - 1, m - 1)
     return Fraction(n, m) if aligned else factor
 
 
 def walk_back(trace: Trace, axis: int, wanted: Range, read: Callable[[Window, Range, int, int], Range]) -> Range:
-    """The range of the image that a range of the output depends on, with `read` for what each layer reads."""
+    """The range of the image that a range of the output depends on; `read` gives what each layer reads."""
     ranges: dict[Map, Range] = {trace.output: wanted}
     for step in reversed(trace.steps):
         out = EMPTY
@@ -107,7 +106,7 @@ def pixels_read(window: Window, out: Range, size: int, out_size: int) -> Range:
 
 
 def places_read(window: Window, out: Range, size: int, out_size: int) -> Range:
-    """The same without rounding and without borders, which holds for pixels at all places; the whole map does not count."""
+    """The same without rounding and borders, so that it holds for every pixel; layers that read all of a map do not count."""
     if window.whole:
         return out if size == out_size else EMPTY
     first, last = out

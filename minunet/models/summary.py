@@ -1,19 +1,19 @@
 """What a network costs: parameters, arithmetic and memory, layer by layer, without computing anything.
 
-`summary` adds up what the layers say of themselves (`nn/description.py`) in the order in which the model's own forward calls
-them (`models/trace.py`).
+`summary` adds up the descriptions of the layers (`nn/description.py`) in the order in which the model's own forward calls them
+(`models/trace.py`).
 
-Memory, in bytes, for a given shape of images. What counts is which arrays exist: with the kernels only the raw outputs of
-convolutions are stored, a batch norm and a ReLU after one, and a concatenation, stand for arrays that are never made
-(kernels/cpu/lazy_maps.py). So every output is traced to what it is stored in.
+Memory, in bytes, is predicted for a given shape of images. It depends on which arrays exist. With the kernels, only the raw
+outputs of convolutions are stored; a batch norm, a ReLU after one, and a concatenation stand for arrays that are never made
+(kernels/cpu/lazy_maps.py). So for every output we keep track of the arrays that hold it.
 
-* inference: what is alive at the worst moment: the skips that wait, the layer's input, its output, and the weights;
-* training: weights, gradients and the optimiser's memory, and the worst moment of the backward: what the caches of the layers
-  still to come keep, the gradient of a layer's output, of its input, and of the skips that wait.
+* inference: what exists at the worst moment: the skips that wait, the layer's input and output, and the weights;
+* training: weights, gradients and the optimiser's state, and the worst moment of the backward: the caches of the layers still
+  to come, the gradients of a layer's output and input, and those of the skips that wait.
 
-A caller holds what it has handed to a block of layers until the block is done. The plain ops (`fused=False`, or with
-``minunet.use("reference")``) store every output, and a convolution works with padded copies and one tap's window and product.
-For a GPU that is an upper bound: its kernels keep less, but their memory has not been measured.
+A caller holds the array that it passed to a block of layers until the block is done. The plain ops (`fused=False`, or with
+``minunet.use("reference")``) store every output, and a convolution needs padded copies and one tap's window and product.
+For a GPU that is an upper bound: its kernels store less, but their memory has not been measured.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ GIB = 2**30
 class Row:
     """One layer as it runs.
 
-    `flops` are the multiplications and additions of convolutions (all else is below 1 %), `kept` the bytes that its cache
-    holds for the backward and no earlier one does; `takes` and `makes` are the numbers of the stored arrays of its input and
-    output, `keeps` of those in its cache, and `extra` the bytes kept beside them: a pool's winners, a mask. `fused` is its part
-    in what kernels fuse, see `nn.Description`.
+    `flops` are the multiplications and additions of convolutions (all else is below 1 %), `kept` the bytes in its cache that
+    no earlier cache holds. Stored arrays are numbered: `takes` and `makes` are the numbers of those that hold input and output,
+    `keeps` of those in the cache. `extra` are further bytes in the cache: a pool's winners, a mask. `fused` is the layer's part
+    where kernels fuse layers, see `nn.Description`.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Summary:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one forward (a multiplication and an addition are two); a training step is three."""
+        """Floating-point operations of one forward (multiplications and additions); a training step has three times as many."""
         return sum(r.flops for r in self.rows)
 
     @property
@@ -98,7 +98,7 @@ class Summary:
         return self.weight_bytes + worst
 
     def training_peak(self, optimizer_slots: int = 1) -> int:
-        """Predicted bytes of a training step, with so many remembered arrays a parameter (SGD 1, Adam 2)."""
+        """Predicted bytes of a training step; the optimiser stores `optimizer_slots` arrays a parameter (SGD 1, Adam 2)."""
         gradients, worst = set(self.rows[-1].makes), 0
         for i in reversed(range(len(self.rows))):
             row, (_, end) = self.rows[i], self._block(i)
@@ -115,7 +115,7 @@ class Summary:
         return (2 + optimizer_slots) * self.weight_bytes + worst
 
     def store(self, size: int) -> int:
-        """Note an array of so many numbers; returns its number."""
+        """Enter a stored array with so many elements; returns the array's number."""
         self.stored.append(size * self.itemsize)
         return len(self.stored) - 1
 
@@ -123,7 +123,7 @@ class Summary:
         return sum(self.stored[n] for n in numbers)
 
     def _block(self, i: int) -> tuple[int, int]:
-        """The first and the last row of the block that row i belongs to, such as "decoder.0"; itself if it is alone."""
+        """The first and the last row of the block that row i belongs to, such as "decoder.0"; i twice if there is none."""
         block = self.rows[i].name.rpartition(".")[0]
         first = end = i
         while block and first and self.rows[first - 1].name.rpartition(".")[0] == block:
@@ -157,14 +157,14 @@ class Summary:
 
 
 def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
-    """Lay out what a model costs on images of a given shape.
+    """Predict what a model costs on images of a given shape.
 
     Parameters
     ----------
     model : Module
     shape : (N, H, W, C)
     fused : bool, optional
-        Predict the memory of the kernels, or that of the plain ops; by default what `minunet.use` has chosen for the CPU.
+        Whether to predict the memory of the kernels or of the plain ops; by default, of those that `minunet.use` has chosen.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
 
 
 def row(result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map], fused: bool) -> Row:
-    """The next row of a summary: what a layer stores and keeps. Enters its outputs into `stored` and `raw`."""
+    """Make the next row of a summary from one call of a layer, and enter its outputs into `stored` and `raw`."""
     d, inputs, outputs = step.description, step.inputs, step.outputs
     part = d.fused if fused else None
     passing = part == "norm" or (part == "act" and inputs[0] in raw)  # computed while the next layer reads
@@ -221,7 +221,7 @@ def row(result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map]
 
 
 def brought_to_size(result: Summary, x: Map, y: Map, stored: list[int]) -> list[int]:
-    """The arrays of a map that is laid beside others in y: its own, or a new one if it has to be padded or cropped before."""
+    """The arrays that hold map x within the concatenation y: its own, or a new one if it is padded or cropped first."""
     if x.shape[1:3] == y.shape[1:3]:
         return stored
     return [result.store(max(x.size, prod(y.shape[:3]) * x.shape[3]))]

@@ -1,8 +1,9 @@
 """Which layers run, on which maps: a model's own forward, followed without computing anything.
 
-`follow` sends through the model, in place of an image, a `Map` that has a shape but no values. Every layer is stood in for by
-its description, which says what comes out. So the wiring is the model's, and no second description of it could drift.
-What is refused, by name: a layer that does not describe itself, and a composite that computes with the maps itself.
+`follow` sends a `Map` through the model in place of an image: it has a shape but no values. Each layer's forward is replaced by
+its description, which says the shape of the output. So the order of the layers is always that of the model's own forward, and
+stands in one place only. Two things are refused by name: a layer that does not describe itself, and a composite that computes
+with the maps itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _one_at_a_time = RLock()  # of several that follow one model each would take the
 
 
 class Map(NDArrayOperatorsMixin):
-    """A map on its way through the network: a shape and a dtype. Whoever asks it for its values is named.
+    """A map on its way through the network: a shape and a dtype. Asking for its values raises NotDescribed.
 
     Parameters
     ----------
@@ -73,13 +74,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Of the layer, for a sentence: its class and its path."""
+        """The layer's class and path, for a sentence."""
         return full_name(self.path, self.layer)
 
 
 @dataclass(eq=False)
 class Trace:
-    """The calls of all layers, in the order in which they run; what goes into the first ones, and what comes out in the end."""
+    """The calls of all layers in the order in which they run, the map that goes into the model, and the one that comes out."""
 
     image: Map
     steps: list[Step]
@@ -94,7 +95,7 @@ def follow(model: Module, shape: Shape, dtype: Any = np.float32) -> Trace:
     NotDescribed
         If a layer does not describe itself, or a composite computes with maps itself.
     ValueError
-        If such images cannot pass.
+        If the model does not take images of that size.
     """
     running: list[str] = []
     image, steps = Map(shape, dtype, running), []
@@ -127,7 +128,7 @@ def follow(model: Module, shape: Shape, dtype: Any = np.float32) -> Trace:
 
 
 def layers(model: Module, path: str = "") -> Iterator[tuple[str, Module]]:
-    """The paths and modules that a trace has as layers: those that describe themselves, and those without children."""
+    """The modules that count as layers in a trace, with their paths: those that describe themselves or have no children."""
     if model.describes_itself() or not model.children:
         yield path, model
         return
@@ -136,7 +137,7 @@ def layers(model: Module, path: str = "") -> Iterator[tuple[str, Module]]:
 
 
 def described(path: str, m: Module, *shapes: Shape) -> Description:
-    """What a layer says of itself for inputs of these shapes; NotDescribed, with its name, if it says nothing."""
+    """A layer's description for inputs of these shapes; NotDescribed, with its name, if it has none."""
     if not m.describes_itself():
         raise NotDescribed(
             f"{full_name(path, m)} does not describe itself, and nobody guesses what it gives, costs, or looks at: write it a "
@@ -161,10 +162,9 @@ def input_channels(model: Module) -> int:
 
 @contextmanager
 def stand_ins(model: Module, make: Callable[[str, Module], Callable[..., Any]]) -> Iterator[None]:
-    """For a while, every module has the forward that `make` gives for its path and itself; in other threads it has its own."""
-    replaced = {
-        id(m): (path, m) for path, m in reversed(list(model.modules()))
-    }  # by its first path, where it has several
+    """A block in which, in this thread only, every module has the forward that `make(path, module)` returns."""
+    # a module that is used at several places counts at its first path
+    replaced = {id(m): (path, m) for path, m in reversed(list(model.modules()))}
     with _one_at_a_time:
         forwards = [(m, here(make(path, m), m.forward)) for path, m in replaced.values()]
         try:
@@ -177,6 +177,6 @@ def stand_ins(model: Module, make: Callable[[str, Module], Callable[..., Any]]) 
 
 
 def here(function: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is the one in this thread, and the other one in all others."""
+    """A function that calls `function` in the current thread, and `elsewhere` in all other threads."""
     thread = get_ident()
     return lambda *args, **named: (function if get_ident() == thread else elsewhere)(*args, **named)

@@ -8,8 +8,8 @@
 Going down, every pool halves the map and every encoder doubles the channels: less of *where*, more of *what*. Going up,
 every step doubles the map and halves the channels, and the skip brings back the *where*.
 
-Read `forward` and `backward` side by side: the same lines in reverse, every layer replaced by its backward. What forward
-hands over twice (x to the pool and to the skip) comes back as a sum; that += is the whole secret of a skip connection.
+Read `forward` and `backward` side by side: the same lines in reverse, every layer replaced by its backward. Forward uses x
+twice, for the pool and for the skip, so backward adds two gradients; that += is the whole secret of a skip connection.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ class UNet(Module):
         Number of poolings; the paper's is 4.
     widths : (encoder, decoder) or (encoder, decoder, up), optional
         Explicit channels instead of base_width and depth: the encoder's from level 0 to the bottom, depth + 1 numbers, and
-        the decoder's from level 0 down, depth numbers. A pair (mid, out) gives a block's two convolutions their own. The
-        third gives what transposed convolutions turn out, from level 0 down; without it half of what they take.
+        the decoder's from level 0 down, depth numbers. A pair (mid, out) gives a block's two convolutions different widths.
+        The third list gives the output channels of the transposed convolutions, from level 0 down; without it they give half
+        of what they take.
     conv_bias : bool, optional
-        Whether 3x3 convolutions have a bias; by default only without a norm, which would cancel it.
+        Whether 3x3 convolutions have a bias; by default only if there is no norm, which would cancel it.
     norm : {"batch", "group", None}
-        What stands between convolution and ReLU.
+        The norm between convolution and ReLU.
     padding : {"same", "valid"}
         "same": output as large as the image, any size of at least 2^depth; "valid": the paper's unpadded convolutions.
     up : {"transpose", "bilinear", "nearest"}
@@ -58,7 +59,7 @@ class UNet(Module):
     dropout : float
         Dropout rate at the end of the contracting path (its last two levels); 0 for none.
     seed : int
-        For the initial weights.
+        Seed of the initial weights.
 
     Examples
     --------
@@ -143,7 +144,7 @@ class UNet(Module):
 
     @fusion_scope
     def backward(self, dy: Array, cache: Cache) -> Array:
-        """Gradients of the logits (N, H, W, num_classes) to those of the images; parameters' gradients are added up."""
+        """From the gradient of the logits (N, H, W, num_classes) to that of the images; adds the parameters' to `grads`."""
         dskips: list[Array] = []
 
         def back(m: Module, dy: Array) -> Any:
@@ -163,7 +164,7 @@ class UNet(Module):
         return dx
 
     def check_size(self, H: int, W: int) -> None:
-        """ValueError, with the nearest sizes that would do, if images of H x W pixels cannot pass."""
+        """ValueError, with the nearest sizes that fit, if images of H x W pixels do not."""
         if self.padding == "same":
             if min(H, W) < 2**self.depth:
                 raise ValueError(
@@ -180,7 +181,7 @@ class UNet(Module):
                 )
 
     def fit_size(self, n: int) -> int:
-        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        """The smallest number of rows or columns, at least n, that fits and whose output has at least n."""
         if self.padding == "same":
             return max(n, 2**self.depth)
         fits = n
@@ -189,7 +190,7 @@ class UNet(Module):
         return fits
 
     def output_size(self, n: int) -> int:
-        """Rows or columns of the output for n that pass."""
+        """Rows or columns of the output, for n that fit."""
         return n if self.padding == "same" else self.valid_output(n) or 0
 
     def valid_output(self, n: int) -> int | None:
@@ -206,9 +207,9 @@ class UNet(Module):
 def default_widths(base_width: int, depth: int, up: str) -> tuple[list, list]:
     """Encoder and decoder widths, doubled at every level.
 
-    With interpolation instead of a transposed convolution nothing halves the channels on the way up: then the bottom and
-    every decoder but the first give half as much, by a block whose middle is half its input, as the common
-    implementations have it.
+    With interpolation in place of transposed convolutions nothing halves the channels on the way up. Then the bottom and every
+    decoder but that of level 0 give half as many channels, and the middle of a decoder's block is half as wide as its input, as
+    in the common implementations.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"depth must be at most {MAX_DEPTH}, not {depth}")
@@ -224,7 +225,7 @@ def count_filters(
     in_channels: int, num_classes: int, base_width: int = 64, depth: int = 4, widths: Any = None, up: str = "transpose",
     **other: Any,
 ) -> int:  # fmt: skip
-    """How many parameters the filters of a U-Net with these options have, told before anything is allocated."""
+    """How many parameters the filters of a U-Net with these options have, found without allocating anything."""
     sides: Any = widths or default_widths(base_width, depth, up)
     encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
     total, last = 0, in_channels
