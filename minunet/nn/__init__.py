@@ -7,16 +7,16 @@ A module owns `params`, `grads`, `buffers` and `children`, and has
     y        = m(x)                                             # inference: forward(x, train=False, keep=False)[0]
     m.describe(x.shape)                                         # a layer's: its cost, how far it looks, ... (description.py)
 
-`train` says whether batch statistics and dropout are in force, `keep` whether a cache is returned (else None): they are
-separate, so that gradients in inference mode can be had too. `rng` is where dropout draws from.
+`train` says whether batch statistics and dropout are used, `keep` whether a cache is returned (else None). They are separate,
+so that gradients can be computed in inference mode, too. `rng` is the generator that dropout draws from.
 
-A composite's cache is the list of its children's caches. The backward pops them, last first: memory falls while it runs,
-and a cache can be used only once.
+A composite's cache is the list of its children's caches. The backward pops them, last first: memory is freed while it runs, and
+a cache can be used only once.
 
 module.py        the base of all layers and networks, `Apply` and `Sequential`
-description.py   what a layer says of itself
-init.py          how weights start
-activation.py, conv.py, norm.py, pool.py, resample.py   the layers, each in the file that has the name of its op's
+description.py   the description of a layer: cost, how far it looks, its ONNX node, ...
+init.py          initial weights
+activation.py, conv.py, norm.py, pool.py, resample.py   the layers, in files named like those of their ops
 """
 
 from .activation import Dropout, LeakyReLU, ReLU

@@ -59,14 +59,14 @@ class Conv2d(Module):
 
         def onnx(graph: Graph, x: str) -> str:
             (top, bottom), (left, right) = pads
-            by_size = padding == "same" and stride > 1  # ONNX does the same for other sizes
+            by_size = padding == "same" and stride > 1  # so that ONNX pads maps of other sizes as we do
             how = {"auto_pad": "SAME_UPPER"} if by_size else {"pads": [top, left, bottom, right]}
             return graph.node("Conv", x, *weights(graph, self, (3, 2, 0, 1)), strides=[stride, stride],
                               dilations=[dilation, dilation], group=groups, **how)  # fmt: skip
 
         return Description(
             output=(N, OH, OW, K), reads=(reads[0], reads[1]), flops=2 * N * OH * OW * K * KH * KW * Cg,
-            depends_on_size=len({(rows[0], columns[0]) for rows, columns in where}) > 1,  # the padding before the image
+            depends_on_size=len({(rows[0], columns[0]) for rows, columns in where}) > 1,  # the padding at top or left
             keeps_input=True, fused="conv", words=f"{KH}x{KW} convolution", picture="conv", onnx=onnx, unrecordable="",
             work=(2 * padded + N * OH * OW * K, padded + numbers),  # a padded copy, and one tap's window and product
         )  # fmt: skip

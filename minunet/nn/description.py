@@ -1,13 +1,13 @@
-"""What a layer says of itself, and all that is known of it elsewhere.
+"""The description of a layer: its output's shape, cost, how far it looks, its ONNX node, and more.
 
-A layer is a forward and a backward. Whoever has to know more about it (`summary`, tiles, `minunet.look`, the ONNX export, the
-CUDA graphs) asks its method `describe`, and refuses it by name if it has none. For given shapes of what it takes it says
+To train, a layer needs only forward and backward. Code that needs to know more about it (`summary`, tiles, `minunet.look`, the
+ONNX export, CUDA graphs) calls its method `describe`, with the shape of its input, and refuses it by name if it has none:
 
     def describe(self, x: Shape) -> Description:
         onnx = lambda graph, x: graph.node("Relu", x)
         return Description(output=x, reads=PIXEL, keeps_bytes=prod(x), words="ReLU", onnx=onnx)
 
-A layer that takes several maps gets their shapes one after the other. Modules that only hand maps from one layer to the next
+A layer with several inputs gets their shapes one after the other. Modules that only pass maps from one layer to the next
 (`Sequential`, `UNet`) need no description: their own forward is followed (`models/trace.py`).
 """
 
@@ -23,11 +23,11 @@ Shape = tuple[int, ...]
 
 
 class NotDescribed(UserError):
-    """A layer does not say of itself what has to be known of it."""
+    """A layer has no description, or its description lacks what is needed."""
 
 
 class Graph(Protocol):
-    """An ONNX graph as a layer sees it while its nodes are added. Maps are (N, C, H, W) there, and known by their names."""
+    """An ONNX graph, to which a layer adds its nodes. Maps are (N, C, H, W) there, and are referred to by name."""
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node of ONNX's operator `kind`; returns the name of its output."""
@@ -40,8 +40,8 @@ class Graph(Protocol):
 class Window:
     """Which rows (or columns) of the input an output row reads.
 
-    Output row i reads the rows from (i * down + first) / up to (i * down + last) / up, rounded inwards, as far as there are
-    such; or, with `whole`, all rows.
+    Output row i reads the rows from (i * down + first) / up, rounded up, to (i * down + last) / up, rounded down, as far as
+    they lie in the map; with `whole`, it reads all rows.
 
     >>> Window(down=2, first=-1, last=1)  # a 3x3 convolution with stride 2 and a pixel of padding: 2i - 1 to 2i + 1
     Window(down=2, up=1, first=-1, last=1, whole=False)
@@ -57,10 +57,10 @@ class Window:
 
 
 PIXEL = Window()
-"""Only the pixel at the same place."""
+"""Reads only the pixel at the same place."""
 
 ALL = Window(whole=True)
-"""All of the map, as a mean over it does."""
+"""Reads all of the map, as its mean does."""
 
 Reads = Window | tuple[Window, Window]  # of rows and columns alike, or of rows and of columns
 Picture = Literal["conv", "act", "pool", "up", "join", "layer"]
@@ -68,40 +68,41 @@ Picture = Literal["conv", "act", "pool", "up", "join", "layer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What there is to know of a layer that takes maps of given shapes.
+    """The description of a layer, for inputs of given shapes.
 
     Attributes
     ----------
     output : shape (N, H, W, C), or a list of them
-        Of the map, or of the maps, that forward returns.
+        Shape of the map that forward returns, or of each of them.
     reads : Window, (Window, Window) or a list of these
-        How far an output pixel looks in inference: by rows and columns, or for (rows, columns); a list has one for each input.
+        How far an output pixel looks in inference: one window for rows and columns alike, or a pair (rows, columns); for
+        several inputs, a list of these.
     flops : int
-        Multiplications and additions of one forward. Where they are less than a few for each number they count as 0.
+        Multiplications and additions of one forward; 0 if there are only a few for each number.
     depends_on_size : bool
-        Whether, of a part of the map, its result is another in the middle of the part, too, although it does not look that far.
+        Whether cutting the map to a part changes the result even far from the cut, farther than `reads` reaches.
     depends_on_batch : bool
         Whether in training the result for one image depends on the others.
     keeps_input, keeps_output : bool
-        Whether the cache holds the arrays that go in, and those that come out.
+        Whether the cache holds the input, and whether it holds the output.
     keeps_bytes : int
-        Bytes that it holds beside these: a mask, a pool's winners.
+        Further bytes in the cache: a mask, a pool's winners.
     work : (int, int)
-        Numbers (of the maps' dtype) that the plain op needs for a while beside input and output: in forward, in backward.
+        How many numbers (of the maps' dtype) the plain op needs for a while besides input and output: in forward, in backward.
     fused : "conv", "norm", "act" or "concat", optional
-        The part that it has where kernels fuse layers (`ops/lazy.py`). A "conv" stores its output raw; a "norm", and an "act"
-        after one of these two, store nothing: they are computed while the next layer reads; a "concat" stands for its inputs
-        side by side, and stores those that it first has to bring to the output's size.
+        The layer's part where kernels fuse layers (`ops/lazy.py`). A "conv" stores its raw output. A "norm", and an "act" after
+        one of these two, store nothing: they are computed while the next layer reads. A "concat" stands for its inputs side by
+        side, and stores only those that must first be padded or cropped to the output's size.
     words : str
-        Its name in plain words, "batch norm". Without them it is that of its class; "" to be passed over in silence.
+        The layer's name in plain words, "batch norm". None stands for the name of its class; "" for a layer that is not shown.
     picture : str
         How `minunet.look` draws it: as a convolution, an activation or norm, a pool, an up-step, the joint of a skip connection
-        (which takes the skip and the map from below), or just as a layer.
+        (with the inputs skip and map from below), or just as a layer.
     onnx : function, optional
         ``onnx(graph, *inputs)`` adds its nodes to a `Graph`, and returns the name of its output (a list, if it has several).
     unrecordable : str
-        Why a CUDA graph cannot record it, in words that go on after its name; "" if it can: then it neither reads nor sends
-        anything on the host while it runs.
+        Why a CUDA graph cannot record the layer, in words that continue a sentence after its name; "" if it can, that is, if
+        the layer neither reads from the GPU nor draws or sends numbers on the host while it runs.
     """
 
     output: Shape | list[Shape]
@@ -121,10 +122,10 @@ class Description:
 
     @property
     def outputs(self) -> list[Shape]:
-        """The shapes of all outputs, of which most layers have one."""
+        """The shapes of all outputs as a list; most layers have one."""
         return self.output if isinstance(self.output, list) else [self.output]
 
     def window(self, i: int, axis: int) -> Window:
-        """What an output pixel reads of input i by rows (axis 0) or columns (axis 1)."""
+        """What an output pixel reads of input i, along rows (axis 0) or columns (axis 1)."""
         reads = self.reads[i] if isinstance(self.reads, list) else self.reads
         return reads[axis] if isinstance(reads, tuple) else reads

@@ -1,4 +1,4 @@
-"""How weights start."""
+"""Initial weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .module import Module
 
 
 def he_normal(shape: tuple[int, ...], rng: np.random.Generator | None = None, fan_in: int | None = None) -> np.ndarray:
-    """Filters drawn from N(0, sqrt(2 / fan_in)), float32; fan_in is all of shape but its last size if not given."""
+    """Filters drawn from N(0, sqrt(2 / fan_in)), float32; without fan_in, it is the product of all sizes but the last."""
     rng = rng or np.random.default_rng()
     std = (2 / (fan_in or np.prod(shape[:-1]))) ** 0.5
     return rng.standard_normal(shape, np.float32) * np.float32(std)

@@ -12,17 +12,17 @@ from ..ops.lazy import fusion_scope
 from .description import Description
 
 Cache = Any
-"""What a forward leaves for its backward: a layer a tuple, a composite the list of its children's; None without `keep`."""
+"""What forward saves for backward: a tuple in layers, the list of the children's caches in composites; None without `keep`."""
 
 
 class Module:
     """Base of all layers and networks: a tree of named children with parameters at its leaves.
 
-    A network that was built from its description has that as `architecture` (`minunet.models.NetworkOptions`). One that was
-    trained also has `preprocessing` (`minunet.data.Preprocessing`): how its images were prepared, and what its classes are.
+    A network that was built by `minunet.models.build` has its options as `architecture` (`minunet.models.NetworkOptions`). One
+    that was trained also has `preprocessing` (`minunet.data.Preprocessing`): how its images were prepared, and its classes.
     """
 
-    architecture: Any  # their classes are in rooms above this one
+    architecture: Any  # not typed: their classes are in folders above this one
     preprocessing: Any
 
     def __init__(self) -> None:
@@ -55,24 +55,24 @@ class Module:
         raise NotImplementedError
 
     def describe(self, *inputs: Any, **none: Any) -> Description:
-        """What there is to know of this layer when it takes maps of these shapes; composites need not say."""
+        """The description of this layer for inputs of these shapes; composites need none."""
         raise NotImplementedError
 
     def describes_itself(self) -> bool:
-        """Whether there is a `describe` that belongs to this layer's forward: one of a base with another forward does not."""
+        """Whether `describe` belongs to this layer's forward; one inherited from a base with another forward does not."""
         order = type(self).__mro__
         said, computed = (next(c for c in order if name in vars(c)) for name in ("describe", "forward"))
         return said is not Module and issubclass(said, computed)
 
     def check_size(self, H: int, W: int) -> None:
-        """ValueError, saying what would do, if images of H x W pixels cannot pass; a layer takes any size."""
+        """ValueError, saying which sizes fit, if images of H x W pixels do not; a layer takes any size."""
 
     def fit_size(self, n: int) -> int:
-        """The smallest number of rows or columns, from n on, that passes and whose output has at least n."""
+        """The smallest number of rows or columns, at least n, that fits and whose output has at least n."""
         return n
 
     def output_size(self, n: int) -> int:
-        """Rows or columns of the output for n that pass; the same number unless convolutions are unpadded."""
+        """Rows or columns of the output, for n that fit; the same number unless convolutions are unpadded."""
         return n
 
     def modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -90,7 +90,7 @@ class Module:
         return self._named("grads")
 
     def named_buffers(self) -> dict[str, Array]:
-        """All arrays that are kept but not learned (running statistics), by dotted path."""
+        """All arrays that are stored but not learned (running statistics), by dotted path."""
         return self._named("buffers")
 
     def zero_grad(self) -> None:
@@ -112,7 +112,7 @@ class Module:
         Raises
         ------
         ValueError
-            Naming the first path that is missing, surplus or of another shape; nothing is changed then.
+            If a path is missing, is not in this model, or has another shape. The first is named, and nothing is changed.
         """
         own = self.state()
         for path in sorted(own.keys() | state.keys()):
@@ -132,7 +132,7 @@ class Module:
         return self
 
     def accumulate(self, **grads: Array | None) -> None:
-        """Add to this module's gradients; None stands for a parameter that it does not have."""
+        """Add to this module's gradients, by name; None is ignored (a parameter that the module does not have)."""
         for name, g in grads.items():
             if g is not None:
                 self.grads[name] = self.grads[name] + g if name in self.grads else g

@@ -15,7 +15,7 @@ from .module import Cache, Module
 class BatchNorm2d(Module):
     """`ops.batch_norm` with scale gamma, shift beta, and running statistics for inference.
 
-    After every training batch the running ones follow, see `ops.running_average`.
+    Every training batch moves the running statistics, see `ops.running_average`.
     """
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -77,7 +77,7 @@ class GroupNorm(Module):
         )  # fmt: skip
 
     def _onnx(self, graph: Graph, x: str) -> str:
-        """An instance norm of groups laid out as long channels: ONNX's own group norm is younger than the opset we write."""
+        """As an instance norm whose channels are the groups: the opset that we write has no group norm yet."""
         groups = graph.node("Reshape", x, graph.constant("as_groups", [0, self.groups, -1]))
         ones, zeros = (graph.constant(f"{n}s", np.full(self.groups, n, np.float32)) for n in (1, 0))
         normal = graph.node("InstanceNormalization", groups, ones, zeros, epsilon=self.eps)

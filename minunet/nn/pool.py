@@ -33,7 +33,7 @@ class AvgPool2d(Apply):
 
 
 def describe_pool(operator: str, words: str, x: Shape, size: int, stride: int | None) -> Description:
-    """Of a layer that makes one number of every window of size x size pixels; `operator` is ONNX's name for it."""
+    """The description of a layer that makes one number of every size x size window; `operator` is ONNX's name for it."""
     step = stride or size
     OH, OW = output_size((x[1], x[2]), (size, size), ((0, 0), (0, 0)), step)
     return Description(

@@ -42,7 +42,7 @@ class UpsampleBilinear(Apply):
 
 
 def bilinear_window(n: int, scale: int, align_corners: bool) -> Window:
-    """Output row i lies at p, see `ops/resample.py`, and reads the rows less than one away from it: p itself, or two."""
+    """Output row i lies at place p of the input (`ops/resample.py`), and reads the rows less than 1 away from p."""
     if align_corners:  # p = i * (n - 1) / (scale*n - 1)
         apart = max(scale * n - 1, 1)
         return Window(down=n - 1, up=apart, first=1 - apart, last=apart - 1)
@@ -50,5 +50,5 @@ def bilinear_window(n: int, scale: int, align_corners: bool) -> Window:
 
 
 def resize(graph: Graph, x: str, scale: int, **how: str) -> str:
-    """ONNX's node for all kinds of up-sampling."""
+    """Add ONNX's node for up-sampling of any kind."""
     return graph.node("Resize", x, "", graph.constant("scales", [1.0, 1.0, scale, scale]), **how)

@@ -1,8 +1,8 @@
-"""The book: every layer's mathematics as a pure forward/backward pair.
+"""Every layer's mathematics as a pure forward/backward pair.
 
-One contract for all::
+All have the same form::
 
-    y, cache = op(x, ...)            # a cache is a plain tuple with the smallest thing that the backward needs
+    y, cache = op(x, ...)            # a cache is a plain tuple with as little as the backward needs
     dx, ...  = op_backward(dy, cache)
 
 Inputs and dy are never modified; every op runs in the dtype of its inputs, on NumPy and CuPy arrays alike.
@@ -19,7 +19,8 @@ resample.py    upsampling: nearest neighbour and bilinear
 shape.py       pad, crop, concatenate
 dropout.py     dropout
 loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
-dispatch.py    how an op finds its kernel; lazy.py: what kernels may hand each other in place of arrays
+dispatch.py    how an op finds its kernel (which one runs: rules.py of kernels/cpu and kernels/cuda)
+lazy.py        lazy maps, which kernels may return in place of arrays
 """
 
 from .activation import (

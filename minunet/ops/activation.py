@@ -1,11 +1,12 @@
 """Activations: ReLU, leaky ReLU, sigmoid, softmax.
 
-Elementwise functions have a diagonal Jacobian: dx = f'(x) * dy. ReLU needs only the sign of x, one byte a value; the
-sigmoid only its output, since s' = s (1 - s). Softmax couples the K channels of a pixel: with p_k = exp(x_k) / sum exp(x_j),
+Elementwise functions have a diagonal Jacobian: dx = f'(x) * dy. The backward of ReLU needs only where x is positive, one byte a
+value; that of the sigmoid only the output, since s' = s (1 - s). Softmax couples the K channels of a pixel: with
+p_k = exp(x_k) / sum exp(x_j),
 
     d p_j / d x_k = p_j ([j = k] - p_k)        so        dx_k = p_k (dy_k - sum_j dy_j p_j).
 
-At a kink (x = 0) any value between the one-sided slopes is a subgradient; here it is the one for x < 0.
+At the kink of a ReLU (x = 0) any value between the two one-sided slopes is a subgradient; here it is the slope for x < 0.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ and a convolution is KH*KW matrix products: no loop over pixels, and no im2col, 
 Now let L be the loss and dy = dL/dy. By (2) y is a sum of products A @ B, and for P = A @ B the chain rule gives
 dA = dP @ B^T and dB = A^T @ dP. Taking each tap in turn:
 
-    dw[i, j]         = window(x, i, j)^T @ dy               what the tap saw, correlated with what came back
-    window(dx, i, j) += dy @ w[i, j]^T                      the tap hands its share back to the pixels that it read
+    dw[i, j]         = window(x, i, j)^T @ dy               what the tap read, correlated with the output's gradient
+    window(dx, i, j) += dy @ w[i, j]^T                      the tap's share goes back to the pixels that it read
     db               = sum of dy over images, rows and columns
 
 A pixel lies in several windows, hence the +=. What fell on the padding is cut off at the end.
@@ -25,7 +25,7 @@ output at (h*s + i, w*s + j). Its own gradients are then a plain convolution's f
 2x2 transposed convolution with stride 2 is the paper's "up-convolution": its stamps do not overlap.
 
 Shapes (NHWC and HWIO): x (N, H, W, C), w (KH, KW, C/groups, K), b (K,), y (N, OH, OW, K).
-A convolution here is what every framework calls one: a cross-correlation, the kernel is not flipped.
+As in every framework, "convolution" means a cross-correlation: the filter is not flipped.
 
 Sources: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
 """
@@ -60,13 +60,13 @@ def conv2d(
     stride : int
         Step between output pixels, in input pixels.
     padding : "same", "valid", int, (int, int) or ((int, int), (int, int))
-        Zeros around x: "valid" none; "same" so many that OH = ceil(H/stride) wherever dilation*(KH-1) + 1 >= stride,
-        the odd one below and to the right; numbers are pixels for all sides, for (rows, columns), or for
+        Zeros around x. "valid": none. "same": so many that OH = ceil(H/stride) (if dilation*(KH-1) + 1 >= stride); of an odd
+        number, the extra one is below or to the right. Numbers are pixels for all sides, for (rows, columns), or for
         ((top, bottom), (left, right)).
     dilation : int
         Step between a filter's taps, in input pixels.
     groups : int
-        Channels and filters are split into so many independent groups; groups = C is a depthwise convolution.
+        Number of independent groups into which channels and filters are split; groups = C is a depthwise convolution.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def conv_transpose2d(
     Parameters
     ----------
     x : (N, H, W, C) float array
-    w : (KH, KW, C, K) float array: C is what it takes, K what it gives
+    w : (KH, KW, C, K) float array, for C input and K output channels
     b : (K,) float array or None
     stride : int
         Step between stamps, in output pixels.

@@ -1,11 +1,12 @@
 """How an op finds its kernel.
 
 An op in :mod:`minunet.ops` is written plainly and decorated with :func:`accelerated`. When it is called, :func:`find_kernel`
-asks the backend whose kind of arrays its arguments are: NumPy's or CuPy's. The backend gives a function with the same
-signature and the same answer, or None; then the op's own body runs, as it always does under ``minunet.use("reference")``. The
-plain body stays reachable as ``op.plain``; tests hold the two equal.
+asks the backend for the arguments' arrays, NumPy's or CuPy's. The backend returns a kernel, a function with the same signature
+and the same result, or None (`kernels/cpu/rules.py` and `kernels/cuda/rules.py` decide). Without a kernel the op's own body
+runs, as it always does under ``minunet.use("reference")``. The body is also ``op.plain``; the tests compare it with the
+kernels.
 
-Ops do not import kernels: :mod:`minunet.kernels` calls :func:`register` when it is loaded, which the first op does.
+Ops do not import kernels: the first op that is called loads :mod:`minunet.kernels`, which calls :func:`register`.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ _backends: list[Backend] = []
 
 
 def register(backend: Backend) -> None:
-    """Enter a backend; of those that own an op's arguments, the first one is asked."""
+    """Add a backend. If several own an op's arguments, the one that was registered first is asked."""
     _backends.append(backend)
 
 
 @functools.cache
 def backends() -> list[Backend]:
-    """All that are registered; the first call loads the package of kernels, which registers its own."""
+    """All registered backends; the first call loads the package of kernels, which registers its own."""
     importlib.import_module("minunet.kernels")
     return _backends
 
 
 class use:
-    """Choose between the kernels and the plain ops, for good or for a ``with`` block.
+    """Choose between the kernels and the plain ops: from now on, or within a ``with`` block.
 
     Parameters
     ----------
@@ -81,21 +82,21 @@ class use:
 
 
 def are_chosen() -> bool:
-    """Whether kernels are to stand in for the plain ops where they can: `use`'s mode is "fast"."""
+    """Whether `use` has chosen kernels: its mode is "fast"."""
     return _mode == "fast"
 
 
 def are_fast() -> bool:
-    """Whether kernels stand in for the plain ops on NumPy arrays."""
+    """Whether kernels run in place of the plain ops on NumPy arrays."""
     on_numpy = next(b for b in backends() if b.owns(()))
     return are_chosen() and on_numpy.compiles()
 
 
 def accelerated(plain: F) -> F:
-    """Decorate a plain op, so that a kernel stands in for it whenever :func:`find_kernel` has one.
+    """Decorate a plain op, so that a kernel runs in its place whenever :func:`find_kernel` finds one.
 
-    Kernels are asked first with lazy maps as they are, then with the arrays that these stand for; the plain body only ever
-    sees arrays.
+    A kernel is looked for twice: for the arguments as they are, with lazy maps among them, and then for the arrays that these
+    stand for. The plain body gets arrays only.
     """
     name = plain.__name__
 

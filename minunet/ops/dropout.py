@@ -1,7 +1,7 @@
 """Dropout: while training, every value is zeroed with probability `rate`.
 
-The survivors are divided by 1 - rate, so that the expectation stays what it was and inference needs no dropout at all.
-For a drawn mask this is a linear map with a diagonal matrix; its gradient is the same map.
+The values that are left are divided by 1 - rate, so that the expectation does not change, and inference needs no dropout at
+all. For a given mask this is a linear map with a diagonal matrix; its gradient is the same map.
 
 Source: Srivastava et al., "Dropout", JMLR 15 (2014), in the "inverted" form.
 """
@@ -22,7 +22,7 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, tup
     rate : float in [0, 1)
         Share of the values that is zeroed.
     rng : numpy.random.Generator
-        Where the mask is drawn from; on every device the same one, so that the same seed gives the same mask.
+        The mask is drawn from it, on every device alike, so that the same seed gives the same mask everywhere.
 
     Returns
     -------

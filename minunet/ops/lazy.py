@@ -1,12 +1,12 @@
-"""Lazy feature maps: what kernels may hand each other inside a network in place of arrays.
+"""Lazy feature maps, which kernels may pass to each other inside a network in place of arrays.
 
-A map is lazy if it stands for an array that has not been computed yet. Kernels return lazy maps inside a network, so that
-norm, ReLU and concatenation fuse into the neighbouring convolutions (`kernels/cpu/lazy_maps.py`, `kernels/cuda/lazy_maps.py`).
-An op that has no kernel for a lazy map gets the array (`materialize`), and so does every NumPy function. Hence layers and
-networks need not know of lazy maps.
+A lazy map stands for an array that has not been computed yet. Kernels return lazy maps inside a network, so that norm, ReLU and
+concatenation fuse into the neighbouring convolutions (`kernels/cpu/lazy_maps.py`, `kernels/cuda/lazy_maps.py`). An op that has
+no kernel for a lazy map gets the array (`materialize`), and so does every NumPy function. So layers and networks need not know
+of lazy maps.
 
-Fusion is on inside the outermost method that is decorated with `fusion_scope` (forward and backward of UNet and
-Sequential); its results are materialized. ``minunet.use("reference")`` switches it off.
+Fusion is on inside methods that are decorated with `fusion_scope` (forward and backward of UNet and Sequential); what the
+outermost of them returns is materialized. ``minunet.use("reference")`` switches fusion off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class _Scope(threading.local):
-    """What is going on in this thread: the objects whose fusion scopes are running, and whether they train."""
+    """The state of this thread: the objects whose fusion scopes are running, and whether they train."""
 
     def __init__(self) -> None:
         self.running: list[Any] = []
@@ -55,10 +55,10 @@ def training() -> bool:
 
 
 def fusion_scope(method: F) -> F:
-    """Decorate a composite's forward or backward, inside which layers may hand each other lazy maps.
+    """Decorate a composite's forward or backward: inside it, layers may pass lazy maps to each other.
 
-    What the outermost scope returns is materialized; caches are not, they wait for the backward. Whether a forward trains is
-    its argument `train`, wherever that stands in its signature; without such an argument it does.
+    The results of the outermost scope are materialized; caches are not, they wait for the backward. Whether a forward trains is
+    read from its argument `train`, at any place of the signature; a forward without that argument counts as training.
     """
     parameters = signature(method).parameters
     train = parameters.get("train")
@@ -108,7 +108,7 @@ def materialize_named(options: dict[str, Any]) -> dict[str, Any]:
 
 def any_lazy(values: Any) -> bool:
     """Whether there is a lazy map among arguments, in tuples (caches) and lists too."""
-    for v in values:  # noqa: SIM110 (faster than any(...), and every op call comes through here)
+    for v in values:  # noqa: SIM110 (faster than any(...), and every call of an op comes through here)
         if isinstance(v, LazyMap) or (isinstance(v, (tuple, list)) and any_lazy(v)):
             return True
     return False
@@ -156,7 +156,7 @@ class LazyMap(NDArrayOperatorsMixin):
 
 
 class LazyConcat(LazyMap):
-    """Two maps side by side, a's channels first: a concatenation that is never made. `single_use` sets `once`."""
+    """Two maps side by side, a's channels first: a concatenation without an array of its own. `single_use` sets `once`."""
 
     once = False
 
@@ -165,7 +165,7 @@ class LazyConcat(LazyMap):
         self.shape, self.dtype = (*a.shape[:3], a.shape[3] + b.shape[3]), a.dtype
 
     def release(self) -> None:
-        """Called by the convolution that has read it: drop both maps if nothing else will read them."""
+        """Drop both maps if they are for a single use; called by the convolution that has read them."""
         if self.once:
             self.a = self.b = None
 
@@ -180,10 +180,10 @@ class LazyConcat(LazyMap):
 
 
 def single_use(x: Any) -> Any:
-    """x itself; if it is a lazy concatenation, its maps are released as soon as one convolution has read them.
+    """Mark x, if it is a lazy concatenation, so that its maps are released once a convolution has read them; returns x.
 
-    The caller says by this that nothing else will read them. Without it the variables of all callers keep what they pass on
-    alive: a U-Net's largest maps through the whole of its last block.
+    The caller promises that nothing else will read them. Without it, the variables of all callers keep the maps alive: a
+    U-Net's largest maps during the whole of its last block.
     """
     if isinstance(x, LazyConcat):
         x.once = True

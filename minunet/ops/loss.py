@@ -1,21 +1,21 @@
 """Losses of segmentation, from logits: cross-entropy, binary cross-entropy, soft Dice, focal.
 
-All are pairs: ``loss, cache = f(logits, labels, ...)`` with a scalar loss, and ``dlogits = f_backward(dloss, cache)`` with
-a scalar dloss, so that scaling a loss and adding two are one line each.
+All are pairs: ``loss, cache = f(logits, labels, ...)`` with a scalar loss, and ``dlogits = f_backward(dloss, cache)`` with a
+scalar dloss. So it takes one line to scale a loss, and one to add two losses.
 
-logits (N, H, W, K) floats; labels (N, H, W) integers 0..K-1. One channel means a sigmoid: its logit z is that of class 1
-against class 0, the softmax of (0, z).
+logits are (N, H, W, K) floats, labels (N, H, W) integers 0..K-1. A single channel means a sigmoid: z is the logit of class 1,
+and the sigmoid is the softmax of (0, z).
 
-Every pixel has a weight: that of the map `weight` (N, H, W), times its class's in `class_weight` (K,), and 0 where the
-label is `ignore`. Losses are divided by the sum of the weights; if that is 0 the loss is 0, and so are the gradients.
+The weight of a pixel is `weight` (N, H, W) times that of its class in `class_weight` (K,), and 0 if its label is `ignore`.
+Losses are divided by the sum of the weights; if that is 0, loss and gradients are 0.
 
 Softmax cross-entropy. L = -log p_t for the true class t. By d log p_t / d z_k = [k = t] - p_k,
 
-    dz_k = p_k - [k = t]                           the difference between what was said and what is true
+    dz_k = p_k - [k = t]                           the difference between prediction and truth
 
 Binary cross-entropy, t in {0, 1}: L = log(1 + e^z) - t z, dz = sigmoid(z) - t: the same difference.
 
-Focal loss (Lin et al., arXiv:1708.02002): L = -(1 - p_t)^g log p_t, which discounts what is already right. With
+Focal loss (Lin et al., arXiv:1708.02002): L = -(1 - p_t)^g log p_t, in which pixels that are already right count less. With
 d p_t / d z_k = p_t ([k = t] - p_k),
 
     dz_k = ([k = t] - p_k) * (g p_t (1 - p_t)^(g-1) log p_t - (1 - p_t)^g)          g = 0 gives the cross-entropy
@@ -53,7 +53,7 @@ def softmax_cross_entropy(
     class_weight : (K,) sequence of floats, optional
         A weight for every class.
     ignore : int
-        Pixels with this label count nothing.
+        Pixels with this label do not count.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def focal(
     ignore: int = -1,
     gamma: float = 2.0,
 ) -> tuple[Any, tuple]:
-    """Focal loss; `gamma` is the exponent of the discount, the rest as in `softmax_cross_entropy`, one channel too."""
+    """Focal loss with exponent `gamma`; the rest as in `softmax_cross_entropy`, but one channel is allowed, too."""
     xp = get_array_module(logits)
     share = pixel_shares(logits, labels, weight, class_weight, ignore)
     p = class_probabilities(logits)
@@ -141,7 +141,7 @@ def focal_backward(dloss: float, cache: tuple) -> Array:
     p, p_true, true, share, gamma, K = cache
     xp = get_array_module(p)
     wrong = 1 - p_true
-    # wrong^(gamma - 1) is infinite where wrong = 0 and gamma < 1; the product it stands in tends to 0 there
+    # wrong^(gamma - 1) is infinite where wrong = 0 and gamma < 1, but its product with log(p_true) tends to 0
     slope = gamma * p_true * xp.maximum(wrong, xp.finfo(p.dtype).tiny) ** (gamma - 1) * xp.log(p_true) - wrong**gamma
     dz = (dloss * share * slope)[..., None] * (true - p)
     return dz if K > 1 else dz[..., 1:]
@@ -176,7 +176,7 @@ def soft_dice(
 def dice_of_checked(
     logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int, smooth: float
 ) -> tuple[Any, tuple]:
-    """`soft_dice` of labels that are classes or `ignore`."""
+    """`soft_dice` without the check of the labels."""
     xp, p = get_array_module(logits), class_probabilities(logits)
     seen = (labels != ignore).astype(p.dtype)
     if weight is not None:
@@ -224,13 +224,13 @@ def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weigh
 
 
 def one_hot(labels: Array, p: Array) -> Array:
-    """(N, H, W) labels as (N, H, W, K) zeros and ones of the dtype of p (N, H, W, K); no one where ignored."""
+    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); zeros only where ignored."""
     xp = get_array_module(p)
     return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
 
 
 def mean_dice(both: Array, either: Array, K: int, class_weight: Any, smooth: float) -> tuple[Any, Array, Array, Array]:
-    """From I and U of every class (without s) to the loss, the classes' shares in the mean, D, and U with s."""
+    """The loss, the classes' shares in the mean, D, and U + s, from I and U of every class."""
     xp = get_array_module(both)
     shares = xp.ones_like(both) if class_weight is None else xp.asarray(class_weight, both.dtype)
     if K == 1:

@@ -12,13 +12,13 @@ g = gamma * dy be the gradient of xhat. x_i moves xhat_i directly, and *every* x
 
     d xhat_j / d x_i  =  rstd * ( [i = j]  -  1/M  -  xhat_i * xhat_j / M )
 
-(the 1/M is the mean's doing; since sum (x - mean) = 0 the variance's derivative is 2 (x_i - mean) / M, which gives the
-last term). Summing g_j over j:
+(1/M comes from the mean. The last term comes from the variance, whose derivative is 2 (x_i - mean) / M, since
+sum (x - mean) = 0.) Times g_j, and summed over j:
 
     dx_i = rstd * ( g_i  -  mean(g)  -  xhat_i * mean(g * xhat) )
 
-So dx has neither a component along the constant vector nor along xhat: shifting or stretching the set changes nothing.
-That is why a check with dy = 1 is blind here: with it, both sides are about 0 whatever the code does.
+So dx has no component along the constant vector, and none along xhat: shifting or stretching the set changes nothing. That is
+why a gradient check with dy = 1 is blind here: both sides are about 0 whatever the code does.
 
 With given statistics (at inference) mean and rstd are constants: dx = rstd * g.
 
@@ -44,9 +44,9 @@ Op = TypeVar("Op", bound=Callable[..., Any])
 
 
 def widened(op: Op) -> Op:
-    """Under mixed precision maps come in half precision: let a norm, or its backward, compute in float32 all the same.
+    """Decorate a norm or its backward, so that it computes in float32 when maps come in half precision.
 
-    The result and the x that is kept for the backward are halves again.
+    The result is in half precision again, and the cache holds x as it came.
     """
 
     @functools.wraps(op)
@@ -86,7 +86,7 @@ def batch_norm(
     y : (N, H, W, C) float array
     cache : tuple for `batch_norm_backward`; holds x itself, not a copy
     statistics : ((C,), (C,)) float arrays
-        The mean and the (biased) variance that were used. Keeping running averages of them is the module's business.
+        The mean and the (biased) variance that were used; the module keeps running averages of them.
 
     Examples
     --------

@@ -7,12 +7,12 @@ Max-pool. Only the winner of a window reaches the output, so only the winner get
 
     y = max over (i, j) of window(x, i, j)           window(dx, i, j) += dy where (i, j) won, else 0
 
-The winner's number i*size + j fits a byte: that is all that the backward needs, not x. In a tie the first of the window,
-in reading order, wins alone: the whole gradient goes to one pixel, not to each of the tied.
+The backward needs only the winner's number i*size + j, which fits into a byte; it does not need x. In a tie the first pixel of
+the window, in reading order, wins alone: the whole gradient goes to one pixel, not to each of the tied ones.
 
 Mean-pool is linear; every pixel of the window counts 1/size^2, forwards and backwards.
 
-Sizes: OH = (H - size) // stride + 1; what does not fill a window at the bottom and the right is dropped.
+Sizes: OH = (H - size) // stride + 1; pixels at the bottom and the right that do not fill a window are dropped.
 """
 
 from __future__ import annotations

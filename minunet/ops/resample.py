@@ -10,8 +10,8 @@ Row r of R says where output row r lies among the input rows. Two conventions ex
     align_corners=True     r -> r * (H - 1) / (OH - 1)          first and last rows coincide
     align_corners=False    r -> (r + 1/2) * H / OH - 1/2        pixels are areas; clamped to the image
 
-and the value is mixed from the two rows beside that place, in proportion to nearness: two entries a row, summing to 1.
-The nearest neighbour needs no matrix: every pixel becomes a block, and the block's gradients are summed.
+and the value is interpolated from the two rows beside that place: a row of R has two entries, which sum to 1. The nearest
+neighbour needs no matrix: every pixel becomes a block, and the gradients of the block are summed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
     scale : int
         Output pixels per input pixel, along each axis.
     align_corners : bool
-        Which convention places the output pixels, see above.
+        Which of the two conventions above places the output pixels.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def interpolation_matrix(n: int, m: int, align_corners: bool) -> np.ndarray:
 
 
 def places(n: int, m: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Where m output rows lie among n input rows: the (m,) numbers of the rows before, and how near the next ones are."""
+    """Where m output rows lie among n input rows: for each, the input row before it, and the next row's share, both (m,)."""
     r = np.arange(m)
     if align_corners:
         place = r * (n - 1) / max(m - 1, 1)

@@ -1,7 +1,7 @@
 """Pad, crop and concatenate: the plumbing of the skip connections.
 
-They move values and change none, so their gradients move them back: the gradient of a pad is a crop, of a crop a pad, and
-of a concatenation a split. Margins are ((top, bottom), (left, right)), in pixels.
+They move values and change none, so their gradients move values back: the gradient of a pad is a crop, that of a crop is a pad,
+and that of a concatenation is a split. Margins are ((top, bottom), (left, right)), in pixels.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def upsample_bilinear(x: Array, scale: int = 2, align_corners: bool = True) -> t
     scale : int
         Output pixels per input pixel, along each axis.
     align_corners : bool
-        Which convention places the output pixels, see above.
+        Which of the two conventions above places the output pixels.
 
     Returns
     -------

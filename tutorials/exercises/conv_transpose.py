@@ -77,7 +77,7 @@ def conv_transpose2d(
     Parameters
     ----------
     x : (N, H, W, C) float array
-    w : (KH, KW, C, K) float array: C is what it takes, K what it gives
+    w : (KH, KW, C, K) float array, for C input and K output channels
     b : (K,) float array or None
     stride : int
         Step between stamps, in output pixels.

@@ -46,7 +46,7 @@ def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weigh
 
 
 def one_hot(labels: Array, p: Array) -> Array:
-    """(N, H, W) labels as (N, H, W, K) zeros and ones of the dtype of p (N, H, W, K); no one where ignored."""
+    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); zeros only where ignored."""
     xp = np
     return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
 
@@ -69,7 +69,7 @@ def softmax_cross_entropy(
     class_weight : (K,) sequence of floats, optional
         A weight for every class.
     ignore : int
-        Pixels with this label count nothing.
+        Pixels with this label do not count.
 
     Returns
     -------
