@@ -1,16 +1,16 @@
 """From a trained network and images to masks and instances.
 
 command.py            `python -m minunet.predict`; arguments.py: its flags
-files.py              images to files: `predict_files`; options.py: what is asked of it; progress.py, results.py: what it tells
-pipeline.py           one image, small or large, from its source to its results
-images.py             which images are meant, and what must not be overwritten
+files.py              images to files: `predict_files`; options.py: its options; results.py: what it returns; progress.py
+pipeline.py           one image, small or large, from its pixels to its results
+images.py             which files the inputs name, and which files must not be overwritten
 inference.py          one image: `minunet.segment`
-tiles.py              images by tiles; tta.py: averaged over flips and rotations
+tiles.py              images by tiles that overlap; tta.py: averaging over flips and rotations
 instances.py          from probabilities to separate instances: `minunet.segment_objects`
-stitching.py          instances across the faces of blocks
-writers.py            results in memory, and in files larger than it
+stitching.py          joining instances that lie in several blocks of a large image
+writers.py            results in memory, and in files larger than memory
 measure.py            the table of objects; instance_files.py: label images, tables, outlines
-overlay.py            pictures of results, their colours
+overlay.py            pictures of results, and their colours
 """
 
 import lazy_loader

@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("predict"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=DESCRIPTION
     )
     p.add_argument("-m", "--model", required=True, nargs="+", metavar="FILE",
-                   help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth; of several the probabilities are "
+                   help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth; the probabilities of several are "
                         "averaged")  # fmt: skip
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
                    help="images, folders of images, or patterns")  # fmt: skip
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
     p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), default=DEFAULTS.threshold, metavar="P",
-                   help="with two classes: probability from which on a pixel is foreground")  # fmt: skip
+                   help="with two classes: probability above which a pixel is foreground")  # fmt: skip
     p.add_argument("-s", "--scale", type=number(float, 0, MAX_SCALE, above=True),
                    help="factor for the images' size (default: that of the training)")  # fmt: skip
     p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
@@ -50,8 +50,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add_threads(p)
     p.add_argument("--tta", nargs="?", type=number(int, 1, 8), const=8, metavar="N",
-                   help="average over N flips and rotations: 4 for the rotations, all 8 if N is not given, 1 for none "
-                        "(default: as in training; 1 unless train was told --tta or --recipe paper)")  # fmt: skip
+                   help="average over N flips and rotations: 4 for the rotations, 8 (if N is left out) for all, 1 for none "
+                        "(default: as the checkpoint says: 1, or what train --tta or --recipe paper set)")  # fmt: skip
     add_quiet(p)
     p.add_argument("--json", action="store_true", help="print what was written as one JSON object, and nothing else")
     add_large_images(p.add_argument_group("large images"))
@@ -62,24 +62,24 @@ def make_parser() -> argparse.ArgumentParser:
 def add_large_images(g: argparse._ArgumentGroup) -> None:
     """Flags for tiles."""
     g.add_argument("--tile", type=number(int, 0), metavar="PIXELS",
-                   help="segment by tiles of this side; 0 for never (default: where memory is short)")  # fmt: skip
+                   help="segment by tiles of this side; 0 for no tiles (default: tiles if memory is short)")  # fmt: skip
     g.add_argument("--overlap", type=number(int, 0), metavar="PIXELS",
-                   help="what the network sees around a tile (default: what it needs)")  # fmt: skip
+                   help="how much the network sees around a tile (default: as much as it needs)")  # fmt: skip
 
 
 def add_objects(g: argparse._ArgumentGroup) -> None:
     """Flags for separate objects."""
     g.add_argument("--instances", action="store_true", help="separate objects: X_labels.tif, X_objects.csv")
-    g.add_argument("--rois", action="store_true", help="their outlines for ImageJ as X_rois.zip too")
+    g.add_argument("--rois", action="store_true", help="separate objects, with outlines for ImageJ: X_rois.zip")
     g.add_argument("--min-size", type=number(int, 0), default=DEFAULTS.min_size, metavar="PIXELS",
                    help="objects of fewer pixels are dropped")  # fmt: skip
     g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
-                   help="divide foreground at its necks; without, objects are what is connected")  # fmt: skip
+                   help="split foreground at narrow necks; without it, objects are connected regions")  # fmt: skip
     g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")
 
 
 def options_of(args: argparse.Namespace) -> PredictionOptions:
-    """What the flags ask for."""
+    """The options that the flags ask for."""
     return PredictionOptions(
         threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
         instances=args.instances, min_size=args.min_size, split=args.split, rois=args.rois,

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Segment every image; those that cannot be read are named at the end, and the status is 2."""
-    from ..checkpoint.load import load  # what --help need not wait for
+    from ..checkpoint.load import load  # slow to load, so --help does without these
     from ..kernels.device import select_device
     from . import images
     from .files import predict_files
@@ -52,14 +52,14 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def kept_clean(args: argparse.Namespace) -> AbstractContextManager[object]:
-    """Keep notes from stdout: away with --quiet, to stderr with --json, whose object stands there alone."""
+    """Keep notes off stdout: with --quiet drop them, with --json print them on stderr, so that stdout is only the object."""
     if args.quiet:
         return redirect_stdout(io.StringIO())
     return redirect_stdout(sys.stderr) if args.json else nullcontext()
 
 
 def note_scale(args: argparse.Namespace) -> None:
-    """Say that PyTorch-UNet's files do not tell their scale."""
+    """Print a note for files of PyTorch-UNet, which do not hold the scale of their training."""
     from ..checkpoint.pytorch.container import is_torch_file
 
     for file in filter(is_torch_file, args.model if args.scale is None else []):
@@ -84,9 +84,9 @@ class Terminal(Progress):
             bar.close()
 
     def step(self, what: str, done: int, total: int) -> None:
-        """A bar for images, if there are several, and one each for tiles and for blocks of objects below it."""
+        """Move the bars: one for images, and below it one for tiles and one for blocks; none for a single step."""
         if what not in self.bars and total > 1:
-            hidden = True if self.quiet else None  # None: where nobody looks at a terminal
+            hidden = True if self.quiet else None  # None: hidden unless stderr is a terminal
             self.bars[what] = self.new(total=total, unit=what, disable=hidden, leave=what == "image")
         if what in self.bars:
             self.bars[what].update(done - self.bars[what].n)
@@ -94,12 +94,12 @@ class Terminal(Progress):
             self.bars.pop(what).close()
 
     def image(self, result: ImageResult) -> None:
-        """Print what should be known of an image."""
+        """Print the notes on an image."""
         for note in result.notes:
             self.new.write(f"note: {result.source}: {note}")
 
     def overlay(self, path: Path, picture: np.ndarray) -> None:
-        """Show it, if asked for."""
+        """Show the overlay in a window, with --viz."""
         if self.shows_overlays:
             from .images import show
 

@@ -1,12 +1,12 @@
 """Segment images into files: `predict_files`, of which ``python -m minunet.predict`` is the command line.
 
-An image is read whole and its results stay in memory until all are there; a TIFF of more than LARGE pixels or an OME-Zarr
-is read, segmented and written by parts. Both go through `Page`. For an image X they leave
+A small image is read whole, and its results stay in memory until all are ready. A TIFF of more than LARGE pixels, or an
+OME-Zarr, is read, segmented and written by parts. Both go through `Page`. For an image X the files are
 
-    small            X_mask.png (of a stack X_mask.tif), X_overlay.png (X_overlay_000.png), X_labels.tif, X_probabilities.tif
-    by parts         X_mask.tif or X_mask.zarr, likewise labels and probabilities; X_overlay.png at a size to look at; of a
-                     stack X_000_mask.tif and so on, page by page
-    of both          X_objects.csv, X_rois.zip
+    small            X_mask.png (for a stack X_mask.tif), X_overlay.png (X_overlay_000.png), X_labels.tif, X_probabilities.tif
+    by parts         X_mask.tif or X_mask.zarr, likewise labels and probabilities; X_overlay.png, reduced in size; for a stack
+                     X_000_mask.tif and so on, page by page
+    both             X_objects.csv, X_rois.zip
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from .results import ImageResult, Prediction
 from .tiles import best_tile
 from .writers import ArrayOutputs, FileOutputs
 
-LARGE = 1 << 25  # pixels from which on a TIFF is read and segmented by parts
+LARGE = 1 << 25  # a TIFF of more pixels is read and segmented by parts
 
 
 def predict_files(
     model: Module, inputs: Sequence[str | Path] | str | Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
     progress: Progress | None = None,
 ) -> Prediction:  # fmt: skip
-    """Segment images, and write what is made of each; prints nothing.
+    """Segment images and write the results; prints nothing.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def predict_files(
         Folder for the results, made if it does not exist; None writes nothing.
     options : PredictionOptions
     progress : Progress, optional
-        Is told how far things are.
+        Its methods are called as the work goes on.
 
     Returns
     -------
     Prediction
-        Images that could not be read, or whose results could not be written, are among its failures.
+        Its `failures` name the images that could not be read, or whose results could not be written.
 
     Raises
     ------
@@ -117,20 +117,20 @@ def predict_file(
 
 
 def is_read_by_parts(path: Path, tile: int | None) -> bool:
-    """Whether a file is too large to be read whole, by its kind and size; ``tile=0`` reads TIFFs whole."""
+    """Whether a file is read by parts, which depends on its kind and size; with ``tile=0`` TIFFs are read whole."""
     if is_zarr(path):
         return True
     if tile == 0 or not path.is_file() or path.stat().st_size < 8 or not can_open(path):
         return False
     try:
         shape = open_large(path, 0).shape
-    except UserError:  # the usual way may have more luck, and else says what is wrong
+    except UserError:  # reading it whole may work, or else says what is wrong
         return False
     return shape[0] * shape[1] > LARGE
 
 
 class _Group(NamedTuple):
-    """What was made of a file's pages, or of one of them: the files, and what should be known of them."""
+    """The results for the pages of a file, or for one page: the files written, and notes."""
 
     pages: list[PageResult]
     files: list[Path]
@@ -138,7 +138,7 @@ class _Group(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One file to be segmented into a folder; without `saved` nothing stays there."""
+    """One file to be segmented into a folder; if `saved` is False, nothing stays there."""
 
     model: Module
     path: Path
@@ -148,14 +148,14 @@ class _Job(NamedTuple):
     progress: Progress
 
     def by_parts(self, name: str, page: int | None) -> _Group:
-        """A page that is read by windows, into files of its own."""
+        """Segment a page that is read by windows, into files of its own."""
         self._keep_truth(*(f"{name}_{what}" for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr")))
         outputs = FileOutputs(self.folder / name)
         pages, files = self._segment(name, [page], outputs, lambda number: open_large(self.path, number))
         return _Group(pages, outputs.files + files if self.saved else [], [])
 
     def whole(self, name: str, numbers: Sequence[int | None]) -> _Group:
-        """All pages, each read whole, into files that hold them all."""
+        """Segment all pages, each read whole, into files that hold all of them."""
         ending = "png" if len(numbers) == 1 else "tif"
         self._keep_truth(f"{name}_mask.{ending}", *[f"{name}_labels.tif"] * self.options.needs_instances)
         outputs = ArrayOutputs()
@@ -195,9 +195,9 @@ class _Job(NamedTuple):
 
 
 def save_arrays(base: Path, outputs: ArrayOutputs, names: list[str]) -> tuple[list[Path], list[str]]:
-    """Write results that stayed in memory: the mask as PNG or as a stack, labels, probabilities of these names.
+    """Write results that are in memory: the mask as PNG or as a stack, labels, and probabilities of classes of these names.
 
-    Returns the files' paths, and what should be known of them.
+    Returns the files' paths, and notes.
     """
     masks, notes = outputs.pages["mask"], []
     files = [base.with_name(f"{base.name}_mask.{'png' if len(masks) == 1 else 'tif'}")]

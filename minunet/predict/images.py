@@ -1,4 +1,4 @@
-"""Which images are meant, and what must not be overwritten."""
+"""Which images the inputs name, and which files must not be overwritten."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from ..data.files.large import is_zarr
 from ..data.layouts.source import natural_key
 from ..errors import UserError
 
-OURS = re.compile(
-    r".*_(mask|overlay|labels|probabilities)(_\d{3})?"
-)  # what predict writes; not read again from a folder
+OURS = re.compile(r".*_(mask|overlay|labels|probabilities)(_\d{3})?")  # what predict writes; ignored in folders
 
 
 def keep_truth(target: Path, image: Path) -> None:
-    """UserError if what is to be written exists beside the image."""
+    """UserError if the file to be written exists already, in the image's folder, and so may be the image's true mask."""
     if target.exists() and target.parent.resolve() == image.parent.resolve():
         raise UserError(f"{target} exists beside {image} and may be its truth: choose another --output")
 
@@ -47,9 +45,9 @@ def show(pictures: list[np.ndarray], title: str) -> None:
 
 
 def find_images(inputs: list[str]) -> dict[str, Path]:
-    """Files, the images in folders, and what patterns match, by the name of what will be written for them.
+    """The images that inputs (files, folders, patterns) name, by the name with which the files written for them begin.
 
-    That is the file's name without its ending, or with it where two would be alike. UserError for what does not exist.
+    That is the image's name without its ending, or with it if two names would be equal. UserError if an input does not exist.
     """
     found: list[Path] = []
     for text in inputs:

@@ -29,21 +29,21 @@ def segment(
     model : Module
         A network from `minunet.load`.
     image : (H, W) or (H, W, channels) array
-        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training. By tiles it may
-        also be a memory map, a zarr array, or what `minunet.data.open_large` gives: then it is never whole in memory.
+        As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training. It may also be a
+        memory map, a zarr array, or what `minunet.data.open_large` gives; by tiles it is then never whole in memory.
     threshold : float in (0, 1)
-        With two classes: the foreground probability from which on a pixel is foreground.
+        With two classes: a pixel is foreground if its probability of foreground is above this.
     scale : float, optional
-        Factor for the image's size before the network sees it, that of the training if not given; the result has the
-        image's own size in any case.
+        Factor by which the image is resized for the network, by default that of the training. The result always has the
+        image's own size.
     tile : int, optional
-        Side of the tiles in pixels; 0 for the image as a whole. If not given, tiles are used where the whole would not fit
-        into memory. Either way the result is the same, but for the networks that `minunet.predict.tiles` names.
+        Side of the tiles in pixels; 0 for no tiles. If not given, tiles are used if the whole image does not fit into memory.
+        Either way the result is the same, except for the networks that `minunet.predict.tiles` names.
     overlap : int, optional
-        What the network sees around a tile, in pixels; as much as it needs if not given.
+        How many pixels the network sees around a tile; by default as many as it needs.
     tta : int from 1 to 8, optional
-        Of how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all. As the checkpoint says
-        if not given: 1, or what `minunet.train` was told (``--tta``, of which ``--recipe paper`` has 4).
+        Over how many flips and rotations the probabilities are averaged: 4 for the rotations, 8 for all. By default as the
+        checkpoint says: 1, or what ``train --tta`` set (``--recipe paper`` sets 4).
     out : optional
         Where to write instead of a new array: an (H, W) array, memory map or zarr array.
 
@@ -81,12 +81,12 @@ def probabilities(
 
 
 def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS) -> Tiles | WholeImage:
-    """An image in tiles, or as one tile that is the whole of it; iterate to have their probabilities.
+    """An image in tiles, or in a single one; iterate over the result to get the tiles with their probabilities.
 
     Raises
     ------
     ValueError
-        If it is no image, or the network does not know how images are prepared for it.
+        If it is no image, or the network has no `preprocessing`.
     """
     image = image if hasattr(image, "shape") else np.asarray(image)
     if len(image.shape) not in (2, 3) or 0 in image.shape:
@@ -102,7 +102,7 @@ def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS)
 
 
 class WholeImage:
-    """An image that goes through the network in one piece: `Tiles` of one tile, and never blended."""
+    """An image that goes through the network in one piece; used like `Tiles` of a single tile."""
 
     note = ""
 
@@ -138,9 +138,9 @@ class WholeImage:
 
 
 def semantic(model: Module, p: np.ndarray) -> np.ndarray:
-    """Probabilities of the masks' classes from those of the network's: inside and border of objects are one foreground.
+    """The probabilities of the masks' classes, from those of the network's outputs.
 
-    (H, W, K) to the same, or to (H, W, 2) for a network with the target "border".
+    For a network with the target "border", (H, W, 3) becomes (H, W, 2): inside and border are foreground. Others are unchanged.
     """
     if model.preprocessing.target != "border":
         return p
@@ -148,17 +148,17 @@ def semantic(model: Module, p: np.ndarray) -> np.ndarray:
 
 
 def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Class numbers (H, W) uint8 of probabilities (H, W, K): the likeliest, or with two classes by the threshold."""
+    """Class numbers (H, W) uint8 from probabilities (H, W, K): by the threshold for two classes, else the likeliest class."""
     if p.shape[-1] == 2:
         return (p[..., 1] > threshold).astype(np.uint8)
     return p.argmax(-1).astype(np.uint8)
 
 
 def predict_logits(model: Module, x: Array) -> Array:
-    """Logits of the size of the images x (N, H, W, C), whatever that is.
+    """Logits of the size of the images x (N, H, W, C), for images of any size.
 
-    What a network cannot take as it is (too small for its poolings, or unpadded convolutions that need a margin and certain
-    sizes) is mirrored outwards, and the logits are cut to the images again.
+    If the network does not take images of that size (too small for its poolings; unpadded convolutions need a margin and
+    certain sizes), they are extended by mirroring, and the logits are cut to the size of the images.
     """
     xp = get_array_module(x, *model.named_params().values())
     x = xp.asarray(x)
@@ -175,7 +175,7 @@ def predict_logits(model: Module, x: Array) -> Array:
 
 
 def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Logits (h, w, K) at another size, linearly between pixel areas (align_corners=False)."""
+    """Logits (h, w, K) at another size, by linear interpolation with align_corners=False."""
     from scipy.ndimage import zoom
 
     factors = (size[0] / logits.shape[0], size[1] / logits.shape[1], 1)

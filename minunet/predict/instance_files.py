@@ -1,11 +1,11 @@
 """What ``predict --instances`` writes of an image's objects, for ImageJ, napari and spreadsheets.
 
 X_labels.tif         the number of every pixel's object, 0 for background; 16-bit, or 32-bit beyond 65,535 objects
-X_objects.csv        a row an object, see `Measurements`
-X_rois.zip           an outline an object, for ImageJ's ROI Manager
-X_probabilities.tif  float32, a channel a class
+X_objects.csv        one row for each object, see `Measurements`
+X_rois.zip           the outline of each object, for ImageJ's ROI Manager
+X_probabilities.tif  float32, one channel for each class
 
-Several images that were the pages of a stack become the pages of one file, and its objects are numbered page by page.
+For the pages of a stack, results are the pages of one file, and objects are numbered page by page.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ..atomic import beside, write_atomically
 from ..errors import UserError
 from .measure import Measurements, columns
 
-OUTLINED = 1 << 24  # most pixels of a bounding box of which the outline is drawn
+OUTLINED = 1 << 24  # objects whose bounding box has more pixels get no outline
 
 
 def save_labels(path: Path, pages: list[np.ndarray]) -> int:
-    """Write label images (H, W), one or the pages of a stack, as a TIFF; returns the largest number in them."""
+    """Write a label image (H, W), or those of the pages of a stack, as a TIFF; returns the largest number in them."""
     stack = stacked(pages, path)
     most = int(stack.max(initial=0))
     if most <= 65535:
@@ -43,7 +43,7 @@ def save_labels(path: Path, pages: list[np.ndarray]) -> int:
 
 
 def save_probabilities(path: Path, pages: list[np.ndarray], names: list[str]) -> None:
-    """Write probabilities (H, W, K), one image or the pages of a stack, as a TIFF with a channel a class."""
+    """Write probabilities (H, W, K), of one image or of the pages of a stack, as a TIFF with one channel for each class."""
     stack = np.moveaxis(stacked(pages, path).astype(np.float32), -1, -3)
     shown = {"min": 0.0, "max": 1.0, "Labels": names * (len(pages))}
     save_imagej(path, stack, "ZCYX"[-stack.ndim :], shown)
@@ -78,7 +78,7 @@ def new_rois(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def add_rois(archive: zipfile.ZipFile, polygons: Iterable[tuple[int, np.ndarray]], page: int | None = None) -> None:
-    """Add objects' numbers and outlines, of one image or of a page, from 1, of a stack."""
+    """Add the numbers and outlines of objects; `page`, from 1, is that of a stack."""
     from roifile import ImagejRoi
 
     for number, polygon in polygons:
@@ -88,7 +88,7 @@ def add_rois(archive: zipfile.ZipFile, polygons: Iterable[tuple[int, np.ndarray]
 
 
 def object_polygons(labels: Any, boxes: np.ndarray, height: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The number and the outline of every object that is not too large for that (`too_large`).
+    """The number and the outline of every object that is not `too_large`.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def object_polygons(labels: Any, boxes: np.ndarray, height: int) -> Iterator[tup
     boxes : (n, 4) integer array
         Of the objects 1 to n: left, top, right, bottom.
     height : int
-        So many rows are read at once, with as many below, in which most objects end.
+        Rows of the image that are read at once; as many below are read, too, since objects may end there.
     """
     wanted = ~too_large(boxes)
     tops = boxes[:, 1]
@@ -117,15 +117,15 @@ def object_polygons(labels: Any, boxes: np.ndarray, height: int) -> Iterator[tup
 
 
 def too_large(boxes: np.ndarray) -> np.ndarray:
-    """Which objects have bounding boxes so large that they cannot be looked at as a whole: (n,) bool."""
+    """Which objects have bounding boxes too large to be read at once: (n,) bool."""
     return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) > OUTLINED
 
 
 def outline_polygon(mask: np.ndarray, top: int, left: int) -> np.ndarray:
     """The outer outline of an object as a polygon (n, 2) of x and y, in ImageJ's coordinates.
 
-    Those count from the corner of the first pixel; the polygon holds the middle of every pixel of the object and of no
-    other, but for holes, which it encloses.
+    These count from the corner of the first pixel. The polygon contains the middle of every pixel of the object and of its
+    holes, and of no other pixel.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def outline_polygon(mask: np.ndarray, top: int, left: int) -> np.ndarray:
 
 
 def stacked(pages: list[np.ndarray], path: Path) -> np.ndarray:
-    """One page as it is, several of one size as a stack."""
+    """One page as it is; several pages, which must have one size, as a stack."""
     if len({page.shape for page in pages}) > 1:
         raise UserError(f"{path.name}: pages of different sizes do not make a stack; save them as single files")
     return pages[0] if len(pages) == 1 else np.stack(pages)

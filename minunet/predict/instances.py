@@ -2,13 +2,13 @@
 
 Objects that touch are one region of foreground. They are told apart in three steps:
 
-1. Height: how deep in the foreground a pixel lies, which is the distance transform. A network that was trained on a class for
-   borders (``--target border``) says more: the height is then times the share of inside in inside and border, so that
-   borders are valleys in it.
-2. Seeds: the hills of the height, one an object. A hill is a seed if the way from its top to any higher one leads down to
-   less than NECK of its own height: objects meet in a neck that is narrower than they are. As a share of the height, one
-   number does for small and for large objects.
-3. Every seed grows down its hill until it meets another: a watershed.
+1. Height: how deep in the foreground a pixel lies, by the distance transform. If the network was trained on a class for borders
+   (``--target border``), the height is multiplied by p(inside) / (p(inside) + p(border)), so that borders become valleys.
+2. Seeds: the hilltops of the height, one for each object. A hilltop is a seed if every path from it to a higher one leads down
+  to
+   less than NECK times its own height: where two objects touch, there is a neck narrower than both. As NECK is a share of the
+   height, it suits small and large objects alike.
+3. Every seed grows down its hill until it meets another one: a watershed.
 
 Objects of fewer than `min_size` pixels are dropped.
 
@@ -26,9 +26,9 @@ from ..nn import Module
 from .inference import class_map, probabilities
 from .options import DEFAULTS
 
-NECK = 0.9  # a neck's width as a share of the smaller object's, from which on the two are one object
-SMOOTH = 1.0  # sigma in pixels, of the Gaussian that takes the pixels' steps out of the height
-BORDER = 0.1  # what a sure border leaves of the height; in a logarithm, what little varies near 0 would be hills
+NECK = 0.9  # two objects are one if the neck between them is wider than this share of the smaller one's width
+SMOOTH = 1.0  # sigma, in pixels, of the Gaussian that smooths the height, which rises in steps of pixels
+BORDER = 0.1  # the least factor of a border; nearer to 0, tiny differences would become hills in the logarithm
 MIN_SIZE = DEFAULTS.min_size  # pixels
 SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
 
@@ -58,7 +58,7 @@ def segment_objects(
 def label_objects(
     p: np.ndarray, target: str = "classes", threshold: float = 0.5, min_size: int = MIN_SIZE, split: bool = True
 ) -> np.ndarray:
-    """Separate objects of class probabilities.
+    """Separate objects, from class probabilities.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def label_objects(
     target : "classes" or "border"
         What the network was trained on.
     threshold : float
-        Foreground is where the probabilities of all classes but 0 sum up to more.
+        A pixel is foreground if the probabilities of all classes but 0 add up to more than this.
     min_size : int
         Objects of fewer pixels are dropped.
     split : bool
@@ -95,7 +95,7 @@ def label_objects(
 
 
 def hilltops(height: np.ndarray) -> np.ndarray:
-    """Where the hills are highest that count as seeds: (H, W) bool, of heights (H, W) of 0 or more."""
+    """The hilltops that count as seeds, (H, W) bool, from heights (H, W) of 0 or more."""
     from skimage.morphology import local_maxima, reconstruction
 
     log = np.log(np.maximum(height, 1e-3))
@@ -108,6 +108,6 @@ def target_of(model: Module) -> str:
 
 
 def output_names(model: Module) -> list[str]:
-    """What a loaded network's probabilities are of, in their order."""
+    """The names of a loaded network's outputs, in their order."""
     names = class_map(model).names
     return [names[0], "inside", "border"] if target_of(model) == "border" else names

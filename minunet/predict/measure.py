@@ -13,11 +13,11 @@ COLOURS = ("red", "green", "blue")
 
 
 class Measurements:
-    """Of the objects 1 to n of an image, in pixels and in the image's own grey values.
+    """Measurements of the objects 1 to n of an image, in pixels and in the image's own grey values.
 
-    x counts columns from the left and y rows from the top, both from 0 in the middle of the first pixel, as in scikit-image
-    and napari (ImageJ counts from that pixel's corner: 0.5 more). The bounding box is its first column and row, width and
-    height. Alpha is not measured.
+    x counts columns from the left and y rows from the top; both are 0 in the middle of the first pixel, as in scikit-image and
+    napari (in ImageJ, which counts from that pixel's corner, they are larger by 0.5). A bounding box is given by its first
+    column and row, its width and its height. Alpha is not measured.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Measurements:
     ----------
     area : (n,) int64 array
     boxes : (n, 4) int64 array
-        Left, top, right and bottom; right and bottom are the first column and row behind the object.
+        Left, top, right and bottom; right and bottom are the first column and row after the object.
     """
 
     def __init__(self, n: int, channels: int) -> None:
@@ -43,7 +43,7 @@ class Measurements:
         return len(self.area)
 
     def add(self, labels: np.ndarray, image: np.ndarray, top: int = 0, left: int = 0) -> None:
-        """Add a part of the image: object numbers (h, w) and pixels (h, w, C), from a row and a column on."""
+        """Add a part of the image that begins at row `top` and column `left`: object numbers (h, w) and pixels (h, w, C)."""
         y, x = np.nonzero(labels)
         if not len(y):
             return
@@ -62,7 +62,7 @@ class Measurements:
         self.boxes[i, 2:] = np.maximum(self.boxes[i, 2:], high)
 
     def rows(self, page: int | None = None) -> Iterator[dict[str, Any]]:
-        """A row an object, with the keys of `columns`; of a stack with its page, from 1."""
+        """One row for each object, with the keys of `columns`; for a stack, with the page's number from 1."""
         names = columns(self.intensity.shape[1], page is not None)
         for i, area in enumerate(self.area.tolist()):
             if area:

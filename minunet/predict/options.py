@@ -1,4 +1,4 @@
-"""What is asked of a prediction."""
+"""The options of a prediction."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from ..errors import Settings, setting
 
 @dataclass(frozen=True)
 class PredictionOptions(Settings):
-    """How images are segmented, and what is made of them; None stands for what the network's training said, or for what fits.
+    """How images are segmented, and which results are made.
 
     Attributes
     ----------
     threshold : float from 0 to 1
-        With two classes: the probability from which on a pixel is foreground.
+        With two classes: a pixel is foreground if its probability of foreground is above this.
     scale : float, optional
-        Factor for the images' size before the network sees them.
+        Factor by which images are resized for the network; None for that of the training.
     tile : int, optional
-        Side of the tiles in pixels; 0 for images as a whole, None for tiles where the whole would not fit into memory.
+        Side of the tiles in pixels; 0 for no tiles, None for tiles if the whole image does not fit into memory.
     overlap : int, optional
-        What the network sees around a tile, in pixels; as much as it needs if None.
+        How many pixels the network sees around a tile; None for as many as it needs.
     tta : int from 1 to 8, optional
-        Of how many flips and rotations the probabilities are averaged (test-time augmentation).
+        Over how many flips and rotations the probabilities are averaged (test-time augmentation); None as in training.
     instances : bool
-        Separate objects: label images and tables.
+        Whether to separate objects, and to write label images and tables.
     min_size : int
         Objects of fewer pixels are dropped.
     split : bool
-        Whether foreground is split at its necks; if not, objects are what is connected.
+        Whether foreground is split at narrow necks; if not, objects are connected regions.
     rois : bool
-        Outlines of objects for ImageJ, and with them what `instances` asks for.
+        Whether to write the outlines of objects for ImageJ; implies `instances`.
     probabilities : bool
-        The classes' probabilities as files.
+        Whether to write the classes' probabilities.
     overlays : bool
-        Pictures of the results.
+        Whether to write pictures of the results.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class PredictionOptions(Settings):
 
     @property
     def needs_instances(self) -> bool:
-        """Whether objects have to be told apart."""
+        """Whether objects have to be separated."""
         return self.instances or self.rois
 
 

@@ -1,7 +1,7 @@
 """Pictures of results: classes tinted, instances outlined, errors beside the truth.
 
-The colours of instances, of errors and of a second class stand here; those of three classes or more are their masks' own
-(`ClassMap.decode`, data/classes.py).
+The colours of instances, of errors and of the second of two classes are defined here; the colours of three classes or more are
+those of their masks, or of `palette` (data/classes.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..data.preprocess import drop_alpha
 # colours that people with any colour vision can tell apart (Okabe and Ito)
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 FOREGROUND = (0, 158, 115)
-BAND = 1 << 22  # about so many pixels of an image are read at once
+BAND = 1 << 22  # pixels of an image that are read at once, about
 OBJECTS = np.array(
     [(86, 180, 233), (230, 159, 0), (0, 200, 140), (240, 228, 66), (235, 125, 190), (255, 100, 30)], np.uint8
 )
@@ -52,7 +52,7 @@ def boundary(labels: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndarray:
-    """The image with its classes tinted and outlined in the colours of their mask; of two classes the second in green.
+    """The image with its classes tinted and outlined: in the colours of the classes, or in green if there are only two.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassMap) -> np.ndar
 
 
 def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image with every object outlined, along its own outermost pixels, in one of six colours: (H, W, 3) uint8.
+    """The image with the outermost pixels of every object in one of six colours: (H, W, 3) uint8.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def object_outlines(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class Overview:
-    """An overlay that is put together part by part, of every so many rows and columns of the image.
+    """An overlay that is made part by part; of a large image it takes only every k-th row and column.
 
     Parameters
     ----------
@@ -103,14 +103,14 @@ class Overview:
         self.labels = np.zeros((-(-size[0] // self.every), -(-size[1] // self.every)), dtype)
 
     def put(self, rows: slice, columns: slice, labels: np.ndarray) -> None:
-        """Take over the labels (h, w) of a part of the image."""
+        """Enter the labels (h, w) of a part of the image."""
         k = self.every
         r, c = -(-rows.start // k), -(-columns.start // k)
         taken = labels[r * k - rows.start :: k, c * k - columns.start :: k]
         self.labels[r : r + taken.shape[0], c : c + taken.shape[1]] = taken
 
     def picture(self, image: Any, classes: ClassMap | None) -> np.ndarray:
-        """The overlay (h, w, 3) uint8 of an image that is read in bands; the labels are objects' if there are no classes."""
+        """The overlay (h, w, 3) uint8; the image is read in bands. If `classes` is None, the labels number objects."""
         k, (H, W) = self.every, image.shape[:2]
         rows = k * max(1, BAND // (k * W))
         bands = [slice(r, min(H, r + rows)) for r in range(0, H, rows)]
@@ -121,7 +121,7 @@ class Overview:
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """True positives (blue), false positives (orange) and false negatives (pink) over a dimmed image: (H, W, 3) uint8.
 
-    A foreground pixel given another foreground class counts as a false negative; where truth is -1 nothing is marked.
+    A foreground pixel with the wrong foreground class counts as a false negative. Where truth is -1 nothing is marked.
     """
     rgb = to_rgb(image).astype(np.float32) * 0.5
     seen = truth >= 0

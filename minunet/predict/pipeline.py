@@ -1,6 +1,6 @@
-"""One image from its source to its results: an array, or a file that is read by windows; tiles; writers.
+"""One image from its pixels to its results. The image is an array, or a file that is read by windows.
 
-A small image is a large one of one tile, and its objects are those of one block.
+Both take the same way: a small image is treated as a large one with a single tile and a single block.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .stitching import Block, Index, Stitching, label_block, lay_blocks
 from .writers import Outputs, Writer
 
 OVERVIEW = 2048  # most rows and columns of the overlay of an image that is read by windows
-BLOCK = 2048  # rows and columns in which its objects are told apart at once
-HALO = 64  # and what is seen around them: objects that reach no farther into the next block come out whole
-STRIP = 1 << 22  # about so many pixels are read at once for outlines
+BLOCK = 2048  # rows and columns of a block of such an image, in which objects are separated at once
+HALO = 64  # pixels that are seen around a block: objects that reach no farther into the next block come out whole
+STRIP = 1 << 22  # pixels that are read at once for outlines, about
 
 
 class PageResult(NamedTuple):
-    """What is made of one image, besides what its writers hold."""
+    """The results for one image, except those that its writers hold."""
 
     overlay: np.ndarray | None
     objects: Measurements | None
@@ -47,7 +47,7 @@ class Page:
     model : Module
     image : (H, W, C) array, or what `open_large` gives
     outputs : Outputs
-        Makes the writers: for "mask", and if asked for "probabilities" and "labels".
+        Makes the writers: for "mask", and, if the options ask for them, "probabilities" and "labels".
     options : PredictionOptions
     progress : Progress
     """
@@ -61,7 +61,7 @@ class Page:
         self.notes: list[str] = []
 
     def segment(self, rois: zipfile.ZipFile | None = None, number: int | None = None) -> PageResult:
-        """Do everything; outlines of objects go into `rois`, with the number of the page, from 1, if it is of a stack."""
+        """Make all results. Outlines of objects go into `rois`; `number`, from 1, is that of the page in a stack."""
         options, classes, objects = self.options, class_map(self.model), None
         with ExitStack() as files:
             p = None
@@ -77,7 +77,7 @@ class Page:
         return PageResult(shown, objects, self.notes)
 
     def _classes(self, files: ExitStack, p: Writer | None) -> Overview:
-        """Write the mask, and the probabilities if they are wanted, tile by tile."""
+        """Write the mask tile by tile, and the probabilities if p is given."""
         tiles, classes = make_tiles(self.model, self.image, self.options), class_map(self.model)
         if tiles.note:
             self.notes.append(f"tiles are blended, and differ a little from the whole image: {tiles.note}")
@@ -95,11 +95,11 @@ class Page:
     def _objects(
         self, p: Writer, rois: zipfile.ZipFile | None, number: int | None
     ) -> tuple[Measurements, Overview]:  # fmt: skip
-        """Tell objects apart block by block: write labels and outlines, and measure."""
+        """Separate objects block by block: write labels and outlines, and measure."""
         if self.windowed:
             from ..kernels.cpu.memory import release_memory
 
-            release_memory()  # the network's
+            release_memory()  # that of the network's maps
         options = self.options
         halo = HALO if options.split and self.windowed else 0
         blocks = lay_blocks(self.size, BLOCK if self.windowed else max(self.size), halo)
@@ -119,7 +119,7 @@ class Page:
         return found, picture
 
     def _label(self, blocks: dict[Index, Block], p: Writer, numbers: Writer) -> tuple[dict[Index, np.ndarray], int]:
-        """Label every block by itself into `numbers`, and join the blocks: `Stitching.merge`."""
+        """Label every block by itself into `numbers`, and join the blocks; returns what `Stitching.merge` returns."""
         stitching, count = Stitching(), self.progress.counter("block", len(blocks))
 
         def label(seen: np.ndarray) -> np.ndarray:

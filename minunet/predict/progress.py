@@ -1,4 +1,4 @@
-"""What a prediction tells of itself while it goes on."""
+"""What is called while a prediction goes on."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .results import ImageResult
 
 
 class Progress:
-    """Does nothing; a subclass shows or counts what it likes."""
+    """Base of objects that follow a prediction; it does nothing, subclasses show or count what they like."""
 
     shows_overlays = False  # whether pictures are to be made for `overlay` even if they are not written
 
     def step(self, what: str, done: int, total: int) -> None:
-        """So many of the images ("image"), of an image's tiles ("tile") or blocks of objects ("block") are done."""
+        """`done` of `total` steps are done; `what` is "image", "tile" (of an image), or "block" (of its objects)."""
 
     def counter(self, what: str, total: int) -> Callable[[], None]:
-        """A function that counts steps up and tells of each."""
+        """A function that calls `step` with the next number each time."""
         done = count(1)
         return lambda: self.step(what, next(done), total)
 
     def image(self, result: ImageResult) -> None:
-        """An image is finished, and its files are written."""
+        """Called when an image is finished and its files are written."""
 
     def overlay(self, path: Path, picture: np.ndarray) -> None:
-        """The overlay (h, w, 3) uint8 of an image, or of a page."""
+        """Called with the overlay (h, w, 3) uint8 of an image, or of a page."""

@@ -1,4 +1,4 @@
-"""What a prediction did."""
+"""What `predict_files` returns."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What was made of one image.
+    """The result for one image.
 
     Attributes
     ----------
     name : str
-        What the names of its files begin with.
+        The names of its files begin with this.
     source : path of the image
     pages : int
     files : paths of what was written
     objects : int or None
-        How many there are on all pages, if they were told apart.
-    notes : what a reader of the results should know
+        Number of objects on all pages; None if they were not separated.
+    notes : list of str
+        What a reader of the results should know.
     """
 
     name: str
@@ -33,7 +34,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict_files` did: the images, and of those that failed the reasons by their paths."""
+    """The results of all images; for images that failed, the error messages by path."""
 
     images: list[ImageResult]
     failures: dict[str, str]

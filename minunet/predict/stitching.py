@@ -1,6 +1,6 @@
-"""Instances of an image that is labelled block by block: joined where they cross the faces between blocks.
+"""Instances of an image that is labelled block by block: joined where they cross from one block into the next.
 
-Every block is labelled with a halo around its core, and its core is kept:
+Every block is labelled together with a halo around its core, and only the core's labels are kept:
 
       |-------- block 0 --------|
       |  core 0          | halo |
@@ -8,15 +8,16 @@ Every block is labelled with a halo around its core, and its core is kept:
                   |-------- block 1 --------|
                   |-- shared --|
 
-Two neighbours have the pixels on both sides of their face in common. There an instance of the one is the instance of the other
-(`face_pairs`) if they touch across the face, each is the other's largest partner, and they share more than half of the smaller.
-Pairs are joined by union-find and numbered in the order of their first pixels (`merge`). No step looks at what was found before
-it, so blocks and faces may be done in any order, by any process, with the same result.
+The *face* of two neighbours is the line between their cores; both see the pixels within a halo on either side of it. An
+instance of one block and an instance of the other are the same (`face_pairs`) if they touch across the face, if each shares
+more pixels with the other than with any third, and if these are more than half of the smaller one. Such pairs are joined by
+connected components, and numbered in the order of their first pixels (`merge`). No step depends on the results of earlier ones,
+so blocks and faces may be done in any order, in any process, with the same result.
 
-What holds: an instance that reaches no farther than the halo beyond a face is seen whole from both sides, and comes out whole
-across any number of faces, in both directions. A larger one is whole where both blocks divide alike what they share; where they
-do not, it comes out as several that end at the face. Without a halo all that touch across a face are joined: for connected
-components that is exactly the result of the whole image, however large they are.
+An instance that reaches no farther than the halo beyond a face is seen whole by both blocks, and comes out whole, across any
+number of faces. A larger one comes out whole if both blocks divide the pixels that they share in the same way; if not, it comes
+out as several instances that end at the face. Without a halo all instances that touch across a face are joined; for connected
+components that gives exactly the result of the whole image, however large they are.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Block(NamedTuple):
     Attributes
     ----------
     core, seen : rows and columns of the image
-        What is kept of the block, and that with the halo.
+        The part whose labels are kept, and the same with the halo.
     shared : by neighbour, rows and columns of the image
-        What both see.
+        The part that both see.
     edges : by neighbour, rows and columns of the image
         The core's row or column of pixels at the face.
     """
@@ -56,19 +57,19 @@ class Block(NamedTuple):
 
 
 class Face(NamedTuple):
-    """A block's labels at the face to a neighbour: of `Block.edges` and of `Block.shared`."""
+    """A block's labels at the face to a neighbour, at `Block.edges` and at `Block.shared`."""
 
     edge: np.ndarray
     shared: np.ndarray
 
 
 class BlockInstances(NamedTuple):
-    """A block's instances 1 to n, by which those of the image are found; entry i is of instance i + 1.
+    """What `merge` needs of a block's instances 1 to n; entry i belongs to instance i + 1.
 
     Attributes
     ----------
     first : (n,) int64 array
-        Where their first pixel in the core lies in the image, ``row << 32 | column``; `NEVER` if they have none.
+        Place in the image of their first pixel in the core, ``row << 32 | column``; `NEVER` if they have none there.
     area : (n,) int64 array
         Pixels in the core.
     faces : by neighbour
@@ -120,9 +121,9 @@ def label_block(
     ----------
     block : Block
     seen : (h, w, ...) array
-        What is to be labelled at ``block.seen``.
+        The data to be labelled, at ``block.seen``.
     label : function
-        Numbers instances from 1, 0 for background: (h, w, ...) to (h, w) integers, which depend on nothing else.
+        Takes (h, w, ...) data and returns (h, w) labels: instances from 1, 0 for background. Must depend on nothing else.
 
     Returns
     -------
@@ -148,9 +149,9 @@ def label_block(
 
 
 def face_pairs(a: Face, b: Face) -> np.ndarray:
-    """Which instances of two neighbours are the same: (k, 2) int64, of the labels of a and of b.
+    """Which instances of two neighbours are the same: (k, 2) int64 pairs of labels, of a and of b.
 
-    Without a halo those that touch across the face; else those of them that are partners.
+    Without a halo these are the instances that touch across the face; with one they must be `partners`, too.
     """
     touching = np.stack([a.edge, b.edge], axis=1).astype(np.int64)
     touching = np.unique(touching[(touching > 0).all(1)], axis=0)
@@ -168,7 +169,7 @@ def partners(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     pairs = np.stack([code // width, code % width], axis=1)
     largest, areas = np.ones(len(pairs), bool), []
     for labels, own in zip((a, b), pairs.T):
-        order = np.lexsort((-shared, own))  # by instance, its largest partner first
+        order = np.lexsort((-shared, own))  # by instance, the partner with most shared pixels first
         largest[order[1:][own[order[1:]] == own[order[:-1]]]] = False
         areas.append(np.bincount(labels.ravel())[own])
     return pairs[largest & (2 * shared > np.minimum(*areas))]
@@ -190,9 +191,9 @@ def merge(
     Returns
     -------
     tables : by block, (n + 1,) uint32 arrays
-        The number in the image of the block's background and of its instances 1 to n.
+        The numbers that the block's background (0) and its instances 1 to n have in the image.
     count : int
-        Instances in the image: numbered from 1 without gaps in the order of their first pixels, row by row.
+        Number of instances in the image. They are numbered from 1 without gaps in the order of their first pixels, row by row.
     """
     starts, total = {}, 0
     for index in sorted(found):
@@ -213,7 +214,7 @@ def merge(
 
 
 class Stitching:
-    """Labelled blocks of one image, added in any order; faces are let go as soon as both of their blocks are there."""
+    """The labelled blocks of one image, added in any order; a face's labels are dropped once both of its blocks are there."""
 
     def __init__(self) -> None:
         self.found: dict[Index, BlockInstances] = {}
@@ -227,5 +228,5 @@ class Stitching:
             self.pairs[a, b] = face_pairs(self.found[a].faces.pop(b), self.found[b].faces.pop(a))
 
     def merge(self, min_size: int = 0) -> tuple[dict[Index, np.ndarray], int]:
-        """As `merge`, of all that was added."""
+        """Join all blocks that were added, see the function `merge`."""
         return merge(self.found, self.pairs, min_size)

@@ -1,20 +1,22 @@
 """Segmenting by tiles: the same probabilities as from the whole image at once, in the memory of one tile.
 
-A tile is what is kept; the window around it is what the network sees:
+The network sees a *window*, of which the *tile* in the middle is kept:
 
       window  |--- overlap ---|======= tile =======|--- overlap ---|
       start, a multiple of 2^depth
 
-An output pixel looks only so far (`reach`). If the overlap is at least as wide, what happens at the window's cut edges does
-not get to the tile. The pools of a window that starts at a multiple of 2^depth group the pixels as those of the whole image do.
-At the image's own edges the window ends there too, and the convolutions' zeros, or the mirrored margin that the network wants
-(`Module.fit_size`), are those of the whole image. Unpadded convolutions eat their context themselves: they need no overlap.
+Why the tile has the values of the whole image: An output pixel depends on pixels no farther away than `reach`. If the overlap
+is at least as wide, the window's cut edges cannot change the tile. A window starts at a multiple of 2^depth, so that its pools
+group the pixels as those of the whole image do. At the image's own edges the window ends, too, so that padding (zeros, or the
+mirrored margin for which `Module.fit_size` asks) is the same. Unpadded convolutions give no output for their margin, so they
+need no overlap.
 
-Two layers look at all of their map, so that a window never equals the whole: group norm takes its statistics from it, and
-bilinear up-sampling with aligned corners stretches it. With those, or with too small an overlap, tiles are blended.
+Two layers depend on all of their map, so that windows never give the result of the whole image: group norm takes its statistics
+from the map, and bilinear up-sampling with aligned corners stretches it. With these, or if the overlap is too small, tiles are
+blended.
 
 Grey values are normalised by statistics of the whole image. With ``tta`` every tile is predicted in several of the square's
-eight symmetries, each placed as if the whole image had been flipped or turned, and the probabilities are averaged.
+eight symmetries, each window placed as if the whole image had been flipped or rotated, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from .tta import SYMMETRIES, Symmetry
 
 Block = tuple[slice, slice, np.ndarray]  # rows, columns, and their probabilities (h, w, num_classes)
 
-UNKNOWN = 4 << 30  # bytes that count as free where the system does not say
-OVERLAPS = 10  # side of a tile in overlaps, if memory allows: windows then hold 44 % more pixels than the image
+UNKNOWN = 4 << 30  # bytes that are taken to be free if the system does not say
+OVERLAPS = 10  # a tile is so many overlaps wide, if memory allows: windows then hold 44 % more pixels than the image
 
 
-# ---- what a network asks for -----------------------------------------------------------------------------------------
+# ---- what a network needs --------------------------------------------------------------------------------------------
 
 
 def networks(model: Module) -> list[Module]:
@@ -50,25 +52,25 @@ def networks(model: Module) -> list[Module]:
 
 
 def stride(model: Module) -> int:
-    """Pixels of the image after which the grids of all maps repeat: 2^depth. Windows start at its multiples."""
+    """The step, in pixels, after which the grids of all maps repeat: 2^depth. Windows start at its multiples."""
     return lcm(*(receptive_field.stride(follow_large(m)) for m in networks(model)))
 
 
 def reach(model: Module) -> int:
-    """How far away from an output pixel, in pixels, the image can still change it; 0 with unpadded convolutions."""
+    """How many pixels away from an output pixel the image can still change it; 0 with unpadded convolutions."""
     if model.fit_size(4096) > 4096:
         return 0
     return max(receptive_field.reach(follow_large(m)) for m in networks(model))
 
 
 def follow_large(model: Module) -> Trace:
-    """The layers of one network as they run on an image that is large against how far they look."""
+    """The layers of one network as they run on an image much larger than their reach."""
     n = model.fit_size(4096)
     return follow(model, (1, n, n, input_channels(model)))
 
 
 def why_not_equal(model: Module, overlap: int) -> str:
-    """Why tiles cannot equal the whole image, "" if they do."""
+    """Why tiles cannot have the values of the whole image; "" if they can."""
     for m in networks(model):
         if reason := receptive_field.why_not_local(follow_large(m)):
             return reason
@@ -78,7 +80,7 @@ def why_not_equal(model: Module, overlap: int) -> str:
 
 
 def default_overlap(model: Module) -> int:
-    """The network's reach, and half as much again for tiles that are blended (at least 4 strides); in whole strides."""
+    """The network's reach, rounded up to whole strides; for blended tiles half as much more, and at least 4 strides."""
     step, far = stride(model), reach(model)
     if why_not_equal(model, far):
         far = max(far * 3 // 2, 4 * step)
@@ -86,12 +88,12 @@ def default_overlap(model: Module) -> int:
 
 
 def whole_fits(model: Module, size: tuple[int, int]) -> bool:
-    """Whether a prepared image of that size can go through the network in one piece, in half of the free memory."""
+    """Whether half of the free memory suffices for a prepared image of that size in one piece."""
     return needed(model, *size) <= spare_memory(model)
 
 
 def best_tile(model: Module) -> int:
-    """Side of a tile: as large as pays, since beyond `OVERLAPS` overlaps there is little to gain, and as fits into memory."""
+    """Side of a tile: `OVERLAPS` overlaps, beyond which there is little to gain, or less if memory is short."""
     step, overlap = stride(model), default_overlap(model)
     tile = OVERLAPS * max(overlap, 4 * step)
     while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > spare_memory(model):
@@ -105,9 +107,10 @@ def spare_memory(model: Module) -> int:
 
 
 def needed(model: Module, h: int, w: int) -> int:
-    """Predicted bytes for one window: what the network takes, the window as read, the logits and two of the probabilities.
+    """Predicted bytes for one window: those of the network, the window as it is read, the logits, and two arrays of
+    probabilities.
 
-    Of an ensemble the network that takes the most, the weights of all, and one more of the probabilities.
+    For an ensemble: those of the largest network, the weights of all, and one more array of probabilities.
     """
     shape = (1, model.fit_size(h), model.fit_size(w), input_channels(model))
     costs = [summary(m, shape) for m in networks(model)]
@@ -120,7 +123,7 @@ def needed(model: Module, h: int, w: int) -> int:
 
 
 class Axis:
-    """Where the windows lie along rows or columns of an image of n pixels, with the margin that the network wants around it."""
+    """Where windows lie along one axis, rows or columns, of an image of n pixels; with the margin that the network needs."""
 
     def __init__(self, model: Module, n: int, output: int, step: int, overlap: int) -> None:
         self.model, self.n, self.step, self.overlap = model, n, step, overlap
@@ -129,7 +132,7 @@ class Axis:
         self.shift = self.before - (self.whole - output) // 2  # the image's first pixel in the network's output
 
     def window(self, lo: int, hi: int) -> tuple[slice, slice]:
-        """For the image's pixels lo to hi: the window, in pixels of the image, and where it has them in its output."""
+        """For the image's pixels lo to hi: the window, in pixels of the image, and where they lie in the window's output."""
         lo, hi = lo + self.shift, hi + self.shift
         last = (self.whole - self.model.fit_size(1)) // self.step * self.step
         start = max(0, min((lo - self.overlap) // self.step * self.step, last))
@@ -139,7 +142,7 @@ class Axis:
 
 
 def mirrored(part: slice, n: int, edge: bool) -> np.ndarray:
-    """Indices into n pixels that go on beyond the ends as in a mirror; ``edge``: the last pixel is seen twice."""
+    """Indices into n pixels, mirrored beyond the ends; with ``edge`` the pixel at the end is repeated."""
     i = np.arange(part.start, part.stop)
     if edge:
         i %= 2 * n
@@ -152,7 +155,7 @@ def mirrored(part: slice, n: int, edge: bool) -> np.ndarray:
 
 
 class Tiles:
-    """An image in tiles; iterate to have their probabilities.
+    """An image in tiles; iterate to get each with its probabilities.
 
     Parameters
     ----------
@@ -162,19 +165,19 @@ class Tiles:
     tile : int
         Rows and columns of a tile in pixels of the prepared image; rounded down to a multiple of the network's stride.
     overlap : int, optional
-        What a window shows around the tile; what the network needs if not given. Rounded up to a multiple of the stride.
+        Pixels of a window around its tile; by default as many as the network needs. Rounded up to a multiple of the stride.
     tta : int
         How many of the `SYMMETRIES` are averaged.
 
     Attributes
     ----------
     note : str
-        Why the result is not that of the whole image but blended; "" if it is the same.
+        Why tiles are blended, so that the result differs from that of the whole image; "" if it is the same.
 
     Yields
     ------
     rows, columns : slices of the image
-        They cover it, without overlap.
+        Together they cover it, without overlap.
     p : (h, w, num_classes) float32 array
     """
 
@@ -202,7 +205,7 @@ class Tiles:
         return self.blocks()
 
     def blocks(self, done: Callable[[], Any] = lambda: None) -> Iterator[Block]:
-        """Iterate as usual, and call ``done`` after every tile, of which a block may hold several."""
+        """The same iterator, which also calls ``done`` after every tile; a block may hold several tiles."""
         if self.half:
             yield from self._blended(done)
             return
@@ -212,11 +215,11 @@ class Tiles:
                 done()
 
     def probabilities(self, rows: slice, columns: slice) -> np.ndarray:
-        """Of any part of the image: (h, w, num_classes) float32."""
+        """The probabilities of any part of the image: (h, w, num_classes) float32."""
         (h, w), (H, W) = self.windows.size, self.size
         down = across = None
         part = rows, columns
-        if (h, w) != (H, W):  # back from the network's size, as inference.resize does
+        if (h, w) != (H, W):  # from the network's size back to the image's, as inference.resize does
             first_row, down = interpolation(h, H, rows, smooth=False)
             first_column, across = interpolation(w, W, columns, smooth=False)
             part = slice(first_row, first_row + down.shape[1]), slice(first_column, first_column + across.shape[1])
@@ -245,7 +248,7 @@ class Tiles:
         return symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
 
     def _half(self, overlap: int) -> int:
-        """What the network does not need of the overlap, or half of one that is too small; at most half a tile."""
+        """Half the width of the blending: the overlap minus the reach, or half of a smaller overlap; at most half a tile."""
         spare = overlap - reach(self.model)
         return min(spare if spare > 0 else overlap // 2, min(self.tile) // 2)
 
@@ -254,7 +257,7 @@ class Tiles:
         return [slice(start, min(n, start + tile)) for start in range(0, n, tile)]
 
     def _blended(self, done: Callable[[], Any]) -> Iterator[Block]:
-        """Bands of whole rows, in which every tile has faded into its neighbours around their border."""
+        """Yield bands of whole rows, in which tiles fade into their neighbours."""
         half, (H, W) = self.half, self.size
         carried = np.zeros((0, W, self.num_classes), np.float32)
         top = 0
@@ -273,7 +276,7 @@ class Tiles:
 
 
 def fade(part: slice, extended: slice, half: int, n: int) -> np.ndarray:
-    """The weights of a tile over its extended part: they rise and fall around its borders, and neighbours' sum to 1."""
+    """The weights of a tile over its extended part: they rise and fall at its borders, and those of neighbours sum to 1."""
     at = np.arange(extended.start, extended.stop) + 0.5
     rising = (at - part.start + half) / (2 * half) if part.start else np.ones(len(at))
     falling = (part.stop + half - at) / (2 * half) if part.stop < n else np.ones(len(at))

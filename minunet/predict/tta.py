@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Symmetry(NamedTuple):
-    """Flip rows, flip columns, then exchange the two: what the network sees of an image X is swapaxes(X[::-1, ::-1], 0, 1)."""
+    """Flip rows, flip columns, then exchange the two; with all three an image X becomes swapaxes(X[::-1, ::-1], 0, 1)."""
 
     flip_rows: bool
     flip_columns: bool
@@ -20,12 +20,12 @@ class Symmetry(NamedTuple):
         return x.swapaxes(0, 1) if self.exchange else x
 
     def back(self, v: np.ndarray) -> np.ndarray:
-        """What `turn` gave as it was."""
+        """The inverse of `turn`."""
         v = v.swapaxes(0, 1) if self.exchange else v
         return v[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def turn_part(self, rows: slice, columns: slice, size: tuple[int, int]) -> tuple[slice, slice]:
-        """Where rows and columns of an image of that size are seen."""
+        """Where rows and columns of an image of that size lie in the turned image."""
         (H, W) = size
         rows = slice(H - rows.stop, H - rows.start) if self.flip_rows else rows
         columns = slice(W - columns.stop, W - columns.start) if self.flip_columns else columns
@@ -34,7 +34,7 @@ class Symmetry(NamedTuple):
     def indices_back(
         self, rows: np.ndarray, columns: np.ndarray, size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which rows and columns of the image are seen at these."""
+        """Which rows and columns of the image lie at these of the turned image."""
         rows, columns = (columns, rows) if self.exchange else (rows, columns)
         (H, W) = size
         return H - 1 - rows if self.flip_rows else rows, W - 1 - columns if self.flip_columns else columns
@@ -47,4 +47,4 @@ SYMMETRIES = [
         (False, True, False), (True, False, False), (False, False, True), (True, True, True),  # and mirrored
     )
 ]  # fmt: skip
-"""The image as it is, its three rotations, and the mirror image with its."""
+"""The image as it is, its three rotations, then the mirror image and its three rotations."""

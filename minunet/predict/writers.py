@@ -1,10 +1,10 @@
-"""What results are written into part by part: arrays in memory, and files that are larger.
+"""Writers, into which results are written part by part: arrays in memory, and files that may be larger than memory.
 
     with new_tiff(path, (H, W), np.uint8) as writer:
         writer[rows, columns] = values
 
-A file is made at its full size; until the block ends without an error, `path` is what it was before. `ArrayOutputs` and
-`FileOutputs` choose between the two for a whole image: they make a writer for each result, by its name.
+A file is made at its full size under another name, and moved to `path` when the block ends without an error. `ArrayOutputs`
+makes writers in memory, `FileOutputs` makes writers into files: one for each result of an image, by its name.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..atomic import beside
 from ..data.files.large_zarr import LargeZarr, import_zarr
 
 CHUNK = 1024  # rows and columns of a zarr chunk
-BIG = 2**32 - 2**25  # bytes from which on a TIFF needs 64-bit offsets
+BIG = 2**32 - 2**25  # a TIFF of more bytes gets 64-bit offsets
 
 
 class TiffWriter:
-    """The pixels of an uncompressed TIFF: planes (or one), each row by row, of one or more samples a pixel."""
+    """The pixels of an uncompressed TIFF: one or more planes, each stored row by row, with one or more samples a pixel."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
         self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
         self.file = open(path, "r+b", buffering=0)  # noqa: SIM115
 
     def __setitem__(self, part: tuple[slice, slice], values: np.ndarray) -> None:
-        """Write values (h, w) or (h, w, C), C the planes or the samples, at two slices."""
+        """Write values (h, w) or (h, w, C) at two slices; C counts planes or samples."""
         rows, columns = part
         planes, H, W, samples = self.shape
         values = values.reshape(*values.shape[:2], planes, samples).astype(self.dtype, copy=False)
@@ -45,7 +45,7 @@ class TiffWriter:
                     self._write((plane * H + r) * W + columns.start, line)
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
-        """What is at two slices, (h, w, planes * samples)."""
+        """Read the values at two slices, (h, w, planes * samples)."""
         rows, columns = part
         whole = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
         found = np.moveaxis(np.array(whole[:, rows, columns]), 0, -2)
@@ -62,7 +62,7 @@ class TiffWriter:
 def new_tiff(
     path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
 ) -> Iterator[TiffWriter]:  # fmt: skip
-    """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is gone at the end."""
+    """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is deleted at the end."""
     import tifffile
 
     shape, dtype = (planes, *size, samples), np.dtype(dtype)
@@ -120,7 +120,7 @@ def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, kee
 
 
 class ArrayWriter:
-    """Pixels in memory, (H, W, C); one part that is all of them is kept as it is, without a copy."""
+    """Pixels in memory, (H, W, C); an array that covers all of them is kept as it is, without a copy."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
@@ -159,7 +159,7 @@ class ArrayOutputs:
     def new(
         self, image: Any, what: str, dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
     ) -> Iterator[ArrayWriter]:  # fmt: skip
-        """A writer of an image's size for a result, such as "mask"; without `keep` it is gone at the end."""
+        """A writer of the image's size for a result, such as "mask"; without `keep` the result is dropped at the end."""
         writer = ArrayWriter((*image.shape[:2], planes * samples), dtype)
         yield writer
         if keep:
@@ -167,7 +167,7 @@ class ArrayOutputs:
 
 
 class FileOutputs:
-    """Results that go into files while they are made: BASE_mask.tif, or of an OME-Zarr BASE_mask.zarr.
+    """Results that are written into files as they are made: BASE_mask.tif, or, for an OME-Zarr, BASE_mask.zarr.
 
     Attributes
     ----------
