@@ -1,8 +1,8 @@
 """Networks on disk.
 
-file.py       the format: one safetensors file
-build.py      from a description and weights to a network
+file.py       what a checkpoint stores: the format, one safetensors file
+build.py      building a network from the description and the weights in a checkpoint
 load.py       reading any checkpoint: `minunet.load`
 onnx.py       writing ONNX
-pytorch/      PyTorch-UNet's files, read without PyTorch, and written
+pytorch/      reading and writing PyTorch-UNet's files, without PyTorch
 """

@@ -1,4 +1,4 @@
-"""From the description and the weights that a file holds to a network."""
+"""Building a network from the description and the weights that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..nn import Module
 
 
 def check_described(architecture: NetworkOptions, weights: dict[str, np.ndarray]) -> None:
-    """ValueError if a network with these options would be larger than its weights: before memory is taken for it."""
+    """ValueError if a network with these options would have more weights than there are; called before memory is taken."""
     described, held = count_filters(**asdict(architecture)), sum(a.size for a in weights.values())
     if described > held:
         raise ValueError(f"{described:,} weights are described, the file holds {held:,}")
 
 
 def check_together(architecture: NetworkOptions, preprocessing: Preprocessing) -> None:
-    """ValueError if a network of that kind cannot be what was trained on images and masks prepared in that way."""
+    """ValueError if network and preprocessing do not fit together: other channels, or another number of outputs."""
     if architecture.in_channels != preprocessing.channels:
         raise ValueError(f"a network of {architecture.in_channels} channels for images of {preprocessing.channels}")
     if architecture.num_classes not in preprocessing.outputs():
@@ -33,7 +33,7 @@ def check_together(architecture: NetworkOptions, preprocessing: Preprocessing) -
 
 
 def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str) -> None:
-    """Copy weights into a model; UserError, naming the first parameter that does not fit, if they are another network's."""
+    """Copy weights into a model; UserError if they do not fit it (naming the first parameter) or are not finite."""
     try:
         model.load_state(weights)
     except ValueError as e:
@@ -50,7 +50,7 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
 def model_of(
     architecture: NetworkOptions, preprocessing: Preprocessing, weights: dict[str, np.ndarray], path: Path | str
 ) -> Module:
-    """The network that a file of that path holds, ready for `minunet.segment`."""
+    """Build the network that a file holds, ready for `minunet.segment`; `path` is for errors."""
     try:
         check_described(architecture, weights)
         check_together(architecture, preprocessing)

@@ -1,13 +1,13 @@
-"""Checkpoints: one safetensors file with weights, optimiser and everything that `predict` must know.
+"""What a checkpoint stores: one safetensors file with the weights, the optimiser's state and everything that `predict` needs.
 
-Keys are the parameters' dotted paths ("encoder.0.conv1.w"); what the optimiser remembers is under "optimizer.". The
-metadata has one entry, "minunet", a JSON object:
+The arrays' keys are the dotted paths of the parameters ("encoder.0.conv1.w"); keys that begin with "optimizer." belong to the
+optimiser. The metadata has one entry, "minunet", a JSON object:
 
     {"format": 1, "arch": "unet", "options": {...},   how to build the network, see models/options.py
-     "data": {...},                                   what training did to images and masks, see data/preprocess.py
-     "train": {...}}                                  where a training stands, see train/run_folder.py; {} of other networks
+     "data": {...},                                   how images and masks were prepared, see data/preprocess.py
+     "train": {...}}                                  the state of the training, see train/run_folder.py; {} if there was none
 
-Every one of these is a dataclass that checks its values when it is read.
+Each part is read into a dataclass that checks its values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def save_checkpoint(
     train: dict[str, Any] | None = None,
     optimizer: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model that has `architecture` and `preprocessing`, the training's state, and the optimiser's arrays."""
+    """Write a checkpoint of a model that has `architecture` and `preprocessing`; `train` and `optimizer` are for resuming."""
     from safetensors.numpy import save
 
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
@@ -45,13 +45,13 @@ def save_checkpoint(
 
 
 def description(model: Module) -> dict[str, Any]:
-    """What a file says of a network, but for its training: "arch", "options" and "data"."""
+    """The entries of the metadata that describe a network: "arch", "options" and "data"."""
     architecture, preprocessing = model.architecture, model.preprocessing
     return {"arch": architecture.name, "options": architecture.to_json(), "data": preprocessing.to_json()}
 
 
 def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:
-    """The metadata's entry "minunet", None if there is none, and all arrays; UserError if it is damaged."""
+    """The metadata's entry "minunet" (None if there is none) and all arrays; UserError if the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:

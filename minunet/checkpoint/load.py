@@ -1,4 +1,4 @@
-"""Reading checkpoints: ours, and PyTorch-UNet's, which look the same from here on but have nothing under "train"."""
+"""Reading checkpoints: ours, and those of PyTorch-UNet, which are read into the same form, with an empty "train"."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Checkpoint(NamedTuple):
     architecture : NetworkOptions
     preprocessing : Preprocessing
     train : dict
-        Where the training stands, not checked yet, see `minunet.train.run_folder`; empty if it was no training of ours.
+        The state of the training, not checked yet, see `minunet.train.run_folder`; empty if there was no training by minunet.
     weights, optimizer : dict of arrays
-        The network's parameters and running statistics by path, and what the optimiser remembers.
+        The network's parameters and running statistics by path, and the optimiser's arrays.
     """
 
     architecture: NetworkOptions
@@ -67,7 +67,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def parse_description(text: str, path: Path | str) -> tuple[NetworkOptions, Preprocessing, dict[str, Any]]:
-    """Network, preprocessing and training by the metadata's JSON; UserError naming the file and the field that will not do."""
+    """Network, preprocessing and training from the metadata's JSON; UserError, naming file and field, if it is damaged."""
     try:
         meta = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -82,7 +82,7 @@ def parse_description(text: str, path: Path | str) -> tuple[NetworkOptions, Prep
 
 
 def check_format(meta: Any) -> None:
-    """UserError if this is no description, or one of a later minunet or of a network that this one does not know."""
+    """UserError if this is no description, if a later minunet wrote it, or if its network is unknown."""
     parts = ("format", "arch", "options", "data", "train")
     missing = [name for name in parts if not isinstance(meta, dict) or name not in meta]
     if missing:
@@ -110,7 +110,7 @@ def load(path: Path | str, *more: Path | str) -> Module:
     Returns
     -------
     Module
-        With ``model.preprocessing``: the channels, normalisation and classes that it was trained with.
+        The network, with ``model.preprocessing``: the channels, normalisation and classes that it was trained with.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def load(path: Path | str, *more: Path | str) -> Module:
 
 
 def together(models: dict[Path, Module]) -> Ensemble:
-    """Networks as one; UserError, naming the file, if one was trained for other images or classes than the first."""
+    """Several networks as one; UserError, naming the file, if one was trained for other images or classes than the first."""
     (first, model), *others = models.items()
     for path, other in others:
         for (what, ours), theirs in zip(prepared_for(model).items(), prepared_for(other).values()):
@@ -140,7 +140,7 @@ def together(models: dict[Path, Module]) -> Ensemble:
 
 
 def prepared_for(model: Module) -> dict[str, Any]:
-    """What networks must have in common to be averaged: how images are prepared for them, and what they say of a pixel."""
+    """What networks must have in common to be averaged: how images are prepared, and the target and classes."""
     p: Preprocessing = model.preprocessing
     return {
         "channels": p.channels, "normalise": p.normalise, "scale": p.scale, "target": p.target,

@@ -1,11 +1,11 @@
-"""A network as an ONNX file, which other programs run.
+"""A network as an ONNX file, for other programs to run.
 
-The layers say themselves which nodes do the same in ONNX (`nn/description.py`), in the order in which the model's own forward
-calls them (`models/trace.py`).
+Every layer's description adds the nodes that compute the same in ONNX (`nn/description.py`), in the order in which the model's
+own forward calls the layers (`models/trace.py`).
 
-ONNX has images and maps as (N, C, H, W), so the input is `image`, float32 (N, channels, H, W), and the output `logits`,
-(N, classes, H, W). N, H and W are free, within what the network takes. Grey values come in normalised as in training and the
-logits go out as they are: a description of both is in the file's documentation and metadata.
+In ONNX images and maps are (N, C, H, W). So the input is `image`, float32 (N, channels, H, W), and the output is `logits`,
+(N, classes, H, W). N, H and W are free, as far as the network takes such sizes. Grey values must be normalised as in training,
+and the output is logits, not probabilities; the file's documentation and metadata describe both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..models.trace import Step, follow, input_channels
 from ..nn import Module, NotDescribed
 from .file import description
 
-OPSET, IR_VERSION = 17, 8  # of 2022: what reads ONNX reads these
+OPSET, IR_VERSION = 17, 8  # of 2022, so that programs in use can read them
 
 GREY_VALUES = {
     "percentile": "the 0.5th and 99.5th percentile of each image, over all channels, mapped to 0 and 1, clipped at -1 and 2",
@@ -32,7 +32,7 @@ GREY_VALUES = {
 
 
 class Graph:
-    """The nodes and constants so far; `nn.description.Graph` for the layer whose turn it is."""
+    """The nodes and constants so far; the `nn.description.Graph` to which layers add theirs."""
 
     def __init__(self, onnx: Any) -> None:
         self.onnx = onnx
@@ -41,13 +41,13 @@ class Graph:
         self.layer = ""
 
     def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node of ONNX's operator `kind`; returns the name of its output, which no other node has."""
+        """Add a node of ONNX's operator `kind`; returns the name of its output, which is unique."""
         output = output or f"{self.layer}.{kind}#{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, values: Any) -> str:
-        """Add an array, float32 unless it holds integers; returns its name in the graph, which no other array has."""
+        """Add an array, float32 unless it holds integers; returns its name in the graph, which is unique."""
         a = to_numpy(values) if hasattr(values, "dtype") else np.array(values)
         a = np.ascontiguousarray(a, np.int64 if a.dtype.kind == "i" else np.float32)
         name = f"{self.layer}.{name}#{len(self.constants)}"
@@ -55,7 +55,7 @@ class Graph:
         return name
 
     def add(self, step: Step, inputs: list[str]) -> list[str]:
-        """Add what a layer says that it is in ONNX; returns the names of its outputs."""
+        """Add a layer's nodes; returns the names of its outputs."""
         if step.description.onnx is None:
             raise NotDescribed(
                 f"{step.name} does not say what it is in ONNX: give its description an `onnx` (see CONTRIBUTING.md)"
@@ -84,14 +84,14 @@ def to_onnx(model: Module) -> bytes:
     UserError
         If the package onnx is missing.
     NotDescribed
-        If a layer does not describe itself, or does not say what it is in ONNX.
+        If a layer does not describe itself, or its description has no `onnx`.
     """
     try:
         import onnx
     except ImportError:
         raise UserError("writing ONNX files needs the package onnx: pip install 'minunet[onnx]'") from None
     channels = input_channels(model)
-    side = model.fit_size(65)  # odd where that is possible, so that joints have something to pad
+    side = model.fit_size(65)  # odd if possible, so that the joints of skips have something to pad
     trace, graph = follow(model, (1, side, side, channels)), Graph(onnx)
     names = {trace.image: "image"}
     for step in trace.steps:
@@ -119,7 +119,7 @@ def to_onnx(model: Module) -> bytes:
 
 
 def documentation(model: Module, channels: int, outputs: int) -> str:
-    """What goes in and comes out, for whoever runs the file."""
+    """The file's documentation: what goes in and what comes out."""
     known = getattr(model, "preprocessing", None)
     values = GREY_VALUES[known.normalise] if known else "as in training"
     names = ", ".join(known.classes.names) if known else "as in training"

@@ -1,10 +1,10 @@
 """Checkpoints of PyTorch-UNet (github.com/milesial/Pytorch-UNet), read and written without PyTorch.
 
-pickles.py     what a pickle describes, without running what it names
-container.py   the files: the zip of PyTorch since 1.6, the chain of pickles before
-layout.py      which key is which parameter, in every layout that there has been
+pickles.py     what a pickle describes, found without running it
+container.py   the files: a zip since PyTorch 1.6, a chain of pickles before
+layout.py      which key is which parameter, in every version of PyTorch-UNet
 load.py        from a file to a network
-save.py        and back
+save.py        from a network to a file
 """
 
 from .load import load_torch

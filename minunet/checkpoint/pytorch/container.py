@@ -1,9 +1,9 @@
-"""The files that `torch.save` has written: what is where in them.
+"""The files that `torch.save` writes, and what is where in them.
 
-Since PyTorch 1.6 a zip without compression: NAME/data.pkl describes the tensors, NAME/data/KEY holds a storage's bytes, and
-NAME/byteorder, if it is there, says "little" or "big". Before, a chain of pickles: a magic number, the version, the system's
-byte order and sizes, the description, the storages' keys; and then the storages in that order, each its count of numbers
-as eight bytes and the numbers.
+Since PyTorch 1.6 they are zips without compression: NAME/data.pkl describes the tensors, NAME/data/KEY holds the bytes of a
+storage, and NAME/byteorder, if it exists, says "little" or "big". Before, they were chains of pickles (a magic number, the
+version, the system's byte order and sizes, the description, the storages' keys), followed by the storages in that order, each
+as its count of numbers in eight bytes and the numbers.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MAX_PICKLE = 1 << 26
 
 
 class TorchFile:
-    """An open file: `content`, in which tensors are only described, and `read`, which makes arrays of them.
+    """An open file: `content` describes the tensors, and `read` makes arrays of them.
 
-    `unread` counts the file's bytes that are not yet read as storages, `unclaimed` those not yet given to tensors. Neither
-    falls below 0 in a file that `torch.save` wrote, so a damaged file cannot claim more memory than its own size.
+    `unread` counts the bytes of the file that are not yet read as storages, `unclaimed` those that are not yet used by tensors.
+    In a file that `torch.save` wrote, neither falls below 0. So a damaged file cannot claim more memory than its own size.
     """
 
     content: Any
@@ -41,7 +41,7 @@ class TorchFile:
         self.arrays: dict[tuple[str, Dtype], np.ndarray] = {}
 
     def read(self, tensor: Tensor) -> np.ndarray:
-        """A tensor's values, of its shape, read only; bfloat16 as float32.
+        """A tensor's values as a read-only array of its shape; bfloat16 becomes float32.
 
         Raises
         ------
@@ -169,7 +169,7 @@ def _numbers(raw: bytes | memoryview, dtype: Dtype, order: str) -> np.ndarray:
 
 
 def is_torch_file(path: Path | str) -> bool:
-    """Whether a file begins as those of `torch.save` do, or ends in .pth or .pt; a safetensors file is told by its brace."""
+    """Whether a file begins like those of `torch.save`, or is named .pth or .pt; a safetensors file has a brace in byte 8."""
     try:
         with open(path, "rb") as file:
             head = file.read(9)
@@ -181,7 +181,7 @@ def is_torch_file(path: Path | str) -> bool:
 
 @contextmanager
 def open_torch(path: Path | str) -> Iterator[TorchFile]:
-    """Open a file of `torch.save`; whatever goes wrong, also while it is open, becomes a UserError of one line."""
+    """Open a file of `torch.save`; any error, also one that comes up while it is open, becomes a UserError of one line."""
     try:
         opened = open(path, "rb")  # noqa: SIM115
     except OSError as e:

@@ -1,16 +1,16 @@
-"""Which of PyTorch-UNet's keys is which of our parameters.
+"""Which key of PyTorch-UNet is which of our parameters.
 
-A block of two convolutions has the keys P.0.weight (and P.0.bias, in the releases 1.0 and 2.0), P.1 for its norm, P.3 and P.4
-for the second pair. Its prefix P, for the n-th of the blocks down and up:
+A block of two convolutions has the keys P.0.weight (and P.0.bias, in the releases 1.0 and 2.0) and P.1 for the first
+convolution and its norm, P.3 and P.4 for the second pair. The prefixes P of the first blocks down and up:
 
                     first              down                               up                    transposed convolution
     since 10/2019   inc.double_conv    down1.maxpool_conv.1.double_conv   up1.conv.double_conv  up1.up
     before          inc.conv.conv      down1.mpconv.1.conv                up1.conv.conv         up1.up
 
-and last comes outc.conv. Block up1 is the deepest. With bilinear interpolation there is no up1.up; how wide everything is has
-changed several times, so widths are read off the tensors' shapes.
+The last key is outc.conv. Block up1 is the deepest. With bilinear interpolation there is no up1.up. Widths have changed from
+version to version, so they are read from the tensors' shapes.
 
-PyTorch's filters are (out, in, H, W), of transposed convolutions (in, out, H, W); ours are (H, W, in, out).
+PyTorch's filters are (out, in, H, W), those of transposed convolutions (in, out, H, W); ours are (H, W, in, out).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COUNTER = "num_batches_tracked"  # PyTorch needs it for other kinds of running m
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """What belongs to a key of PyTorch: its tensor's shape there, and our parameter's path; None for a tensor not needed."""
+    """For a key of PyTorch: the shape of its tensor, and the path of our parameter, None if the tensor is not needed."""
 
     shape: tuple[int, ...]
     path: str | None
@@ -39,7 +39,7 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """All that decides PyTorch's keys and their shapes.
+    """Everything that determines PyTorch's keys and their shapes.
 
     Attributes
     ----------

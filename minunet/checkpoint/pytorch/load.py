@@ -19,9 +19,9 @@ from .container import TorchFile, is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
 from .pickles import Refused, Tensor
 
-Found = tuple[UNetOptions, Preprocessing, dict[str, np.ndarray]]  # with the weights by our paths
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which trainings of one's own keep the weights
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+Found = tuple[UNetOptions, Preprocessing, dict[str, np.ndarray]]  # the last one: the weights by our paths
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of weights in other people's files
+PREFIXES = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before keys
 MASK_VALUES = "mask_values"
 
 
@@ -33,14 +33,15 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
     path : path
         A file of `torch.save`, or a safetensors file with the same keys.
     report : callable or None
-        Called with a line of text for every key, which says what became of it, and one on the whole file; None for silence.
+        Called with a line of text for every key, which says which parameter it became, and with a line on the whole file; None
+        prints nothing.
 
     Returns
     -------
     Module
-        As from `minunet.load`. Such a file does not hold the scale of the images that it was trained on (PyTorch-UNet's
-        default is 0.5): ``model.preprocessing.scale`` is 1, and
-        ``model.preprocessing = dataclasses.replace(model.preprocessing, scale=0.5)`` changes it.
+        As from `minunet.load`. The file does not say at which scale of the images the network was trained (PyTorch-UNet's
+        default is 0.5), so ``model.preprocessing.scale`` is 1. To change it:
+        ``model.preprocessing = dataclasses.replace(model.preprocessing, scale=0.5)``.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
 
 
 def read_torch(path: Path | str, report: Callable[[str], object] | None = None) -> Found:
-    """Network, preprocessing and weights of a file of PyTorch-UNet; parameters and errors as of `load_torch`."""
+    """Network options, preprocessing and weights of a file of PyTorch-UNet; parameters and errors as in `load_torch`."""
     if not is_torch_file(path):
         arrays = read_safetensors(path)[1]
         try:
@@ -94,7 +95,7 @@ def take_weights(
                 report(f"{key} is not needed")
             continue
         array = read(key)
-        with np.errstate(over="ignore"):  # of float64; that weights are finite is looked at later
+        with np.errstate(over="ignore"):  # of float64 to float32; `load_weights` checks later that weights are finite
             array = np.ascontiguousarray(array.transpose(axes(key, array.ndim)), np.float32)
         weights[entry.path] = array
         if report:
@@ -135,7 +136,7 @@ def to_checkpoint(
     path: Path | str,
     report: Callable[[str], object] | None = None,
 ) -> Found:
-    """The metadata and weights of our own checkpoints, for a network of this layout."""
+    """Network options, preprocessing and weights in the form of our own checkpoints, for a network of this layout."""
     classes, told = classes_of_values(mask_values, max(layout.num_classes, 2), path)
     up = "bilinear" if layout.up is None else "transpose"
     widths = [[list(w) for w in layout.encoder], [list(w) for w in layout.decoder], *([layout.up] if layout.up else [])]
@@ -151,9 +152,9 @@ def to_checkpoint(
 
 
 def classes_of_values(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
-    """The classes, and whether they are those of `mask_values`: if that holds a grey value or a colour for each.
+    """The classes, and whether they come from `mask_values`, which must have a grey value or a colour for each class.
 
-    Otherwise the classes' values are 0 and 255 for two classes, and their numbers for more.
+    Otherwise two classes have the values 0 and 255, and more classes have their numbers as values.
     """
     names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
     told = isinstance(mask_values, list) and len(mask_values) == num_classes

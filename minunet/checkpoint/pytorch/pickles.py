@@ -1,12 +1,12 @@
 """Reading a pickle without running it.
 
 A pickle is a program for a small stack machine. It is dangerous because some instructions import any object by name and call
-it. `pickletools` of the standard library splits the bytes into instructions, and the machine below knows only those that are
-needed to describe tensors in dictionaries. A name is looked up in `NAMES`, where a few stand for harmless functions of this
-file: nothing is ever imported, and any other name or instruction is refused.
+it. Here `pickletools` of the standard library splits the bytes into instructions, and the machine below knows only those that
+describe tensors in dictionaries. Names are looked up in `NAMES`, where a few stand for harmless functions of this file: nothing
+is ever imported, and any other name or instruction is refused.
 
-A tensor is described, not made: its storage's key, its offset there, its shape and its strides. These are checked against each
-other here, and by container.py against the bytes in the file, before memory of their size is allocated.
+A tensor is only described: the key of its storage, its offset there, its shape and its strides. These are checked against each
+other here, and against the bytes in the file by container.py, before memory of their size is allocated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, BinaryIO
 
-MAX_INSTRUCTIONS = 200_000  # PyTorch-UNet takes 5,000
+MAX_INSTRUCTIONS = 200_000  # a file of PyTorch-UNet has 5,000
 MAX_DIMENSIONS = 8
 DTYPES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
@@ -162,7 +162,7 @@ VALUES = {
 
 
 def read_pickle(file: BinaryIO) -> Any:
-    """What the pickle at the file's place describes; the place is then behind it.
+    """Read what the pickle at the file's current position describes; the position is then behind it.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def read_pickle(file: BinaryIO) -> Any:
     """
     machine = _Machine()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd escapes in texts of the oldest protocol, which are refused then
+        warnings.simplefilter("ignore")  # on odd escapes in texts of the oldest protocol, which is refused later
         for n, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             if n == MAX_INSTRUCTIONS:
                 raise Refused(f"it has more than {MAX_INSTRUCTIONS:,} instructions, far too many for tensors")

@@ -21,7 +21,7 @@ from ...nn import Module
 from .layout import Layout, axes
 
 FOLDER = "archive"  # in the zip
-ALIGNMENT = 64  # bytes on multiples of which PyTorch's own files have their storages, so that they can be mapped
+ALIGNMENT = 64  # storages start at multiples of so many bytes, as in PyTorch's own files, so that they can be mapped
 
 
 def save_torch(model: Module, path: Path | str, mask_values: bool = False, any_width: bool = False) -> None:
@@ -35,10 +35,10 @@ def save_torch(model: Module, path: Path | str, mask_values: bool = False, any_w
     model : UNet
     path : path
     mask_values : bool
-        Also write the key "mask_values", which PyTorch-UNet's train.py -f takes out before it loads, and misses otherwise;
-        a plain load_state_dict refuses it.
+        Also write the key "mask_values". PyTorch-UNet's train.py -f needs it and removes it before it loads the weights; a
+        plain load_state_dict refuses a file that has it.
     any_width : bool
-        Also write networks that are wider, narrower, deeper or shallower than PyTorch-UNet's, for an edited copy of it.
+        Also write networks that are wider, narrower, deeper or shallower than PyTorch-UNet's, for an edited copy of its code.
 
     Raises
     ------
