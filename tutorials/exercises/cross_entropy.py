@@ -46,7 +46,7 @@ def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weigh
 
 
 def one_hot(labels: Array, p: Array) -> Array:
-    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); zeros only where ignored."""
+    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); all zeros where ignored."""
     xp = np
     return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
 

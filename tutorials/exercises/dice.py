@@ -24,7 +24,7 @@ Array = np.ndarray
 
 
 def one_hot(labels: Array, p: Array) -> Array:
-    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); zeros only where ignored."""
+    """Labels (N, H, W) as zeros and ones, of the shape and dtype of p (N, H, W, K); all zeros where ignored."""
     xp = np
     return (labels[..., None] == xp.arange(p.shape[-1])).astype(p.dtype)
 
