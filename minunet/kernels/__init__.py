@@ -1,16 +1,15 @@
-"""The speed: kernels that stand in for the plain ops of :mod:`minunet.ops`, with the same answer.
+"""Kernels: fast versions of the plain ops of :mod:`minunet.ops`, with the same results.
 
 cpu/        for NumPy arrays, compiled by numba
 cuda/       for CuPy arrays, in CUDA C++
-device.py   is there a GPU, and how much memory is free
+device.py   whether there is a GPU, and how much memory is free
 threads.py  how many threads compute
 
-Which kernel stands in for which op, and for which arguments, `cpu/rules.py` and `cuda/rules.py` say; how an op asks,
-`ops/dispatch.py`.
+`cpu/rules.py` and `cuda/rules.py` say which kernel runs for which op and arguments; `ops/dispatch.py` asks them.
 """
 
 from ..ops.dispatch import register
 from . import cpu, cuda
 
-register(cuda)  # asked first: what is not on a GPU is the CPU's
+register(cuda)  # asked first; the CPU gets all arrays that are not on a GPU
 register(cpu)

@@ -1,6 +1,6 @@
-"""The GPU: is there one, and if not, what is missing; and how much memory is left.
+"""The GPU: whether there is one, and if not, what is missing; and how much memory is free.
 
-Only `train`, `predict`, `gradcheck` and the loader know about devices; for everything else the array's type is the device.
+Only `train`, `predict`, `gradcheck` and the loader know about devices; all other code looks at the type of its arrays.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def select_device(name: str) -> ModuleType:
 
 
 def device_name(xp: ModuleType, asked: str = "auto") -> str:
-    """The device in words, with the reason if a GPU seems to be there but cannot be used."""
+    """The device in words; if there is a GPU that cannot be used, with the reason."""
     if xp is not np:
         return f"GPU, {gpu_status().reason}"
     if asked == "auto" and has_nvidia_gpu():
@@ -122,7 +122,7 @@ def device_name(xp: ModuleType, asked: str = "auto") -> str:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether the system shows an NVIDIA GPU, whatever Python can do with it."""
+    """Whether the system has an NVIDIA GPU, no matter whether Python can use it."""
     if Path("/proc/driver/nvidia/gpus").is_dir():
         return any(Path("/proc/driver/nvidia/gpus").iterdir())
     if not which("nvidia-smi"):
@@ -137,7 +137,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def free_memory(xp: ModuleType) -> int | None:
-    """Bytes that can still be had: of the GPU, or of the computer; None if the system does not say."""
+    """Free bytes of the GPU's memory, or of the computer's; None if the system does not say."""
     if xp is not np:
         return int(xp.cuda.runtime.memGetInfo()[0]) + int(xp.get_default_memory_pool().free_bytes())
     meminfo = Path("/proc/meminfo")
@@ -147,15 +147,16 @@ def free_memory(xp: ModuleType) -> int | None:
 
 @contextmanager
 def memory_explained(xp: ModuleType, what: str, need: Callable[[], int], advice: str) -> Iterator[None]:
-    """Turn running out of memory into one line: what was tried, what it needs by prediction, what is free, what to do.
+    """Turn a MemoryError into a UserError of one line: what was tried, how much it needs, how much is free, what to do.
 
     Parameters
     ----------
     what : str
         Such as "a training step on 8 images of 512 x 512".
-    need : function that returns its bytes, by `minunet.summary`
+    need : function
+        Returns the bytes that it needs, predicted by `minunet.summary`.
     advice : str
-        The flags that make it smaller.
+        The flags that make it need less.
     """
     try:
         yield
@@ -165,6 +166,6 @@ def memory_explained(xp: ModuleType, what: str, need: Callable[[], int], advice:
         free = f", {left / GIB:.2f} GiB of {here}'s are free now" if left is not None else ""
         try:
             needed = f"about {need() / GIB:.2f} GiB"
-        except UserError:  # a layer of one's own that does not say what it takes
+        except UserError:  # a layer without a description
             needed = "more than there is"
         raise UserError(f"out of memory: {what} needs {needed}{free}. {advice}") from e

@@ -6,10 +6,10 @@ import importlib
 
 
 def set_threads(n: int) -> int:
-    """Compute on n threads from now on, whichever Python thread calls: the kernels, and NumPy's matrix products.
+    """Compute on n threads from now on: the kernels, and NumPy's matrix products, called from any Python thread.
 
-    Without this, the usual variables of the environment hold: NUMBA_NUM_THREADS for the kernels, OPENBLAS_NUM_THREADS or
-    OMP_NUM_THREADS for NumPy; and if they are not set, all cores are used.
+    By default the environment variables decide: NUMBA_NUM_THREADS for the kernels, OPENBLAS_NUM_THREADS or OMP_NUM_THREADS for
+    NumPy. If they are not set, all cores are used.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def set_threads(n: int) -> int:
     Returns
     -------
     int
-        How many they are: n, but at most as many as there are cores, or as NUMBA_NUM_THREADS says.
+        The number of threads: n, but not more than there are cores, or than NUMBA_NUM_THREADS says.
 
     Raises
     ------

@@ -1,14 +1,15 @@
 """Kernels for NumPy arrays, compiled by numba on this machine for this machine.
 
+rules.py           which kernel runs for which op and arguments
 conv.py            convolutions: which algorithm for which shape
-direct.py          sums of shifted products; direct_weights.py: their gradient by the filters
-winograd.py        fewer multiplications for 3x3; winograd_transforms.py
+direct.py          direct convolution; direct_weights.py: its gradient for the filters
+winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
 norm.py, pointwise.py, activation.py, resample.py, loss.py, optim.py: the other ops
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
 epilogues.py       how kernels read lazy maps and write results
-simd.py            explicit vector instructions (AVX2, AVX-512, Neon); simd_gemm.py: small matrix products; simd_transform.py
-rules.py           which kernel stands in for which op, and for which arguments
-launch.py          compiling and starting; memory.py: arrays from recycled memory; warm_up.py: compiling ahead
+simd.py            explicit vector instructions (AVX2, AVX-512, Neon)
+simd_gemm.py       small matrix products with them; simd_transform.py: Winograd's transforms with them
+launch.py          compiling and starting kernels; memory.py: recycled memory for arrays; warm_up.py: compiling ahead
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .rules import CPU_KERNELS
 
 
 def owns(args: tuple[Any, ...]) -> bool:
-    """Whether an op's arguments are the CPU's: all that no other backend owns."""
+    """True: the CPU takes all arrays that no other backend owns."""
     return True
 
 
@@ -42,7 +43,7 @@ def kernel_of(name: str) -> Callable[..., Any]:
 
 @functools.cache
 def compiles() -> bool:
-    """False if NUMBA_DISABLE_JIT is set: explicit vectors cannot be interpreted, so the plain ops do all the work."""
+    """False if NUMBA_DISABLE_JIT is set: Python cannot interpret vector instructions, so the plain ops run."""
     return not importlib.import_module("numba").config.DISABLE_JIT
 
 

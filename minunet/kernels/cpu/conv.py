@@ -1,8 +1,8 @@
-"""Convolutions on the CPU: which algorithm for which shape, and what they hand on to the next op.
+"""Convolutions on the CPU: which algorithm for which shape, and which lazy maps they return.
 
-There are two algorithms, direct (direct.py) and Winograd's (winograd.py); `winograd_pays` chooses, for each of a
-convolution's three passes by itself. Both read and write lazy feature maps (lazy_maps.py), so that norms, ReLUs and
-concatenations between convolutions need no passes over memory of their own.
+There are two algorithms, direct (direct.py) and Winograd's (winograd.py). `winograd_pays` chooses, for each of a convolution's
+three passes (forward, data gradient, weight gradient) by itself. Both read and write lazy feature maps (lazy_maps.py), so that
+norms, ReLUs and concatenations between convolutions need no passes over memory of their own.
 
 Measure: python bench/layers.py
 """
@@ -91,18 +91,19 @@ def conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, A
 
 
 def winograd_pays(s: ConvGeometry, dtype: Any) -> bool:
-    """Whether Winograd's algorithm (winograd.py) is the faster one, for each of a convolution's three passes by itself.
+    """Whether Winograd's algorithm (winograd.py) is the faster one for a pass of a convolution.
 
-    It takes a quarter of the multiplications, and costs a transform of every tile of 4x4 pixels: too much with a few input
-    channels, where there is little to save. Its matrix products have a row a tile; with less than about eight they are
-    bound by reading the filters. Tiles that lie mostly outside of the image are wasted work, but so is a direct
-    convolution's padding: a quarter of a tile is enough. All measured, on two AVX-512 cores.
+    It needs a quarter of the multiplications, but also a transform of every tile of 4x4 pixels; with few input channels that
+    costs more than it saves. Its matrix products have one row for each tile, and with fewer than about eight tiles most time
+    goes into reading the filters. Work on tiles that lie mostly outside of the image is wasted; it is enough if a quarter of
+    the tiles' pixels lie inside, since direct convolution wastes work on padding, too. All limits were measured on two AVX-512
+    cores.
 
-    float64 stays direct: it is asked for where the last digits matter, and Winograd's sums lose one of them.
+    float64 is always direct: whoever asks for it wants the last digits, and Winograd's sums lose one of them.
     """
     across, down = -(-s.OW // 4), -(-s.OH // 4)
     tiles = s.N * down * across
-    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # the part of the tiles
+    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # share of the tiles' pixels
     fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1) and dtype == np.float32
     return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
 
@@ -111,7 +112,7 @@ def winograd_pays(s: ConvGeometry, dtype: Any) -> bool:
 
 
 def gradient_outputs(x: MaybeLazy) -> list[Output]:
-    """Where the gradient of a convolution's input goes: masked already, if a ReLU gave x; two of them, if x is a LazyConcat."""
+    """Where to write the gradient of a convolution's input: two maps for a LazyConcat; already masked if a ReLU gave x."""
     if isinstance(x, LazyConcat) and fusing():
         return [Output(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
     if isinstance(x, LazyAffine) and x.may_be_masked():
@@ -127,13 +128,13 @@ def gradient(x: MaybeLazy, to: list[Output]) -> MaybeLazy:
 
 
 def with_sums(t: Output) -> Gradient:
-    """The gradient of one half of a LazyConcat; a transposed convolution will ask for its sums."""
+    """The gradient of one half of a LazyConcat, with its sums, which a transposed convolution needs for its bias."""
     mean, _ = t.found
     return Gradient(t.y, (mean * (t.y.size // t.y.shape[3]), None))
 
 
 def masked(dx: Array, x: MaybeLazy) -> MaybeLazy:
-    """The same in a pass of its own over dx, where the kernel does not do it on the way."""
+    """`gradient` for kernels that write dx without masking it: the mask is a pass of its own."""
     if not fusing():
         return dx
     if isinstance(x, LazyAffine) and x.may_be_masked():

@@ -1,7 +1,7 @@
 """Direct convolution and its data gradient on the CPU, with explicit vectors, in any shape.
 
-In NHWC the KW taps of a filter's row meet KW*C numbers that lie one after the other, and the next output pixel's start
-stride*C numbers further. So a row of the output is a sum of KH matrix products, with overlapping rows and no im2col:
+In NHWC the KW taps of a filter's row read KW*C numbers that lie one after the other, and those of the next output pixel begin
+stride*C numbers later. So a row of the output is a sum of KH matrix products whose left rows overlap in memory, without im2col:
 
     y[row, :, :] = b + sum over i of  rows(x[row*stride + i*dilation]) @ w[i]       (OW, KW*C) @ (KW*C, K)
 
@@ -17,17 +17,17 @@ Forward (`convolve`):
 
 Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
 
-The order in which numbers are added depends on the shape alone: results depend neither on timing nor on the number of
+The order in which numbers are added depends on the shape alone. So results depend neither on timing nor on the number of
 threads.
 
 The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
 of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: direct_weights.py.
 
 Constants
-    DEPTH     terms of a sum between two visits of y: a slice of a panel has DEPTH x 256 bytes, of a 32-48 KB L1 cache
-              (a whole panel may have twice that, and then y is visited once)
+    DEPTH     terms of the sum that are added before y is written: a slice of a panel has DEPTH x 256 bytes, and the L1 cache
+              32 to 48 KB (a panel of at most twice that is one slice, and y is written once)
     BAND      most bytes of a band: half of a 2 MB L2 cache
-    PIXELS    of the output that an item wants, to be worth copying a slice
+    PIXELS    output pixels that an item should have, so that copying a slice pays
 
 Accuracy: the largest error against exact arithmetic is below eps * sqrt(KH*KW*C) of the largest output.
 
@@ -129,7 +129,7 @@ def convolution(
         """Numbers of the band of so many rows of the output."""
         return ((rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1) * columns * C
 
-    # As many rows to an item as fit into BAND, then images, as long as all threads get two items.
+    # An item gets as many rows as fit into BAND, then several images, as long as there are two items for each thread.
     wanted = 2 * workers()
     blocks = 1
     while blocks < s.OH and (
@@ -192,7 +192,7 @@ def fill_from(to, to_pixel, operand, image, channel, channels, row, rows, column
 
 @njit
 def fill(to, a, b, image, channel, channels, row, rows, column, columns):
-    """The same from two maps side by side, whose channels are counted through, in one piece."""
+    """The same from two maps side by side; channels are counted through both."""
     Ca = a.x.shape[3]
     here = min(max(Ca - channel, 0), channels)
     if here > 0:
@@ -204,7 +204,7 @@ def fill(to, a, b, image, channel, channels, row, rows, column, columns):
 
 @njit
 def pack(to, panel, w, start, strides, C, first, rows, real):
-    """Copy some of a tap row's KW*C rows and `real` columns of w into a slice, `panel` numbers a row."""
+    """Copy `rows` of a tap row's KW*C rows of w, `real` columns each, into a slice with `panel` numbers a row."""
     _, _, _, J, R, O = strides
     size = lanes_of(w)
     end = first + rows

@@ -10,16 +10,16 @@ dw[i] = sum over pixels of x^T dy, for each tap row i, is a matrix product that 
                 for each tap row i:  sums[panel, i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
     add the splits, in their order
 
-In NHWC the KW taps of a row meet numbers that lie one after the other, as in direct.py. The order in which numbers are
-added depends on the shape alone. The weight gradient of a transposed convolution is that of a strided one which reads dy
-and gives x, transposed as it is stored (`swap`).
+In NHWC the KW taps of a row read numbers that lie one after the other, as in direct.py. The order in which numbers are added
+depends on the shape alone. The weight gradient of a transposed convolution is that of the strided convolution that takes dy to
+x, with the two channel axes swapped (`swap`).
 
 Constants
     TILE      pixels of a tile: TILE x 256 bytes of dy stay in the L1 cache
     CHANNELS  most input channels of an item
-    SUMS      most bytes of an item's sums, KH*KW*CHANNELS x 256 for each panel, which stay in the L2 cache: the more panels,
-              the more often a tile of x serves
-    ITEMS     least items, if there are so many tiles: work for that many threads
+    SUMS      most bytes of an item's sums, KH*KW*CHANNELS x 256 for each panel, so that they stay in the L2 cache; with more
+              panels in an item, a tile of x is used more often
+    ITEMS     least number of items, if there are so many tiles: enough for so many threads
 
 Measure: python bench/layers.py
 """

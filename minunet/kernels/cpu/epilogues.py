@@ -1,4 +1,4 @@
-"""How the CPU kernels read lazy maps and write results: what fuses into a kernel's loads and stores.
+"""How the CPU kernels read lazy maps and write results: the work that is fused into a kernel's loads and stores.
 
 A kernel reads a map through an `Operand`, which says how the values of the map are computed from those in memory:
 
@@ -35,8 +35,8 @@ PLAIN, RELU, BLEND = 0, 1, 2
 STORE, MOMENTS, MASK = 0, 1, 2
 
 STREAMED = 32 << 20
-"""Bytes from which on a map is written past the caches: it would not stay there until it is read, and memory takes in
-streamed lines 2.5 times as fast as lines that it must hand out first (measured: 25 and 10 GB/s a core)."""
+"""Larger maps (in bytes) are written past the caches. They would not stay there until they are read; and an ordinary store
+first reads the line from memory, which makes it 2.5 times slower (measured: 10 against 25 GB/s a core)."""
 
 _NONE: dict[Any, Array] = {}
 
@@ -79,7 +79,7 @@ def operand(x: MaybeLazy) -> Operand:
 
 
 def operands(x: MaybeLazy) -> tuple[Operand, Operand]:
-    """How to read an array or any lazy map: both halves of a LazyConcat, or one operand and an empty one."""
+    """How to read an array or any lazy map, as two operands: the halves of a LazyConcat, or the map and an empty one."""
     if isinstance(x, LazyConcat):
         a, b = x.halves()
         return operand(a), operand(b)
@@ -99,7 +99,7 @@ def coefficients(x: LazyAffine) -> Array:
 
 
 def _none(like: Array, ndim: int) -> Array:
-    """An array for an argument that is not looked at."""
+    """An array for an argument that is not used."""
     return _NONE.setdefault((like.dtype, ndim), np.zeros((1,) * ndim, like.dtype))
 
 
@@ -115,7 +115,7 @@ def compute_affine(x: LazyMap) -> Array:
 
 
 class Output:
-    """A map to be written, and what was gathered on the way.
+    """A map to be written, and the sums that were gathered on the way.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Output:
         self.found: Any = None
 
     def epilogue(self, shape: tuple[int, int, int]) -> Epilogue:
-        """What the kernel takes; `shape` is that of the sums: (blocks, 2, K or more)."""
+        """The epilogue for the kernel; `shape` is that of the sums: (blocks, 2, K or more)."""
         raw, table = (
             (self.y, _none(self.y, 2))
             if self.masked_by is None
@@ -146,7 +146,7 @@ class Output:
         return Epilogue(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
 
     def gather(self, epilogue: Epilogue, pixels: Array) -> None:
-        """Put the blocks' sums together, in float64; pixels (blocks,) says how many each block has."""
+        """Add up the blocks' sums in float64; pixels (blocks,) says how many pixels each block has."""
         if self.mode == STORE:
             return
         first, second = epilogue.sums[..., : self.y.shape[3]].astype(np.float64).swapaxes(0, 1)
@@ -179,7 +179,7 @@ _blend_vector = sandwich([((1,),)], load="blend")
 
 @njit
 def read(to, operand, pixel, channel, count):
-    """to[:count] = the values of one pixel, materialized, from a channel on; pixel counts through (N, H, W)."""
+    """to[:count] = the values of a pixel's channels from `channel` on; `pixel` counts through (N, H, W)."""
     C, width = operand.x.shape[3], lanes_of(operand.x)
     x = offset(pointer(operand.x), pixel * C + channel)
     if operand.mode == PLAIN:
@@ -229,7 +229,7 @@ def read_square(to, operand, image, row, column, size, channel, numbers):
 def write_square(square, rows, columns, numbers, epilogue, at, channel, sums, share, weight):
     """Write the part of square[4, 4, lanes] that lies inside: `numbers` channels of rows x columns pixels from y + at.
 
-    What is gathered is merged into sums as by simd_transform.sandwich_into.
+    Moments or masked sums are merged into `sums` as in simd_transform.sandwich_into.
     """
     _, _, OW, K = epilogue.y.shape
     width, sums_row = lanes_of(epilogue.y), epilogue.sums.shape[2]

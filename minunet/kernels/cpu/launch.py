@@ -1,14 +1,15 @@
 """Compiling and starting the CPU kernels: threads, and numba's cache.
 
-A kernel is a numba function that runs its outermost loop on all threads. Compiling one takes seconds, so numba keeps
-the machine code in a cache on disk. It looks at the time stamp of the file that defines a function; these functions are
-built from several files, hence :func:`kernel` stamps them with a hash of all of them. The hash stands in for numba's version,
-too, which is compared first: the rest of what other sources left there names types that may be gone, and cannot be read.
+A kernel is a numba function that runs its outermost loop on all threads. Compiling one takes seconds, so numba keeps the
+machine code in a cache on disk. numba decides by the time stamp of the file that defines a function whether its code is still
+good. But our functions are built from several files, so :func:`kernel` replaces the stamp by a hash of all of them. The hash is
+also appended to numba's version, which numba compares first: an entry of other sources is then never unpickled, which could
+fail, since it may name types that no longer exist.
 
-The threading layer is OpenMP where numba has it, unless NUMBA_THREADING_LAYER says otherwise: its threads stay awake for a
-few milliseconds after a kernel, so that the next one starts in 2 microseconds; with numba's own work queue that takes 130,
-which a network with a hundred kernels feels. The work queue, which always exists, comes next. It runs one kernel at a time,
-which the lock here ensures. The interpreter's lock is released meanwhile: a thread that reads data goes on.
+The threading layer is OpenMP if numba has it, unless NUMBA_THREADING_LAYER says otherwise. Its threads stay awake for a few
+milliseconds after a kernel, so that the next kernel starts in 2 microseconds; with numba's own work queue that takes 130, which
+matters in a network with a hundred kernels. The work queue, which always exists, is the second choice. It runs one kernel at a
+time, which the lock here ensures. Python's global lock is released meanwhile, so that a thread that reads data goes on.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[...
 
 
 def ready(a: np.ndarray) -> np.ndarray:
-    """The array as kernels are compiled for: contiguous, aligned, writable; numba compiles anew for other kinds."""
+    """The array as kernels are compiled for it: contiguous, aligned, writable; for other arrays numba would compile anew."""
     a = np.ascontiguousarray(a)
     return a if a.flags.writeable and a.flags.aligned else a.copy()
 
@@ -92,7 +93,7 @@ def set_threads(n: int) -> int:
 
 
 usable = True
-"""False in a process that was forked off while GNU OpenMP ran: kernels cannot run there, the plain ops do its work."""
+"""False in a process that was forked off while GNU OpenMP ran: kernels cannot run there, so the plain ops run."""
 
 
 def _after_fork() -> None:

@@ -1,9 +1,9 @@
-"""The lazy feature maps of the CPU's kernels: what they hand each other inside a network, so that fewer passes go over memory.
+"""The lazy feature maps that the CPU's kernels pass to each other inside a network, to save passes over memory.
 
-A convolution's output is read and written four times before the next convolution sees it: batch norm sums it up, shifts
-and scales it, ReLU clips it, a concatenation copies it. Memory is slower than arithmetic, so inside a network a kernel
-may return, in place of an array, one of the objects here (or of `ops/lazy.py`). It stands for the array that the plain op
-would return, and the next kernel does the rest while it reads:
+Without them, the output of a convolution is read or written four more times before the next convolution reads it: batch norm
+sums it up, then shifts and scales it, ReLU clips it, a concatenation copies it. Memory is slower than arithmetic. So inside a
+network a kernel may return, in place of an array, one of the objects here (or of `ops/lazy.py`). It stands for the array that
+the plain op would return, and the next kernel does the remaining work while it reads:
 
     forward                                               backward
     conv2d       LazyAffine(raw, its moments)             conv2d_backward      Gradient(dy, already masked, its sums)
@@ -14,9 +14,9 @@ would return, and the next kernel does the rest while it reads:
 
 Only raw outputs of convolutions are ever stored.
 
-Two traps. Padding is zero *after* norm and ReLU; norm and ReLU of padded zeros would give relu(shift). And a `Gradient` that
-has been masked equals dy only where the ReLU let x pass. So it may only go to that ReLU's backward, where masking it again
-changes nothing; a sum of masked gradients is masked, too.
+Two traps. First, padding is zero *after* norm and ReLU; norm and ReLU of padded zeros would give relu(shift). Second, a
+`Gradient` that has been masked equals dy only where the ReLU let x pass. So only that ReLU's backward may read it, where
+masking it again changes nothing. A sum of masked gradients is masked, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _computing: list[Callable[[Any], np.ndarray]] = []
 
 
 def computes_affine(kernel: F) -> F:
-    """Enter the kernel that computes a `LazyAffine` or a `NormGradient`: `epilogues.py` does, which reads both."""
+    """Register the kernel that computes a `LazyAffine` or a `NormGradient`; it is in epilogues.py, which imports this file."""
     _computing.append(kernel)
     return kernel
 
@@ -46,13 +46,13 @@ class LazyAffine(LazyMap):
     Parameters
     ----------
     raw : (N, H, W, C) array
-        What a convolution gave.
+        The output of a convolution.
     scale, shift : (C,) arrays, optional
     relu : bool
     moments : ((C,), (C,)) arrays, optional
-        Mean and biased variance of raw's channels, if the kernel that made it knows them.
+        Mean and biased variance of raw's channels, if the kernel that computed raw also computed them.
     norm_mean : (C,) array, optional
-        The mean that a batch norm has taken off: gradients are summed up relative to it.
+        The mean that a batch norm has subtracted; the backward sums dy * (raw - norm_mean).
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class LazyAffine(LazyMap):
         norm_mean: Any = None,
     ) -> None:  # fmt: skip
         self.raw, self.scale, self.shift, self.relu, self.moments = raw, scale, shift, relu, moments
-        self.norm_mean = norm_mean  # not `mean`: that is a method of arrays, for which a map may be taken
+        self.norm_mean = norm_mean  # not `mean`, which is a method of arrays: code may call it on a map
         self.shape, self.dtype = raw.shape, raw.dtype
         self.within = tuple(composites())
 
     def may_be_masked(self) -> bool:
-        """Whether this came from a ReLU whose backward will run too: it ran inside the outermost of what runs now."""
+        """Whether this is the result of a ReLU whose backward will run, too: the outermost running scope ran its forward."""
         return self.relu and fusing() and any(c is composites()[0] for c in self.within)
 
     def array(self) -> np.ndarray:
@@ -73,7 +73,7 @@ class LazyAffine(LazyMap):
 
 
 class ReluMask(LazyMap):
-    """Where a ReLU let x, its result, pass: what the plain ReLU keeps as booleans can be read off raw again."""
+    """Where a ReLU's result x is positive: the plain ReLU stores this as booleans, here it is computed from raw again."""
 
     def __init__(self, x: LazyAffine) -> None:
         self.x, self.shape, self.dtype = x, x.shape, np.dtype(bool)
@@ -89,10 +89,10 @@ class Gradient(LazyMap):
     ----------
     dy : (N, H, W, C) array
     sums : ((C,), (C,)) float64 arrays
-        Of dy, and of dy * (raw - mean) for the map it was masked by (else None).
+        The sum of dy, and that of dy * (raw - mean) if dy is masked (else None).
     masked_by : LazyAffine, optional
-        The map, given by a ReLU, whose gradient this is, if it has been masked already. It is not kept alive: the caches
-        that need it do that.
+        The result of the ReLU by which dy has been masked already, if so. Only a weak reference is kept: the caches that need
+        the map keep it alive.
     """
 
     def __init__(self, dy: np.ndarray, sums: Any, masked_by: LazyAffine | None = None) -> None:
@@ -105,7 +105,7 @@ class Gradient(LazyMap):
         return self.dy
 
     def is_masked_by(self, x: LazyAffine) -> bool:
-        """Whether the ReLU that gave x has done its part."""
+        """Whether dy is masked by the ReLU that gave x."""
         return self._masked_by is not None and self._masked_by() is x
 
     def has_sums_for(self, raw: np.ndarray) -> bool:

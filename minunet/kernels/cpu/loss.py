@@ -3,15 +3,15 @@
     for each of BLOCKS blocks of pixels, in parallel:
         for each pixel:                              its K logits stay in the L1 cache
             p = softmax(logits)
-            add what it counts to the block's sums, in float64
-    the loss is made of the blocks' sums, added in their order
+            add the pixel's terms to the block's sums, in float64
+    add the blocks' sums in their order, and compute the loss from them
 
     backwards, for each block and pixel:   cross-entropy:  dz = dloss * share * (p - true)
                                            soft Dice:      dp = a * true + b,  dz = seen * p * (dp - sum of dp * p)
 
-with numbers a and b for each class. The plain ops make some ten passes, each over an array as large as the logits.
+with numbers a and b for each class. The plain ops make about ten passes, each over an array as large as the logits.
 
-Constants: BLOCKS blocks, whatever the number of threads, so that results do not depend on it.
+Constants: BLOCKS blocks for any number of threads, so that results do not depend on that number.
 
 Shapes: two channels or more, contiguous or not, float32 and float64; labels of any integer type. A difference from the
 plain op: a logit of minus infinity is a probability of 0, not a NaN.
@@ -102,7 +102,7 @@ def _classes(labels: Array) -> Array:
 
 
 def _map(weight: Array | None, dtype: np.dtype) -> Array:
-    """Weights of the pixels; none at all for None, which says 1 everywhere."""
+    """The weights of the pixels, flat; an empty array for None, which means 1 everywhere."""
     return np.empty(0, dtype) if weight is None else ready(np.asarray(weight, dtype)).reshape(-1)
 
 

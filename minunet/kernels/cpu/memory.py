@@ -1,6 +1,6 @@
-"""Memory for the kernels: arrays from recycled memory, and scratch to work in.
+"""Memory for the kernels: recycled memory for arrays, and scratch memory to work in.
 
-The system clears every page of fresh memory, which costs as much as a pass over it; here pages are used again.
+The system clears every page of fresh memory, which costs as much as a pass over it. Recycled pages need no clearing.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ LINE = 64
 
 
 PAGE, CHUNK = 1 << 12, 1 << 32
-"""Bytes: what recycled memory is cut into multiples of, and the least that is asked of the system at once: several of the
-largest maps, lest each gets a chunk of its own and leaves a gap there that nothing fits into."""
+"""Bytes. Recycled memory is cut into multiples of PAGE. The system is asked for at least CHUNK at once, enough for several of
+the largest maps: if each had a chunk of its own, it would leave a gap there that fits no other map."""
 
 
 RECYCLED = 1 << 18
-"""Bytes from which on memory is recycled; less than that the system hands out without clearing pages."""
+"""Least bytes for which memory is recycled; smaller pieces the system gives without clearing pages."""
 
 
 _scratch: dict[tuple[str, np.dtype], np.ndarray] = {}
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Memory to work in, for one use inside one `alone` block; its contents are whatever was there before.
+    """An array to work in, valid inside one `alone` block; it holds arbitrary values.
 
-    A fresh large array costs more than the arithmetic done in it, because the system clears every page of it at the first
-    touch. So each name (and dtype) keeps its memory from call to call; it grows to the largest that was asked for. Arrays
-    that are returned to a caller must never come from here.
+    A fresh large array costs more than the arithmetic done in it, because the system clears every page when it is first used.
+    So each name (and dtype) keeps its memory from call to call, as much as was ever asked for. Never return such an array to a
+    caller.
     """
     size, key = math.prod(shape), (name, np.dtype(dtype))
     held = _scratch.get(key)
@@ -45,10 +45,10 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, lasting: bool = False) -> np.ndarray:
-    """np.empty from recycled memory, starting on a cache line: a vector across two lines takes twice as long to read.
+    """Like np.empty, from recycled memory, and starting on a cache line: a vector across two lines takes twice as long to read.
 
-    What outlives a backward pass, as the parameters' gradients do, is `lasting` and lies apart, so that it does not stand in
-    the way of the next pass's maps.
+    Arrays that outlive a backward pass, such as the parameters' gradients, are `lasting`: they get memory of their own, so that
+    they leave no gaps between the next pass's maps.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = _recyclers[lasting].take(size) if size >= RECYCLED else _aligned(size)
@@ -56,28 +56,27 @@ def empty(shape: tuple[int, ...], dtype: Any, lasting: bool = False) -> np.ndarr
 
 
 def release_memory() -> None:
-    """Give all memory that is kept for the next arrays back to the system."""
+    """Give all memory that no array uses back to the system."""
     for recycler in _recyclers:
         recycler.release()
     _scratch.clear()
 
 
 def _aligned(size: int) -> np.ndarray:
-    """So many bytes that start on a cache line."""
+    """An array of `size` bytes that starts on a cache line."""
     room = np.empty(size + LINE, np.uint8)
     start = -room.__array_interface__["data"][0] % LINE
     return room[start : start + size]
 
 
 class Recycler:
-    """Hands out memory for large arrays, and takes it back for the next ones when the last array on it is gone.
+    """Gives memory to large arrays, and takes it back for later ones when the last array that uses it is deleted.
 
-    The system clears every page of fresh memory, which costs as much as a pass over it. The arrays of one training step
-    are as large as those of the last one, so after the first step all memory is recycled.
+    The arrays of one training step are as large as those of the step before, so after the first step all memory is recycled.
 
-    Memory comes in chunks of at least CHUNK bytes, of which only what was once used takes up physical memory. A request is
-    cut from the first gap that is large enough; neighbouring gaps are merged. So the low addresses are used again and again
-    and what is held stays close to what was in use at the worst moment.
+    Memory comes in chunks of at least CHUNK bytes; a part that was never used takes no physical memory. A request is cut from
+    the first gap that is large enough, and neighbouring gaps are merged. So low addresses are used again and again, and the
+    physical memory stays close to what was in use at the worst moment.
     """
 
     def __init__(self) -> None:
@@ -130,13 +129,13 @@ class Recycler:
 
 
 class _Block:
-    """Memory on loan. It is the base of the arrays on it: NumPy keeps it as long as there is any view of them."""
+    """A piece of recycled memory. NumPy keeps it alive, as the base of the arrays on it, as long as there is a view of them."""
 
     def __init__(self, home: Recycler, memory: np.ndarray, place: tuple[int, int, int]) -> None:
         self.home, self.memory, self.place = home, memory, place
         self.__array_interface__ = memory.__array_interface__
 
-    def __del__(self) -> None:  # at any moment, by the garbage collector too, hence without the lock
+    def __del__(self) -> None:  # the garbage collector may call this at any moment, so it must not take the lock
         self.home.returned.append(self.place)
 
 

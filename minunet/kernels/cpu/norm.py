@@ -1,4 +1,4 @@
-"""Batch norm and group norm on the CPU: memory is read once for the statistics and once more for the values.
+"""Batch norm and group norm on the CPU: the map is read once for the statistics and once more for the values.
 
     moments:    for each image, for each of its blocks of pixels, in parallel:
                     for each chunk of CHUNK pixels:     it stays in the L1 or L2 cache, so that two passes cost one
@@ -9,7 +9,7 @@
     gradients:  sums of dy and of dy * (x - mean) by block and channel; dx = dy * scale - a - (x - mean) * b, with a and b
                 from the sums
 
-A batch norm takes all pixels of a batch for those of one image. A group norm merges an image's channels by groups.
+A batch norm treats all pixels of a batch as one image. A group norm merges the channels of each image by groups.
 
 Merging two sets with counts n, m, means a, b and sums of squares p, q (Chan, Golub and LeVeque 1979):
 
@@ -17,7 +17,8 @@ Merging two sets with counts n, m, means a, b and sums of squares p, q (Chan, Go
 
 Nothing cancels here, unlike in E[x^2] - mean^2. Within a chunk numbers are added in their own dtype, chunks in float64.
 
-Constants: CHUNK pixels; BLOCKS blocks an image at most, whatever the number of threads, so results do not depend on it.
+Constants: CHUNK pixels in a chunk; at most BLOCKS blocks in an image, for any number of threads, so that results do not depend
+on that number.
 
 Shapes: any, contiguous or not, float32 and float64.
 
@@ -135,7 +136,7 @@ def _blocks(pixels: Array) -> int:
 
 
 def _by_channel(of_group: Array, C: int) -> Array:
-    """What holds for a group, for each of its channels: N * groups numbers to (N, C)."""
+    """Repeat the number of each group for each of its channels: N * groups numbers to (N, C)."""
     of_group = of_group.reshape(-1, of_group.size // len(of_group))
     return np.repeat(of_group, C // of_group.shape[1], axis=1)
 

@@ -1,9 +1,9 @@
-"""The optimisers' steps on the CPU: one pass over the parameters, the gradient and what is remembered, all in place.
+"""The optimisers' steps on the CPU: one pass over the parameters, the gradient and the optimiser's state, all in place.
 
-    for each number, in parallel:   read p, g and its memory;   the rule;   write p and its memory
+    for each number, in parallel:   read p, g and the state;   apply the rule;   write p and the state
 
-The plain rules make a temporary array for each operation; here an update costs what its memory traffic costs. Numbers are
-combined in the plain rules' order and dtype.
+The plain rules make a temporary array for each operation; here an update takes only the time of its memory traffic. Operations
+have the order and dtype of the plain rules.
 
 Shapes: any; all arrays contiguous, float32 or float64.
 

@@ -1,13 +1,13 @@
-"""Max-pool and ReLU on the CPU: one pass over memory where the plain ops take several.
+"""Max-pool and ReLU on the CPU: one pass over memory where the plain ops need several.
 
-These do little arithmetic; what they cost is reading and writing, so each value is read as rarely as can be:
+These do little arithmetic and spend their time on reading and writing, so each value is read as rarely as possible:
 
     relu:       for each value, in parallel:   y = max(x, 0), mask = x > 0
     max_pool:   for each output row, in parallel:
                     for each window, for each of its pixels, for each channel:   keep the larger value and its number
     gradients:  for each row, in parallel:
-                    for each pixel: gather dy from the windows that it has won; where a ReLU lets it pass: store, and add
-                    to the row's sums of dy and of dy * (x - mean), which the norm before the ReLU wants
+                    for each pixel: gather dy from the windows that it has won; where the ReLU lets it pass, store it and add
+                    it to the row's sums of dy and of dy * (x - mean), which the norm before the ReLU needs
 
 Shapes: any, contiguous or not, float32 and float64. Differences from the plain ops: a NaN wins a pool's window only as
 its first pixel, and `relu_backward` gives 0 where the mask is False, even if dy is infinite there.
@@ -88,7 +88,7 @@ def max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> MaybeLazy:
 
 
 class Unpooled(LazyMap):
-    """The gradient before a max-pool, dy at each window's winner, plus that which came over the skip connection."""
+    """The gradient of a max-pool's input: dy at each window's winner, plus the gradient that came over the skip connection."""
 
     def __init__(self, dy: MaybeLazy, cache: tuple, plus: Any = None) -> None:
         self.dy, self.cache, self.plus = dy, cache, plus
@@ -106,7 +106,7 @@ class Unpooled(LazyMap):
 
 
 def unpool(dy: Array, cache: tuple, plus: Array | None = None) -> Array:
-    """The gradient before a max-pool, and what is to be added to it."""
+    """The gradient of a max-pool's input, plus `plus`."""
     winner, x_shape, size, stride = cache
     dx = empty(x_shape, dy.dtype)
     pool_back(ready(dy), ready(winner), dx, size, stride)

@@ -1,7 +1,8 @@
-"""Which kernel stands in for which op, and for which arguments.
+"""Which kernel runs for which op, and for which arguments.
 
-One line of `CPU_KERNELS` for each op: the module with its kernel, and a rule that looks at the op's arguments. All other
-choices are made by plans inside the kernels' modules; the one between convolution algorithms is `conv.winograd_pays`.
+`CPU_KERNELS` has a line for each op: the module with its kernel, and a rule that looks at the op's arguments. If the rule says
+no, the plain op runs. All other choices are made inside the kernels' modules; `conv.winograd_pays` chooses between the
+algorithms of convolution.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing
 
 
 class Rule(NamedTuple):
-    """Where an op's kernel is, and for which arguments it stands in."""
+    """Where an op's kernel is, and for which arguments it runs."""
 
     module: str  # of this package, or a dotted path
     fits: Callable[..., bool]  # of the op's arguments
 
 
 SMALLEST = 1 << 14
-"""Numbers from which on pools and activations are worth a kernel: NumPy goes over fewer in the time that it takes to start
-one (on numba's work queue, where this was measured; OpenMP starts them sooner)."""
+"""Least size of an array for which pools and activations use a kernel. NumPy handles a smaller one in the time that it takes to
+start a kernel (measured with numba's work queue; OpenMP starts kernels sooner)."""
 
 
 def _on_cpu(x: Any, *others: Any) -> bool:
@@ -194,4 +195,4 @@ CPU_KERNELS: dict[str, Rule] = {
     "adam_step": Rule("optim", _step),
     "rmsprop_step": Rule("optim", _step),
 }
-"""For each op with kernels for NumPy arrays: their module, and the rule for which arguments they are."""
+"""For each op that has a kernel for NumPy arrays: the kernel's module, and the rule that says for which arguments it runs."""

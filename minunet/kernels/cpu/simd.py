@@ -1,14 +1,13 @@
-"""Explicit vector code for the CPU kernels: typed pointers, copies, and what emits vector instructions.
+"""Explicit vector code for the CPU kernels: typed pointers, copies, and vector instructions.
 
 Why explicit vectors. A convolution spends its time in one inner loop, c += a * b. A core can start two such vector
 multiply-adds in each cycle, 16 float32 numbers wide with AVX-512, but only if all c stay in registers: a matrix product
 that reads and writes c in memory is bound by loads and stores and reaches a tenth of that. Compilers turn plain loops
 into vector code, yet do not keep a block of c in registers across a loop. So innermost blocks are written as vector
-instructions, in LLVM's own notation (numba hands its functions to LLVM, and an ``@intrinsic`` emits its instructions
-itself): the matrix product in simd_gemm.py, Winograd's transforms in simd_transform.py. Everything around them is
-ordinary numba code.
+instructions, in LLVM's own notation (numba compiles functions by LLVM, and an ``@intrinsic`` emits LLVM instructions itself):
+the matrix product in simd_gemm.py, Winograd's transforms in simd_transform.py. Everything around them is ordinary numba code.
 
-A register holds VECTOR_BYTES bytes. The width comes from the features of the CPU that numba compiles for. To try another one
+A register holds VECTOR_BYTES bytes, which depends on the features of the CPU that numba compiles for. To try a narrower one,
 set both NUMBA_CPU_NAME=haswell and NUMBA_CPU_FEATURES=+avx2,+fma: the name alone leaves this machine's features on.
 """
 
@@ -40,11 +39,11 @@ def lanes(dtype: np.dtype) -> int:
 
 
 def named(function: Any, *what: Any) -> Any:
-    """Give a function that was made in another one, from the numbers `what`, a name of its own, before numba compiles it.
+    """Give a function that another function makes, from the values `what`, a unique name, before numba compiles it.
 
-    numba makes linker symbols from a function's name and a number that counts the functions of this process. Code from
-    numba's cache brings the numbers of the process that compiled it, so two such functions of one name can come to share a
-    symbol, and then the wrong one is called.
+    numba makes linker symbols from a function's name and a number that counts the functions of this process. Code from numba's
+    cache has the numbers of the process that compiled it. So two such functions with the same name could get the same symbol,
+    and the wrong one would be called.
     """
     digest = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
     function.__qualname__ = function.__name__ = f"{function.__name__}_{digest}"
@@ -111,7 +110,7 @@ def clear(typingctx, to, n):
 
 @intrinsic
 def settle(typingctx):
-    """Wait until streamed vectors are where others see them."""
+    """Wait until streamed vectors are visible to other threads."""
 
     def codegen(context, builder, signature, args):
         builder.fence("seq_cst")
@@ -122,7 +121,7 @@ def settle(typingctx):
 
 @intrinsic
 def add_where_equal(typingctx, to, source, numbers, number):
-    """Add to a vector the elements of the other one whose number, a byte each, is this one."""
+    """Add to the vector at `to` those elements of `source` whose byte in `numbers` equals `number`."""
 
     def codegen(context, builder, signature, args):
         to, source, numbers, number = args

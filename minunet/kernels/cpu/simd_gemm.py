@@ -7,9 +7,9 @@ A block (:func:`_block`) computes, for ROWS rows and VECTORS vectors of columns,
                                                                                        one broadcast a row of a
 and :func:`multiply` covers any number of rows with such blocks.
 
-Sizes: with 32 registers (AVX-512, Arm) a block is 6 rows x 4 vectors, 12 x 2 or 24 x 1, with 16 registers (AVX2, SSE)
-6 x 2 or 12 x 1: all of c, one row of b, and one broadcast a. At least 8 vectors of c are wanted: a multiply-add takes 4
-cycles and two start in each.
+Sizes: with 32 registers (AVX-512, Arm) a block is 6 rows x 4 vectors, 12 x 2 or 24 x 1; with 16 registers (AVX2, SSE) it is 6 x
+2 or 12 x 1. So the registers hold all of c, one row of b, and one broadcast number of a. A block should have at least 8 vectors
+of c, because a multiply-add takes 4 cycles and two can start in each cycle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PANEL = 4 if REGISTERS == 32 else 2
 """Most vectors in a row of a block; packed matrices come in panels of PANEL vectors, the last one narrower."""
 
 _ROWS = {1: (24, 8), 2: (12, 4), 3: (8, 4), 4: (6, 4)} if REGISTERS == 32 else {1: (12, 4), 2: (6, 4)}
-"""Rows of the large and the middle block by number of vectors; what remains goes by two and one."""
+"""Rows of the large and the middle block, by number of vectors; blocks of two rows and of one do the remaining rows."""
 
 _INT = ir.IntType(64)
 
@@ -163,7 +163,7 @@ def multiply(vectors, m, last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row, i
     m : int
         Rows of a, c and init.
     last : int
-        Numbers in the last vector of each row of c and init, 1 to lanes(dtype); what lies beyond is not touched.
+        Numbers in the last vector of each row of c and init, 1 to lanes(dtype); numbers beyond are not touched.
     a, a_row, a_k, a_tap : pointer, int, int, int
         The number a[r, t, k] lies at a + r*a_row + t*a_tap + k*a_k.
     taps, depth : int
@@ -172,7 +172,7 @@ def multiply(vectors, m, last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row, i
         (taps, depth, vectors * lanes) numbers one after the other, the last vector filled up with anything finite.
     c, c_row : pointer, int
     init, init_row : pointer, int
-        What to start from: c itself to add to it, or a bias with init_row 0.
+        The values to start from: c itself to add to it, or a bias with init_row 0.
     """
     if vectors == 1:
         _product1(m, last, a, a_row, a_k, a_tap, taps, depth, b, c, c_row, init, init_row)

@@ -7,11 +7,11 @@ everything stays in vector registers:
     for each column j of X:   column j of Z = T x (column j of X)        n * m sums, Z is (m, n)
     for each row i of Z:      row i of Y = T x (row i of Z)              m * m sums
 
-T may be given as a product of sparser matrices, `steps`, which are applied one after the other, the last one first: what
-several rows have in common is then computed once.
+T may be given as a product of sparser matrices, `steps`, which are applied one after the other, the last one first. Then terms
+that several rows have in common are computed only once.
 
-A lazy map's values are computed as they are read, and sums are taken of what is written, while the values are in registers:
-that costs next to nothing.
+A lazy map's values are computed as they are read, and sums of the results are taken as they are written. All this happens while
+the values are in registers, so it costs next to nothing.
 
     load="relu"          X = max(x * scale + shift, 0)
     load="blend"         X = a * x + b * other + c
@@ -96,7 +96,7 @@ def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
 
 
 def sandwich_into(steps: Steps, epilogue: str, stream: bool = False) -> Any:
-    """The same, but for what is done to Y before it is stored.
+    """The same with an epilogue: something is done to Y before it is stored.
 
     Parameters
     ----------

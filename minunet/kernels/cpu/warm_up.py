@@ -1,4 +1,4 @@
-"""Compiling the kernels of a usual training run ahead, and knowing whether that has been done on this machine."""
+"""Compiling the kernels of a usual training run ahead of it, and finding out whether this machine has compiled them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .launch import SOURCES, _kernels
 
 
 def is_compiled(dtype: Any = np.float32) -> bool:
-    """Whether the CPU kernels of a usual training run lie compiled, for a dtype, in numba's cache on this machine."""
+    """Whether numba's cache on this machine holds the compiled CPU kernels of a usual training run, for a dtype."""
     return not compiles() or bool(stamp_path(np.dtype(dtype)).exists())
 
 
 def warm_up(dtype: Any = np.float32, progress: Callable[[int, int, str], None] | None = None) -> None:
     """Compile the CPU kernels of a usual training run for a dtype, or load them from numba's cache.
 
-    Without this, and all others in any case, each kernel compiles at its first call, once a machine.
+    Every other kernel, and these if `warm_up` is not called, compiles at its first call, once on each machine.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _run_apart(dtype: Any) -> None:
 
 
 def _steps(dtype: Any) -> list[tuple[str, Callable[[], Any], int]]:
-    """What `warm_up` does: names, functions, and 0 for here, 1 for the other process, 2 for at the end."""
+    """The steps of `warm_up`: name, function, and where it runs: 0 here, 1 in the other process, 2 here at the end."""
     x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
     labels, filters = np.zeros((1, 4, 4), int), [np.zeros((n, n, 2, 2), dtype) for n in (3, 2)]
     pairs: list[tuple[str, tuple, int]] = [
@@ -100,7 +100,7 @@ def _pair(name: str, *args: Any) -> None:
 
 @fusion_scope
 def _fused_pairs(x: Any, w: Any) -> None:
-    """Run what only happens between ops inside a network."""
+    """Run the kernels that only run between ops inside a network."""
     y, _ = kernel_of("conv2d")(x, w)
     y, _, _ = kernel_of("batch_norm")(y, x[0, 0, 0], x[0, 0, 0])
     y, relu_cache = kernel_of("relu")(y)
@@ -112,7 +112,7 @@ def _fused_pairs(x: Any, w: Any) -> None:
 
 
 def stamp_path(dtype: np.dtype) -> Path:
-    """The file that says that all kernels of this dtype are in numba's cache; it lies beside the cached code."""
+    """The path of an empty file, beside the cached code, that says that all kernels of this dtype are in numba's cache."""
     kernel_of("conv2d")  # loading its module fills the list of kernels
     key = repr((SOURCES, numba.__version__, cpu_target.target_context.codegen().magic_tuple(), str(dtype)))
     folder = getattr(_kernels[0]._cache, "cache_path", None) or "no cache"
@@ -120,6 +120,6 @@ def stamp_path(dtype: np.dtype) -> Path:
 
 
 def mark_compiled(dtype: np.dtype) -> None:
-    """Leave that file, if the folder can be written."""
+    """Write that file, if the folder can be written to."""
     with contextlib.suppress(OSError):
         stamp_path(dtype).touch()

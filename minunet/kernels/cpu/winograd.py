@@ -1,20 +1,21 @@
 """Winograd's convolution for 3x3 filters on the CPU: a quarter of the multiplications.
 
 A tile of 4x4 outputs reads 6x6 inputs; with Y = A^T [ (B^T X B) * (G g G^T) ] A it takes 36 multiplications in place of 144.
-winograd_transforms.py derives the matrices. Sums over input channels come before the outer transform, so at each of the
-36 points there is a matrix product over channels, for many tiles at once, and that is where the time goes.
+winograd_transforms.py derives the matrices. The sum over input channels comes before the outer transform, so each of the 36
+points is a matrix product over channels, for many tiles at once. Most of the time is spent in these products.
 
 Forward (`convolve`): V = B^T X B of every tile and channel, U = G g G^T of every filter, M = V @ U at every point.
 
     for each item = (block of tiles, some panels of output channels):   in parallel
         V[36, tiles, C] = B^T X B, with norm and ReLU on the way
         for each panel, for each slice of input channels:
-            U[36, slice, panel] = G w G^T, unless they were made ahead for all items
+            U[36, slice, panel] = G w G^T, unless it was computed ahead for all items
             for each of the 36 points:   M[point] += V[point, :, slice] @ U[point]          multiply
         y = A^T M A, with its sums for the next norm
 
-The bias is the map whose values are b everywhere, and only the point (1, 1) sees such a thing: M starts from b there.
-The input may come from two maps (a concatenation), and the output go to two: slices and panels belong to one of them.
+Adding a bias means adding a map that is b everywhere. Among the 36 points, such a map appears only at point (1, 1), so M starts
+from b there. The input may be two maps (a concatenation), and so may the output; a slice or a panel always belongs to one of
+them.
 
 Data gradient: the same with the filters turned by 180 degrees and their channel axes swapped, inside their transform.
 
@@ -29,19 +30,19 @@ Weight gradient (`correlate`): y is linear in g, so dg = G^T [ sum over tiles of
         dw = G^T S G
     add the splits, in their order
 
-Each item makes all that it needs by itself and keeps it in its core's L2 cache. Some tiles are transformed more than once
-for that, which costs less than memory would. The order in which numbers are added depends on the shape alone.
+Each item computes all that it needs by itself and keeps it in its core's L2 cache. So some tiles are transformed more than
+once, which costs less than reading them from memory. The order in which numbers are added depends on the shape alone.
 
 Constants
     TILES     most tiles of a block, and GRADIENT_TILES for the weight gradient: V of a slice, U and M take 36*64*256 bytes
               each, which together stay in a 2 MB L2 cache
-    SLICE     input channels between two visits of M: SLICE x 256 bytes of U stay in the L1 cache
+    SLICE     input channels of a slice, after which M is written: SLICE x 256 bytes of U stay in the L1 cache
     CHANNELS  input channels of an item of the weight gradient
-    TOGETHER  most panels of an item of the weight gradient, or half of it where that would leave too few items: V is made
-              once for all of them, which outweighs that their S, 36*64*256 bytes each, does not stay in the L2 cache
-    ITEMS     least items of a weight gradient, if there are so many blocks: work for that many threads
-    AHEAD     most bytes of a U that is made ahead, a part of a 32 MB L3 cache: it has four times the filters' size, and from
-              memory it would come more slowly than it can be made again
+    TOGETHER  most panels of an item of the weight gradient (half of it if there would be too few items). V is computed once
+              for all of them; that gains more than is lost because their S, 36*64*256 bytes each, do not fit into the L2 cache
+    ITEMS     least number of items of a weight gradient, if there are so many blocks: enough for so many threads
+    AHEAD     most bytes of a U that is computed ahead; it must stay in a part of a 32 MB L3 cache. U is four times as large as
+              the filters, and reading it from memory would take longer than computing it again
 
 Shapes: any images, paddings and channels, float32 and float64; 3x3, stride 1, no dilation, one group. conv.py chooses.
 
@@ -234,7 +235,7 @@ def convolve(a, b, w, bias, to_a, to_b, pixels, plan, U, V, M, squares):
     for worker in prange(V.shape[0]):
         v, m = offset(pointer(V), worker * V.shape[1]), offset(pointer(M), worker * M.shape[1])
         square = offset(pointer(squares), worker * squares.shape[1])
-        # Each worker takes its items in one piece: what is in its cache serves the next item too.
+        # Each worker takes consecutive items, so that the next item finds in the cache what the last one needed.
         read = -1
         for item in range(worker * blocks * shares // V.shape[0], (worker + 1) * blocks * shares // V.shape[0]):
             block, share = item // shares, item % shares

@@ -1,8 +1,8 @@
 """Winograd's transforms F(4x4, 3x3), and how tiles and filters go through them; winograd.py convolves with them.
 
 One row first. Four outputs of a filter of three taps, y[i] = d[i] g[0] + d[i+1] g[1] + d[i+2] g[2], read six inputs and take
-twelve multiplications. Six are enough. Look at the transposed task: the product of two polynomials, of degree 2 (the
-filter, g) and 3 (four numbers, z), has degree 5, so its values at six points fix it, and each value is one product,
+twelve multiplications. Six are enough. To see this, look at the transposed problem: the product of two polynomials, of degree 2
+(the filter, g) and 3 (four numbers, z), has degree 5. So its values at six points determine it, and each value is one product,
 g(a) * z(a). With the points 0, 1, -1, 1/2, -2 and "infinity" (the value there is the leading coefficient):
 
     evaluate z at the six points          A z      (6, 4)    row of point a: 1, a, a^2, a^3
@@ -11,9 +11,9 @@ g(a) * z(a). With the points 0, 1, -1, 1/2, -2 and "infinity" (the value there i
     interpolate                           B (A z * G g)      column of a: the coefficients of m(x) / (x - a)
 
 where m(x) = x (x - 1) (x + 1) (x - 1/2) (x + 2) = x^5 + 3/2 x^4 - 2 x^3 - 3/2 x^2 + x (its coefficients are the column of
-infinity), and f(a) is m(x) / (x - a) at x = a. That is Lagrange's formula, its divisions put into G, where they are done
-once a filter. As a function of z this is a linear map, z -> B diag(G g) A z: the product's coefficients z[i] g[j] land at
-i + j. The convolution wants its transpose, which gathers d[i + j] g[j] into y[i]. So
+infinity), and f(a) is m(x) / (x - a) at x = a. This is Lagrange's formula; its divisions are part of G, so that they are done
+once for each filter. As a function of z this is a linear map, z -> B diag(G g) A z, which adds each z[i] g[j] to coefficient i
++ j of the product. Its transpose gathers d[i + j] g[j] into y[i], which is the convolution. So
 
     y = A^T (B^T d * G g)
 
@@ -68,9 +68,10 @@ AT = (
     (0, 1, -1, 1 / 8, -8, 1),
 )
 
-# The same as products, in which common parts stand once: 14 operations a column for B^T instead of 20, 12 for A^T instead of
-# 14. With t_n = x_(n+2) - x_n the rows of B^T x are  t_2 + 3/2 t_1 - t_0,  a + b,  a - b,  t_2 + 2 t_1,  t_2 - t_1 / 2  and
-# t_3 + 3/2 t_2 - t_1,  where a = t_2 + 3/2 x_3 and b = t_1 + 3/2 x_2. Those of A^T share x_1 + x_2 and x_1 - x_2.
+# The same as products of matrices, so that common terms are computed once: 14 operations a column for B^T instead of 20, 12 for
+# A^T instead of 14. With t_n = x_(n+2) - x_n the rows of B^T x are  t_2 + 3/2 t_1 - t_0,  a + b,  a - b,  t_2 + 2 t_1,
+# t_2 - t_1 / 2  and  t_3 + 3/2 t_2 - t_1,  where a = t_2 + 3/2 x_3 and b = t_1 + 3/2 x_2. Those of A^T share x_1 + x_2 and
+# x_1 - x_2.
 SUM_AND_DIFFERENCE = (  # of the second and the third
     (1, 0, 0, 0, 0, 0),
     (0, 1, 1, 0, 0, 0),
