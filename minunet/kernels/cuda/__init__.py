@@ -1,13 +1,14 @@
 """Kernels for NVIDIA GPUs, hand-written in CUDA C++, tested on the CPU.
 
-*.cu            the kernels; each opens with its algorithm in plain loops, and its shapes
+rules.py        which kernel runs for which op and arguments
+ops.py          the kernel of each op, as a function with the op's signature; uses launch.py
+launch.py       one function for each CUDA kernel; launch_norm.py: for those of norm.cu
+*.cu            the CUDA kernels; the head of each states its algorithm in plain loops, and its shapes
 prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
-start.py        how a kernel is started, the same for CuPy arrays and (emulated) for NumPy arrays
-launch.py       one function a kernel; launch_norm.py: those of norm.cu
-ops.py          the ops' kernels, made of these; rules.py says for which arguments
-lazy_maps.py    the lazy feature maps that they return inside a network
-build.py        from source to cubin with NVRTC, and the cache
-emulator/       CUDA's execution model on the CPU, which the tests run all kernels in
+start.py        starting a kernel, on CuPy arrays (the GPU) or on NumPy arrays (the emulator)
+lazy_maps.py    the lazy feature maps that these kernels return inside a network
+build.py        from source to machine code (cubin) with NVRTC, and the cache
+emulator/       CUDA's execution model on the CPU; the tests run all kernels in it
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _made_of(x: Any, ndarray: type) -> bool:
         return any(_made_of(a, ndarray) for a in x)
     if isinstance(x, LazyConcat):
         return _made_of(x.a, ndarray)
-    return isinstance(x, LazyMap) and isinstance(vars(x).get("like"), ndarray)  # as those of lazy_maps.py have it
+    return isinstance(x, LazyMap) and isinstance(vars(x).get("like"), ndarray)  # maps of lazy_maps.py have `like`
 
 
 def owns(args: tuple[Any, ...]) -> bool:
@@ -51,7 +52,7 @@ def find_kernel(name: str, *args: Any, **options: Any) -> Callable[..., Any] | N
 
 
 def kernel_for(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
-    """The same, whether or not there is a GPU that runs it."""
+    """The same, even if there is no GPU to run it on."""
     rules, ops = _rules_and_ops()
     fits = rules.get(name)
     return getattr(ops, name) if fits is not None and fits(*args, **options) else None
@@ -64,7 +65,7 @@ def _rules_and_ops() -> tuple[dict[str, Callable[..., bool]], Any]:
 
 
 def compiles() -> bool:
-    """Whether CuPy's GPU runs the kernels: it needs NVRTC, and `LEAST_CAPABILITY`."""
+    """Whether the kernels can run on CuPy's GPU: NVRTC must be there, and the GPU must have `LEAST_CAPABILITY`."""
     return "cupy" in sys.modules and _compiles(sys.modules["cupy"])
 
 

@@ -1,8 +1,8 @@
 """From a .cu file to machine code: signatures, the cache on disk, and NVRTC, which needs no GPU.
 
-A kernel's file is compiled once for each set of macros (`defines`) and each architecture. CuPy's own compiler asks a
-device for the architecture and has no name for sm_90a, so the code is compiled here and loaded as a cubin. For a
-GPU that is newer than NVRTC it is PTX, from which the driver makes the code.
+A kernel's file is compiled once for each set of macros (`defines`) and each architecture. CuPy's own compiler asks a device for
+the architecture and has no name for sm_90a, so the code is compiled here and loaded as a cubin. For a GPU that is newer than
+NVRTC it is compiled to PTX, which the driver translates.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FOLDER = Path(__file__).parent
 """Where the .cu files lie; tests that plant bugs point it at copies."""
 
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
-"""What the tests compile for, as far as the installed NVRTC knows them."""
+"""The architectures that the tests compile for, if the installed NVRTC knows them."""
 
 _SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\([^)]*\)\s*(\w+)\(([^)]*)\)', re.S)
 
 
 @dataclass
 class Usage:
-    """What the assembler says of one kernel: registers a thread, bytes of stack frame and of spills, and of wgmma, if it could
-    not leave them under way side by side, why."""
+    """What the assembler reports on one kernel: registers of a thread, bytes of stack frame and of spills, and, if it made
+    wgmma instructions wait for each other, why."""
 
     name: str
     registers: int
@@ -62,7 +62,7 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
 
 @functools.cache
 def scalar_types(file: str) -> dict[str, list[type | None]]:
-    """For each kernel of a file what its arguments become, None for arrays: CuPy takes a Python float for a double."""
+    """For each kernel of a file the NumPy types of its arguments, None for arrays; CuPy passes Python floats as double."""
     types = {"int": np.int32, "long long": np.int64, "float": np.float32}
     return {
         name: [None if kind.endswith("*") else types[kind] for kind, _ in parameters]
@@ -71,7 +71,7 @@ def scalar_types(file: str) -> dict[str, list[type | None]]:
 
 
 def variants(file: str, arch: str) -> list[tuple[str, ...]]:
-    """All sets of macros that launch.py compiles a file with for an architecture."""
+    """All sets of macros with which launch.py compiles a file for an architecture."""
     stored = [(), ("F16",), ("BF16",)]
     products = [(), ("WIDE",), ("FLAT",)]
     convs = [*products, *[("WARPGROUPS",), ("WIDE", "WARPGROUPS")] * (arch == "sm_90a")]
@@ -91,10 +91,10 @@ def sources_hash(file: str, *more: str) -> str:
 
 @contextlib.contextmanager
 def sources(files: Mapping[str, str]) -> Iterator[None]:
-    """Within a ``with`` block, texts in place of the .cu files of these names, or beside them: {"NAME.cu": text}.
+    """A ``with`` block in which these texts replace the .cu files of the same names, or are added: {"NAME.cu": text}.
 
-    For a kernel outside of the package, or in the emulator for one with a planted mistake. (On a GPU a kernel that has run is
-    not loaded again.)
+    Use it for a kernel outside of the package or, in the emulator, for one with a planted mistake. (On a GPU a kernel that has
+    run is not loaded again.)
     """
     global FOLDER
     home = FOLDER
@@ -149,9 +149,9 @@ def known_architectures() -> tuple[str, ...]:
 
 
 def architecture(capability: int) -> str:
-    """What to compile for on a GPU of a compute capability such as 90: "sm_90a", with its own instructions if it has such.
+    """The architecture for a GPU of a compute capability such as 90: "sm_90a", with the instructions that only this one has.
 
-    If NVRTC is older than the GPU: "compute_90", the newest that it knows, whose PTX the driver understands.
+    If NVRTC does not know the GPU: the newest architecture that it knows, such as "compute_90", as PTX for the driver.
     """
     known = [int(n) for n in _nvrtc().getSupportedArchs()]
     if capability in known:

@@ -1,7 +1,7 @@
-"""Starting the CUDA kernels: one function a kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
+"""Starting the CUDA kernels: one function for each, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
 
-What each kernel computes, and for which shapes, stands at the head of its .cu file; what a map is, in start.py. Statistics,
-weights' gradients, losses and optimisers are float32.
+The head of a .cu file says what its kernels compute, and for which shapes; start.py says what a map is. Statistics, gradients
+of weights, losses and optimisers are float32.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from .start import (
 )
 
 BM, BN, WIDE = 128, 64, 128
-"""Tiles of conv.cu (pixels, channels out), and the channels of a wide tile."""
+"""A tile of conv.cu has BM pixels and BN output channels, a wide tile WIDE output channels."""
 
 CONV_SHARED = {columns: 3 * (BM + columns) * 128 for columns in (BN, WIDE)}
 FINISH_SHARED = BM * (BN + 4) * 4 + 128 * 4
-"""Bytes of shared memory of a block of conv, by the channels of its tile, and of conv_finish."""
+"""Bytes of shared memory of a block: of conv, by the channels of its tile, and of conv_finish."""
 
 MOST_SPLITS, SPLIT_STEPS, PARTIAL = 64, 10, 4 << 20
-"""How many blocks may share a sum, and what it costs each of them to leave its part in memory for another kernel, in steps.
-Of a weight gradient more may, while the parts take so many bytes: that of a first layer is one tile."""
+"""At most MOST_SPLITS blocks share a sum. Writing its part to memory, for another kernel to add up, costs a block as much as
+SPLIT_STEPS steps. For weight gradients more blocks may share a sum, as long as all parts take at most PARTIAL bytes: the weight
+gradient of a first layer is a single tile."""
 
 CLASSES = 8
 """The most channels that the head's kernel gives."""
@@ -67,7 +68,7 @@ def conv(
     columns : int, optional
         Channels out of a tile, BN or WIDE; chosen by how many there are if not given.
     warpgroups : bool, optional
-        Multiply by wgmma, for compute capability 9.0 alone; not if the maps cannot be read in pieces of 16 bytes.
+        Multiply by wgmma, which only compute capability 9.0 has; not if the maps cannot be read in pieces of 16 bytes.
     """
     xp, dtype = get_array_module(w), w.dtype
     (x1, x2), (y1, y2) = one_or_two(sources), one_or_two(outputs)
@@ -110,9 +111,10 @@ def one_or_two(maps: Sequence[Array]) -> tuple[Array, Array | None]:
 
 @functools.cache
 def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool) -> bool:
-    """Whether to multiply by wgmma on a GPU: it has it, and the kernel for a dtype has given what that with mma.sync gives.
+    """Whether to multiply by wgmma: the GPU has it, and the kernel's result agrees with that of the kernel with mma.sync.
 
-    It is asked once, before a process trusts in it: how wgmma finds a tile's rows is what the emulator could have wrong, too.
+    Every process checks this once for each kind of kernel, because the emulator may be wrong about how wgmma finds a tile's
+    rows.
     """
     if not has_wgmma(xp):
         return False
@@ -132,16 +134,17 @@ def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool)
 
 
 def fill_wide(*channels: int) -> bool:
-    """Whether wide tiles have no more empty columns than others: those would cost more than the tiles gain."""
+    """Whether wide tiles have no more empty columns than narrow ones; else these would cost more than wide tiles gain."""
     return all(-(-n // BN) % 2 == 0 for n in channels)
 
 
 @functools.cache
 def choose_splits(tiles: int, steps: int, processors: int, most: int = MOST_SPLITS) -> int:
-    """How many blocks share the sum of a tile, which takes so many steps: what takes least time by a simple model.
+    """How many blocks share the sum of a tile, which takes `steps` steps: the number that a simple model finds fastest.
 
-    A multiprocessor runs its blocks side by side, and half a block longer, since nothing hides its first and last waits. So 144
-    tiles on 132 processors take as long as 264 would, since 12 have two; shared by four blocks each they fill all.
+    In the model, a multiprocessor takes the time of its blocks plus that of half a block, since nothing hides its first and
+    last waits. So 144 tiles on 132 multiprocessors take as long as 264 would, since 12 of them get two; with four blocks for
+    each tile all multiprocessors have work.
     """
 
     def time(splits: int) -> float:
@@ -261,7 +264,7 @@ def cross_entropy_back(
 
 
 def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
-    """A number as a kernel takes it: where it lies in the memory of `like`, or None and its value."""
+    """A number as a pair of arguments for a kernel: an array that holds it, or None and its value."""
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
 
 

@@ -1,7 +1,7 @@
 """Starting the kernels of norm.cu: moments and sums over channels, norms both ways, ReLU.
 
-As in launch.py one function a kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator). Statistics are
-float32.
+As in launch.py, there is one function for each kernel, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
+Statistics are float32.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _merged(partial: Array, rstd: Array | None = None, dgamma: Array | None = No
 def fold_norm(
     mean: Array, var: Array, gamma: Array, beta: Array, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """norm.cu: (C,) float32: the scale and shift that a norm with given statistics is after a convolution, and rstd.
+    """norm.cu: scale and shift, to which a norm with given statistics reduces after a convolution, and rstd; (C,) float32.
 
     The convolution's bias, if it has one, is in the shift: y = sum * scale + shift.
     """

@@ -1,8 +1,8 @@
 """Lazy feature maps on the GPU: how convolution, norm, ReLU, concatenation and pool share passes over memory.
 
-As on the CPU (`kernels/cpu/lazy_maps.py`), a kernel may return one of these objects inside a network in place of an array,
-and the next kernel does the rest. Here kernels cannot apply a norm while they read (copies to shared memory are
-asynchronous), so fusion happens where kernels write:
+As on the CPU (`kernels/cpu/lazy_maps.py`), a kernel may return one of these objects inside a network in place of an array, and
+the next kernel does the remaining work. Kernels on the GPU cannot apply a norm while they read (copies to shared memory are
+asynchronous), so they fuse it where they write:
 
     forward                                                  backward
     conv2d       Convolved: not started yet                  conv2d_backward      a LazyConcat, if it read one; of an
@@ -15,8 +15,8 @@ asynchronous), so fusion happens where kernels write:
     relu         sets a flag of either                       max_pool2d_backward  Unpooled(dy) + the skip's gradient
     concat       LazyConcat(a, b): never made, read as two sources
 
-Between convolutions only raw maps are kept: a Normed is computed when it is read, and again in the backward for the
-weights' gradient, which costs a pass and saves a map. An op that has no kernel for such an object gets its array.
+Between convolutions only raw maps are stored. A Normed is computed when it is read, and again in the backward for the weights'
+gradient, which costs a pass and saves the memory of a map. An op that has no kernel for such an object gets its array.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OnGpu(LazyMap):
 
 
 class Convolved(OnGpu):
-    """A convolution that has not started: it waits for the norm or ReLU that follows, to fuse it. `start` runs it.
+    """A convolution that has not started, so that the norm or ReLU that follows can be fused into it. `start` runs it.
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ class Convolved(OnGpu):
         return self.raw
 
     def takes_norm(self) -> bool:
-        """Whether a norm can still be fused into it: it has not started, and nothing else comes before the norm."""
+        """Whether a norm can still be fused into it: it has not started, and has no norm or ReLU yet."""
         return self.raw is None and self.scale is None and not self.relu
 
     def then(self, scale: Array, shift: Array) -> Convolved:
-        """This without its bias, times scale, plus shift, (C,) float32, as a convolution that has not started either."""
+        """Another convolution that has not started: this one without its bias, times scale, plus shift, (C,) float32."""
         found = Convolved(self.x, self.w, shift, self.shape, self.pad)
         found.scale = scale
         return found
@@ -124,7 +124,7 @@ class Normed(OnGpu):
 
 
 class Positive(OnGpu):
-    """Where a ReLU's result y is positive: what the plain ReLU keeps as booleans."""
+    """Where a ReLU's result y is positive; the plain ReLU stores this as booleans."""
 
     def __init__(self, y: Any) -> None:
         self.y, self.like, self.shape, self.dtype = y, y.like, y.shape, np.dtype(bool)
@@ -151,7 +151,7 @@ class Passed(OnGpu):
 
 
 class Unpooled(OnGpu):
-    """The gradient before a max-pool, plus that which came over the skip connection."""
+    """The gradient of a max-pool's input, to which the gradient from the skip connection can be added."""
 
     def __init__(self, dy: Array, cache: tuple) -> None:
         self._is(dy, cache[1])
@@ -172,8 +172,8 @@ class Unpooled(OnGpu):
 
 
 class OfImage(OnGpu):
-    """The gradient of a convolution's input with few channels, as images have; training does not read it, so it is computed
-    only if something does."""
+    """The gradient of a convolution's input with few channels, such as an image. It is computed only if it is read, which
+    training does not do."""
 
     def __init__(self, dy: Array, w: Array, shape: tuple[int, ...], pad: int) -> None:
         self._is(w, shape)

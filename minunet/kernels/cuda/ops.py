@@ -1,9 +1,9 @@
 """The ops on the GPU: the names, arguments and caches of `minunet.ops`, computed by the CUDA kernels.
 
-Maps are float32, float16 or bfloat16; factors of products are cut to TF32 (10 bits of fraction, as cuDNN has it by
-default), sums are float32. So results differ from the plain op's by about 1e-3 of their scale. Statistics, losses and
-the gradients of all parameters are float32, also beside maps of 16 bits, whose range they would leave; biases, gamma and beta
-may be float32 there, too.
+Maps are float32, float16 or bfloat16. Factors of products are rounded to TF32 (10 bits of fraction, cuDNN's default), sums are
+float32. So results differ from those of the plain op by about 1e-3 of their scale. Statistics, losses and the gradients of all
+parameters are float32 even if maps have 16 bits, whose range is too small for them; biases, gamma and beta may be float32
+there, too.
 
 Inside a network maps may stay lazy, see lazy_maps.py.
 """
@@ -23,9 +23,9 @@ from .lazy_maps import Convolved, Normed, OfImage, Passed, Positive, Unpooled, d
 from .start import as_map, pixels
 
 IMAGE_CHANNELS = 4
-"""A map with at most so many channels is taken for a network's input."""
+"""A map with at most so many channels counts as a network's input."""
 
-__all__ = ["concat", "concat_backward"]  # these compute nothing: they are the CPU's too
+__all__ = ["concat", "concat_backward"]  # these compute nothing, so the CPU uses the same
 
 
 def conv2d(
@@ -189,7 +189,7 @@ def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
 
 
 def relu(x: Convolved | Normed) -> tuple[Any, tuple]:
-    """The kernel of `ops.relu` for lazy maps: the ReLU joins what is still to be computed."""
+    """The kernel of `ops.relu` for lazy maps: the ReLU is added to the work that is still to be done."""
     y = x.clipped()
     return y if fusing() else y.array(), (Positive(y),)
 
@@ -203,9 +203,9 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
 def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
-    """The kernel of `ops.softmax_cross_entropy`; the loss is an array without axes, so that the host does not synchronise.
+    """The kernel of `ops.softmax_cross_entropy`; the loss is an array without axes, so that the host need not wait for it.
 
-    Nor does it synchronise to check the labels: if one is no class the loss is NaN, and `ops.loss.check_labels` says why.
+    The labels are not checked on the host, either: if one is no class, the loss is NaN. `ops.loss.check_labels` then says why.
     """
     xp = get_array_module(logits)
     weight, class_weight = (
@@ -252,7 +252,7 @@ def adam_step(
     p: Array, g: Array, m: Array, s: Array, steps: int | None, lr: float | Array, beta1: float = 0.9, beta2: float = 0.999,
     eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """The kernel of `optim.adam_step`; without `steps`, lr is all of `Adam.scalars`."""
+    """The kernel of `optim.adam_step`; if `steps` is None, lr is an array with all of `Adam.scalars`."""
     launch.adam(p, _contiguous(g), m, s, steps, lr, beta1, beta2, eps, weight_decay, decoupled)
 
 
@@ -273,9 +273,9 @@ def _contiguous(a: Array) -> Array:
 
 
 def _float(a: Array | None) -> Any:
-    """As the kernels want statistics, biases and the head's weights: contiguous float32."""
+    """An array as the kernels take statistics, biases and the head's weights: contiguous float32."""
     if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
-        return a  # nearly always so, and to ask CuPy takes microseconds even if it need not copy
+        return a  # the usual case; CuPy's astype would take microseconds even without a copy
     return _contiguous(a.astype(np.float32, copy=False))
 
 

@@ -1,7 +1,7 @@
-"""Which CUDA kernel stands in for which op, and for which arguments: dtypes and shapes only.
+"""Which CUDA kernel runs for which op, and for which arguments; rules look at dtypes and shapes only.
 
-`CUDA_KERNELS` is for CuPy arrays what `kernels.cpu.rules.CPU_KERNELS` is for NumPy arrays. Where a rule says no, the op's own
-body runs on the GPU.
+`CUDA_KERNELS` is for CuPy arrays what `kernels.cpu.rules.CPU_KERNELS` is for NumPy arrays. If a rule says no, the plain op runs
+on the GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _stored(dtype: np.dtype) -> bool:
 
 
 def _maps(x: Any, *others: Any) -> bool:
-    """Whether x is a map (N, H, W, C) that the kernels store, with pixels, and all others are arrays of its dtype."""
+    """Whether x is a map (N, H, W, C), not empty, of a dtype that the kernels store, and all others have its dtype."""
     if getattr(x, "ndim", 0) != 4 or not _stored(x.dtype) or not 0 < x.size < x.shape[3] << 31:
         return False
     return all(o is None or o.dtype == x.dtype for o in others)
@@ -161,4 +161,4 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "sgd_step": _step,
     "adam_step": _step,
 }
-"""For each op with a kernel in ops.py: for which arguments it stands in."""
+"""For each op with a kernel in ops.py: the rule that says for which arguments it runs."""

@@ -1,8 +1,8 @@
 """How a CUDA kernel is started, on the GPU or in the emulator, and the maps that it reads and writes.
 
-A *map* here is an array (N, H, W, C), or a slice of its channels: pixels may be further apart than C numbers. So a kernel
-reads and writes halves of a concatenation where they lie. Storage is float32, float16, or bfloat16 (CuPy's own dtype; on
-NumPy its bits as uint16).
+A *map* here is an array (N, H, W, C), or a slice of an array's channels, in which pixels are further apart than C numbers. So a
+kernel can read and write one half of a concatenation where it lies. Maps are stored as float32, float16, or bfloat16 (CuPy's
+own dtype; in NumPy its bits as uint16).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def run(
 ) -> None:
     """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature.
 
-    The first argument is an array, and so is what stands for other pointers, or None. All this happens some hundred times in a
-    training step, so whatever a call does not change is looked up, and not found out anew.
+    The first argument is an array; arguments for other pointers are arrays or None. This function runs some hundred times in a
+    training step, so everything that stays the same from call to call is cached.
     """
     types = build.scalar_types(file)[name]
     if len(types) != len(arguments):
@@ -52,7 +52,7 @@ _NULL = np.uint64(0)
 
 @functools.cache
 def _function(file: str, name: str, defines: tuple[str, ...], shared: int, device: int) -> Any:
-    """A kernel for a GPU of this process, which may have so many bytes of shared memory."""
+    """A kernel, loaded on a GPU, that may use `shared` bytes of shared memory."""
     import cupy
 
     capability = int(cupy.cuda.Device(device).compute_capability)
@@ -63,17 +63,17 @@ def _function(file: str, name: str, defines: tuple[str, ...], shared: int, devic
 
 
 def device_of(xp: Any) -> int:
-    """The current GPU's number, for what is kept of each; 0 for the emulator."""
+    """The current GPU's number, a key for caches; 0 for the emulator."""
     return 0 if xp is np else int(xp.cuda.runtime.getDevice())
 
 
 def multiprocessors(xp: Any) -> int:
-    """How many the GPU has; the emulator is told that it has 1."""
+    """How many multiprocessors the GPU has; 1 for the emulator."""
     return _properties(xp, device_of(xp))[0]
 
 
 def has_wgmma(xp: Any) -> bool:
-    """Whether the GPU has the instructions that only compute capability 9.0 has; the emulator is told that it has not."""
+    """Whether the GPU has wgmma, which only compute capability 9.0 has; False for the emulator."""
     return _properties(xp, device_of(xp))[1] == "90"
 
 
@@ -100,7 +100,7 @@ def storage(dtype: Any) -> tuple[str, ...]:
 
 
 def is_map(x: Array) -> bool:
-    """Whether x (N, H, W, C) has its channels beside each other and its pixels at one distance."""
+    """Whether channels of x (N, H, W, C) are contiguous, and pixels at equal distances."""
     _, H, W, C = x.shape
     step = x.strides[2] if W > 1 else x.strides[1] if H > 1 else x.strides[0]
     apart = (W * H * step, W * step, step, x.itemsize)

@@ -30,7 +30,7 @@ import numpy as np
 from .. import build
 
 SCHEDULES = ("up", "down", "shuffled", "warps up", "warps down")
-"""Orders in which a block's threads run: by number, shuffled at every barrier, or a whole warp as far as it gets."""
+"""Orders in which a block's threads run: by number, shuffled at every barrier, or warp by warp, each as far as it gets."""
 
 SCALARS: dict[str, tuple[Any, Any]] = {
     "int": (np.int32, ctypes.c_int),
@@ -44,7 +44,7 @@ _schedule, _eager, _exact = 0, False, False
 
 
 class EmulatorError(RuntimeError):
-    """A kernel did what a GPU would not survive or not define; the message says which thread and what."""
+    """A kernel did something that would crash on a GPU, or is undefined there; the message says which thread did what."""
 
 
 def missing() -> str | None:
@@ -61,15 +61,15 @@ def compiler() -> str | None:
 
 @contextlib.contextmanager
 def conditions(schedule: str = "up", eager: bool = False, exact: bool = False) -> Iterator[None]:
-    """Run kernels otherwise within a ``with`` block.
+    """A ``with`` block in which kernels run under other conditions.
 
     Parameters
     ----------
     schedule : one of `SCHEDULES`
     eager : bool
-        Asynchronous copies land at once, not at the last moment.
+        Whether asynchronous copies are done at once, or at the last moment that is allowed.
     exact : bool
-        Float32 products are not rounded to TF32, so that a test may be strict.
+        Whether to leave out the rounding of float32 factors to TF32, so that a test can be strict.
     """
     global _schedule, _eager, _exact
     before = _schedule, _eager, _exact
@@ -105,7 +105,7 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., No
 
 
 def _value(name: str, argument: Any, kind: str, parameter: str) -> Any:
-    """An argument for ctypes; as strict as CuPy, to whom a Python float is a double."""
+    """An argument for ctypes; TypeError unless it has exactly the kernel's type, since CuPy would pass a wrong one on."""
     if kind.endswith("*"):
         if argument is None:
             return None
