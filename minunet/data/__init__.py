@@ -1,18 +1,18 @@
 """Images with their masks: reading files and data sets, finding classes, synthetic cells, augmentation, and batches.
 
-files/            files of images: PNG, TIFF, JPEG, OME-Zarr
+files/            reading image files: PNG, TIFF of 1 to 16 bits or float, JPEG, OME-Zarr
 layouts/          which file is the mask of which image
 public/           public data sets, downloaded and checked
-dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; image_set.py: what all data sets share
-mask_scan.py      which classes the masks hold; classes.py: from mask values to class numbers, and back; their colours
+dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; image_set.py: the base of all data sets
+mask_scan.py      which classes the masks hold; classes.py: from mask values to class numbers and back, and their colours
 sample.py         one image with its annotation; preprocess.py: channels, size and intensity as the network takes them
-split.py          which images validate
+split.py          which images are held out for validation
 loader.py         batches of patches; augment.py: random distortions
-targets.py        what the network learns in place of plain classes: borders; weightmap.py: the U-Net paper's weight map
-label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, as Kaggle has it
-instance_labels.py   instances in an array: numbered anew without gaps
-checks.py         the known troubles of images and masks, for `minunet.doctor`
-synthetic.py      made-up cells
+targets.py        training targets for touching objects; weightmap.py: the U-Net paper's weight map
+label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, Kaggle's format
+instance_labels.py   numbering instances in an array without gaps
+checks.py         common problems of images and masks, for `minunet.doctor`
+synthetic.py      generated cells
 command.py        `minunet data fetch NAME`
 """
 

@@ -23,16 +23,16 @@ class ArraySet(ImageSet):
     images : sequence of (H, W) or (H, W, C) arrays, or one array (N, H, W) or (N, H, W, C)
         Grey, RGB or RGBA, of any real type. Sizes may differ.
     masks : sequence of (H, W) arrays of whole numbers or bool, or of (H, W, 3) colours, or one array of them
-        Class numbers, 0 and 255, object numbers or colours, told apart as those of files are, see `minunet/data/classes.py`.
+        Class numbers, 0 and 255, object numbers or colours; for how these are told apart, see `minunet/data/mask_scan.py`.
     names : sequence of str, optional
         "image 0" and so on if not given.
     channels, normalise, scale, classes
-        As of `open_dataset`.
+        As in `open_dataset`.
 
     Raises
     ------
     UserError
-        If images and masks do not pair, or one of them cannot be used; it is named.
+        If there are not as many masks as images, or one of them cannot be used; it is named.
     """
 
     layout = "arrays"
@@ -114,7 +114,7 @@ class JoinedSet(ImageSet):
 
 
 def check_pair(name: str, image: np.ndarray, mask: np.ndarray) -> None:
-    """UserError if an image or its mask is none, or they do not go together."""
+    """UserError if an image or a mask cannot be used, or the two do not fit together."""
     if image.ndim not in (2, 3) or 0 in image.shape or image.dtype.kind not in "biuf":
         raise UserError(f"{name}: an image is (H, W) or (H, W, C) numbers, not {image.shape} of {image.dtype}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():

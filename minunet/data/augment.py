@@ -3,8 +3,8 @@
 Rotation, scaling, mirroring and elastic deformation are one resampling. For every pixel of the patch, `patch_grid` gives the
 coordinates in the image that it is read from, by linear or cubic interpolation; labels are read from the nearest pixel. So
 the image is interpolated once only, and nothing but the patch is computed. With probability 1 - `p_elastic` a patch is not
-resampled, but only mirrored and turned by quarters. Beyond its border an image goes on as its mirror image (without repeating
-the border), image and labels alike. Then the intensity changes: gain, offset, gamma, noise, and at times blur.
+resampled, but only mirrored and rotated by multiples of 90 degrees. Beyond their borders, image and labels are continued by
+mirroring (without repeating the border). Then the intensity changes: gain, offset, gamma, noise, and at times blur.
 
 Source: Ronneberger, Fischer and Brox, "U-Net", arXiv:1505.04597, section 3.1: "smooth deformations using random
 displacement vectors on a coarse 3 by 3 grid", per-pixel displacements "by bicubic interpolation"; they drew them with a
@@ -43,7 +43,7 @@ def augment(
     rng : numpy.random.Generator
         The same state gives the same result.
     crop : int or None
-        Side of the square patch to make. None keeps the image's shape: flips, and quarter turns if it is square.
+        Side of the square patch to make. None keeps the image's shape, with flips, and rotations by 90 degrees if it is square.
     elastic : float
         Standard deviation of the displacements in pixels; never more than crop / 32, beyond which the grid could fold.
     scales : (float, float)
@@ -51,13 +51,13 @@ def augment(
     intensity : bool
         Whether intensity changes, too, see `change_intensity`.
     p_elastic : float
-        Probability that a patch is turned by any angle, scaled and deformed. The others are only mirrored and turned by
-        quarters: interpolation blurs, and the network must also see sharply what is a pixel or two wide.
+        Probability that a patch is rotated by any angle, scaled and deformed. The others are only mirrored and rotated by
+        multiples of 90 degrees: interpolation blurs, and the network must also see details of a pixel or two sharply.
     interpolation : "linear" or "cubic"
-        How the image of those patches is interpolated; cubic keeps it sharper and takes longer.
+        How the image of a distorted patch is interpolated; cubic keeps it sharper and takes longer.
     context : int
-        Pixels along the patch's sides that the network sees but gives no output for, as unpadded convolutions do. Only what
-        they frame has to lie within the image; they themselves may lie in its mirrored surroundings (overlap-tile).
+        Width of the margin of a patch that the network sees but gives no output for (unpadded convolutions). Only the inner
+        part has to lie within the image; the margin may lie in its mirrored surroundings (the paper's overlap-tile).
 
     Returns
     -------
@@ -81,7 +81,7 @@ def augment(
 
 
 def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0) -> Patch:
-    """A random square patch, (crop, crop, C) and (crop, crop), undistorted; small images are mirrored out to it."""
+    """A random square patch, (crop, crop, C) and (crop, crop), undistorted; smaller images are extended by mirroring."""
     index, inner = [], crop - 2 * context
     for size in labels.shape:
         first = rng.integers(0, size - inner + 1) if size >= inner else -rng.integers(0, inner - size + 1)
@@ -150,7 +150,7 @@ def spline_basis(size: int, knots: int = 3) -> np.ndarray:
 def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Patch:
     """Read image (linearly, or by cubic splines) and labels (nearest pixel) at source coordinates (2, h, w)."""
     if interpolation == "cubic":
-        # a spline's coefficients depend on all pixels, but on those MARGIN away by less than 1e-6: filter what is near
+        # a spline's coefficients depend on all pixels, but by less than 1e-6 on those farther than MARGIN: leave these out
         first = np.floor(grid.min((1, 2))).astype(np.intp) - MARGIN
         last = np.ceil(grid.max((1, 2))).astype(np.intp) + MARGIN
         near = [mirror(np.arange(a, b + 1), size) for a, b, size in zip(first, last, labels.shape)]

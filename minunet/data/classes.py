@@ -1,7 +1,7 @@
-"""From the values that a mask holds to class numbers, and back to something that can be looked at.
+"""From the values of a mask to class numbers, and back to a mask that people can look at.
 
-A `ClassMap` is stored in the checkpoint, so that prediction writes what training read. Where the user names none, `MaskScan`
-(mask_scan.py) finds it in the masks.
+The checkpoint stores the `ClassMap`, so that prediction writes the values that training read. If the user gives none,
+`MaskScan` (mask_scan.py) finds it in the masks.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ClassMap:
         Raises
         ------
         UserError
-            If the mask holds a value that is no class; up to three are named, and where the first one lies.
+            If the mask holds a value that is no class; up to three such values are named, with the place of the first.
         """
         if mask.ndim == 3 and not self.is_colour:
             raise UserError(f"{path}: a colour mask where grey ones were expected; save it as grey")
@@ -130,7 +130,7 @@ class ClassMap:
 
     @classmethod
     def from_json(cls, stored: Any, source: str) -> ClassMap:
-        """The class map of which `to_json` gave the dictionary; UserError naming `source`, the file, if it is none."""
+        """The class map from a dictionary that `to_json` made; UserError, naming `source`, the file, if it is none."""
         if not isinstance(stored, dict) or not {"values", "names"} <= stored.keys() <= {"values", "names", "rule"}:
             raise UserError(f"{source}: {shown(stored)} does not say which value of a mask is which class")
         values, names, rule = stored["values"], stored["names"], stored.get("rule", "exact")
@@ -147,7 +147,7 @@ class ClassMap:
 
 
 def palette(n: int) -> np.ndarray:
-    """Colours for n classes that differ clearly, black first: steps of the golden ratio around the colour circle.
+    """Clearly different colours for n classes, black first: steps of the golden ratio around the colour circle.
 
     Returns
     -------

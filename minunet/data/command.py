@@ -1,4 +1,4 @@
-"""``minunet data fetch NAME``: get a public data set from where its makers publish it."""
+"""``minunet data fetch NAME``: download a public data set from its makers' site."""
 
 from __future__ import annotations
 

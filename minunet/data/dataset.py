@@ -44,14 +44,14 @@ def open_dataset(
     scale : float
         Factor for the size of images and masks.
     classes : ClassMap or None
-        That of a checkpoint; None takes it from the layout or from the masks.
+        The class map of a checkpoint; None takes it from the layout or from the masks.
     truth : "auto", "gold", "silver" or "complete"
-        Of the Cell Tracking Challenge's layout: which truth to use, see `minunet/data/layouts/ctc.py`.
+        Which truth to use, for the layout of the Cell Tracking Challenge, see `minunet/data/layouts/ctc.py`.
 
     Raises
     ------
     UserError
-        If no layout fits, files do not pair, or one cannot be read.
+        If no layout fits, an image has no mask or a mask no image, or a file cannot be read.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> 
 
 
 class Dataset(ImageSet):
-    """Images and masks on disk, see `open_dataset`; samples are read when they are first asked for."""
+    """Images and masks on disk, see `open_dataset`; a sample is read when it is first used."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Dataset(ImageSet):
         self.infos: list[ImageInfo] = [entry.info for entry in self.entries]
         self._check_channels(channels)
         self.sizes = [scaled_size((info.height, info.width), scale) for info in self.infos]
-        self._masks: dict[int, Mask] = {}  # read while opening, until their samples are asked for
+        self._masks: dict[int, Mask] = {}  # read while opening, and kept until their samples are made
         self.classes, self.foreground, self.counting = self._read_masks(classes or source.classes)
         grey = self._read_images()
         self.channels = channels or (1 if grey else 3)
@@ -132,7 +132,7 @@ class Dataset(ImageSet):
         return Sample(entry.name, image, resize_labels(labels, self.scale), *maps)
 
     def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float, float]:
-        """Read all masks, and keep those for which there is memory.
+        """Read all masks, and keep as many in memory as fit.
 
         Returns
         -------
@@ -140,7 +140,7 @@ class Dataset(ImageSet):
         foreground : float
             Share of the foreground among the pixels that count.
         counting : float
-            Share of the pixels that count among all.
+            Share of the pixels that count.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What all data sets share: length, samples kept in memory, the split into training and validation."""
+"""The base of all data sets: length, samples kept in memory, the split into training and validation."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ MEMORY = 2 * 1024**3  # bytes of samples that a data set keeps
 class ImageSet:
     """Base of all data sets: a sequence of samples, of which as many are kept in memory as fit.
 
-    A data set of one's own sets the attributes below and defines `_read` and `describe`.
+    A subclass sets the attributes below and defines `_read` and `describe`.
 
     Attributes
     ----------
     layout, path : str and Path (or None)
     names : list of str
-    sizes : list of (H, W), of the samples' images
-    channels : int, of the samples' images
+    sizes : list of (H, W)
+        Sizes of the samples' images.
+    channels : int
+        Channels of the samples' images.
     classes : ClassMap
-        Of the samples' labels.
+        Classes of the samples' labels.
     normalise, scale : str and float
-        What was done to the images, see `minunet.data.prepare`.
-    warnings : list of str, what the user should look at
+        How images are prepared, see `minunet.data.prepare`.
+    warnings : list of str
+        What the user should look at.
     ordered : bool
-        Whether neighbours are alike, as sections of a volume and frames of a film are; see `split`.
+        Whether neighbours are alike, like sections of a volume or frames of a film; see `split`.
     """
 
     layout: str
@@ -68,7 +71,7 @@ class ImageSet:
         return (self[i] for i in range(len(self)))
 
     def _read(self, index: int) -> Sample:
-        """Make sample number index; what a data set has to define."""
+        """Make the sample with this index; every data set has to define it."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -77,11 +80,11 @@ class ImageSet:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What a network that is trained on these images has to know of them."""
+        """How these images are prepared, and what their classes are; a network that is trained on them keeps this."""
         return Preprocessing(self.channels, self.classes, self.normalise, self.scale)
 
     def split(
         self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
     ) -> tuple[list[int], list[int]]:
-        """Indices to train on and indices to validate on, see `split_indices`; of an ordered data set the last validate."""
+        """Indices to train on and to validate on, see `split_indices`; in an ordered data set, the last images validate."""
         return split_indices(self.names, percent, seed, names, self.ordered)

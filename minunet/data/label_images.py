@@ -1,9 +1,9 @@
 """Label images on disk, predicted or true, by the names of their images: numbers, masks, stacks, run-length encoding.
 
-The name of X_labels.tif, X_mask.png, X_masks.png, X_cp_masks.png and X.png is X; where there are several of one name, the
-first in this order is read. X_overlay.png and X_probabilities.tif are ignored. A stack's pages are X_000, X_001, ... The
-files in a subfolder F are F/X. man_seg012.tif and mask012.tif of the Cell Tracking Challenge are t012, the name of their
-frame.
+The name of X_labels.tif, X_mask.png, X_masks.png, X_cp_masks.png and X.png is X; if several files have the same name, the first
+in this order is read. X_overlay.png and X_probabilities.tif are ignored. The pages of a stack are called X_000, X_001, ... and
+files in a subfolder F are called F/X. The files man_seg012.tif and mask012.tif of the Cell Tracking Challenge are called t012,
+like their frame.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batches for training: which patches, in which order, made one step ahead in a thread.
 
 The loader has no state. The order of epoch e is drawn from `default_rng([seed, 1, e])` and its k-th patch from
-`default_rng([seed, 2, e, k])`, so any batch of any epoch can be made again exactly, and an interrupted training goes on with
+`default_rng([seed, 2, e, k])`. So any batch of any epoch can be made again exactly, and an interrupted training continues with
 the batches that it would have had.
 """
 
@@ -34,16 +34,16 @@ class Batches:
     indices : sequence of int
         The images to use, as `dataset.split` gives them.
     batch_size : int
-        The last batch of an epoch (of a size, without crop) may be smaller.
+        Patches in a batch. The last batch of an epoch may be smaller; without crop, the last one of each size of images.
     crop : int or None
-        Side of the square patches, in pixels. An image gives max(1, round(H * W / inner²)) of them an epoch, at most 16, where
-        inner = crop - 2 * context. An image smaller than a patch is extended by its mirror image. None or 0: whole images, and
-        only those of equal size share a batch.
+        Side of the square patches, in pixels. In an epoch an image gives max(1, round(H * W / inner²)) patches, at most 16,
+        where inner = crop - 2 * context. An image smaller than a patch is extended by mirroring. None or 0: whole images, and
+        only images of equal size share a batch.
     augment : bool
         Whether patches are distorted at random, see `minunet.data.augment`; whole images are flipped and turned only.
     seed : int
     context : int
-        Pixels along a patch's sides for which the network gives no output, see `minunet.data.augment`.
+        Width of the margin of a patch for which the network gives no output, see `minunet.data.augment`.
     **distortion
         Further parameters of `augment`: elastic, scales, p_elastic, interpolation, intensity.
 
@@ -129,7 +129,7 @@ class Batches:
         maps = [labels] if sample.weight is None else [labels, sample.weight]
         if not self.augment and not self.crop:
             return sample.image, *maps
-        # the index of the image's pixel that each pixel of the patch is read from: for labels and weights alike
+        # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
         source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
         if self.augment:
             image, source = augment(sample.image, source, rng, self.crop, context=self.context, **self.distortion)
@@ -141,13 +141,13 @@ class Batches:
 def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tuple[Any, ...]]:
     """Batches as arrays of xp; a batch is copied to the GPU while the one before it is computed on.
 
-    A copy runs beside the computation only from pinned memory and on a stream of its own. The arrays' memory comes from the
-    pool of the computing stream, so the copy waits for the work queued there: it may still use memory that was freed and
-    given out again.
+    A copy can run at the same time as the computation only from pinned memory and on a stream of its own. The memory of the
+    arrays comes from the pool of the computing stream, in which earlier work may still use memory that has been freed
+    meanwhile. So the copy waits for the work that is queued there.
 
     Yields
     ------
-    tuple of arrays, as they came; valid until the next batch is asked for
+    tuple of arrays, in the order of the batch; valid until the next batch is requested
     """
     if xp is np:
         yield from batches
@@ -179,7 +179,7 @@ def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tu
         if sent:
             yield from use(*sent)
     finally:
-        copies.synchronize()  # a consumer that stops early drops a batch that may still be being copied
+        copies.synchronize()  # if the consumer stops early, a batch may still be being copied
 
 
 def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:

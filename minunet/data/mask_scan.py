@@ -8,9 +8,9 @@ object). The rules, in the order in which they are tried:
    0 and 255. Two classes, thresholded at 128, with a notice.
 3. More than 64 values, or more than 8 stored in over 8 bits: instance numbers (one label image for all cells, as StarDist
    and Cellpose write it), provided that neighbouring pixels mostly agree. Two classes, foreground is > 0, and the
-   numbers are kept as instances. Where neighbours do not agree it is a photograph or a soft mask: an error. With fewer
-   values, but more than 8 (2 in over 8 bits), the same if nearly every number is one connected piece in its mask and
-   masks differ in which numbers they hold; classes come in several pieces, and the same ones in every mask.
+   numbers are kept as instances. If neighbours do not agree, it is a photograph or a soft mask: an error. With fewer values,
+   but more than 8 (2 in over 8 bits), they are also instance numbers if nearly every number is one connected piece in its mask
+   and the masks hold different numbers. (Classes come in several pieces, and every mask holds the same ones.)
 4. Otherwise every value is a class, in ascending order: {0, 255} gives 2 classes, {0, 1, 3} gives 3.
 """
 
@@ -26,7 +26,7 @@ from ..errors import UserError
 from .classes import MAX_CLASSES, ClassMap, pack_colours, unpack_colour
 
 MAX_WIDE_CLASSES = 8  # of masks stored in more than 8 bits: those usually hold instance numbers
-PIECES = 1.05  # connected pieces a number, up to which numbers may be those of objects
+PIECES = 1.05  # numbers with more connected pieces than this, on average, are not those of objects
 RARE = 1e-4  # share of all pixels below which a class is suspect
 
 
@@ -62,7 +62,7 @@ class MaskScan:
         mask : (H, W) integer array or (H, W, 3) uint8 array, as `read_mask` gives it
         path : what an error calls the mask
         jpeg : bool
-            Whether the file is a JPEG, whose noise `classes` makes allowance for.
+            Whether the file is a JPEG; `classes` then allows for noise.
 
         Raises
         ------

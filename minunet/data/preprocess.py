@@ -22,14 +22,14 @@ MAX_SCALE = 16
 
 @dataclass(frozen=True)
 class Preprocessing(Settings):
-    """What a network knows of its images and classes; a checkpoint keeps it under "data".
+    """What a network knows of its images and classes; a checkpoint stores it under "data".
 
-    It never changes: ``dataclasses.replace(model.preprocessing, scale=0.5)`` makes another one.
+    It cannot be changed; ``dataclasses.replace(model.preprocessing, scale=0.5)`` makes another one.
 
     Attributes
     ----------
     channels : int
-        Of the images that the network takes, see `minunet.data.to_channels`.
+        Channels of the images that the network takes, see `minunet.data.to_channels`.
     classes : ClassMap
         Which value of a mask is which class.
     normalise : "percentile", "range", "none" or "255", see `minunet.data.normalise`
@@ -38,7 +38,7 @@ class Preprocessing(Settings):
     target : "classes" or "border"
         What the outputs are: the masks' classes, or background, inside and border of objects, see minunet/data/targets.py.
     tta : int
-        Of how many flips and rotations predictions are averaged if nobody says otherwise (test-time augmentation).
+        Over how many flips and rotations predictions are averaged by default (test-time augmentation).
     """
 
     channels: int = field(metadata=limits(least=1))
@@ -56,13 +56,13 @@ class Preprocessing(Settings):
             raise UserError(f"target: 'border' is for masks of two classes, these have {self.classes.num_classes}")
 
     def outputs(self) -> tuple[int, ...]:
-        """How many outputs the network may have: one for each class; one alone, a sigmoid, does for two classes."""
+        """How many outputs the network may have: one for each class; for two classes a single one, a sigmoid, is allowed."""
         K = 3 if self.target == "border" else self.classes.num_classes
         return (1, 2) if K == 2 else (K,)
 
     @classmethod
     def from_json(cls, stored: Any, source: str) -> Self:
-        """The settings of which `to_json` gave the dictionary; UserError naming `source` and the field if one will not do."""
+        """The settings from a dictionary that `to_json` made; UserError, naming `source` and the field, if one is wrong."""
         if isinstance(stored, dict) and "classes" in stored:
             stored = {**stored, "classes": ClassMap.from_json(stored["classes"], f"{source}.classes")}
         return super().from_json(stored, source)
@@ -98,7 +98,7 @@ def prepare(raw: np.ndarray, channels: int, method: str = "percentile", scale: f
     ((20, 25, 3), dtype('float32'))
     """
     image = to_channels(raw, channels)
-    if method == "range":  # before resizing, which loses the file's type
+    if method == "range":  # before resizing, which changes the type of the file's numbers
         image, method = normalise(image, "range"), "none"
     return normalise(resize_image(image, scale, bicubic=method == "255"), method)
 
@@ -159,7 +159,7 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
 
 
 def fixed_stretch(dtype: np.dtype, method: str) -> Stretch:
-    """The stretch of `normalise` for "range" and "none", which do not look at the image."""
+    """The stretch of `normalise` for "range" and "none", which do not depend on the pixels."""
     if method not in NORMALISATIONS:
         raise UserError(f"normalise: {method!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     top = np.iinfo(dtype).max if method == "range" and dtype.kind in "iu" else 1
@@ -167,7 +167,7 @@ def fixed_stretch(dtype: np.dtype, method: str) -> Stretch:
 
 
 def sampling_step(size: tuple[int, ...]) -> int:
-    """The step in rows and columns at which `normalise` samples pixels for percentiles: about 250,000 of them suffice."""
+    """The step in rows and columns at which `normalise` samples pixels for percentiles: about 250,000 are enough."""
     return max(1, int(np.sqrt(size[0] * size[1] / 250_000)))
 
 
@@ -245,9 +245,9 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, scale: float, bicubic: bool = False) -> np.ndarray:
-    """Image (H, W, C) times scale, bilinear and averaging where it shrinks; float32 unless scale is 1.
+    """Resize an image (H, W, C) by `scale`, bilinearly, and averaging if it shrinks; float32 unless scale is 1.
 
-    Bicubic as PyTorch-UNet does it: 8-bit images stay in 8 bits.
+    With `bicubic` as PyTorch-UNet does it: 8-bit images stay 8-bit.
     """
     if scale == 1:
         return image
@@ -261,7 +261,7 @@ def resize_image(image: np.ndarray, scale: float, bicubic: bool = False) -> np.n
 
 
 def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:
-    """Labels (H, W) times scale: every new pixel takes the label under its centre."""
+    """Resize labels (H, W) by `scale`: every new pixel takes the label under its centre."""
     if scale == 1:
         return labels
     (H, W), (h, w) = labels.shape, scaled_size(labels.shape, scale)

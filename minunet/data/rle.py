@@ -1,4 +1,4 @@
-"""Run-length encoding (RLE) of masks, as Kaggle has it: "1 3 10 5" are the pixels 1, 2, 3 and 10 to 14.
+"""Run-length encoding (RLE) of masks, in Kaggle's format: "1 3 10 5" are the pixels 1, 2, 3 and 10 to 14.
 
 Pixels are numbered from 1, down the columns: 1 is the top left one, 2 the one below it. A submission to the Data Science Bowl
 2018 is a CSV with the columns ImageId and EncodedPixels and a row for every object. An image without objects has one row in
@@ -37,9 +37,8 @@ def encode(labels: np.ndarray) -> list[str]:
     ['1 2', '4 1']
     """
     pixels = np.concatenate([[0], labels.T.ravel(), [0]])
-    bounds = np.flatnonzero(
-        pixels[1:] != pixels[:-1]
-    )  # where the value changes: the first pixels of runs, counted from 0
+    # where the value changes, which is where runs begin: pixel numbers from 0
+    bounds = np.flatnonzero(pixels[1:] != pixels[:-1])
     starts, lengths, owners = bounds[:-1], np.diff(bounds), pixels[bounds[:-1] + 1]
     kept = np.flatnonzero(owners)
     kept = kept[np.argsort(owners[kept], kind="stable")]

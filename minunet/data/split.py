@@ -46,11 +46,11 @@ def split_indices(
     seed : int
         Of the draw.
     held_out : names or None
-        The images for validation, instead of a share: each a name, a path that ends in a name with any suffix, or a folder
-        ("02" is all of "02/t000", "02/t001" and so on).
+        The images for validation, instead of a share. Each is a name, a path that ends in a name with any suffix, or a folder:
+        "02" stands for "02/t000", "02/t001" and so on.
     ordered : bool
-        Validate on the last images instead of drawn ones. Where neighbours are alike, a drawn image has near copies among those
-        trained on, and its score would be too good.
+        Whether to validate on the last images instead of random ones. If neighbours are alike, a random image has near copies
+        among the images that are trained on, and its score would be too good.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Synthetic fluorescence microscopy: cells to train on where no data set is at hand.
+"""Synthetic fluorescence microscopy: cells to train on if no data set is at hand.
 
-The images have what makes real ones hard: cells touch, differ in brightness and texture, some lie out of focus, illumination is
-uneven, haze from cells above and below glows between them, and photons are few. No single threshold separates these cells from
-their background; a small U-Net does.
+The images have what makes real ones difficult: cells touch, differ in brightness and texture, and some are out of focus; the
+illumination is uneven, out-of-focus light glows between the cells, and there are few photons. No single threshold separates
+these cells from their background; a small U-Net does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class SyntheticCells(ImageSet):
     n : int
         Number of images.
     size : int
-        Their side in pixels, at least 32. Cells are about 13 to 30 pixels across whatever it is.
+        Side of the images in pixels, at least 32. Cells are about 13 to 30 pixels wide at any size.
     seed : int
     channels : int
-        1, or 3 for stains whose strengths differ.
+        1, or 3 for stains of different strength.
 
     Examples
     --------

@@ -40,13 +40,13 @@ class Target(Settings):
         Whether pixels are weighted as in the U-Net paper.
     balance : bool
         Whether the weight map balances the classes' frequencies, as the paper's does. Then a pixel is predicted as foreground
-        already where that is likelier than it is on average over the images, and predicted objects are larger than true ones.
+        as soon as foreground is likelier there than on average over the images, so predicted objects are larger than true ones.
     w0 : float
         The weight map's w0: the weight between touching objects. 0 needs no instances.
     sigma : float
         The weight map's sigma, in pixels.
     cache : str or None
-        Folder in which the separation of every image is kept from run to run.
+        Folder that stores the separation of every image for later runs.
     """
 
     kind: str = setting("classes", choices=TARGETS)
@@ -64,7 +64,7 @@ class Target(Settings):
 
     @property
     def needs_instances(self) -> bool:
-        """Whether the target is made from instances; class balance alone (w0 of 0) is not."""
+        """Whether the target is made from instances; a weight map with w0 = 0, which only balances classes, is not."""
         return self.kind == "border" or (self.weight_map and self.w0 > 0)
 
 
@@ -110,7 +110,7 @@ class TargetSet(ImageSet):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """That of the base, whose classes the masks hold, with this target."""
+        """The preprocessing of the base, with this target; its classes are those of the masks."""
         return replace(self.base.preprocessing, target=self.target.kind)
 
     def _read(self, index: int) -> Sample:

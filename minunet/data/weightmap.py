@@ -3,14 +3,14 @@
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))                                               (equation 2)
 
 w_c balances the classes' frequencies; d1 and d2 are the distances from x to the nearest and to the second nearest cell. The
-second term, the *separation*, is large in narrow gaps only. What the paper leaves open is done as in the authors'
-later release (Falk et al. 2019, Nature Methods 16:67-70):
+second term, the *separation*, is large in narrow gaps only. Details that the paper does not state are as in the authors' later
+release (Falk et al. 2019, Nature Methods 16:67-70):
 
 * The rarest class has w_c = 1, the others less in proportion, so that w0 = 10 is far above both.
-* Distances are those to a cell's nearest pixel: 0 in it, 1 beside it.
+* The distance to a cell is that to its nearest pixel: 0 inside it, 1 beside it.
 * The separation is added in the background, which includes the seams cut between touching cells (`cut_seams`). Inside the cells
   w is w_c alone.
-* Distances are those to the cells as annotated, before seams are cut, so along a seam d1 = 0 and d2 = 1.
+* Distances are measured to the cells as annotated, before seams are cut, so along a seam d1 = 0 and d2 = 1.
 
 Source: Ronneberger, Fischer and Brox, arXiv:1505.04597, section 3; w0 = 10 and sigma of about 5 pixels are theirs.
 """
@@ -28,7 +28,7 @@ from ..atomic import write_atomically
 from ..errors import UserError
 from .instance_labels import limit_numbers
 
-REACH = 6  # sigmas after which the separation, below 2e-8, is taken as 0
+REACH = 6  # sigmas from which on the separation, less than 2e-8 there, counts as 0
 
 
 def separation(instances: np.ndarray, sigma: float = 5.0) -> np.ndarray:
@@ -50,8 +50,8 @@ def separation(instances: np.ndarray, sigma: float = 5.0) -> np.ndarray:
 def nearest_two(instances: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances to the nearest and to the second nearest object, (H, W) float32 each.
 
-    Each object's distance transform is made in its bounding box, `reach` pixels wider on every side: distances up to
-    there are exact, and infinity stands for those outside.
+    The distance transform of an object is computed in its bounding box, enlarged by `reach` pixels on every side. Distances
+    inside that box are exact; outside they are infinite.
     """
     near, second = (np.full(instances.shape, np.inf, np.float32) for _ in range(2))
     instances = limit_numbers(instances)

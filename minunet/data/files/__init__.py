@@ -1,7 +1,7 @@
-"""Files of images: reading pixels, whole or by windows.
+"""Reading image files, whole or by windows.
 
 images.py       `read_image` and `read_mask`: PNG, TIFF, JPEG, BMP, GIF, of any bit depth
-tiff.py         TIFF's pixels, 1 to 16 bits or float; lzw.py: is compressed data sound, before it is decoded
+tiff.py         TIFF of 1 to 16 bits (8, 12, 16, ...) or float; lzw.py: checks compressed data before it is decoded
 pillow.py       all other formats; limits.py: how large an image may claim to be
 large.py        images larger than memory: `open_large`
 large_tiff.py   a TIFF by windows; large_zarr.py: an OME-Zarr by windows; zarr_store.py: its chunks, checked first

@@ -1,7 +1,7 @@
 """Reading images and masks: PNG, TIFF, JPEG, BMP and GIF, 1 to 16 bits or float, grey, palette or colour.
 
-A file is told by its content, not by its ending; the decoders are in `tiff.py` and `pillow.py`. Whatever is wrong with a
-file ends in a UserError of one line that names it.
+The content of a file, not its ending, decides which format it has; the decoders are in `tiff.py` and `pillow.py`. Any problem
+with a file becomes a UserError of one line that names it.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
 def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     """Read a mask: the numbers or colours that stand for classes or instances.
 
-    A one-bit mask gives 0 and 1. Alpha is dropped, and an image in which every colour is grey is read as grey values. So is a
-    palette of grey values: a 0/255 mask stays one however it was stored. Of a palette with colours the *indices* are read,
-    which are the class numbers that labelling tools wrote.
+    A one-bit mask gives 0 and 1. Alpha is dropped, and an image in which every colour is grey is read as grey values. A palette
+    of grey values is looked up, so that a 0/255 mask gives 0 and 255 in whatever way it was stored. With a palette of colours
+    the *indices* are read: they are the class numbers that labelling tools wrote.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
 """A zarr store that checks chunks before they are decompressed.
 
-Chunks of Blosc, LZ4 and Zstandard begin with the size that they decompress to, and the decompressors allocate that much
-memory at once: Blosc up to 2 GiB for 100 bytes of a damaged file. Blosc's also hold their compressed length, which numcodecs
-does not check: of a file that is cut off it reads the memory behind the chunk, if the process survives that (numcodecs, issue
-228).
+Chunks of Blosc, LZ4 and Zstandard begin with the size of the decompressed data, and the decompressors allocate that much memory
+at once: Blosc up to 2 GiB for 100 bytes of a damaged file. A Blosc chunk also holds its compressed length, which numcodecs does
+not check: if a file is cut off, it reads the memory behind the chunk, which can crash the process (numcodecs, issue 228).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layout "ctc" of the Cell Tracking Challenge: sequences of frames, of which some have true cells.
+"""The layout "ctc" of the Cell Tracking Challenge: sequences of frames, some of them with annotated cells.
 
     PATH/01/t000.tif                  frames, three digits or more
     PATH/01_GT/SEG/man_seg000.tif     gold truth: outlined by people; some frames, and often only some cells of a frame
@@ -17,13 +17,14 @@ Which truth (`truth`, --truth):
     silver    silver frames only
     complete  gold frames only, and every cell in them is taken to be outlined
 
-What counts. A truth *lacks* a cell that another source shows and of which at most half is labelled in it. It is complete
-if it lacks none; gold that no other source can be held against is never known to be. Pixels that do not count, in loss and
-score alike, are, among the unlabelled ones:
+Which pixels count. A truth *lacks* a cell if another source shows it and at most half of it is labelled in this truth. A truth
+is complete if it lacks no cell; if there is no other source to compare gold with, gold does not count as complete. Of the
+unlabelled pixels, the following count neither in the loss nor in scores:
 
-1. where silver (gold, if silver was chosen) outlines a cell that is lacking;
-2. where only a marker shows a lacking cell: those nearer to it than to any other marker, its outline being unknown;
-3. in gold frames with neither silver nor markers: all. Then only the labelled cells count. If that leaves no background
+1. those where silver (or gold, if silver was chosen) outlines a lacking cell;
+2. if only a marker shows a lacking cell, whose outline is then unknown: those nearer to this marker than to any other;
+3. in gold frames with neither silver nor markers: all of them, so that only the labelled cells count. If that leaves no
+  background
    in any frame, the data set is refused, since a network would learn to see cells everywhere.
 
 Sources: the challenge's page on annotations, celltrackingchallenge.net/annotations: tracking truth has "complete cell
