@@ -1,6 +1,7 @@
 """The command ``minunet``: one name for all commands. ``python -m minunet`` is the same.
 
-A command's module has `make_parser` and `main`, and is imported only when it is called: a new command is one more line here.
+The module of a command has `make_parser` and `main`, and is imported only if the command is called. A new command needs one
+more line here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def answer(argv: list[str]) -> int:
-    """Answer what was not the name of a command."""
+    """Handle arguments that do not begin with the name of a command."""
     if argv and not argv[0].startswith("-"):
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)
         meant = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
@@ -49,7 +50,7 @@ def answer(argv: list[str]) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags that stand in place of a command."""
+    """The flags of `minunet` itself, without a command."""
     from shtab import SUPPORTED_SHELLS
 
     from . import __version__
@@ -70,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def completion(shell: str) -> str:
-    """The script by which a shell completes `minunet` with all its commands, flags and files."""
+    """The script with which a shell completes the commands, flags and files of `minunet`."""
     import shtab
 
     whole = make_parser()

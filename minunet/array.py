@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-"""numpy.ndarray or cupy.ndarray. CuPy has NumPy's interface and no types of its own, so a type checker sees NumPy's; outside of
-the kernels a lazy map (`ops/lazy.py`) is one too."""
+"""numpy.ndarray or cupy.ndarray. CuPy has NumPy's interface and no types of its own, so to a type checker this is NumPy's
+array. Outside of the kernels, lazy maps (`ops/lazy.py`) count as arrays, too."""
 
 
 def get_array_module(*arrays: Array) -> ModuleType:
     """Return ``cupy`` if any of the arrays lives on the GPU, else ``numpy``.
 
-    CuPy is never imported here: if it has not been imported yet, none of the arrays can be its.
+    CuPy is never imported here: if it has not been imported yet, none of the arrays can be CuPy's.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all.
 
-A file is written beside the old one, then moved over it: a reader finds the old file or the new one, never half of one.
+A file is written under another name beside the old one, and then renamed over it. So a reader finds the old file or the new
+one, never half of one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .errors import UserError
 
 
 def write_atomically(path: Path | str, content: bytes) -> None:
-    """Write a file whole or not at all; UserError if that fails (no space, no permission), the old file kept."""
+    """Write a file whole or not at all; UserError if that fails (no space, no permission), and the old file is kept."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from .errors import UserError
 
-FILES, FOLDERS = ("FILE", "PATH", "IMAGE"), ("DIR", "FOLDER")  # what a metavar says of an argument
+FILES, FOLDERS = ("FILE", "PATH", "IMAGE"), ("DIR", "FOLDER")  # metavars of arguments that are files, and folders
 
 
 def run(body: Callable[[], int]) -> int:
-    """Run a command to its exit status.
+    """Run a command and return its exit status.
 
-    A UserError becomes one line on stderr and status 2, Ctrl-C status 130. Where nobody reads stdout any more, as in
-    ``| head``, it ends with 141, without a word: the status of a program that SIGPIPE stopped.
+    A UserError becomes one line on stderr and status 2, Ctrl-C status 130. If stdout was closed, as by ``| head``, the command
+    ends without a message and with 141, the status of a program that SIGPIPE ended.
     """
     try:
         try:
@@ -80,7 +80,7 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
 
 
 def use_threads(n: int | None, quiet: bool = False) -> None:
-    """Do as --threads says; a note, unless `quiet`, if there are not so many."""
+    """Apply --threads; unless `quiet`, print a note if fewer threads are used."""
     from .kernels.threads import set_threads
 
     used = n and set_threads(n)
