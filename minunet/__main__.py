@@ -19,7 +19,7 @@ COMMANDS = {
     "train": ("train.command", "train a U-Net on generated cells or on your own images"),
     "predict": ("predict.command", "segment images with a trained network"),
     "evaluate": ("evaluate", "score segmentations against the truth"),
-    "doctor": ("doctor", "find the known troubles of a data set"),
+    "doctor": ("doctor", "find common problems of a data set"),
     "look": ("look.command", "write a page that shows a trained network at work on an image"),
     "export": ("export", "write a trained network as a file for other programs"),
     "data": ("data.command", "download a public data set"),

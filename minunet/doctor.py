@@ -1,7 +1,8 @@
-"""``minunet doctor PATH``: the known troubles of a data set, by name, before they cost an evening.
+"""``minunet doctor PATH``: find common problems of a data set before they cost an evening.
 
-Looks at every image and mask, at the split into training and validation, at the network's demands, at the GPU, and with -m at
-what a trained network makes of these images. Every trouble comes with what to do. Exit status 1 if there is one, else 0.
+Looks at every image and mask, at the split into training and validation, at the sizes that the network takes, at the GPU, and
+with -m at the predictions of a trained network for these images. Says for every problem what to do. Exit status 1 if there is
+one, else 0.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("doctor"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument("path", metavar="PATH", help="a data set, as minunet.train takes it with --data")
-    p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint that is to work on these images")
+    p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint to try on these images")
     p.add_argument(
         "--json", action="store_true", help="print one JSON object: every finding with the images it is about"
     )
@@ -55,9 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how PATH is laid out")
     g.add_argument("--truth", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
-                   help="share of the images held out to validate")  # fmt: skip
+                   help="share of the images held out for validation")  # fmt: skip
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
-    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="what is done to grey values")
+    g.add_argument("--normalise", choices=NORMALISATIONS, default="percentile", help="how grey values are normalised")
     g.add_argument(
         "--crop", type=number(int, 0), default=TrainingConfig.crop, metavar="PIXELS", help="side of training patches"
     )
@@ -112,7 +113,7 @@ def examine(
     path : path
         The data set's folder.
     model : path or None
-        A checkpoint that is to work on these images.
+        A checkpoint to try on these images.
     layout, truth, normalise : str
         As for `minunet.data.open_dataset`.
     validation : float

@@ -1,9 +1,9 @@
 """``python -m minunet.evaluate``: score segmentations against the truth, pixel by pixel and object by object.
 
---pred is a folder of what minunet.predict wrote (or of anybody's label images or masks), one file, or a submission's CSV.
---truth is such a folder or file too, or a data set as minunet.train takes it. Images are paired by name, whatever of _labels,
-_mask, _masks or _cp_masks follows it. A file with several values above 0 holds object numbers; in a mask with only one,
-objects are the 4-connected regions. With --classes the values are classes.
+--pred is a folder that minunet.predict wrote (or any folder of label images or masks), a single file, or the CSV of a
+submission. --truth is such a folder or file, or a data set as minunet.train takes it. Images are paired by name, without the
+endings _labels, _mask, _masks and _cp_masks. A file with several values above 0 holds object numbers; in a mask with only one
+such value, objects are the 4-connected regions. With --classes the values are classes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ examples:
   %(prog)s --pred out --submission submission.csv
 """
 
-Step = Callable[[int, int], object]  # is told how many images of how many are done
+Step = Callable[[int, int], object]  # called with the number of images that are done, and of all images
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Evaluation:
     Attributes
     ----------
     images : dict of dicts
-        By an image's name its scores by their names in the CSV; nan for a score that it has not.
+        The scores of each image by its name: a dictionary by the scores' names in the CSV, nan for a missing score.
     pooled : dict
         The scores over the pixels and objects of all images.
     classes : ClassMap or None
-        What was scored: these classes, or objects if None.
+        The classes that were scored; None if objects were scored.
     left_out : list of str
         Predictions of images that have no truth.
     """

@@ -1,10 +1,11 @@
 """``minunet export``: a trained network as a file for other programs.
 
-The ending of --output says which: .onnx for ONNX Runtime, OpenVINO, ImageJ and others; .pth for PyTorch-UNet; .safetensors for
-minunet itself, from a .pth of PyTorch-UNet.
+The ending of --output chooses the format: .onnx for ONNX Runtime, OpenVINO, ImageJ and others; .pth for PyTorch-UNet;
+.safetensors for minunet itself, from a .pth of PyTorch-UNet.
 
-An ONNX file takes `image`, float32 (N, channels, H, W), of any size that the network takes, normalised as in training, and
-gives `logits`, (N, classes, H, W). How to normalise is in its documentation, and in JSON in its metadata's entry "minunet".
+The input of an ONNX file is `image`, float32 (N, channels, H, W), of any size that the network takes, normalised as in
+training; the output is `logits`, (N, classes, H, W). The file's documentation says how to normalise; its metadata's entry
+"minunet" says it in JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint: ours, or PyTorch-UNet's .pth")
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="what to write: .onnx, .pth or .safetensors")
     p.add_argument("--any-width", action="store_true",
-                   help="for .pth: also if PyTorch-UNet would have to be edited to take it")  # fmt: skip
+                   help="for .pth: also write networks that only an edited PyTorch-UNet can load")  # fmt: skip
     p.add_argument("--mask-values", action="store_true",
                    help="for .pth: with the key that PyTorch-UNet's train.py -f expects")  # fmt: skip
     add_quiet(p)

@@ -1,4 +1,4 @@
-"""The checks of images and masks that `minunet.doctor` makes: every file is read once, and known troubles are named."""
+"""The checks of images and masks for `minunet.doctor`: every file is read once, and common problems are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this backward right? Gradient checks, for tests, lessons and graders.
+"""Gradient checks: is this backward right? For tests, lessons and graders.
 
     from minunet.gradcheck import check, draw
 
@@ -7,9 +7,9 @@
     check((conv2d, conv2d_backward), x, w, stride=2)         # a pair; raises GradientError with a report if it is wrong
     check(model, x)                                          # a module or a whole network, with every parameter
 
-check.py    how: full, projected and adjoint checks; report.py: what came out
+check.py    the checker: full, projected and adjoint checks; report.py: its result
 command.py  `minunet gradcheck`
-cases.py    what: every op and model; bugs.py: planted bugs, each of which must be caught
+cases.py    the cases to check: every op and model; bugs.py: planted bugs, each of which must be caught
 
 ``python -m minunet.gradcheck`` checks every op and model of the package and prints the table.
 """

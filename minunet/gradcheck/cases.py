@@ -1,8 +1,8 @@
-"""What there is to check: every op and model, each on a small awkward example.
+"""The cases to check: every op and model, each on a small, awkward example.
 
-The examples are small enough for the full check, and awkward on purpose: odd sizes, strides that do not divide them,
-several images, one channel. The tests draw many more shapes; these are what ``python -m minunet.gradcheck`` runs and what
-the planted bugs are planted in.
+The examples are small enough for the full check, and awkward on purpose: odd sizes, strides that do not divide them, several
+images, one channel. ``python -m minunet.gradcheck`` runs these cases, and the bugs are planted in them; the tests draw many
+more shapes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .report import GradientReport
 class Case:
     """One thing to check.
 
-    `target` is what `check` takes; `inputs(rng)` makes its inputs; `linear` names the arguments that it is linear in.
+    `target` is the first argument of `check`, `inputs(rng)` makes the others; in the arguments named in `linear` it is linear.
     """
 
     name: str

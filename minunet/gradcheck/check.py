@@ -53,11 +53,11 @@ def check(
     Parameters
     ----------
     target : (forward, backward) or Module
-        A pair of functions as in `minunet.ops`, or a module; of a module, a float64 copy is checked, with dropout drawn
-        alike every time and the running statistics restored.
+        A pair of functions as in `minunet.ops`, or a module. For a module, a float64 copy is checked; dropout draws the same
+        mask every time, and the running statistics are restored.
     *inputs : arrays and whatever else forward takes
-        Float arrays are checked (as float64 copies; adjoint keeps their dtype), labels and None are passed on. Gradients
-        that backward returns belong to the arguments in their order. A module takes x alone.
+        Float arrays are checked (as float64 copies; adjoint keeps their dtype); labels and None are passed on. The gradients
+        that backward returns must be in the order of the arguments. A module takes x alone.
     mode : {"full", "projected", "adjoint"}
         See the head of this module. "adjoint" needs a forward that is linear in each argument of `wrt`.
     wrt : names, optional

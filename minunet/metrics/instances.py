@@ -12,14 +12,14 @@ the pairs need no assignment problem to be solved, and at a threshold t >= 0.5
     adapted Rand  1 - F of the Rand index, ISBI 2012: over the pairs of pixels that are both in true objects,
                   F = 2 * joint / (true + predicted), where `true` counts the pairs in one true object, `predicted` those in
                   one predicted object, `joint` those in both; background in the prediction belongs to no object
-    merged pairs  pairs of true objects of each of which more than half lies in one and the same predicted object
-    split pairs   pairs of predicted objects of each of which more than half lies in one and the same true object
+    merged pairs  pairs of true objects that lie, more than half of each, in the same predicted object
+    split pairs   pairs of predicted objects that lie, more than half of each, in the same true object
 
 Partly annotated truth (`valid`): pixels that are not valid are left out of every score but SEG, which is defined for such truth
 and takes objects whole. A predicted object with more than half of its pixels not valid is no false positive.
 
-Averaging: an `ObjectCounts` that several images were added to is *pooled*: its counts are summed before the ratio is taken.
-A *mean of images* takes one `ObjectCounts` an image, and leaves out those whose score is nan.
+Averaging: if several images are added to one `ObjectCounts`, the score is *pooled*: counts are summed before the ratio is
+taken. A *mean of images* takes one `ObjectCounts` for each image, and leaves out images whose score is nan.
 
 Empty images: without true and predicted objects precision and PQ are 1; SEG without true objects and adapted Rand without a
 pair of pixels in one object are nan.

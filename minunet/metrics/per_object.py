@@ -1,4 +1,4 @@
-"""Scores of pixels: foreground is what lies in an object.
+"""Scores of pixels; foreground are the pixels of all objects.
 
     Dice          2 TP / (2 TP + FP + FN)        IoU  TP / (TP + FP + FN)
     pixel error   share of the pixels that are foreground in one and background in the other

@@ -18,8 +18,8 @@ Cache = Any
 class Module:
     """Base of all layers and networks: a tree of named children with parameters at its leaves.
 
-    A network that was built by `minunet.models.build` has its options as `architecture` (`minunet.models.NetworkOptions`). One
-    that was trained also has `preprocessing` (`minunet.data.Preprocessing`): how its images were prepared, and its classes.
+    A network of minunet keeps the options that it was built from as `architecture` (`minunet.models.NetworkOptions`). One that
+    was trained also has `preprocessing` (`minunet.data.Preprocessing`): how its images were prepared, and its classes.
     """
 
     architecture: Any  # not typed: their classes are in folders above this one

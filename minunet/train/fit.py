@@ -236,7 +236,7 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
 
 
 def measured(model: Module, dataset: ImageSet, config: TrainingConfig) -> NetworkOptions:
-    """How many channels a network takes and gives, from a run on zeros; UserError if it does not take such images."""
+    """The channels of a network's input and output, found by running it on zeros; UserError if it takes no such images."""
     size = (config.crop, config.crop) if config.crop else dataset.sizes[0]
     try:
         shape = model(np.zeros((1, *size, dataset.channels), np.float32)).shape

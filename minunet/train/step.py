@@ -30,7 +30,7 @@ class TrainingStep:
     Parameters
     ----------
     model : Module
-        Made by `models.build`, with its arrays on the device.
+        With `architecture`, and with its arrays on the device.
     config : TrainingConfig
     xp : module
         numpy or cupy: where to compute.

@@ -50,7 +50,7 @@ class Trainer:
     Parameters
     ----------
     model : Module
-        Made by `models.build`, with `preprocessing`. It is changed in place.
+        With `architecture` and `preprocessing`. It is changed in place.
     dataset, train, validation : ImageSet and two lists of indices
         A `TargetSet` has weights, and labels other than the masks' classes.
     config : TrainingConfig
