@@ -122,7 +122,7 @@ def evaluate(
     classes : bool
         Score class by class instead of objects.
     progress : function, optional
-        Is told how many images of how many are done.
+        Called with the number of images that are done, and of all images.
 
     Raises
     ------

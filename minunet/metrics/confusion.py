@@ -117,7 +117,7 @@ def dice(truth: Array, prediction: Array, num_classes: int = 2) -> float:
 
 
 def iou(truth: Array, prediction: Array, num_classes: int = 2) -> float:
-    """Mean intersection over union of the foreground classes, pooled over all pixels; parameters as of `dice`.
+    """Mean intersection over union of the foreground classes, pooled over all pixels; parameters as in `dice`.
 
     Examples
     --------

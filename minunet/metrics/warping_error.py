@@ -54,7 +54,7 @@ def warping_error(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
 
 
 def topological_errors(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> int:
-    """The number of pixels that still differ after the deformation; parameters as of `warping_error`."""
+    """The number of pixels that still differ after the deformation; parameters as in `warping_error`."""
     if valid is not None:
         truth = np.where(valid, truth, predicted)
     return int(np.count_nonzero(deform(truth, predicted) != predicted))

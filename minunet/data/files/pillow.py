@@ -49,7 +49,7 @@ def read_pillow(path: PathLike) -> Pixels:
     """Pixels and palette of a file."""
     with open_pillow(path) as image:
         check_claimed_size(image.height, image.width, path)
-        if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would keep the upper 8 bits without a word
+        if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would silently keep only the upper 8 bits
             raise UserError(f"{path}: 16-bit colour PNG is not supported; save it as 16-bit TIFF or as 8-bit PNG")
         image.load()
         return pillow_pixels(image)
