@@ -24,8 +24,7 @@ unlabelled pixels, the following count neither in the loss nor in scores:
 1. those where silver (or gold, if silver was chosen) outlines a lacking cell;
 2. if only a marker shows a lacking cell, whose outline is then unknown: those nearer to this marker than to any other;
 3. in gold frames with neither silver nor markers: all of them, so that only the labelled cells count. If that leaves no
-  background
-   in any frame, the data set is refused, since a network would learn to see cells everywhere.
+   background in any frame, the data set is refused, since a network would learn to see cells everywhere.
 
 Sources: the challenge's page on annotations, celltrackingchallenge.net/annotations: tracking truth has "complete cell
 instance coverage", gold segmentation truth "very limited cell instance coverage", silver "good" coverage; that a match takes
