@@ -7,15 +7,15 @@ full        every element of every argument:  dx[i] = (L(x + h e_i) - L(x - h e_
 projected   some random directions v of length 1:  <dx, v> = (L(x + h v) - L(x - h v)) / 2h  + O(h^2)
 adjoint     for a linear f, without differences:  <f(x), dy> = <x, f*(dy)>
 
-How a check can deceive, and what is done about it:
+How a check can mislead, and what is done about it:
 
-* Differences of float32 numbers are noise: everything runs in float64, h = 1e-5.
-* dy = 1 is blind to whatever cancels in a sum (batch norm's dx is about 0 then, right or wrong): dy is random.
-* A kink or tie between x - h and x + h spoils the difference. `draw` makes inputs that keep away from them; and since a
-  cache holds what was decided (ReLU's mask, the pool's winners) as booleans and integers, a difference whose two sides
-  decided otherwise is rejected and counted.
-* A gradient may be exact on paper and 1e-20 here: errors are measured against the largest element of the gradient, and
-  what rounding does to the difference itself, about 1e-15 * |y dy| / h, is allowed for.
+* Differences of float32 numbers are mostly rounding noise. So everything runs in float64, with h = 1e-5.
+* dy = 1 hides errors that cancel in a sum (batch norm's dx is then about 0, right or wrong). So dy is random.
+* A kink or tie between x - h and x + h spoils the difference. So `draw` makes inputs that keep away from both. Also, a cache
+  holds decisions (ReLU's mask, the pool's winners) as booleans and integers; if they differ between the two sides, the
+  difference is rejected and counted.
+* A gradient that is 0 on paper may be 1e-20 here. So errors are measured against the largest element of the gradient, and the
+  rounding error of the difference itself, about 1e-15 * |y dy| / h, is allowed for.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Objects that touch are one region of foreground. They are told apart in three st
 1. Height: how deep in the foreground a pixel lies, by the distance transform. If the network was trained on a class for borders
    (``--target border``), the height is multiplied by p(inside) / (p(inside) + p(border)), so that borders become valleys.
 2. Seeds: the hilltops of the height, one for each object. A hilltop is a seed if every path from it to a higher one leads
-   down to less than NECK times its own height: where two objects touch, there is a neck narrower than both. As NECK is a share of the
-   height, it suits small and large objects alike.
+   down to less than NECK times its own height: where two objects touch, there is a neck narrower than both. As NECK is a share
+   of the height, it suits small and large objects alike.
 3. Every seed grows down its hill until it meets another one: a watershed.
 
 Objects of fewer than `min_size` pixels are dropped.
