@@ -56,7 +56,7 @@ class UNetOptions(NetworkOptions):
 
 
 def _are_widths(sides: Any) -> bool:
-    """Whether these are two or three lists of channels, each a whole number or a pair of them; of the first one more."""
+    """Whether these are two or three lists of channels (whole numbers or pairs), the first longer by one than the others."""
 
     def are_channels(values: Any) -> bool:
         return isinstance(values, (list, tuple)) and all(type(n) is int and n >= 1 for n in values)

@@ -21,7 +21,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..nn import Description, Module, NotDescribed
 from ..nn.description import Shape
 
-_one_at_a_time = RLock()  # of several that follow one model each would take the others' stand-ins for its forward
+_one_at_a_time = RLock()  # else a second thread would take the first one's replacements for the model's own forward
 
 
 class Map(NDArrayOperatorsMixin):

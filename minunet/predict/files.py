@@ -108,7 +108,7 @@ def predict_file(
             groups = [job.whole(name, numbers)]
     found = [page for group in groups for page in group.pages]
     for page in found:
-        if page.overlay is not None:  # whoever looks at it long keeps nothing from being written
+        if page.overlay is not None:  # last of all: a window may stay open, and all files are written by now
             progress.overlay(path, page.overlay)
     counts = [len(page.objects) for page in found if page.objects is not None]
     notes = [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]

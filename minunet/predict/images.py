@@ -24,7 +24,7 @@ def keep_truth(target: Path, image: Path) -> None:
 
 
 def check_display() -> None:
-    """UserError if there are no windows here."""
+    """UserError if windows cannot be shown here."""
     import matplotlib.pyplot as plt
 
     if plt.get_backend().lower() == "agg":

@@ -183,7 +183,7 @@ def resize(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def preprocessing_of(model: Module) -> Preprocessing:
-    """What training did to a network's images; ValueError if it was not trained."""
+    """How images are prepared for a network; ValueError if it was not trained."""
     if not hasattr(model, "preprocessing"):
         raise ValueError("this network was not trained by minunet.train: how images are prepared for it is not known")
     known: Preprocessing = model.preprocessing

@@ -107,10 +107,9 @@ def spare_memory(model: Module) -> int:
 
 
 def needed(model: Module, h: int, w: int) -> int:
-    """Predicted bytes for one window: those of the network, the window as it is read, the logits, and two arrays of
-    probabilities.
+    """Predicted bytes for one window: the network, the window as it is read, the logits, and two arrays of probabilities.
 
-    For an ensemble: those of the largest network, the weights of all, and one more array of probabilities.
+    For an ensemble: the largest network, the weights of all, and one more array of probabilities.
     """
     shape = (1, model.fit_size(h), model.fit_size(w), input_channels(model))
     costs = [summary(m, shape) for m in networks(model)]

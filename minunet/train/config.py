@@ -75,7 +75,7 @@ class TrainingConfig(Settings):
 
     @classmethod
     def from_json(cls, stored: Any, source: str) -> Self:
-        """As of `Settings`. In early checkpoints `amp` is True, for fp16, or False."""
+        """As in `Settings`; in early checkpoints `amp` is True, which means fp16, or False."""
         if isinstance(stored, dict) and isinstance(stored.get("amp"), bool):
             stored = {**stored, "amp": "fp16" if stored["amp"] else None}
         return super().from_json(stored, source)

@@ -113,7 +113,7 @@ class RunFolder(Callback):
 
 
 def check_unused(folder: Path) -> None:
-    """UserError if there is a run in a folder that a new one is to get."""
+    """UserError if the folder for a new run already holds one."""
     if any((folder / name).exists() for name in ("history.csv", "last.safetensors")):
         raise UserError(
             f"{folder} holds a run already; choose another --out, or continue it with --resume {folder}/last.safetensors"

@@ -263,12 +263,12 @@ def run_folder(args: Arguments) -> Path:
 
 
 def repeating(args: Arguments, given: set[str], path: Path) -> str:
-    """What config.toml is to hold: of a run that goes on what it held, and what was changed.
+    """The text of config.toml. When a run is resumed, this is its old config.toml with the arguments that were changed.
 
-    Of how the run began, such as the weights that it started from, a checkpoint has nothing.
+    The checkpoint cannot replace that file: it does not say how the run began, such as from which weights.
     """
     if args.resume and path.exists():
-        with suppress(UserError):  # it was damaged
+        with suppress(UserError):  # if the old file is damaged
             values = read_config(path, FIELDS)
             values |= {name: getattr(args, name) for name in given - set(COMMAND_LINE_ONLY)}
             return config_toml(Arguments(**values), set(values))
