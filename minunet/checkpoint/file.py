@@ -35,8 +35,16 @@ def save_checkpoint(
     train: dict[str, Any] | None = None,
     optimizer: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint of a model that has `architecture` and `preprocessing`; `train` and `optimizer` are for resuming."""
+    """Write a checkpoint of a model that has `architecture` and `preprocessing`; `train` and `optimizer` are for resuming.
+
+    UserError for a network of a class of the caller's own.
+    """
     from safetensors.numpy import save
+
+    if not model.architecture.name:
+        raise UserError(
+            f"{path}: a network of a class of your own cannot be built again from a file; keep model.state()"
+        )
 
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
     meta = {"format": FORMAT, **description(model), "train": train or {}}

@@ -15,7 +15,7 @@ class NetworkOptions(Settings):
     Attributes
     ----------
     name : str
-        Name of the architecture, as ``--arch`` takes it.
+        Name of the architecture, as ``--arch`` takes it; "" for a class of the caller's own, which no file can build again.
     in_channels : int
         Channels of the images.
     num_classes : int
@@ -24,7 +24,7 @@ class NetworkOptions(Settings):
         Seed of the initial weights.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
 
     in_channels: int = setting(1, least=1)
     num_classes: int = setting(2, least=1)

@@ -18,7 +18,7 @@ from ..data.arrays import ArraySet, JoinedSet
 from ..data.targets import Target, TargetSet
 from ..errors import UserError, shown
 from ..kernels.device import select_device
-from ..models import NetworkOptions, UNetOptions, build
+from ..models import Ensemble, NetworkOptions, UNetOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig
@@ -134,7 +134,7 @@ def fit(
     if target and not target.is_plain:
         dataset = TargetSet(dataset, target, train, progress=verbose)
     network = network_for(file.architecture if file and model is None else model, dataset, config)
-    if out is not None and type(network.architecture) is NetworkOptions:
+    if out is not None and not network.architecture.name:
         raise UserError(
             "out: a network of a class of your own cannot be built again from a file; leave `out` away, and keep what "
             "model.state() gives"
@@ -215,6 +215,8 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
     """The network to train on a data set, with its preprocessing; UserError if network and data do not fit together."""
     prepared = dataset.preprocessing
     allowed = prepared.outputs()
+    if isinstance(model, Ensemble):
+        raise UserError("an ensemble only predicts: train its members one by one")
     if isinstance(model, Module):
         if not hasattr(model, "architecture"):  # a class of the caller's own
             model.architecture = measured(model, dataset, config)
@@ -244,6 +246,9 @@ def measured(model: Module, dataset: ImageSet, config: TrainingConfig) -> Networ
         raise UserError(
             f"the network does not take images of {dataset.channels} channels and {size} pixels: {e}"
         ) from e
+    expected = tuple(map(model.output_size, size))
+    if shape[1:-1] != expected:
+        raise UserError(f"the network gives {shape[1:-1]} pixels for images of {size}, it should give {expected}")
     return NetworkOptions(in_channels=dataset.channels, num_classes=int(shape[-1]))
 
 

@@ -14,11 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 import minunet
 from minunet import nn
+from minunet.checkpoint.file import save_checkpoint
 from minunet.checkpoint.load import read_checkpoint
 from minunet.data import SyntheticCells
 from minunet.data.targets import Target
 from minunet.errors import UserError
-from minunet.models import UNetOptions
+from minunet.models import Ensemble, UNetOptions
 from minunet.train.callbacks import Callback
 from minunet.train.command import main as train
 from minunet.train.config import TrainingConfig
@@ -214,6 +215,12 @@ def test_a_network_made_by_hand(tmp_path):
     with pytest.raises(UserError, match=r"cannot be built again from a file.*model\.state"):
         minunet.fit(images, masks, epochs=1, out=tmp_path / "own", **{**SMALL, "model": own})
     assert not (tmp_path / "own").exists()
+    with pytest.raises(UserError, match="cannot be built again"):
+        save_checkpoint(tmp_path / "own.safetensors", own)
+    pytest.importorskip("onnx")
+    from minunet.checkpoint.onnx import to_onnx
+
+    assert b"Conv" in to_onnx(own)
 
 
 def test_a_run_that_has_not_counted_all_foreground_goes_on(tmp_path):
@@ -257,6 +264,8 @@ def test_a_run_is_not_written_over(tmp_path):
     ({"model": minunet.UNet(2, 2, base_width=2, depth=1)}, "takes 2 channels, the images have 1"),
     ({"model": minunet.UNet(1, 3, base_width=2, depth=1)}, "--classes 3, but the masks hold 2"),
     ({"model": nn.Sequential(conv=nn.Conv2d(3, 2))}, "does not take images of 1 channels"),
+    ({"model": nn.Sequential(conv=nn.Conv2d(1, 2, stride=2))}, r"gives \(8, 8\) pixels for images of \(16, 16\)"),
+    ({"model": Ensemble([minunet.UNet(1, 2, base_width=2, depth=1)])}, "only predicts"),
 ])  # fmt: skip
 def test_settings_that_will_not_do(change, words):
     with pytest.raises(UserError, match=re.compile(words)):
