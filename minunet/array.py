@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+# numpy.ndarray or cupy.ndarray. CuPy has NumPy's interface and no types of its own, so to a type checker this is NumPy's
+# array. Outside of the kernels, lazy maps (`ops/lazy.py`) count as arrays, too.
 Array: TypeAlias = NDArray[Any]
-"""numpy.ndarray or cupy.ndarray. CuPy has NumPy's interface and no types of its own, so to a type checker this is NumPy's
-array. Outside of the kernels, lazy maps (`ops/lazy.py`) count as arrays, too."""
 
 
 def get_array_module(*arrays: Array) -> ModuleType:
