@@ -55,7 +55,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this session have in common."""
+    """A folder that all workers of one run of pytest have in common."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
