@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_quiet(p, "print troubles and notes only")
     g = p.add_argument_group("as for minunet.train")
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how PATH is laid out")
-    g.add_argument("--truth", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
+    g.add_argument("--truth-kind", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
                    help="share of the images held out for validation")  # fmt: skip
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
@@ -96,7 +96,7 @@ def examine(
     model: str | Path | None = None,
     *,
     layout: str = "auto",
-    truth: str = "auto",
+    truth_kind: str = "auto",
     validation: float = 10.0,
     val_files: str | Path | None = None,
     normalise: str = "percentile",
@@ -114,8 +114,8 @@ def examine(
         The data set's folder.
     model : path or None
         A checkpoint to try on these images.
-    layout, truth, normalise : str
-        As for `minunet.data.open_dataset`.
+    layout, truth_kind, normalise : str
+        As for `minunet.data.open_dataset`, where `truth_kind` is called `truth`.
     validation : float
         Percent of the images that are held out, drawn with `seed` unless the file `val_files` lists them.
     crop, depth, padding
@@ -138,11 +138,13 @@ def examine(
     findings = Findings()
     network = examine_model(model, findings) if model else None
     try:
-        source = find_source(path, layout, truth)
+        source = find_source(path, layout, truth_kind)
     except UserError as e:
         findings.trouble("names", str(e))
     else:
         findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
+        for note in source.notes:
+            findings.ok(*note.split(maxsplit=1))
         method = network.preprocessing.normalise if network else normalise
         seen = survey(source, class_map(network) if network else source.classes, method, findings, quiet)
         held = examine_split(seen, source.ordered, validation, seed, val_files, findings)

@@ -26,6 +26,7 @@ from .atomic import write_atomically
 from .cli import HelpFormatter, add_quiet, run, typed
 from .data import LAYOUTS, ClassMap, read_names
 from .data.label_images import Reader, list_label_images, match_names
+from .data.layouts.ctc import TRUTHS
 from .data.layouts.source import some
 from .data.rle import encode, write_submission
 from .errors import UserError
@@ -57,12 +58,15 @@ class Evaluation:
         The classes that were scored; None if objects were scored.
     left_out : list of str
         Predictions of images that have no truth.
+    notes : list of str
+        Which truth was taken, and whether it seems to outline only some of the objects.
     """
 
     images: dict[str, dict[str, float]]
     pooled: dict[str, float]
     classes: ClassMap | None = None
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -89,6 +93,7 @@ class Evaluation:
             "mean": plain(self.mean),
             "images": {name: plain(values) for name, values in self.images.items()},
             "left_out": self.left_out,
+            "notes": self.notes,
         }
 
     def save_csv(self, path: str | Path) -> None:
@@ -103,7 +108,7 @@ class Evaluation:
 
 def evaluate(
     pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
-    partial: bool = False, classes: bool = False, progress: Step = lambda done, total: None,
+    partial: bool = False, classes: bool = False, truth_kind: str | None = None, progress: Step = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score segmentations against the truth; prints nothing.
 
@@ -121,6 +126,8 @@ def evaluate(
         The truth outlines only some objects: pixels in none of them do not count.
     classes : bool
         Score class by class instead of objects.
+    truth_kind : "auto", "gold", "silver" or "complete", optional
+        Of a data set of the Cell Tracking Challenge: which truth, see `minunet/data/layouts/ctc.py`. Gold if not given.
     progress : function, optional
         Called with the number of images that are done, and of all images.
 
@@ -134,29 +141,32 @@ def evaluate(
     >>> found = evaluate("out", "masks")  # doctest: +SKIP
     >>> found.mean["mean_precision"]  # doctest: +SKIP
     """
-    if classes and partial:
-        raise UserError("--partial is of objects; leave out --classes")
+    if classes and (partial or truth_kind):
+        raise UserError(f"{'--partial' if partial else '--truth-kind'} is of objects; leave out --classes")
     if classes:
         return _score_classes(Path(pred), Path(truth), layout, val_files, progress)
-    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, progress)
+    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, truth_kind, progress)
 
 
 def _score_objects(
-    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, progress: Step
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, kind: str | None, progress: Step
 ) -> Evaluation:  # fmt: skip
-    predicted, truths = list_label_images(pred), per_object.list_object_truths(truth, layout)
+    predicted, (truths, notes) = list_label_images(pred), per_object.list_object_truths(truth, layout, kind, partial)
     pairs, left_out = match(truths, predicted, pred, val_files)
-    images, total = {}, per_object.Scores()
+    images, total, signs = {}, per_object.Scores(), per_object.PartialTruth()
     for done, (name, other) in enumerate(pairs.items(), start=1):
         labels, valid = truths[name]()
         if partial:
             valid = labels > 0 if valid is None else valid & (labels > 0)
         scores = per_object.Scores()
-        scores.add(labels, predicted[other](labels.shape), valid)
+        found = predicted[other](labels.shape)
+        scores.add(labels, found, valid)
+        if not partial:
+            signs.add(name, labels, found, valid, scores)
         total += scores
         images[name] = scores.values()
         progress(done, len(pairs))
-    return Evaluation(images, total.values(), None, left_out)
+    return Evaluation(images, total.values(), None, left_out, notes + signs.notes())
 
 
 def _score_classes(
@@ -231,6 +241,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--truth", metavar="PATH", help="what is true")
     p.add_argument("--layout", choices=["auto", "files", *LAYOUTS], default="auto",
                    help="of --truth; auto: files if it holds any, else a data set's layout, which is recognised")  # fmt: skip
+    p.add_argument("--truth-kind", choices=TRUTHS,
+                   help="of layout ctc: gold (the default), silver, gold frames in which every cell is outlined (complete), or "
+                        "auto: gold where it is complete, else silver")  # fmt: skip
     p.add_argument("--val-files", metavar="FILE", help="text file that lists the images to score, one a line")
     p.add_argument("--partial", action="store_true",
                    help="the truth outlines only some objects: pixels in none of them do not count")  # fmt: skip
@@ -253,8 +266,8 @@ def answer(args: argparse.Namespace) -> int:
     """Score, and write what was asked for."""
     if not (args.truth or args.submission):
         raise UserError("nothing to do: give --truth PATH to score against, or --submission FILE to write run lengths")
-    if args.classes and (args.submission or args.partial):
-        raise UserError(f"{'--submission' if args.submission else '--partial'} is of objects; leave out --classes")
+    if args.classes and args.submission:
+        raise UserError("--submission is of objects; leave out --classes")
     made: dict[str, Any] = {}
     if args.submission:
         objects, images = submit(args.pred, args.submission, Bar(args.quiet))
@@ -263,23 +276,25 @@ def answer(args: argparse.Namespace) -> int:
             print(f"{args.submission}: {objects} objects in {images} images")
     if args.truth:
         found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
-                         classes=args.classes, progress=Bar(args.quiet))  # fmt: skip
+                         classes=args.classes, truth_kind=args.truth_kind, progress=Bar(args.quiet))  # fmt: skip
         if args.csv:
             found.save_csv(args.csv)
         made = found.to_json() | made
         if not args.json:
-            note_left_out(found, args.quiet)
+            tell_notes(found, args.quiet)
             print(found)
     if args.json:
         print(json.dumps(made, indent=2))
     return 0
 
 
-def note_left_out(found: Evaluation, quiet: bool) -> None:
-    """Say which predictions are of no image with a truth."""
-    if found.left_out and not quiet:
-        n = len(found.left_out)
-        print(f"note: {n} predictions are of no image with a truth, and are left out: {some(found.left_out)}")
+def tell_notes(found: Evaluation, quiet: bool) -> None:
+    """Say what the truth is, and which predictions are of no image with a truth."""
+    n, notes = len(found.left_out), list(found.notes)
+    if n:
+        notes.append(f"{n} predictions are of no image with a truth, and are left out: {some(found.left_out)}")
+    for note in notes if not quiet else ():
+        print(f"note: {note}")
 
 
 class Bar:

@@ -150,7 +150,7 @@ def test_completion_for_a_shell(shell, capsys):
         (["train", "--data", ""], {"images", "cell.png"}),
         (["train", "--out", ""], {"images"}),
         (["predict", "-m", "a", "-i", "c"], {"cell.png"}),
-        (["evaluate", "--tr"], {"--truth"}),
+        (["evaluate", "--tr"], {"--truth", "--truth-kind"}),
         (["doctor", "i"], {"images"}),
         (["data", "fetch", "dsb"], {"dsb2018"}),
     ],

@@ -16,6 +16,7 @@ from minunet.data import ClassMap, Preprocessing
 from minunet.data.classes import palette
 from minunet.data.label_images import match_names
 from minunet.data.rle import decode, read_submission
+from minunet.evaluate import evaluate as run
 from minunet.evaluate import main as evaluate
 from minunet.models import UNetOptions, build
 from minunet.predict import instances as objects
@@ -152,6 +153,57 @@ def test_cells_that_gold_truth_lacks_are_not_invented(tmp_path):
         "1",
         "0",
     )
+
+
+def write_challenge(tmp_path, silver):
+    """A frame with three cells, of which gold truth outlines one; and a prediction of all three."""
+    save(tmp_path / "ctc" / "01" / "t000.tif", np.zeros(truth.shape, np.uint8))
+    save(tmp_path / "ctc" / "01" / "t001.tif", np.zeros(truth.shape, np.uint8))
+    save(tmp_path / "ctc" / "01_GT" / "SEG" / "man_seg000.tif", np.where(truth == 7, truth, 0))
+    if silver:
+        for n in (0, 1):
+            save(tmp_path / "ctc" / "01_ST" / "SEG" / f"man_seg00{n}.tif", np.roll(truth, 1, 1))
+    save(tmp_path / "pred" / "t000_labels.tif", truth)
+    save(tmp_path / "pred" / "t001_labels.tif", truth)
+
+
+def test_gold_truth_is_scored_unless_another_is_named(tmp_path, capsys):
+    write_challenge(tmp_path, silver=True)
+    rows = score(tmp_path, truth="ctc")
+    assert rows.keys() == {"01/t000"} and rows["01/t000"]["seg"] == rows["01/t000"]["precision_95"] == "1"
+    said = capsys.readouterr().out
+    assert (
+        "note: truth: 1 frames by gold truth, 1 without are left out" in said
+        and "1 of 1 images are only partly" in said
+    )
+    assert rows == score(tmp_path, "--truth-kind", "gold", truth="ctc")
+    silver = score(tmp_path, "--truth-kind", "silver", truth="ctc")
+    assert silver.keys() == {"01/t000", "01/t001"} and 0.5 < float(silver["01/t000"]["seg"]) < 1
+    assert "2 frames by silver truth" in capsys.readouterr().out
+    assert float(score(tmp_path, "--truth-kind", "complete", truth="ctc")["01/t000"]["precision_50"]) == pytest.approx(
+        1 / 3
+    )
+    assert silver == score(tmp_path, "--truth-kind", "auto", truth="ctc")
+
+
+def test_gold_truth_of_which_nothing_is_known_is_scored_partly(tmp_path, capsys):
+    write_challenge(tmp_path, silver=False)
+    refused(capsys, ["--pred", tmp_path / "pred", "--truth", tmp_path / "ctc"], "--truth-kind complete", "--partial")
+    assert score(tmp_path, "--partial", truth="ctc")["01/t000"]["precision_95"] == "1"
+    refused(capsys, ["--pred", tmp_path / "pred", "--truth", tmp_path / "pred", "--truth-kind", "gold"], "leave it out")
+
+
+@pytest.mark.parametrize("silver", [True, False])
+def test_partial_truth_that_is_given_as_files_is_noticed(tmp_path, capsys, silver):
+    """By the silver truth beside it, else by what was found: the cell that is outlined, and others where nothing is."""
+    write_challenge(tmp_path, silver)
+    row = score(tmp_path, truth="ctc/01_GT/SEG")["t000"]
+    assert float(row["precision_50"]) == pytest.approx(1 / 3) and float(row["dice"]) < 0.6
+    said = capsys.readouterr().out
+    assert said.count("--partial") == 1 + silver and ("(01/t000) it outlines only some of the cells" in said) == silver
+    assert score(tmp_path, "--partial", truth="ctc/01_GT/SEG")["t000"]["precision_50"] == "1"
+    assert "note: in" not in capsys.readouterr().out
+    assert json.loads(json.dumps(run(tmp_path / "pred", tmp_path / "ctc/01_GT/SEG").to_json()))["notes"]
 
 
 def test_names_are_paired():

@@ -16,7 +16,8 @@ the pairs need no assignment problem to be solved, and at a threshold t >= 0.5
     split pairs   pairs of predicted objects that lie, more than half of each, in the same true object
 
 Partly annotated truth (`valid`): pixels that are not valid are left out of every score but SEG, which is defined for such truth
-and takes objects whole. A predicted object with more than half of its pixels not valid is no false positive.
+and takes objects whole. A predicted object with more than half of its pixels not valid is no false positive, and no part of a
+split pair.
 
 Averaging: if several images are added to one `ObjectCounts`, the score is *pooled*: counts are summed before the ratio is
 taken. A *mean of images* takes one `ObjectCounts` for each image, and leaves out images whose score is nan.
@@ -134,6 +135,7 @@ class ObjectCounts:
             raise ValueError(f"truth of shape {truth.shape}, prediction of shape {predicted.shape}")
         truth, predicted = small_numbers(truth), small_numbers(predicted)
         table = overlaps(truth, predicted)
+        whole = table.predicted_area
         known, counts = np.ones(len(table.truth_area), bool), np.ones(len(table.predicted_area), bool)
         if valid is None:
             self._add_seg(table, known)
@@ -144,7 +146,7 @@ class ObjectCounts:
             table = overlaps(truth[valid], predicted[valid])
         self._add_matches(table, counts)
         self.merged += _pairs_in_one(table.truth_area[table.truth], table.shared, table.predicted)
-        self.split += _pairs_in_one(table.predicted_area[table.predicted], table.shared, table.truth)
+        self.split += _pairs_in_one(whole[table.predicted], table.shared, table.truth)
         self._add_pixel_pairs(table)
 
     def __iadd__(self, other: ObjectCounts) -> ObjectCounts:

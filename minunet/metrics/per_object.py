@@ -12,6 +12,7 @@ Dice and IoU are 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,9 @@ import numpy as np
 
 from ..data import open_dataset
 from ..data.label_images import Reader, list_label_images, read_truth
-from ..data.layouts.source import list_images
+from ..data.layouts import ctc
+from ..data.layouts.source import list_images, some
+from ..errors import UserError
 from . import warping_error as warping
 from .confusion import Confusion
 from .instances import PERCENTS, ObjectCounts
@@ -45,17 +48,77 @@ Truth = tuple[np.ndarray, np.ndarray | None]  # object numbers (H, W), and where
 ReadTruth = Callable[[], Truth]
 
 
-def list_object_truths(path: Path, layout: str) -> dict[str, ReadTruth]:
-    """Functions that read the truth of every image, by name."""
+def list_object_truths(
+    path: Path, layout: str, kind: str | None = None, partial_truth: bool = False
+) -> tuple[dict[str, ReadTruth], list[str]]:
+    """Functions that read the truth of every image, by name; and notes on which truth it is.
+
+    Parameters
+    ----------
+    path : Path
+    layout : str
+        "files", "auto", or that of a data set.
+    kind : str, optional
+        Of the layout ctc: which truth, "gold" unless it is given.
+    partial_truth : bool
+        Whether only pixels in true objects will count, so that nothing need be known of the others.
+    """
     if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
-        return {name: partial(whole, read) for name, read in list_label_images(path).items()}
-    dataset = open_dataset(path, layout)
-    return {name: partial(read_truth, dataset, i) for i, name in enumerate(dataset.names)}
+        if kind is not None:
+            raise UserError(
+                f"--truth-kind {kind} is for the layout {ctc.NAME}, but {path} is read as files; leave it out"
+            )
+        notes = [] if partial_truth else ctc.notes_on(path)
+        return {name: partial(whole, read) for name, read in list_label_images(path).items()}, notes
+    is_ctc = layout == ctc.NAME or (layout == "auto" and path.is_dir() and ctc.recognise(path))
+    kind = kind or ("gold" if is_ctc else "auto")
+    dataset = open_dataset(path, layout, truth="complete" if partial_truth and kind == "gold" else kind)
+    notes = [f"truth: {note.split(maxsplit=1)[1]}" for note in dataset.notes if note.startswith("truth")]
+    return {name: partial(read_truth, dataset, i) for i, name in enumerate(dataset.names)}, notes
 
 
 def whole(read: Reader) -> Truth:
     """A truth from a file: it counts everywhere."""
     return read(None), None
+
+
+@dataclass
+class PartialTruth:
+    """Signs that the truth outlines only some of the objects, gathered image by image.
+
+    An image shows them if most of its true objects were found, and yet a third or more of what was predicted lies where the
+    truth shows nothing at all.
+    """
+
+    seen: int = 0
+    marked: list[str] = field(default_factory=list)  # images with a truth that says where it counts
+    suspected: list[str] = field(default_factory=list)
+
+    def add(
+        self, name: str, truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, scores: Scores
+    ) -> None:
+        """Look at an image."""
+        self.seen += 1
+        if valid is not None:
+            self.marked.append(name)
+            return
+        lone = len(np.setdiff1d(predicted, [0, *np.unique(predicted[truth > 0])]))
+        o = scores.objects
+        if o.truth and 2 * o.tp[0] >= o.truth and 3 * lone >= o.predicted > 0:
+            self.suspected.append(name)
+
+    def notes(self) -> list[str]:
+        """What is to be said."""
+        said = []
+        if self.marked:
+            said.append(f"{len(self.marked)} of {self.seen} images are only partly annotated; elsewhere nothing counts")
+        if self.suspected:
+            said.append(
+                f"in {len(self.suspected)} of {self.seen} images ({some(self.suspected)}) the true objects are found, but a "
+                f"third or more of the predicted ones lie where the truth shows none: if it outlines only some of the "
+                f"objects, score with --partial"
+            )
+        return said
 
 
 class Scores:

@@ -60,7 +60,7 @@ class Arguments(TrainingConfig):
 
     data: str | None = None
     layout: str = setting("auto", choices=("auto", "dsb2018", "isbi2012", "ctc", "folder"))
-    truth: str = setting("auto", choices=("auto", "gold", "silver", "complete"))
+    truth_kind: str = setting("auto", choices=("auto", "gold", "silver", "complete"))
     validation: float = setting(10.0, least=0, most=90)
     val_files: str | None = None
     scale: float = setting(1.0, above=0, most=16)
@@ -99,6 +99,7 @@ class Arguments(TrainingConfig):
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
 NETWORK = ("base_width", "depth", "up", "norm", "padding")  # with --load these come from the checkpoint
+FORMER = {"truth": "truth_kind"}  # arguments that had another name in earlier versions
 TITLE = "# minunet train --config config.toml repeats this run"  # the first line of a run's config.toml
 NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # not stored in checkpoints
 
@@ -133,7 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("data")
     add(g, "--data", metavar="PATH", help="folder of images and masks (default: generated cells)")
     add(g, "--layout", help="how --data is laid out")
-    add(g, "--truth", help="of layout ctc: gold, silver, or gold frames in which every cell is outlined")
+    add(g, "--truth-kind",
+        help="of layout ctc: gold, silver, gold frames in which every cell is outlined (complete), or auto: gold where it is "
+             "complete, else silver")  # fmt: skip
     add(g, "-v", "--validation", metavar="PERCENT", help="share of the images held out for validation")
     add(g, "--val-files", metavar="FILE",
         help="text file that lists the images (or folders, such as 02) to validate on, one on each line")  # fmt: skip
@@ -249,7 +252,7 @@ def whole_paths(args: Arguments) -> Arguments:
 def from_checkpoint(stored: Any, path: Path | str) -> Arguments:
     """The arguments from what `kept` stored; UserError, naming file and argument, if a value is not allowed."""
     if isinstance(stored, dict):  # "network", of earlier versions, is in the checkpoint's own description, too
-        stored = {name: value for name, value in stored.items() if name != "network"}
+        stored = {FORMER.get(name, name): value for name, value in stored.items() if name != "network"}
     return Arguments.from_json(stored, f"{path}: train.arguments")
 
 

@@ -194,7 +194,9 @@ def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tupl
     if args.data is None:
         dataset = SyntheticCells(220, size=128, seed=args.seed, channels=args.channels or 1)
     else:
-        dataset = open_dataset(args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth)
+        dataset = open_dataset(
+            args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth_kind
+        )
     names = read_names(args.val_files) if args.val_files else None
     try:
         return dataset, dataset.split(args.validation, args.seed, names)

@@ -118,7 +118,7 @@ def test_a_marker_within_a_silver_outline_adds_nothing(tmp_path):
 
 def test_gold_of_which_nothing_is_known(tmp_path):
     write(tmp_path, silver=False, markers=False)
-    with pytest.raises(UserError, match=r"only some of a frame's cells.*--truth complete"):
+    with pytest.raises(UserError, match=r"only some of a frame's cells.*--truth-kind complete"):
         open_dataset(tmp_path)
     sample = open_dataset(tmp_path, truth="complete")[0]
     assert sample.valid is None and np.array_equal(sample.instances, discs(GOLD, 7, 1))
@@ -213,7 +213,7 @@ def test_training_from_end_to_end_scores_what_counts(tmp_path):
     save(data / "02_GT/SEG/man_seg000.tif", discs(CENTRES))  # counts everywhere: images do not weigh alike
     (tmp_path / "val.txt").write_text("02\n")
     flags = ["--base-width", "4", "--depth", "2", "--crop", "32", "-b", "4", "-e", "8", "-l", "0.02", "--no-augment"]
-    flags += ["--loss", "ce", "--truth", "gold", "--val-files", str(tmp_path / "val.txt"), "--out", str(out)]
+    flags += ["--loss", "ce", "--truth-kind", "gold", "--val-files", str(tmp_path / "val.txt"), "--out", str(out)]
     assert train(["--data", str(data), *flags]) == 0
     with open(out / "history.csv") as f:
         best = max(csv.DictReader(f), key=lambda row: float(row["val_dice"]))

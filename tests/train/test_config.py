@@ -22,7 +22,7 @@ from minunet.ops import named_loss
 from minunet.optim import OPTIMIZERS, Schedule
 from minunet.train import config, run_folder
 from minunet.train.amp import KINDS
-from minunet.train.arguments import FIELDS, parse
+from minunet.train.arguments import FIELDS, from_checkpoint, parse
 from minunet.train.callbacks import Callback
 from minunet.train.command import main as train
 
@@ -325,3 +325,7 @@ def test_a_run_of_other_classes_is_named(run, tmp_path, capsys):
     meta["data"]["classes"]["names"][1] = "cells"
     path = rewritten(run / "last.safetensors", meta, tmp_path / "x.safetensors")
     refused(capsys, train(["--resume", path, "-e", "3"]), path, "are not the scores of 0 -> background, 255 -> cells")
+
+
+def test_arguments_of_earlier_checkpoints_keep_their_meaning():
+    assert from_checkpoint({"truth": "silver", "network": {}}, "last.safetensors").truth_kind == "silver"

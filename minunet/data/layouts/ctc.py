@@ -10,7 +10,7 @@ Truth files hold instance numbers from 1, with gaps. A frame is called "01/t000"
 Neighbouring frames are alike, so the data set counts as ordered and its validation set is a block of frames at the end;
 naming a sequence, "02", among the images for validation holds out all of it.
 
-Which truth (`truth`, --truth):
+Which truth (`truth`, --truth-kind):
 
     auto      gold where it is complete; else silver; else gold
     gold      gold frames only, whole or partial
@@ -85,8 +85,8 @@ def open_source(path: Path, truth: str = "auto") -> Source:
     if truth != "complete" and not any(f.silver or f.markers for f, _ in chosen):
         raise UserError(
             f"{path}: gold truth may outline only some of a frame's cells, and neither silver truth (01_ST/SEG) nor tracking "
-            f"markers (01_GT/TRA) say in which frames it does; add one of them, or give --truth complete if all cells are "
-            f"outlined"
+            f"markers (01_GT/TRA) say in which frames it does; add one of them, or give --truth-kind complete if all cells "
+            f"are outlined (evaluate --partial scores those that are)"
         )
     entries = [
         Entry(
@@ -103,6 +103,23 @@ def open_source(path: Path, truth: str = "auto") -> Source:
     note = " and ".join(said) + (f", {left} without are left out" if left else "")
     classes = ClassMap.binary("background", "cell", rule="instances")
     return Source(NAME, entries, classes, ordered=True, notes=[f"truth       {note}"])
+
+
+def notes_on(path: Path) -> list[str]:
+    """What is known of truth that is given as files, not as a data set: whether frames of 01_GT/SEG lack cells."""
+    folder = path.parent if path.is_file() else path
+    sequence = folder.parent.with_name(folder.parent.name.removesuffix("_GT"))
+    if not re.fullmatch(r"\d\d_GT", folder.parent.name) or folder.name != "SEG" or not sequence.is_dir():
+        return []
+    files = {path} if path.is_file() else set(list_images(folder))
+    frames = [frame for frame in _frames(sequence) if frame.gold in files]
+    lacking = [f.name for f in frames if (f.silver or f.markers) and _counting(f, _read_cells(f.gold, f)) is not None]
+    if not lacking:
+        return []
+    return [
+        f"gold truth given as files: in {len(lacking)} of {len(frames)} frames ({some(lacking)}) it outlines only some of the "
+        f"cells, and the others count as background; give the data set {sequence.parent} as --truth, or --partial"
+    ]
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
