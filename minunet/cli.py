@@ -1,47 +1,186 @@
-"""What the command lines share: how they begin and end, checked numbers, common flags, and the form of their help."""
+"""What the command lines share: how they begin and end, what they print and write as CSV, checked numbers, common flags."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+import math
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
 FILES, FOLDERS = ("FILE", "PATH", "IMAGE"), ("DIR", "FOLDER")  # metavars of arguments that are files, and folders
 
+# control characters; what turns text around or ends lines, of Unicode; and halves of characters, which stand for bytes of file
+# names that are no UTF-8 (PEP 383)
+UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+MOVES = re.compile("\r|\x1b\\[A")  # with which tqdm redraws its bars
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
+
 
 def run(body: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
-    A UserError becomes one line on stderr and status 2, Ctrl-C status 130. If stdout was closed, as by ``| head``, the command
-    ends without a message and with 141, the status of a program that SIGPIPE ended.
+    A UserError, and an OSError that nobody expected, becomes one line on stderr and status 2, Ctrl-C status 130. If stdout was
+    closed, as by ``| head``, the command ends without a message and with 141, the status of a program that SIGPIPE ended. What
+    is printed goes through `Output`.
     """
-    try:
+    with printed_safely():
         try:
-            return _status(body)
-        finally:  # also of --help, which leaves by SystemExit
-            if sys.stdout is not None:
+            try:
+                return _status(body)
+            finally:  # also of --help, which leaves by SystemExit
                 sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        return 141
+        except BrokenPipeError:
+            return 141
+        except OSError as e:
+            return _failed(f"{e.filename}: {e.strerror or e}")
 
 
 def _status(body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+        return _failed(str(e))
     except MemoryError:
-        print("error: out of memory: use a smaller --batch-size, --crop, --base-width or --scale", file=sys.stderr)
-        return 2
+        return _failed("out of memory: use a smaller --batch-size, --crop, --base-width or --scale")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        if e.errno is None:
+            raise
+        return _failed(f"{e.filename}: {e.strerror}" if e.filename else os.strerror(e.errno))
+
+
+def _failed(message: str) -> int:
+    """Print an error and return its status."""
+    with suppress(OSError):  # nobody reads stderr
+        print(f"error: {printable(message)}", file=sys.stderr)
+    return 2
+
+
+# ---- what is printed and written -------------------------------------------------------------------------------------
+
+
+def printable(text: str, kept: str = "") -> str:
+    """A text without what a terminal or a reader could be deceived by.
+
+    Control characters, line ends and tabs among them, are written as escapes, such as ``\\x1b``, unless they are in `kept`.
+    U+FFFD stands for every byte of a file name that is no UTF-8.
+    """
+
+    def shown(found: re.Match[str]) -> str:
+        c = found[0]
+        return c if c in kept else "\ufffd" if "\ud800" <= c <= "\udfff" else ascii(c)[1:-1]
+
+    return UNPRINTABLE.sub(shown, text)
+
+
+def csv_text(rows: Iterable[Iterable[Any]], formulas: bool = False) -> str:
+    """Rows as CSV for spreadsheets: floats with six digits, and None and nan as empty cells.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it, unless `formulas` allows them, for files
+    that programs read. Control characters but line ends and tabs are escaped.
+    """
+
+    def cell(value: Any) -> Any:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        if not isinstance(value, str):
+            return f"{value:.6g}" if isinstance(value, float) else value
+        text = printable(value, "\n\t")
+        return "'" + text if value.startswith(FORMULA) and not formulas else text
+
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([cell(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+class Output:
+    """A stream in place of stdout or stderr that lets no control characters through, and can outlive its reader.
+
+    Attributes
+    ----------
+    lasting : bool
+        Whether to go on if the reader is gone, as a training does whose terminal was closed; stderr says so.
+    """
+
+    def __init__(self, stream: Any, moves: bool = False) -> None:
+        self._stream, self._moves, self.lasting = stream, moves, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, made `printable`; what the stream's encoding lacks becomes a question mark."""
+        moves = MOVES.findall(text) if self._moves else []
+        parts = [printable(part, "\n\t") for part in (MOVES.split(text) if moves else [text])]
+        safe = parts[0] + "".join(move + part for move, part in zip(moves, parts[1:]))
+        encoding = self._stream.encoding or "utf-8"
+        self._try(lambda: self._stream.write(safe.encode(encoding, "replace").decode(encoding)))
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as e:
+            silence(self._stream)  # it is flushed once more when Python ends
+            if not self.lasting:
+                raise OSError(e.errno, e.strerror, "stderr" if self is sys.stderr else "stdout") from None
+            if self is not sys.stderr:
+                print(f"note: stdout cannot be written ({e.strerror or e}), going on without it", file=sys.stderr)
+
+
+def silence(stream: Any) -> None:
+    """Let a stream whose reader is gone write to nowhere from now on."""
+    with suppress(OSError, ValueError):  # it has no file, or is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def printed_safely() -> Iterator[None]:
+    """A block in which stdout and stderr are each an `Output`; where the process has none, what is written goes nowhere."""
+    before = sys.stdout, sys.stderr
+    while (free := os.open(os.devnull, os.O_RDWR)) < 3:  # so that no file gets the number of a stream that is closed
+        pass
+    os.close(free)
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    wrapped = Output(before[0] or nowhere), Output(before[1] or nowhere, moves=True)
+    sys.stdout, sys.stderr = wrapped  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if sys.stdout is wrapped[0]:
+            sys.stdout = before[0]
+        if sys.stderr is wrapped[1]:
+            sys.stderr = before[1]
+        nowhere.close()
+
+
+def outlive_readers() -> None:
+    """From here to the end of the command, go on if whoever reads stdout or stderr is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Output):
+            stream.lasting = True
+
+
+# ---- flags and help --------------------------------------------------------------------------------------------------
 
 
 def typed(name: str) -> str:

@@ -9,8 +9,6 @@ such value, objects are the 4-connected regions. With --classes the values are c
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import sys
@@ -23,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .atomic import write_atomically
-from .cli import HelpFormatter, add_quiet, run, typed
+from .cli import HelpFormatter, add_quiet, csv_text, printable, run, typed
 from .data import LAYOUTS, ClassMap, read_names
 from .data.label_images import Reader, list_label_images, match_names
 from .data.layouts.ctc import TRUTHS
@@ -98,12 +96,14 @@ class Evaluation:
 
     def save_csv(self, path: str | Path) -> None:
         """Write every image's scores; a score that an image has not is left empty."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["image", *self.pooled])
-        for name, values in self.images.items():
-            writer.writerow([name, *("" if math.isnan(v) else f"{v:.6g}" for v in values.values())])
-        write_atomically(path, buffer.getvalue().encode())
+        write_table(path, self.images)
+
+
+def write_table(path: str | Path, images: dict[str, dict[str, float]]) -> None:
+    """Write the scores of images as CSV, a row each; a score that an image has not is left empty."""
+    columns = next(iter(images.values()), {})
+    rows = [[name, *values.values()] for name, values in images.items()]
+    write_atomically(path, csv_text([["image", *columns], *rows]).encode())
 
 
 def evaluate(
@@ -214,8 +214,10 @@ def submit(pred: str | Path, path: str | Path, progress: Step = lambda done, tot
     """
     rows: dict[str, list[str]] = {}
     shapes, predicted = {}, list_label_images(Path(pred))
-    for done, (name, read) in enumerate(predicted.items(), start=1):
-        labels = read(None)
+    for done, (found, read) in enumerate(predicted.items(), start=1):
+        labels, name = read(None), printable(found)
+        if name in rows:
+            raise UserError(f"{pred}: two images are called {name}: rename one")
         rows[name], shapes[name] = encode(labels), labels.shape
         progress(done, len(predicted))
     write_submission(Path(path), rows)

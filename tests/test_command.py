@@ -1,7 +1,10 @@
 """The command line: every command by every name, and what all of them share."""
 
 import ast
+import csv
 import importlib
+import io
+import math
 import os
 import re
 import shutil
@@ -198,3 +201,73 @@ def test_errors_are_one_line_and_a_status(error, status, says, capsys):
 def test_other_errors_are_bugs_and_pass():
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 // 0)
+
+
+# ---- what is printed and written -------------------------------------------------------------------------------------
+
+
+def test_control_characters_do_not_reach_a_terminal(capsys):
+    """Not by print, by an error, by tqdm's lines; tqdm's own moves do, on stderr only."""
+    from tqdm import tqdm
+
+    def body():
+        print("a\x1b[2K\r\x07b\u202ec\x9b", "m\udcfc\tn")
+        tqdm.write("\x1b]0;x")
+        sys.stderr.write("\r 50%\x1b[A\x1b[31m")
+        raise UserError("x\n10 of 10\x1b")
+
+    assert cli.run(body) == 2
+    out, err = capsys.readouterr()
+    assert out == "a\\x1b[2K\\r\\x07b\\u202ec\\x9b m\ufffd\tn\n\\x1b]0;x\n"
+    assert err == "\r 50%\x1b[A\\x1b[31merror: x\\n10 of 10\\x1b\n"
+
+
+def test_text_that_a_terminal_cannot_show(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert cli.run(lambda: print("中 ü \udcfc") or 0) == 0
+    assert out.buffer.getvalue() == b"? \xfc ?\n" and sys.stdout is out
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full"])
+def test_streams_that_are_closed_or_full(closed, tmp_path):
+    run = f"{sys.executable} -m minunet grade --list {closed}"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    full = closed == ">/dev/full"
+    assert done.returncode == (2 if full else 0) and ("error: stdout: No space" in done.stderr) == full
+
+
+def test_who_outlives_readers_goes_on(capfd, monkeypatch):
+    readers, writer = os.pipe()
+    os.close(readers)
+    monkeypatch.setattr(sys, "stdout", open(writer, "w", buffering=1))  # noqa: SIM115
+    done = []
+
+    def body():
+        cli.outlive_readers()
+        for line in range(3):
+            print(line, flush=True)
+            done.append(line)
+        return 0
+
+    assert cli.run(body) == 0 and done == [0, 1, 2]
+    sys.stdout.close()
+    assert capfd.readouterr().err == "note: stdout cannot be written (Broken pipe), going on without it\n"
+
+
+def test_an_error_of_the_disk_is_a_sentence(capsys, tmp_path):
+    assert cli.run(lambda: open(tmp_path / "no" / "x")) == 2  # noqa: SIM115
+    assert capsys.readouterr().err == f"error: {tmp_path / 'no' / 'x'}: No such file or directory\n"
+
+
+def test_cells_of_a_csv():
+    rows = [
+        ["=1+1", "+a", "-a", "@a", "\tx", "a=b", "m\udcfc", "\x1b"],
+        [-1.5, 2, None, math.nan, True, 'a"b', "a\nb", "-"],
+    ]
+    assert list(csv.reader(io.StringIO(cli.csv_text(rows)))) == [
+        ["'=1+1", "'+a", "'-a", "'@a", "'\tx", "a=b", "m\ufffd", "\\x1b"],
+        ["-1.5", "2", "", "", "True", 'a"b', "a\nb", "'-"],
+    ]
+    assert cli.csv_text([["=x"]], formulas=True) == "=x\n"

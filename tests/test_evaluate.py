@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -248,6 +250,17 @@ def test_submission_holds_what_was_predicted(folders, capsys):
     assert list(images) == ["a", "b10"]
     assert np.array_equal(decode(images["a"], truth.shape) > 0, merged > 0)
     assert [row["merged"] for row in score(folders, pred="sub.csv").values()] == ["1", "0"]  # and can be scored itself
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_names_that_are_formulas_or_no_utf_8(folders):
+    """Scores escape what a spreadsheet would run; a submission, which Kaggle reads, does not; both are UTF-8."""
+    for folder in ("pred", "truth"):
+        for file in sorted((folders / folder).iterdir())[:1]:
+            os.rename(file, os.fsencode(folders / folder) + b"/=m\xfc" + os.fsencode(file.suffix))
+    assert "'=m\ufffd" in score(folders)
+    assert evaluate(["--pred", str(folders / "pred"), "--submission", str(folders / "s.csv"), "-q"]) == 0
+    assert "\n=m\ufffd," in (folders / "s.csv").read_text()
 
 
 def test_bad_submissions(folders, capsys):

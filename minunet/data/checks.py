@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..cli import printable
 from ..errors import UserError
 from .classes import ClassMap
 from .files.images import read_image
@@ -44,7 +45,8 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.severity:<8} {self.name}: {self.text}" + (f"\n         -> {self.advice}" if self.advice else "")
+        text, advice = printable(self.text), printable(self.advice)
+        return f"{self.severity:<8} {self.name}: {text}" + (f"\n         -> {advice}" if advice else "")
 
 
 class Findings(list[Finding]):

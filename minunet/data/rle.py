@@ -8,13 +8,13 @@ which EncodedPixels is empty. Objects do not overlap.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..atomic import write_atomically
+from ..cli import csv_text
 from ..errors import UserError
 
 HEADER = ["ImageId", "EncodedPixels"]
@@ -91,12 +91,8 @@ def decode(objects: list[str], shape: tuple[int, int]) -> np.ndarray:
 
 def write_submission(path: Path | str, images: Mapping[str, list[str]]) -> None:
     """Write a submission: the run lengths of every image's objects, by the image's name."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    for name, objects in images.items():
-        writer.writerows([name, text] for text in objects or [""])
-    write_atomically(path, buffer.getvalue().encode())
+    rows = ([name, text] for name, objects in images.items() for text in objects or [""])
+    write_atomically(path, csv_text([HEADER, *rows], formulas=True).encode())
 
 
 def read_submission(path: Path | str) -> dict[str, list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import textwrap
@@ -11,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..cli import csv_text
 from ..errors import UserError
 from .exercise import EXERCISES
 from .grading import POINTS, Grade, grade_file
@@ -109,18 +108,11 @@ def grade_submission(
 def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
     """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were."""
     exercises = [n for n in EXERCISES if any(g.exercise.name == n for grades, _ in graded.values() for g in grades)]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["submission", "score", *exercises, "forbidden", "notes"])
+    rows = [["submission", "score", *exercises, "forbidden", "notes"]]
     for name, (grades, notes) in graded.items():
         scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
         hints = [f"{g.exercise.name}: {h}" for g in grades for h in dict.fromkeys(p.hint for p in g.parts if p.hint)]
         forbidden = "; ".join(g.forbidden for g in grades if g.forbidden)
         row = [name, f"{sum(g.score for g in grades):.2f}", *(scores.get(e, "") for e in exercises), forbidden]
-        writer.writerow([plain(cell) for cell in [*row, "; ".join([*notes, *hints])]])
-    return out.getvalue()
-
-
-def plain(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+        rows.append([*row, "; ".join([*notes, *hints])])
+    return csv_text(rows)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cli import printable
 from ..data import open_dataset
 from ..data.label_images import Reader, list_label_images, read_truth
 from ..data.layouts import ctc
@@ -156,9 +157,10 @@ class Scores:
 def object_report(images: dict[str, dict[str, float]], total: dict[str, float]) -> str:
     """The table of images, the worst ones if there are many, and the summary."""
     shown = sorted(images, key=lambda name: images[name]["mean_precision"])[:MOST] if len(images) > MOST else images
-    width = max(len(name[:24]) for name in shown)
+    names = {name: printable(name)[:24] for name in shown}
+    width = max(map(len, names.values()))
     lines = [" " * width + "".join(f"{c:>{w}}" for c, w in COLUMNS.items())]
-    lines += [f"{name[:24]:<{width}}" + _row(images[name]) for name in shown]
+    lines += [f"{names[name]:<{width}}" + _row(images[name]) for name in shown]
     if len(images) > MOST:
         lines.append(f"(the {MOST} images of {len(images)} with the lowest AP; --csv writes all)")
     lines += ["", *_summary(images, total)]

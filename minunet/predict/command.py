@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cli import run, use_threads
-from ..errors import UserError
+from ..cli import printable, run, use_threads
 from .arguments import make_parser, options_of
 from .progress import Progress
 
@@ -47,8 +46,8 @@ def predict(args: argparse.Namespace) -> int:
     elif made.images and not args.no_save and not args.quiet:
         print(f"{len(made.images)} image{'s' * (len(made.images) != 1)} segmented into {Path(args.output)}")
     if made.failures:
-        raise UserError("\n       ".join(made.failures.values()))
-    return 0
+        print("error: " + "\n       ".join(map(printable, made.failures.values())), file=sys.stderr)
+    return 2 if made.failures else 0
 
 
 def kept_clean(args: argparse.Namespace) -> AbstractContextManager[object]:
@@ -96,7 +95,7 @@ class Terminal(Progress):
     def image(self, result: ImageResult) -> None:
         """Print the notes on an image."""
         for note in result.notes:
-            self.new.write(f"note: {result.source}: {note}")
+            self.new.write(printable(f"note: {result.source}: {note}"))
 
     def overlay(self, path: Path, picture: np.ndarray) -> None:
         """Show the overlay in a window, with --viz."""

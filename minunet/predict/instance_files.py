@@ -10,7 +10,6 @@ For the pages of a stack, results are the pages of one file, and objects are num
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic import beside, write_atomically
+from ..cli import csv_text
 from ..errors import UserError
 from .measure import Measurements, columns
 
@@ -61,13 +61,9 @@ def save_imagej(path: Path, pixels: np.ndarray, axes: str, metadata: dict[str, A
 def save_table(path: Path, pages: list[Measurements]) -> None:
     """Write the table of the objects of one image, or of the pages of a stack, as CSV."""
     paged = len(pages) > 1
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns(pages[0].intensity.shape[1], paged), lineterminator="\n")
-    writer.writeheader()
-    for page, found in enumerate(pages, start=1):
-        for row in found.rows(page if paged else None):
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    write_atomically(path, buffer.getvalue().encode())
+    names = columns(pages[0].intensity.shape[1], paged)
+    rows = [row for page, found in enumerate(pages, start=1) for row in found.rows(page if paged else None)]
+    write_atomically(path, csv_text([names, *([row[name] for name in names] for row in rows)]).encode())
 
 
 @contextmanager

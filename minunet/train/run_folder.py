@@ -20,6 +20,7 @@ from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.file import save_checkpoint
 from ..checkpoint.load import Checkpoint, read_checkpoint
+from ..cli import csv_text
 from ..errors import UserError, shown
 from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
@@ -102,8 +103,8 @@ class RunFolder(Callback):
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Write the epochs' scores as CSV, one row for each epoch."""
         columns = list(history[0])
-        lines = [",".join(columns)] + [",".join(_cell(row[c]) for c in columns) for row in history]
-        write_atomically(self.path / "history.csv", ("\n".join(lines) + "\n").encode())
+        rows = [[row[name] for name in columns] for row in history]
+        write_atomically(self.path / "history.csv", csv_text([columns, *rows]).encode())
 
     def remove_if_unused(self) -> None:
         """Delete the folder if it was empty before and holds nothing but config.toml."""
@@ -203,8 +204,3 @@ def open_run(path: Path | str) -> Checkpoint:
     for name in ("images", "config", "state", "schedule", "optimizer_steps"):
         part_of(file, path, name)
     return file
-
-
-def _cell(value: Any) -> str:
-    """A number as text; an empty text for a class without a score."""
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import Checkpoint, read_checkpoint
-from ..cli import use_threads
+from ..cli import printable, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
@@ -217,7 +217,7 @@ def with_target(
 
 def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> str:
     """Which images are trained on and which are held out."""
-    held = ", ".join(dataset.names[i][:12] for i in validation[:4])
+    held = ", ".join(printable(dataset.names[i])[:12] for i in validation[:4])
     more = f" and {len(validation) - 4} more" if len(validation) > 4 else ""
     return f"split       {len(train)} to train, {len(validation)} to validate: {held}{more}"
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...cli import printable
 from ...errors import UserError
 from ..classes import ClassMap
 from ..files.images import SUFFIXES, ImageInfo, read_info, read_mask
@@ -114,5 +115,5 @@ def some(names: Iterable[object], most: int = 3) -> str:
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    listed = [str(n) for n in names]
+    listed = [printable(str(n)) for n in names]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
