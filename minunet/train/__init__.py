@@ -5,10 +5,12 @@ config.py       the settings of a training, and its state; checkpoints store bot
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
 step.py         one training step: forward, loss, backward, update
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
+lock.py         one process at a time trains in a folder
 callbacks.py    what is called while a network trains: the user's functions, and the progress on the screen
 amp.py          mixed precision; cuda_graph.py: a step recorded once and replayed
 command.py      `minunet train`; arguments.py: its flags; config_file.py: flags in a TOML file
-session.py      a run of the command; report.py: what it prints at the end; figures.py: curves and predictions as pictures
+session.py      a run of the command; start.py: where it writes and what it starts from; signals.py: Ctrl-C and others;
+                report.py: what it prints at the end; figures.py: curves and predictions as pictures
 
 The learning-rate schedules are in optim.py.
 """

@@ -40,6 +40,7 @@ examples:
   %(prog)s                                    generated cells, about a minute
   %(prog)s --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
   %(prog)s --resume runs/cells/last.safetensors
+  %(prog)s --data DSB2018 --out RUN --resume auto   in a batch job: begins, or goes on
   %(prog)s --data MINE -f runs/cells/best.safetensors   start from learned weights
   %(prog)s --data DSB2018 --target border     touching objects are to be told apart
   %(prog)s --data DSB2018 --recipe paper --base-width 16   as published, but narrower
@@ -100,6 +101,7 @@ FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
 NETWORK = ("base_width", "depth", "up", "norm", "padding")  # with --load these come from the checkpoint
 FORMER = {"truth": "truth_kind"}  # arguments that had another name in earlier versions
+AUTO = "auto"  # as the value of --resume
 TITLE = "# minunet train --config config.toml repeats this run"  # the first line of a run's config.toml
 NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # not stored in checkpoints
 
@@ -202,7 +204,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     g = p.add_argument_group("run")
     add(g, "--out", metavar="DIR", help="run folder (default: a new one under runs/)")
-    add(g, "--resume", metavar="FILE", help="last.safetensors of a run to continue, with that run's flags")
+    add(g, "--resume", metavar="FILE",
+        help="last.safetensors of a run to continue, with that run's flags; auto: begin a run in "
+             "--out, or go on with the one that is there, for jobs that are started again and again")  # fmt: skip
     add(g, "--device", help="where to compute")
     add(g, "--graph",
         help="on a GPU, record a step as a CUDA graph and replay it; the numbers stay the same, and nobody has "

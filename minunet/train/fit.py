@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..models import Ensemble, NetworkOptions, UNetOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig
-from .run_folder import RunFolder, check_unused, open_run, restore, stored_config
+from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -63,8 +64,8 @@ def fit(images: Any, masks: Any, config: TrainingConfig | None = None, /, **sett
 def fit(
     images: Any, masks: Any = None, config: TrainingConfig | None = None, /, *,
     model: Module | NetworkOptions | None = None, target: Target | None = None, validation: Any = 0.1,
-    callbacks: Callbacks = (), out: Path | str | None = None, resume: Path | str | None = None, device: str = "auto",
-    graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None, **settings: Any,
+    callbacks: Callbacks = (), out: Path | str | RunFolder | None = None, resume: Path | str | None = None,
+    device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None, **settings: Any,
 ) -> Fitted:  # fmt: skip
     """Train a network.
 
@@ -91,9 +92,9 @@ def fit(
     callbacks : functions or `minunet.train.callbacks.Callback` objects
         A function is called after every epoch with its row of history; if it returns True, the training stops there. An object
         can have further methods, such as `on_step`. Exceptions that they raise reach the caller.
-    out : path, optional
+    out : path or RunFolder, optional
         Folder for best.safetensors, last.safetensors and history.csv, which has no run in it yet but the one to be resumed;
-        without it nothing is written.
+        without it nothing is written. No other process may train there meanwhile.
     resume : path, optional
         Checkpoint of a run to continue, on the same data. Settings that are not given here are those of the run.
     device : "auto", "cpu" or "cuda"
@@ -126,33 +127,29 @@ def fit(
     if device not in DEVICES:
         raise UserError(f"device: {shown(device)} is unknown, choose one of {', '.join(DEVICES)}")
     xp = select_device(device)
-    if out is not None and not (resume and Path(resume).resolve().parent == Path(out).resolve()):
-        check_unused(Path(out))
-    file = open_run(resume) if resume else None
-    config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
-    dataset, train, held = split(as_dataset(images, masks), validation, config.seed)
-    if target and not target.is_plain:
-        dataset = TargetSet(dataset, target, train, progress=verbose)
-    network = network_for(file.architecture if file and model is None else model, dataset, config)
-    if out is not None and not network.architecture.name:
-        raise UserError(
-            "out: a network of a class of your own cannot be built again from a file; leave `out` away, and keep what "
-            "model.state() gives"
-        )
-    check_crop(network, config, dataset)
-    folder = RunFolder(out, arguments) if out is not None else None
-    followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
-    try:
-        trainer = Trainer(
-            network, dataset, train, held, config, xp, graph, followers, tqdm.write if verbose else silence
-        )
+    folder = RunFolder(out, arguments) if isinstance(out, Path | str) else out
+    with folder or nullcontext():
+        if folder and not (resume and Path(resume).resolve().parent == folder.path.resolve()):
+            folder.check_unused()
+        file = open_run(resume) if resume else None
+        config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
+        dataset, train, held = split(as_dataset(images, masks), validation, config.seed)
+        if target and not target.is_plain:
+            dataset = TargetSet(dataset, target, train, progress=verbose)
+        network = network_for(file.architecture if file and model is None else model, dataset, config)
+        if folder and not network.architecture.name:
+            raise UserError(
+                "out: a network of a class of your own cannot be built again from a file; leave `out` away, and keep what "
+                "model.state() gives"
+            )
+        check_crop(network, config, dataset)
+        followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
+        say = tqdm.write if verbose else silence
+        trainer = Trainer(network, dataset, train, held, config, xp, graph, followers, say)
         if file and resume:
             restore(trainer, file, Path(resume))
         finished = trainer.run()
-    finally:
-        if folder:
-            folder.remove_if_unused()
-    take_best_weights(trainer, resume)
+        take_best_weights(trainer, resume)
     return Fitted(network, trainer.state.history, finished)
 
 

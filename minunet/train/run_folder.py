@@ -13,10 +13,11 @@ In files that were written before `minunet.fit` existed, "state" is called "plac
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_atomically
+from ..atomic import remove_orphans, write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.file import save_checkpoint
 from ..checkpoint.load import Checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ from ..cli import csv_text
 from ..errors import UserError, shown
 from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
+from .lock import NAME, RunLock
 from .trainer import Trainer
 
 RAW = "raw."  # in a checkpoint whose model is a moving average: the weights that training continues from
@@ -31,31 +33,51 @@ FORMER = {"state": "place", "arguments": "flags"}
 
 
 class RunFolder(Callback):
-    """The folder of a run: writes checkpoints and history.csv after every epoch, and a checkpoint when the run is stopped.
+    """The folder of a run: writes checkpoints and history.csv after every epoch, and also when the run is stopped.
+
+    It belongs to one process at a time. ``with folder:`` makes it, locks it, and deletes what a process that died has left
+    half-written; such blocks may be nested. At the end of the outermost one the folder is deleted if nothing was written.
+    UserError if another process has it, or if it cannot be written to.
 
     Parameters
     ----------
     path : Path
-        Is made if it does not exist.
     arguments : dict, optional
         The arguments of the command line, stored in the checkpoints for --resume.
-
-    Raises
-    ------
-    UserError
-        If it cannot be made or written to.
     """
 
     def __init__(self, path: Path | str, arguments: dict[str, Any] | None = None) -> None:
         self.path, self.arguments = Path(path), arguments or {}
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.was_empty = not any(self.path.iterdir())
-            probe = self.path / ".probe"
-            probe.touch()
-            probe.unlink()
-        except OSError as e:
-            raise UserError(f"cannot write to {self.path}: {e.strerror or e}; choose another --out") from e
+        self.lock, self.depth, self.was_empty = RunLock(self.path), 0, False
+
+    def __enter__(self) -> RunFolder:
+        if self.depth == 0:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.was_empty = {p.name for p in self.path.iterdir()} <= {NAME}
+            except OSError as e:
+                raise UserError(f"cannot write to {self.path}: {e.strerror or e}; choose another --out") from e
+            self.lock.acquire()
+            remove_orphans(self.path)
+        self.depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            with suppress(OSError):  # it may be gone, or on a disk that is gone
+                if self.was_empty and {p.name for p in self.path.iterdir()} <= {NAME, "config.toml"}:
+                    (self.path / "config.toml").unlink(missing_ok=True)
+                    (self.path / NAME).unlink(missing_ok=True)
+                    self.path.rmdir()
+            self.lock.release()
+
+    def check_unused(self) -> None:
+        """UserError if the folder for a new run already holds one."""
+        if any((self.path / name).exists() for name in ("history.csv", "last.safetensors")):
+            raise UserError(
+                f"{self.path} holds a run already; choose another --out, or continue it with --resume {self.last}"
+            )
 
     @property
     def last(self) -> Path:
@@ -68,20 +90,21 @@ class RunFolder(Callback):
         return self.path / "best.safetensors"
 
     def on_start(self, trainer: Trainer) -> None:
-        """Remember whose state to save."""
+        """Remember whose state to save, and write the history that there is."""
         self.trainer = trainer
         trainer.last_good = self.last if self.last.exists() else None
+        self.write_history()  # of a run that goes on, and may have died before it wrote the last row
 
     def on_epoch(self, row: Row) -> None:
         """Save the state and the history, and the weights if they are the best so far."""
         if self.trainer.improved:
             self.save(self.best)
-        self.save(self.last)
-        self.write_history(self.trainer.state.history)
+        self.on_stop()
 
     def on_stop(self) -> None:
-        """Save the state, also in the middle of an epoch."""
+        """Save the state, also in the middle of an epoch, and the history, which is always that of the newest checkpoint."""
         self.save(self.last)
+        self.write_history()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; UserError if a weight is not finite."""
@@ -100,25 +123,13 @@ class RunFolder(Callback):
             save_checkpoint(path, trainer.model, train, trainer.optimizer.state() | kept)
         trainer.last_good = path
 
-    def write_history(self, history: list[dict[str, Any]]) -> None:
-        """Write the epochs' scores as CSV, one row for each epoch."""
-        columns = list(history[0])
-        rows = [[row[name] for name in columns] for row in history]
-        write_atomically(self.path / "history.csv", csv_text([columns, *rows]).encode())
-
-    def remove_if_unused(self) -> None:
-        """Delete the folder if it was empty before and holds nothing but config.toml."""
-        if self.was_empty and self.path.is_dir() and {p.name for p in self.path.iterdir()} <= {"config.toml"}:
-            (self.path / "config.toml").unlink(missing_ok=True)
-            self.path.rmdir()
-
-
-def check_unused(folder: Path) -> None:
-    """UserError if the folder for a new run already holds one."""
-    if any((folder / name).exists() for name in ("history.csv", "last.safetensors")):
-        raise UserError(
-            f"{folder} holds a run already; choose another --out, or continue it with --resume {folder}/last.safetensors"
-        )
+    def write_history(self) -> None:
+        """Write the epochs' scores as CSV, one row for each epoch that is finished; nothing if none is."""
+        history = self.trainer.state.history
+        if history:
+            columns = list(history[0])
+            rows = [[row[name] for name in columns] for row in history]
+            write_atomically(self.path / "history.csv", csv_text([columns, *rows]).encode())
 
 
 def part_of(file: Checkpoint, path: Path | str, name: str) -> Any:

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
-from ..checkpoint.load import Checkpoint, read_checkpoint
-from ..cli import printable, use_threads
+from ..checkpoint.load import Checkpoint
+from ..cli import outlive_readers, printable, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
 from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
-from .arguments import FIELDS, TITLE, Arguments, config_toml, from_checkpoint, kept
+from .arguments import FIELDS, Arguments, config_toml, kept
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config
 from .fit import check_classes, check_crop, fit
 from .report import report
-from .run_folder import check_unused, open_run, part_of
+from .run_folder import RunFolder
+from .signals import StopOnSignal
+from .start import folder_of, start_from
 from .trainer import Trainer
 
-MAY_CHANGE = (
-    "resume",
-    "data",
-    "device",
-    "graph",
-    "epochs",
-    "patience",
-    "threads",
-    "quiet",
-)  # what --resume may come with
 Say = Callable[..., None]
 
 
 def train(args: Arguments, given: set[str]) -> int:
     """Train as the arguments say; `given` names those that were typed or in a file. Returns the exit status."""
+    outlive_readers()
+    stopper = StopOnSignal()
+    with stopper.installed(), folder_of(args) as folder:
+        return train_in(folder, args, given, stopper)
+
+
+def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopOnSignal) -> int:
+    """Train in a folder that no other process has."""
     say: Say = (lambda *_: None) if args.quiet else print
-    args, file = start_from(args, given)
+    args, given, file = start_from(args, given, folder)
     use_threads(args.threads, args.quiet)
     xp = select_device(args.device)
     if args.amp and xp is np:
@@ -67,30 +64,28 @@ def train(args: Arguments, given: set[str]) -> int:
     check_crop(model, config, dataset)
     if config.batch_size == 1 and args.norm == "batch":
         say("note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group")
-    out = run_folder(args)
+    folder.arguments = kept(args)
     size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
-    say(f"network     {args.arch}, {size}\nrun folder  {out}\n")
-    return carry_out(args, model, dataset, split, config, out, repeating(args, given, out / "config.toml"))
+    say(f"network     {args.arch}, {size}\nrun folder  {folder.path}\n")
+    begins = Begin(folder.path / "config.toml", repeating(args, given, folder.path / "config.toml"), args.quiet)
+    return carry_out(args, model, dataset, split, config, folder, [begins, stopper])
 
 
 def carry_out(
-    args: Arguments, model: Module, dataset: ImageSet, split: tuple[list[int], list[int]], config: TrainingConfig, out: Path,
-    repeats: str,
+    args: Arguments, model: Module, dataset: ImageSet, split: tuple[list[int], list[int]], config: TrainingConfig,
+    folder: RunFolder, callbacks: list[Callback],
 ) -> int:  # fmt: skip
-    """Train, and report; `repeats` is the text of config.toml, which repeats the run."""
-    stopper = StopOnInterrupt()
-    begins = Begin(out / "config.toml", repeats, args.quiet)
-    with stopper.installed():
-        fitted = fit(
-            dataset, config, model=model, validation=split[1], out=out, resume=args.resume, device=args.device,
-            graph=args.graph, arguments=kept(args), callbacks=[begins, stopper], verbose=not args.quiet,
-        )  # fmt: skip
+    """Train, and report."""
+    fitted = fit(
+        dataset, config, model=model, validation=split[1], out=folder, resume=args.resume, device=args.device,
+        graph=args.graph, callbacks=callbacks, verbose=not args.quiet,
+    )  # fmt: skip
     if not fitted.finished:
         if not args.quiet:
             print(f"\nstopped in epoch {len(fitted.history) + 1}; everything is saved. To go on:")
-            print(f"  python -m minunet.train --resume {out / 'last.safetensors'}")
+            print(f"  python -m minunet.train --resume {folder.last}")
         return 130
-    report(fitted, dataset, split[1], out, generated=args.data is None, quiet=args.quiet)
+    report(fitted, dataset, split[1], folder.path, generated=args.data is None, quiet=args.quiet)
     return 0
 
 
@@ -107,85 +102,7 @@ class Begin(Callback):
             compile_kernels()
 
 
-class StopOnInterrupt(Callback):
-    """The first Ctrl-C stops the run after the current batch, the second one at once."""
-
-    trainer: Trainer | None = None
-    pressed = False
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Remember which trainer to stop."""
-        self.trainer = trainer
-        if self.pressed:
-            trainer.stop()
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """A block in which Ctrl-C does this."""
-
-        def on_interrupt(*_: Any) -> None:
-            if self.pressed or self.trainer is None:  # without a trainer there is nothing to save
-                raise KeyboardInterrupt
-            self.pressed = True
-            self.trainer.stop()
-
-        try:
-            before = signal.signal(signal.SIGINT, on_interrupt)
-        except ValueError:  # not in the main thread, where alone handlers can be set
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
 # ---- before ----------------------------------------------------------------------------------------------------------
-
-
-def start_from(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint | None]:
-    """The arguments, completed from the checkpoint that is resumed or loaded, if there is one; and that checkpoint."""
-    if args.resume:
-        return resumed(args, given)
-    if args.load:
-        file = read_checkpoint(args.load)
-        return following(args, given, file), file
-    return args, None
-
-
-def resumed(args: Arguments, given: set[str]) -> tuple[Arguments, Checkpoint]:
-    """The arguments of the run to resume, with those that may change replaced; and its checkpoint."""
-    path = str(args.resume)
-    file = open_run(path)
-    other = sorted(given - set(MAY_CHANGE))
-    if other:
-        named = ", ".join("--" + name.replace("_", "-") for name in other)
-        raise UserError(
-            f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
-            f"weights with -f {path}"
-        )
-    if not part_of(file, path, "arguments"):
-        raise UserError(f"{path} is of a training in Python: minunet.fit(..., resume={path!r}) goes on with it")
-    stored = from_checkpoint(part_of(file, path, "arguments"), path)
-    return replace(stored, **{name: getattr(args, name) for name in given}), file
-
-
-def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
-    """The arguments with network and preprocessing of a loaded checkpoint, except those in `given`."""
-    if file.architecture.name != args.arch:
-        raise UserError(
-            f"{args.load} holds a network of the kind {file.architecture.name}, not {args.arch}; see --arch"
-        )
-    options = file.architecture
-    values: dict[str, Any] = {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
-    if isinstance(options, UNetOptions):
-        values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
-        if options.widths:  # these two are for display: the network gets the checkpoint's widths
-            encoder, decoder = options.widths[:2]
-            values |= {"base_width": int(np.ravel(encoder[0])[0]), "depth": len(decoder)}
-        else:
-            values |= {"base_width": options.base_width, "depth": options.depth}
-    return replace(args, **{name: value for name, value in values.items() if name not in given})
 
 
 def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tuple[list[int], list[int]]]:
@@ -250,18 +167,6 @@ def network_options(
         if not given & {"base_width", "depth"}:
             options = replace(options, widths=file.architecture.widths)
     return options
-
-
-def run_folder(args: Arguments) -> Path:
-    """The folder of the run that is resumed, or --out, or a new one; UserError if --out holds what the run would overwrite."""
-    if args.resume:
-        return Path(args.resume).parent
-    kind = Path(args.data).resolve().name if args.data else "cells"
-    out = Path(args.out or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}")
-    check_unused(out)
-    if (out / "config.toml").exists() and not (out / "config.toml").read_bytes().startswith(TITLE.encode()):
-        raise UserError(f"{out / 'config.toml'} is not a run's, which would write over it: choose another --out")
-    return out
 
 
 def repeating(args: Arguments, given: set[str], path: Path) -> str:

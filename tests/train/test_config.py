@@ -52,7 +52,10 @@ def test_words_are_those_of_what_they_stand_for():
     for loss in config.LOSS_NAMES:
         named_loss(loss, 1 if loss == "bce" else 2)
     assert FIELDS["amp"].metadata["choices"] == (*KINDS, None)
-    assert FIELDS["layout"].metadata["choices"] == ("auto", *LAYOUTS) and FIELDS["truth"].metadata["choices"] == TRUTHS
+    assert (
+        FIELDS["layout"].metadata["choices"] == ("auto", *LAYOUTS)
+        and FIELDS["truth_kind"].metadata["choices"] == TRUTHS
+    )
     assert FIELDS["normalise"].metadata["choices"] == NORMALISATIONS and FIELDS["target"].metadata["choices"] == TARGETS
     assert FIELDS["arch"].metadata["choices"] == tuple(OPTIONS) and OPTIONS.keys() == ARCHITECTURES.keys()
 
@@ -246,7 +249,7 @@ WRONG = [
 @given(data=st.data())
 def test_an_altered_description_is_refused_with_a_sentence_or_does(run, tmp_path_factory, data):
     """Any value of a checkpoint's description in place of any other: loading and resuming answer, or raise a UserError."""
-    from minunet.train import session
+    from minunet.train import start
     from minunet.train.arguments import parse as parse_arguments
 
     meta = described(run / "last.safetensors")
@@ -263,7 +266,8 @@ def test_an_altered_description_is_refused_with_a_sentence_or_does(run, tmp_path
         assert "last.safetensors" in str(e) and "\x1b" not in str(e)
     try:
         args, given_ = parse_arguments(["--resume", path, "-q"])
-        args, file = session.start_from(args, given_)
+        with start.folder_of(args) as folder:
+            start.start_from(args, given_, folder)
         minunet.fit(minunet.data.open_dataset(run.parent / "data"), resume=path, validation=held, epochs=2)
     except UserError as e:
         assert str(e)

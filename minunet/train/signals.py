@@ -1,0 +1,53 @@
+"""Signals that ask a training to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .callbacks import Callback
+from .trainer import Trainer
+
+
+class StopOnSignal(Callback):
+    """Ctrl-C, and the signals with which batch systems and lost terminals end a program, stop the run after the current batch.
+
+    A second Ctrl-C stops at once; the other signals may come twice, to the process and to its group.
+    """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the latter two are unknown to Windows
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+        self.stopping = False
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Remember which trainer to stop."""
+        self.trainer = trainer
+
+    def on_end(self) -> None:
+        """From now on there is nothing to save."""
+        self.trainer = None
+
+    def on_signal(self, number: int, _: Any) -> None:
+        """Handle a signal; KeyboardInterrupt if nothing is to be saved, or for a second Ctrl-C."""
+        if self.trainer is None or (self.stopping and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.trainer.stop()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """A block in which the signals do this, except where somebody wants SIGHUP ignored, as `nohup` does."""
+        before: dict[signal.Signals, Any] = {}
+        with suppress(ValueError):  # not in the main thread, where alone handlers can be set
+            for each in (getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name)):
+                if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN:
+                    before[each] = signal.signal(each, self.on_signal)
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)

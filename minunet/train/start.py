@@ -1,0 +1,120 @@
+"""Where a run of ``minunet train`` writes, and what it starts from: nothing, a checkpoint's weights, or a run to go on with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint.load import Checkpoint, read_checkpoint
+from ..errors import UserError
+from ..models import UNetOptions
+from .arguments import AUTO, TITLE, Arguments, from_checkpoint, kept
+from .run_folder import RunFolder, open_run, part_of
+
+MAY_CHANGE = (
+    "resume",
+    "data",
+    "device",
+    "graph",
+    "epochs",
+    "patience",
+    "threads",
+    "quiet",
+)  # what --resume may come with
+
+
+def folder_of(args: Arguments) -> RunFolder:
+    """The folder of the run that is resumed, or --out, or a new one under runs/."""
+    if args.resume == AUTO:
+        if not args.out:
+            raise UserError(f"--resume {AUTO} needs --out DIR: the folder of the run to begin, or to go on with")
+    elif args.resume:
+        if not Path(args.resume).is_file():
+            open_run(args.resume)  # which says that there is none
+        return RunFolder(Path(args.resume).parent)
+    if args.out:
+        return RunFolder(args.out)
+    kind = Path(args.data).resolve().name if args.data else "cells"
+    path = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}"
+    made = (Path(f"{path}_{n}" if n > 1 else path) for n in count(1))
+    return RunFolder(next(folder for folder in made if is_new(folder)))
+
+
+def is_new(folder: Path) -> bool:
+    """Make a folder; False if there is one, such as that of another run that began in this second."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError:  # which is said when the folder is used
+        pass
+    return True
+
+
+def start_from(args: Arguments, given: set[str], folder: RunFolder) -> tuple[Arguments, set[str], Checkpoint | None]:
+    """The arguments, completed from the checkpoint that is resumed or loaded, if there is one; and that checkpoint.
+
+    `--resume auto` resumes if the folder holds a checkpoint. UserError if a new run would overwrite what the folder holds.
+    """
+    begun = args.resume == AUTO
+    if begun:
+        args = replace(args, resume=str(folder.last) if folder.last.exists() else None)
+    if args.resume:
+        file = open_run(args.resume)
+        return resumed(args, given, file, begun), given & set(MAY_CHANGE), file
+    folder.check_unused()
+    config = folder.path / "config.toml"
+    if config.exists() and not config.read_bytes().startswith(TITLE.encode()):
+        raise UserError(f"{config} is not a run's, which would write over it: choose another --out")
+    if args.load:
+        file = read_checkpoint(args.load)
+        return following(args, given, file), given, file
+    return args, given, None
+
+
+def resumed(args: Arguments, given: set[str], file: Checkpoint, begun: bool) -> Arguments:
+    """The arguments of the run to resume, with those that may change replaced.
+
+    `begun`: the others in `given` are those that the run began with; UserError if one is not.
+    """
+    path = str(args.resume)
+    if not part_of(file, path, "arguments"):
+        raise UserError(f"{path} is of a training in Python: minunet.fit(..., resume={path!r}) goes on with it")
+    stored = from_checkpoint(part_of(file, path, "arguments"), path)
+    typed = kept(args)
+    other = sorted(name for name in given - set(MAY_CHANGE) if not begun or typed.get(name) != kept(stored).get(name))
+    named = ", ".join("--" + name.replace("_", "-") for name in other)
+    if other and begun:
+        raise UserError(
+            f"{path} is of a run with another {named}; --resume {AUTO} goes on with the flags that the run began with: give "
+            f"these, or choose another --out"
+        )
+    if other:
+        raise UserError(
+            f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
+            f"weights with -f {path}"
+        )
+    return replace(stored, **{name: getattr(args, name) for name in given & set(MAY_CHANGE)})
+
+
+def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
+    """The arguments with network and preprocessing of a loaded checkpoint, except those in `given`."""
+    if file.architecture.name != args.arch:
+        raise UserError(
+            f"{args.load} holds a network of the kind {file.architecture.name}, not {args.arch}; see --arch"
+        )
+    options = file.architecture
+    values: dict[str, Any] = {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
+    if isinstance(options, UNetOptions):
+        values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
+        if options.widths:  # these two are for display: the network gets the checkpoint's widths
+            encoder, decoder = options.widths[:2]
+            values |= {"base_width": int(np.ravel(encoder[0])[0]), "depth": len(decoder)}
+        else:
+            values |= {"base_width": options.base_width, "depth": options.depth}
+    return replace(args, **{name: value for name, value in values.items() if name not in given})
