@@ -2,6 +2,7 @@
 
 cpu/        for NumPy arrays, compiled by numba
 cuda/       for CuPy arrays, in CUDA C++
+shapes.py   which sizes must agree before a kernel is entered
 device.py   whether there is a GPU, and how much memory is free
 threads.py  how many threads compute
 

@@ -19,6 +19,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from ..shapes import takes
 from .rules import CPU_KERNELS
 
 
@@ -29,9 +30,8 @@ def owns(args: tuple[Any, ...]) -> bool:
 
 def find_kernel(name: str, *args: Any, **options: Any) -> Callable[..., Any] | None:
     """The kernel for the op ``name`` on these arguments, or None for its plain body."""
-    if name not in CPU_KERNELS:
-        return None
-    if not CPU_KERNELS[name].fits(*args, **options) or not compiles() or not load("launch").usable:
+    rule = CPU_KERNELS.get(name)
+    if rule is None or not takes(name, rule.fits, args, options) or not compiles() or not load("launch").usable:
         return None
     return kernel_of(name)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...ops.lazy import LazyConcat, LazyMap
+from ..shapes import takes
 
 LEAST_CAPABILITY = 80
 """The kernels need tensor cores and asynchronous copies: compute capability 8.0, Ampere."""
@@ -55,7 +56,7 @@ def kernel_for(name: str, *args: Any, **options: Any) -> Callable[..., Any] | No
     """The same, even if there is no GPU to run it on."""
     rules, ops = _rules_and_ops()
     fits = rules.get(name)
-    return getattr(ops, name) if fits is not None and fits(*args, **options) else None
+    return getattr(ops, name) if fits is not None and takes(name, fits, args, options) else None
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Which CUDA kernel runs for which op, and for which arguments; rules look at dtypes and shapes only.
 
-`CUDA_KERNELS` is for CuPy arrays what `kernels.cpu.rules.CPU_KERNELS` is for NumPy arrays. If a rule says no, the plain op runs
-on the GPU.
+`CUDA_KERNELS` is for CuPy arrays what `kernels.cpu.rules.CPU_KERNELS` is for NumPy arrays. If a rule says no, or sizes do not
+agree (`kernels/shapes.py`), the plain op runs on the GPU.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 
 from ...array import Array
 from ...ops.conv import Padding
-from ...ops.lazy import LazyConcat, MaybeLazy, fusing
+from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing
+from ..shapes import is_number
 from .lazy_maps import Convolved, Normed, Positive
 
 STORED = ("float32", "float16", "bfloat16")
+FLOAT, BOOL, BYTE = np.dtype(np.float32), np.dtype(bool), np.dtype(np.uint8)
 
 
 @functools.cache
@@ -29,7 +31,17 @@ def _maps(x: Any, *others: Any) -> bool:
     """Whether x is a map (N, H, W, C), not empty, of a dtype that the kernels store, and all others have its dtype."""
     if getattr(x, "ndim", 0) != 4 or not _stored(x.dtype) or not 0 < x.size < x.shape[3] << 31:
         return False
-    return all(o is None or o.dtype == x.dtype for o in others)
+    return all(o is None or o.dtype == x.dtype for o in others) and _together(x, *others)
+
+
+def _together(*arrays: Any) -> bool:
+    """Whether all these are arrays of one library, or lazy maps, or None."""
+    return len({type(a) for a in arrays if a is not None and not isinstance(a, LazyMap)}) < 2
+
+
+def _parameters(x: Any, *arrays: Any) -> bool:
+    """Whether biases, statistics and the like are float32, or have the dtype of the map x."""
+    return all(a is None or a.dtype == FLOAT or a.dtype == x.dtype for a in arrays) and _together(*arrays)
 
 
 def _conv2d(
@@ -41,9 +53,10 @@ def _conv2d(
     dilation: int = 1,
     groups: int = 1,
 ) -> bool:
-    fits = _maps(x, w) and w.size > 0 and w.shape[0] == w.shape[1] and stride == dilation == groups == 1
+    fits = _maps(x, w) and w.shape[0] == w.shape[1] and stride == dilation == groups == 1
     even = w.shape[0] % 2 == 0 and padding == "same"  # one more pixel of padding on one side
-    return fits and not even and (isinstance(padding, (int, str)) or _one_number(padding)) and w.shape[2] == x.shape[3]
+    fits = fits and not even and (isinstance(padding, (int, str)) or _one_number(padding))
+    return fits and _parameters(x, b) and _together(w, b)
 
 
 def _one_number(padding: Any) -> bool:
@@ -53,17 +66,17 @@ def _one_number(padding: Any) -> bool:
 def _conv2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
     x, w, _, stride, pads, dilation, groups = cache
     square = w.shape[0] == w.shape[1] and stride == dilation == groups == 1 and _one_number(pads)
-    return _maps(dy, x, w) and x.size > 0 and w.size > 0 and square
+    return square and _maps(dy, x, w)
 
 
 def _conv_transpose2d(x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 2, padding: Padding = 0) -> bool:
-    apart = w.shape[:2] == (stride, stride) and isinstance(padding, int) and padding == 0
-    return _maps(x, w) and w.size > 0 and apart and w.shape[2] == x.shape[3]
+    apart = w.shape[:2] == (stride, stride) and type(padding) is int and padding == 0
+    return apart and _maps(x, w) and _parameters(x, b) and _together(w, b)
 
 
 def _conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
     x, w, _, stride, pads = cache
-    return _maps(dy, x, w) and w.size > 0 and w.shape[:2] == (stride, stride) and not np.any(pads)
+    return w.shape[:2] == (stride, stride) and not np.any(pads) and _maps(dy, x, w)
 
 
 def _map(x: MaybeLazy, *options: Any, **more: Any) -> bool:
@@ -75,65 +88,83 @@ def _relu(x: MaybeLazy) -> bool:
 
 
 def _relu_backward(dy: MaybeLazy, cache: tuple) -> bool:
-    return _maps(dy) and isinstance(cache[0], Positive)
+    return isinstance(cache[0], Positive) and _maps(dy) and dy.dtype == cache[0].y.dtype
 
 
 def _concat(arrays: Sequence[MaybeLazy]) -> bool:
-    return fusing() and len(arrays) == 2 and _maps(*arrays) and arrays[0].shape[:3] == arrays[1].shape[:3]
+    return fusing() and len(arrays) == 2 and _maps(*arrays)
 
 
 def _concat_backward(dy: MaybeLazy, cache: tuple) -> bool:
-    return isinstance(dy, LazyConcat) and dy.a.shape[-1] == cache[0]
+    return isinstance(dy, LazyConcat)
 
 
-def _max_pool2d(x: MaybeLazy, size: int = 2, stride: int | None = None) -> bool:
-    return _maps(x) and size <= min(16, *x.shape[1:3])
+def _max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    winner, *_ = cache
+    return winner.dtype == BYTE and _maps(dy) and _together(dy, winner)
 
 
 def _batch_norm(
     x: MaybeLazy, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> bool:
-    return _maps(x)
+    return _maps(x) and _parameters(x, gamma, beta, mean, var) and _together(x, gamma)
 
 
-def _batch_norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
-    return _maps(dy, cache[0])
+def _norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    x, gamma, mean, rstd, *_ = cache
+    return _maps(dy, x) and _parameters(x, gamma, mean, rstd) and _together(dy, gamma)
 
 
 def _running_average(mean: Array, var: Array, *batch: Any, **options: Any) -> bool:
-    return mean.size > 0 and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (mean, var))
+    return _in_place(mean, var) and _together(mean, *batch[:2])
 
 
 def _group_norm(x: MaybeLazy, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> bool:
-    return _maps(x) and x.shape[3] % groups == 0 and x.shape[0] < 1 << 16  # a grid has no more blocks beside each other
+    return _batch_norm(x, gamma, beta) and x.shape[0] < 1 << 16  # a grid has no more blocks beside each other
 
 
 def _group_norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
-    return _maps(dy, cache[0]) and dy.shape[0] < 1 << 16
+    return _norm_backward(dy, cache) and dy.shape[0] < 1 << 16
+
+
+def _losses(logits: Array, labels: Array, *options: Any, **more: Any) -> bool:
+    return _maps(logits) and logits.dtype == FLOAT and labels.dtype.kind in "iu" and _together(logits, labels)
 
 
 def _cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Any = None, ignore: int = -1
 ) -> bool:
-    fits = _maps(logits) and logits.dtype == np.float32 and logits.shape[3] >= 2 and labels.shape == logits.shape[:3]
-    return fits and labels.dtype.kind in "iu" and (weight is None or np.shape(weight) == labels.shape)
+    return _losses(logits, labels) and abs(ignore) < 1 << 31
 
 
 def _cross_entropy_backward(dloss: float, cache: tuple) -> bool:
-    return _maps(cache[0]) and all(a.dtype == np.float32 and a.flags.c_contiguous for a in (cache[0], cache[2]))
+    p, labels, share = cache
+    fits = _maps(p, share) and p.dtype == FLOAT and p.flags.c_contiguous and share.flags.c_contiguous
+    return fits and labels.dtype.kind in "iu" and _together(p, labels, share) and _one_in_memory(dloss, p)
 
 
-def _soft_dice(logits: Array, labels: Array, *options: Any, **more: Any) -> bool:
-    return _maps(logits) and logits.dtype == np.float32 and labels.shape == logits.shape[:3]
+def _one_in_memory(number: Any, like: Array) -> bool:
+    """Whether this is a number, or an array with one number beside another array."""
+    return is_number(number) or (type(number) is type(like) and number.shape in ((), (1,)) and number.dtype == FLOAT)
+
+
+def _in_place(*arrays: Any) -> bool:
+    """Whether all are contiguous arrays of float32, as kernels change them."""
+    return all(a.dtype == FLOAT and a.flags.c_contiguous for a in arrays) and _together(*arrays)
 
 
 def _unscale(g: Array, factor: Any, broken: Array) -> bool:
-    return g.size > 0 and g.dtype == np.float32 and g.flags.c_contiguous
+    return _in_place(g, broken) and _one_in_memory(factor, g)
 
 
-def _step(p: Array, g: Array, *memory: Any, **options: Any) -> bool:
-    arrays = [p, *(a for a in memory if hasattr(a, "flags"))]
-    return p.size > 0 and g.dtype == np.float32 and all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
+def _sgd_step(p: Array, g: Array, velocity: Array, lr: Any, *options: Any, **more: Any) -> bool:
+    held = is_number(lr) or (_in_place(p, lr) and lr.shape == (2,))
+    return held and g.dtype == FLOAT and _in_place(p, velocity) and _together(p, g)
+
+
+def _adam_step(p: Array, g: Array, m: Array, s: Array, steps: Any, lr: Any, *options: Any, **more: Any) -> bool:
+    held = is_number(lr) if steps is not None else _in_place(p, lr) and lr.shape == (4,)
+    return held and g.dtype == FLOAT and _in_place(p, m, s) and _together(p, g)
 
 
 CUDA_KERNELS: dict[str, Callable[..., bool]] = {
@@ -141,10 +172,10 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "conv2d_backward": _conv2d_backward,
     "conv_transpose2d": _conv_transpose2d,
     "conv_transpose2d_backward": _conv_transpose2d_backward,
-    "max_pool2d": _max_pool2d,
-    "max_pool2d_backward": _map,
+    "max_pool2d": _map,
+    "max_pool2d_backward": _max_pool2d_backward,
     "batch_norm": _batch_norm,
-    "batch_norm_backward": _batch_norm_backward,
+    "batch_norm_backward": _norm_backward,
     "running_average": _running_average,
     "group_norm": _group_norm,
     "group_norm_backward": _group_norm_backward,
@@ -156,9 +187,9 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "upsample_bilinear_backward": _map,
     "softmax_cross_entropy": _cross_entropy,
     "softmax_cross_entropy_backward": _cross_entropy_backward,
-    "soft_dice": _soft_dice,
+    "soft_dice": _losses,
     "unscale": _unscale,
-    "sgd_step": _step,
-    "adam_step": _step,
+    "sgd_step": _sgd_step,
+    "adam_step": _adam_step,
 }
 """For each op with a kernel in ops.py: the rule that says for which arguments it runs."""

@@ -147,9 +147,9 @@ def test_accuracy_against_float64(dtype, monkeypatch):
 
 def test_conv_of_nothing():
     x, w = np.zeros((0, 4, 4, 3), np.float32), np.zeros((3, 3, 3, 5), np.float32)
-    y, cache = fast("conv2d", x, w)
+    y, cache = ops.conv2d(x, w)
     assert y.shape == (0, 4, 4, 5)
-    dx, dw, _ = fast("conv2d_backward", y, cache)
+    dx, dw, _ = ops.conv2d_backward(y, cache)
     assert dx.shape == x.shape
     assert not dw.any()
 

@@ -1,5 +1,7 @@
 """Group norm's CUDA kernels against the plain op in float64, emulated in every order, and on a GPU."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import cuda_map_checks as check
@@ -10,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minunet import ops
+from minunet.kernels.cuda import kernel_for
 from minunet.kernels.cuda import ops as cuda_ops
-from minunet.kernels.cuda import rules
 
 CASES = [
     ((2, 9, 30, 70), 2),  # more than a tile of pixels an image, more than 32 channels a group
@@ -46,7 +48,7 @@ def test_kernels_of_any_shape(shape, groups, width, of_conv, seed):
     x, dy = rng.standard_normal((2, *shape, C)).astype(np.float32)
     gamma, beta = rng.standard_normal((2, C)).astype(np.float32)
     w = (rng.standard_normal((1, 1, C, C)) / C + np.eye(C)).astype(np.float32)
-    assert rules.CUDA_KERNELS["group_norm"](x, gamma, beta, groups)
+    assert kernel_for("group_norm", x, gamma, beta, groups)
     with device(("shuffled", False), exact=True):
         if of_conv:
             x = fused_conv(x, w)
@@ -77,7 +79,7 @@ def plain(cache):
 
 def test_rules():
     x, scale = np.zeros((2, 3, 3, 6), np.float32), np.zeros(6, np.float32)
-    fits = rules.CUDA_KERNELS["group_norm"]
+    fits = functools.partial(kernel_for, "group_norm")
     assert fits(x, scale, scale, 3) and fits(x.astype("f2"), scale, scale, 2, eps=1e-3)
     assert (
         not fits(x, scale, scale, 4) and not fits(x.astype(float), scale, scale, 3) and not fits(x[:0], scale, scale, 3)
