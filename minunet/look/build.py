@@ -62,7 +62,7 @@ def field_json(
     side: int,
 ) -> dict[str, Any]:  # fmt: skip
     """The grid of output pixels as the page gets it: for each its receptive field, its logit and that logit's gradient."""
-    strengths = [np.sqrt(np.square(g).sum(-1)) for g in gradients]  # over the image's channels
+    strengths = [np.sqrt(np.square(g, dtype=np.float64).sum(-1)) for g in gradients]  # over the image's channels
     tiles = []
     for strength in strengths:
         tile = shrink(strength, side)

@@ -81,6 +81,8 @@ def show(
             raise UserError(f"{step.name} gives several maps at once: the page draws layers that give one")
     with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=quiet or None, leave=False) as bar:
         calls, value = record(model, x[None], loss)
+        check_finite({f"{what} of {call.path}": a for call in calls
+                      for what, a in (("output", call.output), ("gradient", call.gradient))})  # fmt: skip
         nodes = make_nodes(calls)
         grads = {path: g.copy() for path, g in model.named_grads().items()}
         bar.update()
@@ -96,6 +98,7 @@ def show(
         for i, dx in pixel_gradients(model, x[None], pixels, boxes, channel):
             gradients[i] = dx
             bar.update()
+    check_finite({f"gradient of output pixel {pixels[i]}": a for i, a in gradients.items()})
     classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
     facts = about | {
         "logit_names": output_names(model)[-logits.shape[-1] :],
@@ -113,6 +116,16 @@ def show(
         if len(page.encode()) <= build.LIMIT:
             return page
     raise UserError(f"the page would have more than {build.LIMIT / 1e6:g} MB: choose a smaller --size or --grid")
+
+
+def check_finite(arrays: dict[str, np.ndarray]) -> None:
+    """UserError, naming the first one, if numbers are not finite."""
+    for name, a in arrays.items():
+        if not np.isfinite(a).all():
+            raise UserError(
+                f"the {name} is not finite on this image: the network's weights are too large, its training went wrong; use "
+                f"an earlier checkpoint"
+            )
 
 
 def time_whole(model: Module, x: np.ndarray, loss: Loss, runs: int = 3) -> tuple[float, float]:

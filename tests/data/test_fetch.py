@@ -1,5 +1,6 @@
 """Fetching public data sets, from a server on this machine that misbehaves as servers do."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -7,6 +8,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 import zipfile
 from dataclasses import replace
 
@@ -145,7 +147,7 @@ def test_a_connection_cut_midway_is_resumed(server, tmp_path, cut):
     assert run(tmp_path) == 0 and left(tmp_path) == ["dsb2018", "stage1_train.zip"]
     starts = [0, *(int(a[6:-1]) for a in server.asked[1:])]
     assert len(starts) > 1
-    assert starts == [cut // download.PIECE * download.PIECE * i for i in range(len(starts))]  # all but a piece is kept
+    assert starts == [cut * i for i in range(len(starts))]  # all that came is kept
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_ended(server, tmp_path, capsys, monkeypatch):
@@ -314,3 +316,91 @@ def test_a_folder_in_the_way(server, tmp_path, capsys):
     assert run(tmp_path) == 2 and "does not hold dsb2018" in one_line(capsys)
     with pytest.raises(UserError, match="cannot make the folder"):
         fetch.fetch("dsb2018", __file__ + "/x")
+
+
+# ---- servers that mean ill -------------------------------------------------------------------------------------------
+
+
+class Evil(Handler):
+    """Answers as the server's `how` says."""
+
+    def do_GET(self):
+        how, content = self.server.how, self.server.content
+        self.server.asked.append(self.path)
+        if how.startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", how[3:])
+            return self.end_headers()
+        self.send_response(206 if how == "a range" else 200)
+        if how == "large":
+            self.send_header("Content-Length", str(10**12))
+        if how == "a range":
+            self.send_header("Content-Range", f"bytes 0-{10**12 - 1}/{10**12}")
+        if how == "packed":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        try:
+            while how in ("endless", "drops"):
+                self.wfile.write(bytes(1 if how == "drops" else 1 << 16))
+                time.sleep(0.02 * (how == "drops"))
+            self.wfile.write(gzip.compress(content) if how == "packed" else content)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("how, words", [
+    ("endless", "sends more than the"), ("large", "sends more than the"), ("a range", "sends more than the"),
+    ("drops", "cannot be reached (no answer)"), ("packed", "another encoding"), ("to /loop", "redirects without end"),
+    ("to http://127.0.0.1:9/x.zip", "sends elsewhere, to http://127.0.0.1:9/x.zip, and is not followed"),
+    ("to https://127.0.0.1/x.zip", "sends elsewhere"), ("to file:///etc/passwd", "sends elsewhere"),
+    ("to //example.com/\x1b", "sends elsewhere"),
+])  # fmt: skip
+def test_servers_that_mean_ill(server, tmp_path, monkeypatch, capsys, how, words):
+    server.how, server.RequestHandlerClass = how, Evil
+    monkeypatch.setattr(download, "TIMEOUT", 0.2 if how == "drops" else 30)
+    monkeypatch.setitem(fetch.SETS, "dsb2018", replace(fetch.SETS["dsb2018"], most_bytes=1 << 20))
+    assert run(tmp_path) == 2 and words in one_line(capsys)
+    assert sum(p.stat().st_size for p in (tmp_path / "data").iterdir()) < 1 << 10
+    assert len(server.asked) <= download.HOPS
+
+
+def test_an_archive_may_move_within_its_server(server, tmp_path):
+    plain = server.RequestHandlerClass.do_GET
+
+    class Moved(Handler):
+        def do_GET(self):
+            if self.path == "/stage1_train.zip":
+                self.send_response(301)
+                self.send_header("Location", "/new/stage1_train.zip")
+                return self.end_headers()
+            return plain(self)
+
+    server.RequestHandlerClass = Moved
+    assert run(tmp_path) == 0
+
+
+def test_an_archive_that_unpacks_to_too_much(server, tmp_path, monkeypatch, capsys):
+    server.content = bomb()
+    publish(monkeypatch, server)
+    monkeypatch.setitem(fetch.SETS, "dsb2018", replace(fetch.SETS["dsb2018"], most_bytes=1 << 20))
+    assert run(tmp_path) == 2 and "unpacks to 41,9" in one_line(capsys)
+    assert left(tmp_path) == ["stage1_train.zip"]
+
+
+def bomb():
+    """A small zip file of 40 MB of zeros."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("bomb.png", bytes(40 << 20))
+    return buffer.getvalue()
+
+
+def test_an_archive_with_a_link(server, tmp_path, monkeypatch, capsys):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as z:
+        link = zipfile.ZipInfo("a0/images/a0.png")
+        link.external_attr = 0o120777 << 16
+        z.writestr(link, "/etc/passwd")
+    server.content = buffer.getvalue()
+    publish(monkeypatch, server)
+    assert run(tmp_path) == 2 and "holds a link" in one_line(capsys)

@@ -304,6 +304,19 @@ def test_a_page_that_cannot_be_small_enough_is_not_written(checkpoint, monkeypat
     assert not (checkpoint / "look.html").exists()
 
 
+@pytest.mark.parametrize("factor", [10, 1e9, 1e25])
+def test_weights_that_are_too_large(checkpoint, capsys, factor):
+    """A page, or a sentence; never a page of numbers that are none."""
+    model = minunet.load(checkpoint / "net.safetensors")
+    for w in (p for name, p in model.named_params().items() if name.endswith(".w")):
+        w *= np.float32(factor)
+    save_checkpoint(checkpoint / "net.safetensors", model)
+    with np.errstate(all="ignore"):
+        status = look(checkpoint, "--grid", "1", "--size", "16")
+    assert status == 0 or "is not finite on this image" in capsys.readouterr().err
+    assert status == 2 * (not (checkpoint / "look.html").exists()) and (factor < 1e9) == (status == 0)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -2,6 +2,9 @@
 
 What has arrived is kept in a file `.NAME.part`. Each request asks for the rest (HTTP ranges, RFC 9110, section 14); a server
 without ranges sends everything again. That the pieces fit together is checked by the checksum.
+
+What a server sends is bounded: in bytes, whatever it says of their number; in time, by a least speed; and it may not send
+elsewhere.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from ...errors import UserError
 
-TRIES = 4  # without a single new byte, before giving up
+TRIES = 4  # without another PIECE, before giving up
 PAUSE = 2.0  # seconds before the second try, and then twice as long each time
-TIMEOUT = 30  # seconds of silence
-PIECE = 1 << 14  # bytes written at once: what is lost of a connection that is cut
+TIMEOUT = 30  # seconds of silence, or in which less than a PIECE arrives
+PIECE = 1 << 14  # bytes read at once
+HOPS = 5  # redirects, all to the same server
 
 
 class Unreachable(Exception):
@@ -27,11 +32,11 @@ class Unreachable(Exception):
 class Resuming:
     """Called by pooch as downloader(url, output_file, pooch).
 
-    `archive` is the file that is wanted in the end; `quiet` shows no progress.
+    `archive` is the file that is wanted in the end, of at most so many bytes; `quiet` shows no progress.
     """
 
-    def __init__(self, archive: Path, quiet: bool = True) -> None:
-        self.quiet = quiet
+    def __init__(self, archive: Path, most: int, quiet: bool = True) -> None:
+        self.most, self.quiet = most, quiet
         self.part = archive.with_name(f".{archive.name}.part")
 
     def __call__(self, url: str, output_file: str | Path, pooch: Any) -> None:
@@ -49,7 +54,7 @@ class Resuming:
                 reason = "the connection was cut"
             except requests.RequestException as e:
                 reason = _reason(e)
-            failures = failures + 1 if self._arrived() <= before else 0
+            failures = failures + 1 if self._arrived() < before + PIECE else 0
         kept = f"; the {self._arrived():,} bytes that came are kept, and running this again goes on there"
         raise Unreachable(f"{url} cannot be reached ({reason})" + kept * bool(self._arrived()))
 
@@ -59,11 +64,12 @@ class Resuming:
     def _get_rest(self, url: str) -> bool:
         """Ask for what has not arrived yet and append it; whether all is there."""
         import requests
-        from tqdm import tqdm
 
+        if self._arrived() > self.most:
+            self.part.unlink()  # it is another file's
         arrived = self._arrived()
         asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
-        with requests.get(url, headers=asked, stream=True, timeout=TIMEOUT) as answer:
+        with _ask(url, asked) as answer:
             sent = answer.headers.get("Content-Range", "").removeprefix("bytes ")  # "100-199/200", or "*/200"
             total = int(sent.rpartition("/")[2]) if sent.rpartition("/")[2].isdigit() else None
             if answer.status_code == 416 and arrived:  # nothing lies beyond what has arrived
@@ -80,15 +86,59 @@ class Resuming:
                     return False
                 arrived, length = 0, answer.headers.get("Content-Length", "")
                 total = int(length) if length.isdigit() else None
+            self._check_bytes(total or 0, url)
             check_space(self.part.parent, (total or 0) - arrived, self.part)
-            with open(self.part, "ab" if arrived else "wb") as file, tqdm(
-                total=total, initial=arrived, unit="B", unit_scale=True, desc="downloading", leave=False,
-                disable=self.quiet or None,
-            ) as bar:  # fmt: skip
-                for piece in answer.iter_content(PIECE):
+            self._append(answer, arrived, total, url)
+        return total is None or self._arrived() == total
+
+    def _append(self, answer: Any, arrived: int, total: int | None, url: str) -> None:
+        """Write what a server sends behind the bytes that have arrived, as long as it is neither too much nor too slow."""
+        import requests
+        from tqdm import tqdm
+        from urllib3.exceptions import HTTPError
+
+        with open(self.part, "ab" if arrived else "wb") as file, tqdm(
+            total=total, initial=arrived, unit="B", unit_scale=True, desc="downloading", leave=False,
+            disable=self.quiet or None,
+        ) as bar:  # fmt: skip
+            enough, until = arrived + PIECE, time.monotonic() + TIMEOUT
+            try:
+                while piece := answer.raw.read1(PIECE, decode_content=False):
+                    arrived += len(piece)
+                    self._check_bytes(arrived, url)
                     file.write(piece)
                     bar.update(len(piece))
-        return total is None or self._arrived() == total
+                    if arrived >= enough:
+                        enough, until = arrived + PIECE, time.monotonic() + TIMEOUT
+                    elif time.monotonic() > until:
+                        raise requests.ConnectionError("timed out")
+            except HTTPError as e:
+                raise requests.ConnectionError(str(e)) from e
+
+    def _check_bytes(self, n: int, url: str) -> None:
+        """Unreachable, and what has arrived is thrown away, if a server sends more bytes than the file has."""
+        if n > self.most:
+            self.part.unlink(missing_ok=True)
+            raise Unreachable(f"{url} sends more than the {self.most:,} bytes that the file may have")
+
+
+def _ask(url: str, headers: dict[str, str]) -> Any:
+    """The answer to a request, redirected at most within the same server; Unreachable if it leads elsewhere."""
+    import requests
+
+    place = url
+    for _ in range(HOPS):
+        answer = requests.get(place, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            answer.close()
+            raise Unreachable(f"{url} answers in another encoding than was asked for")
+        if not answer.is_redirect:
+            return answer
+        answer.close()
+        place = urljoin(place, answer.headers["Location"])
+        if urlsplit(place)[:2] != urlsplit(url)[:2]:
+            raise Unreachable(f"{url} sends elsewhere, to {place[:100]}, and is not followed")
+    raise Unreachable(f"{url} redirects without end")
 
 
 def check_space(folder: Path, needed: int, path: Path) -> None:

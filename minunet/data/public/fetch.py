@@ -35,6 +35,8 @@ class PublicSet:
         What is printed before anything is downloaded.
     url : str
         A zip file.
+    most_bytes : int
+        More than the zip file has; a server may not send more.
     layout : str
         The layout that the unpacked folder must have.
     sha256 : str or None
@@ -47,6 +49,7 @@ class PublicSet:
     terms: str
     cite: str
     url: str
+    most_bytes: int
     layout: str
     sha256: str | None = None
     inside: str = "."
@@ -67,6 +70,8 @@ _CTC_CITE = (
 )
 _CTC_URL = "https://data.celltrackingchallenge.net/training-datasets/"
 
+UNPACKED = 30  # times as many bytes as packed; the sets have less than 10 times
+
 SETS = {
     "dsb2018": PublicSet(
         title="Data Science Bowl 2018, stage 1: 670 images of nuclei (BBBC038v1)",
@@ -74,6 +79,7 @@ SETS = {
         cite="image set BBBC038v1, Broad Bioimage Benchmark Collection; Caicedo J. C. et al. 2019, Nucleus segmentation across "
         "imaging experiments: the 2018 Data Science Bowl, Nature Methods 16:1247-1253, doi:10.1038/s41592-019-0612-7",
         url="https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
+        most_bytes=90_000_000,
         layout="dsb2018",
         sha256="dcb6edc2690f137406638b2309581a71522c4dff19157d118453b448dcddcb68",
         inside="stage1_train",
@@ -85,6 +91,7 @@ SETS = {
         "Computer-Assisted Serial Section Electron Microscopy, PLoS Biology 8(10):e1000502, doi:10.1371/journal.pbio.1000502; "
         "Arganda-Carreras I. et al. 2015, Frontiers in Neuroanatomy 9:142, doi:10.3389/fnana.2015.00142",
         url="https://downloads.imagej.net/ISBI-2012-challenge.zip",
+        most_bytes=100_000_000,
         layout="isbi2012",
     ),
     "PhC-C2DH-U373": PublicSet(
@@ -92,6 +99,7 @@ SETS = {
         terms=_CTC_TERMS.format("Dr. S. Kumar, University of California at Berkeley"),
         cite=_CTC_CITE,
         url=_CTC_URL + "PhC-C2DH-U373.zip",
+        most_bytes=50_000_000,
         layout="ctc",
         sha256="b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
     ),
@@ -100,6 +108,7 @@ SETS = {
         terms=_CTC_TERMS.format("Dr. G. van Cappellen, Erasmus Medical Center, Rotterdam"),
         cite=_CTC_CITE,
         url=_CTC_URL + "DIC-C2DH-HeLa.zip",
+        most_bytes=50_000_000,
         layout="ctc",
         sha256="832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
     ),
@@ -156,7 +165,7 @@ def download_archive(archive: Path, chosen: PublicSet, quiet: bool = True) -> No
         raise UserError(f"fetching needs the package pooch: pip install 'minunet[fetch]'. Or: {by_hand}") from None
     pooch.get_logger().setLevel(logging.ERROR)
     known = chosen.sha256 or written_sum(archive)
-    resuming = Resuming(archive, quiet)
+    resuming = Resuming(archive, chosen.most_bytes, quiet)
     try:
         pooch.retrieve(chosen.url, known and f"sha256:{known}", archive.name, archive.parent, downloader=resuming)
     except Unreachable as e:
@@ -213,7 +222,7 @@ def unpack_archive(archive: Path, where: Path, chosen: PublicSet, quiet: bool = 
     shutil.rmtree(part, ignore_errors=True)  # of a run that was interrupted
     try:
         with zipfile.ZipFile(archive) as opened:
-            extract(opened, part, archive, quiet)
+            extract(opened, part, archive, UNPACKED * chosen.most_bytes, quiet)
         root, layout = part, LAYOUTS[chosen.layout]
         while not layout.recognise(root) and len(inside := list(root.iterdir())) == 1 and inside[0].is_dir():
             root = inside[0]
@@ -236,8 +245,8 @@ def unpack_archive(archive: Path, where: Path, chosen: PublicSet, quiet: bool = 
         shutil.rmtree(part, ignore_errors=True)
 
 
-def extract(opened: zipfile.ZipFile, part: Path, archive: Path, quiet: bool = True) -> None:
-    """Write an archive's files under `part`, without hidden ones and the __MACOSX of some."""
+def extract(opened: zipfile.ZipFile, part: Path, archive: Path, most: int, quiet: bool = True) -> None:
+    """Write an archive's files, of at most so many bytes, under `part`, without hidden ones and the __MACOSX of some."""
     from tqdm import tqdm
 
     wanted = []
@@ -252,6 +261,9 @@ def extract(opened: zipfile.ZipFile, part: Path, archive: Path, quiet: bool = Tr
         if not member.is_dir() and not any(p.startswith((".", "__")) for p in parts):
             wanted.append(member)
     part.mkdir()
-    check_space(part, sum(member.file_size for member in wanted), archive)
+    needed = sum(member.file_size for member in wanted)  # `zipfile` reads no more of each than its size
+    if needed > most:
+        raise UserError(f"{archive}: unpacks to {needed:,} bytes, which no such data set has; do not trust this file")
+    check_space(part, needed, archive)
     for member in tqdm(wanted, desc="unpacking", unit="file", delay=1, leave=False, disable=quiet or None):
         opened.extract(member, part)
