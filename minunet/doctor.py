@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shutil import which
@@ -22,6 +23,7 @@ from .cli import HelpFormatter, add_quiet, number, run, typed
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, Preprocessing, read_names, split_indices, to_channels
 from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
+from .data.mask_scan import MASK_KINDS, ignored_values
 from .errors import UserError
 from .kernels.device import gpu_status
 from .metrics import Confusion
@@ -55,6 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("as for minunet.train")
     g.add_argument("--layout", choices=["auto", *LAYOUTS], default="auto", help="how PATH is laid out")
     g.add_argument("--truth-kind", choices=TRUTHS, default="auto", help="of layout ctc: which truth")
+    g.add_argument("--masks", choices=MASK_KINDS, default="auto", help="what the values of masks stand for")
+    g.add_argument(
+        "--ignore", nargs="+", default=[], metavar="VALUE", help="values of masks that do not count, such as 255"
+    )
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
                    help="share of the images held out for validation")  # fmt: skip
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
@@ -97,6 +103,8 @@ def examine(
     *,
     layout: str = "auto",
     truth_kind: str = "auto",
+    masks: str = "auto",
+    ignore: Sequence[object] = (),
     validation: float = 10.0,
     val_files: str | Path | None = None,
     normalise: str = "percentile",
@@ -114,7 +122,7 @@ def examine(
         The data set's folder.
     model : path or None
         A checkpoint to try on these images.
-    layout, truth_kind, normalise : str
+    layout, truth_kind, masks, ignore, normalise
         As for `minunet.data.open_dataset`, where `truth_kind` is called `truth`.
     validation : float
         Percent of the images that are held out, drawn with `seed` unless the file `val_files` lists them.
@@ -146,7 +154,10 @@ def examine(
         for note in source.notes:
             findings.ok(*note.split(maxsplit=1))
         method = network.preprocessing.normalise if network else normalise
-        seen = survey(source, class_map(network) if network else source.classes, method, findings, quiet)
+        classes = class_map(network) if network else source.classes if masks == "auto" else None
+        values = ignored_values(ignore)
+        classes = classes and classes.ignoring(values)
+        seen = survey(source, classes, method, findings, quiet, masks, values)
         held = examine_split(seen, source.ordered, validation, seed, val_files, findings)
         examine_sizes(network, crop, depth, padding, seen, findings)
         examine_channels(network, seen, findings)

@@ -7,8 +7,16 @@ from dataclasses import MISSING, Field, asdict, field, fields
 from numbers import Integral, Real
 from typing import Any, Self
 
-KINDS: dict[str, Any] = {"int": Integral, "float": Real, "str": str, "bool": bool}
-WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+Numbers = tuple[float, ...]
+Values = tuple[int | str, ...]
+KINDS: dict[str, Any] = {
+    "int": Integral, "float": Real, "str": str, "bool": bool, "Numbers": Real, "Values": (Integral, str),
+}  # fmt: skip
+WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "Numbers": "a number",
+    "Values": "a whole number or a text",
+}  # fmt: skip
+LISTS = ("Numbers", "Values")
 
 
 class UserError(Exception):
@@ -34,8 +42,9 @@ def setting(default: Any, **allowed: Any) -> Any:
 class Settings:
     """Base of frozen dataclasses whose values come from people and files.
 
-    A field that is annotated as int, float, str or bool (or one of them and None) is checked when an instance is made, against
-    its type and against the limits of `setting`. NumPy's numbers become Python's.
+    A field that is annotated as int, float, str or bool (or one of them and None), or as `Numbers` or `Values`, tuples of
+    these, is checked when an instance is made, against its type and against the limits of `setting`. NumPy's numbers become
+    Python's, lists become tuples.
 
     Raises
     ------
@@ -50,7 +59,9 @@ class Settings:
             if problem:
                 raise UserError(f"{f.name}: {problem}")
             kind = str(f.type).removesuffix(" | None")
-            if value is not None and kind in ("int", "float"):
+            if kind in LISTS:
+                object.__setattr__(self, f.name, tuple(float(v) if kind == "Numbers" else v for v in value))
+            elif value is not None and kind in ("int", "float"):
                 object.__setattr__(self, f.name, int(value) if kind == "int" else float(value))
 
     def to_json(self) -> dict[str, Any]:
@@ -92,11 +103,20 @@ def why_not(f: Field[Any], value: Any) -> str | None:
         )  # fmt: skip
     if kind not in KINDS or (value is None and optional == "None"):
         return None
+    if kind in LISTS:
+        if not isinstance(value, list | tuple):
+            return f"{shown(value)} is not a list"
+        return next((problem for v in value if (problem := why_not_one(kind, v, allowed))), None)
+    return why_not_one(kind, value, allowed)
+
+
+def why_not_one(kind: str, value: Any, allowed: Any) -> str | None:
+    """What is wrong with a value, or with one of a list, of the type `kind` and with the limits `allowed`."""
     if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
         return f"{shown(value)} is not {WORDS[kind]}"
-    if kind == "str" and "\0" in value:
+    if isinstance(value, str) and "\0" in value:
         return f"{shown(value)} has a zero character in it, which no path has"
-    if kind in ("int", "float") and "least" in allowed:
+    if kind in ("int", "float", "Numbers") and "least" in allowed:
         return out_of_range(value, allowed["least"], allowed["above"], allowed["most"])
     return None
 

@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from tqdm import tqdm
 from .atomic import write_atomically
 from .cli import HelpFormatter, add_quiet, csv_text, printable, run, typed
 from .data import LAYOUTS, ClassMap, read_names
-from .data.label_images import Reader, list_label_images, match_names
+from .data.label_images import Conventions, list_label_images, list_stored, match_names
 from .data.layouts.ctc import TRUTHS
 from .data.layouts.source import some
+from .data.mask_scan import MASK_KINDS, ignored_values
 from .data.rle import encode, write_submission
+from .data.split import find_named
 from .errors import UserError
 from .metrics import instances, per_class, per_object, warping_error
 from .metrics.confusion import Confusion
@@ -108,7 +110,8 @@ def write_table(path: str | Path, images: dict[str, dict[str, float]]) -> None:
 
 def evaluate(
     pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
-    partial: bool = False, classes: bool = False, truth_kind: str | None = None, progress: Step = lambda done, total: None,
+    partial: bool = False, classes: bool = False, truth_kind: str | None = None, masks: str = "auto",
+    ignore: Sequence[object] = (), progress: Step = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score segmentations against the truth; prints nothing.
 
@@ -128,6 +131,10 @@ def evaluate(
         Score class by class instead of objects.
     truth_kind : "auto", "gold", "silver" or "complete", optional
         Of a data set of the Cell Tracking Challenge: which truth, see `minunet/data/layouts/ctc.py`. Gold if not given.
+    masks : "auto", "classes", "objects" or "binary"
+        What the values of masks stand for: in `truth`, and, if these are no label images of ours, in `pred`.
+    ignore : sequence of int or of "red,green,blue"
+        Values of `truth` that do not count.
     progress : function, optional
         Called with the number of images that are done, and of all images.
 
@@ -144,14 +151,20 @@ def evaluate(
     if classes and (partial or truth_kind):
         raise UserError(f"{'--partial' if partial else '--truth-kind'} is of objects; leave out --classes")
     if classes:
-        return _score_classes(Path(pred), Path(truth), layout, val_files, progress)
-    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, truth_kind, progress)
+        return _score_classes(
+            Path(pred), Path(truth), layout, val_files, Conventions(masks, ignored_values(ignore)), progress
+        )
+    known = Conventions(masks, ignored_values(ignore))
+    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, truth_kind, known, progress)
 
 
 def _score_objects(
-    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, kind: str | None, progress: Step
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, kind: str | None,
+    known: Conventions, progress: Step,
 ) -> Evaluation:  # fmt: skip
-    predicted, (truths, notes) = list_label_images(pred), per_object.list_object_truths(truth, layout, kind, partial)
+    theirs = Conventions(known.masks)
+    predicted = list_label_images(pred, theirs)
+    truths, notes = per_object.list_object_truths(truth, layout, kind, partial, known)
     pairs, left_out = match(truths, predicted, pred, val_files)
     images, total, signs = {}, per_object.Scores(), per_object.PartialTruth()
     for done, (name, other) in enumerate(pairs.items(), start=1):
@@ -166,26 +179,27 @@ def _score_objects(
         total += scores
         images[name] = scores.values()
         progress(done, len(pairs))
-    return Evaluation(images, total.values(), None, left_out, notes + signs.notes())
+    said = [f"{where}: {note}" for where, found in ((truth, known), (pred, theirs)) for note in found.notes]
+    return Evaluation(images, total.values(), None, left_out, notes + said + signs.notes())
 
 
 def _score_classes(
-    pred: Path, truth: Path, layout: str, val_files: str | Path | None, progress: Step
+    pred: Path, truth: Path, layout: str, val_files: str | Path | None, known: Conventions, progress: Step
 ) -> Evaluation:  # fmt: skip
-    predicted = list_label_images(pred, objects=False)
-    truths, classes = per_class.list_class_truths(truth, layout)
+    predicted = list_stored(pred)
+    truths, classes, notes = per_class.list_class_truths(truth, layout, known)
     pairs, left_out = match(truths, predicted, pred, val_files)
     images, total = {}, Confusion(classes.num_classes)
     for done, (name, other) in enumerate(pairs.items(), start=1):
-        counts = per_class.count_classes(truths[name](), predicted[other](None), classes, other)
+        counts = per_class.count_classes(truths[name](), *predicted[other](None), classes, other)
         total.counts += counts.counts
         images[name] = per_class.score_columns(counts, classes.names)
         progress(done, len(pairs))
-    return Evaluation(images, per_class.score_columns(total, classes.names), classes, left_out)
+    return Evaluation(images, per_class.score_columns(total, classes.names), classes, left_out, notes)
 
 
 def match(
-    truths: dict[str, Any], predicted: dict[str, Reader], pred: Path, val_files: str | Path | None
+    truths: dict[str, Any], predicted: dict[str, Any], pred: Path, val_files: str | Path | None
 ) -> tuple[dict[str, str], list[str]]:
     """The prediction of every true image, of those listed if there is a list; and the predictions of no image."""
     if val_files is not None:
@@ -196,15 +210,12 @@ def match(
 
 
 def listed(truths: dict[str, Any], names: list[str], path: str | Path) -> dict[str, Any]:
-    """The truths that are listed in a file."""
-    last = {name.rsplit("/", 1)[-1]: name for name in truths}
-    chosen = {}
-    for name in names:
-        known = next((key for key in (name, last.get(name), last.get(Path(name).stem)) if key in truths), None)
-        if known is None:
-            raise UserError(f"{path}: no image is called {name}; the images are called {some(truths)}")
-        chosen[known] = truths[known]
-    return chosen
+    """The truths that are listed in a file, by the rule of minunet.train."""
+    known = list(truths)
+    try:
+        return {known[i]: truths[known[i]] for i in find_named(known, names)}
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
 
 
 def submit(pred: str | Path, path: str | Path, progress: Step = lambda done, total: None) -> tuple[int, int]:
@@ -251,6 +262,11 @@ def make_parser() -> argparse.ArgumentParser:
                    help="the truth outlines only some objects: pixels in none of them do not count")  # fmt: skip
     p.add_argument("--classes", action="store_true",
                    help="score class by class instead of objects: the masks' values or colours are classes")  # fmt: skip
+    p.add_argument("--masks", choices=MASK_KINDS, default="auto",
+                   help="what the values of masks stand for, where this cannot be told: numbered objects, classes, or a "
+                        "foreground with noise")  # fmt: skip
+    p.add_argument("--ignore", nargs="+", default=[], metavar="VALUE",
+                   help="values of the truth that do not count, such as 255")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write the scores of every image")
     p.add_argument("--submission", metavar="FILE",
                    help="write what was predicted as a Kaggle submission of run lengths")  # fmt: skip
@@ -278,7 +294,8 @@ def answer(args: argparse.Namespace) -> int:
             print(f"{args.submission}: {objects} objects in {images} images")
     if args.truth:
         found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
-                         classes=args.classes, truth_kind=args.truth_kind, progress=Bar(args.quiet))  # fmt: skip
+                         classes=args.classes, truth_kind=args.truth_kind, masks=args.masks, ignore=args.ignore,
+                         progress=Bar(args.quiet))  # fmt: skip
         if args.csv:
             found.save_csv(args.csv)
         made = found.to_json() | made

@@ -462,6 +462,6 @@ def test_classes_of_a_data_set(tmp_path, capsys):
     refused(capsys, flags, "b", "77", "none of the classes")
     save(tmp_path / "pred/b_mask.png", np.zeros((5, 4), np.uint8))
     refused(capsys, flags, "4x5", "4x2")
-    save(tmp_path / "cells/a.tif", np.arange(400, dtype=np.uint16).reshape(20, 20) // 4)
+    save(tmp_path / "cells/a.tif", np.kron(np.arange(100).reshape(10, 10), np.ones((2, 2))).astype(np.uint16))
     save(tmp_path / "one/a_mask.png", np.zeros((20, 20), np.uint8))
     refused(capsys, ["--pred", tmp_path / "one", "--truth", tmp_path / "cells", "--classes"], "number objects")

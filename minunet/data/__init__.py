@@ -4,7 +4,8 @@ files/            reading image files: PNG, TIFF of 1 to 16 bits or float, JPEG,
 layouts/          which file is the mask of which image
 public/           public data sets, downloaded and checked
 dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; image_set.py: the base of all data sets
-mask_scan.py      which classes the masks hold; classes.py: from mask values to class numbers and back, and their colours
+mask_kinds.py     what the values of masks stand for, from what mask_scan.py counts of them
+classes.py        from mask values to class numbers and back, and their colours
 sample.py         one image with its annotation; preprocess.py: channels, size and intensity as the network takes them
 split.py          which images are held out for validation
 loader.py         batches of patches; augment.py: random distortions

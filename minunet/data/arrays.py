@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .classes import ClassMap
+from .classes import ClassMap, as_numbers
 from .image_set import ImageSet
-from .mask_scan import MaskScan
+from .mask_kinds import find_classes
+from .mask_scan import MaskScan, ignored_values
 from .preprocess import is_grey, prepare, resize_labels, scaled_size
 from .sample import Sample
 
@@ -23,11 +24,13 @@ class ArraySet(ImageSet):
     images : sequence of (H, W) or (H, W, C) arrays, or one array (N, H, W) or (N, H, W, C)
         Grey, RGB or RGBA, of any real type. Sizes may differ.
     masks : sequence of (H, W) arrays of whole numbers or bool, or of (H, W, 3) colours, or one array of them
-        Class numbers, 0 and 255, object numbers or colours; for how these are told apart, see `minunet/data/mask_scan.py`.
+        Class numbers, 0 and 255, object numbers or colours; for how these are told apart, see `minunet/data/mask_kinds.py`.
     names : sequence of str, optional
         "image 0" and so on if not given.
-    channels, normalise, scale, classes
+    channels, normalise, scale, classes, ignore
         As in `open_dataset`.
+    masks_are : "auto", "classes", "objects" or "binary"
+        What the masks' values stand for: `masks` of `open_dataset`.
 
     Raises
     ------
@@ -40,6 +43,7 @@ class ArraySet(ImageSet):
     def __init__(
         self, images: Any, masks: Any, names: Sequence[str] | None = None, channels: int | None = None,
         normalise: str = "percentile", scale: float = 1.0, classes: ClassMap | None = None,
+        masks_are: str = "auto", ignore: Sequence[object] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self._images, self._masks = [np.asarray(a) for a in images], [np.asarray(a) for a in masks]
@@ -58,19 +62,23 @@ class ArraySet(ImageSet):
         self._masks = [m.astype(np.uint8) if m.dtype == bool else m for m in self._masks]
         self.sizes = [scaled_size(image.shape[:2], scale) for image in self._images]
         self.channels = channels or (1 if all(map(is_grey, self._images)) else 3)
+        self.reading, self.warnings = "", []
+        scan = MaskScan(ignored_values(ignore))
         if classes is None:
-            scan = MaskScan()
             for name, mask in zip(self.names, self._masks):
                 scan.add(mask, f"the mask of {name}")
-            classes, self.warnings = scan.classes()
-        self.classes = classes
+            classes, self.reading, self.warnings = find_classes(scan, masks_are)
+        self.classes = classes.ignoring(scan.ignore)
 
     def _read(self, index: int) -> Sample:
         name, mask = self.names[index], self._masks[index]
         image = prepare(self._images[index], self.channels, self.normalise, self.scale)
-        labels = resize_labels(self.classes.encode(mask, f"the mask of {name}"), self.scale)
-        objects = resize_labels(mask.astype(np.int32), self.scale) if self.classes.rule == "instances" else None
-        return Sample(name, image, labels, objects)
+        labels, valid = self.classes.encode(mask, f"the mask of {name}"), self.classes.counting(mask)
+        objects = None
+        if self.classes.rule == "instances":
+            objects = as_numbers(mask) if valid is None else np.where(valid, as_numbers(mask), np.int32(0))
+        maps = (None if m is None else resize_labels(m, self.scale) for m in (objects, valid))
+        return Sample(name, image, resize_labels(labels, self.scale), *maps)
 
     def describe(self) -> str:
         """A report of some lines."""
@@ -80,6 +88,7 @@ class ArraySet(ImageSet):
                 f"arrays      {len(self)} images: {', '.join(sizes[:4])}{' and others' * (len(sizes) > 4)}",
                 f"channels    {self.channels} to the network",
                 f"masks       {self.classes.describe()}",
+                *([f"read as     {self.reading}"] if self.reading else []),
                 *(f"warning     {w}" for w in self.warnings),
             ]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +11,9 @@ from ..cli import printable
 from ..errors import UserError
 from .classes import ClassMap
 from .files.images import read_image
-from .layouts.source import Entry, Mask, Source, some
-from .mask_scan import MaskScan
+from .layouts.source import Entry, Mask, Source, counting, some
+from .mask_kinds import find_classes
+from .mask_scan import MaskScan, Value
 from .preprocess import is_grey, normalise
 
 DARK = 8  # the brightest value of a mask, of 255, that looks black
@@ -91,6 +92,8 @@ class Survey:
         Images of one value, of hardly any contrast, of very large normalised intensity, overexposed, and of two values.
     dark, blank : lists of names
         Masks that look black in a viewer, and masks that are 0 everywhere.
+    reading : str
+        Why the masks are read as they are, if they could be read otherwise.
     """
 
     entries: list[Entry]
@@ -107,6 +110,7 @@ class Survey:
     two_valued: list[str] = field(default_factory=list)
     dark: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
+    reading: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -124,15 +128,19 @@ class Survey:
         assert self.classes is not None
         entry = self.entries[index]
         image, mask = read_image(entry.image, entry.page), entry.read_mask()
-        labels = self.classes.encode(mask.values, entry.mask).astype(np.int64)
-        if mask.valid is not None:
-            labels[~mask.valid] = -1
+        labels = self.classes.encode(mask.values, entry.mask, mask.palette).astype(np.int64)
+        valid = counting(mask, self.classes)
+        if valid is not None:
+            labels[~valid] = -1
         top, left = (max(0, (n - side) // 2) for n in labels.shape)
         window = np.s_[top : top + side, left : left + side]
         return image[window], labels[window]
 
 
-def survey(source: Source, classes: ClassMap | None, method: str, findings: Findings, quiet: bool = True) -> Survey:
+def survey(
+    source: Source, classes: ClassMap | None, method: str, findings: Findings, quiet: bool = True, masks: str = "auto",
+    ignore: Sequence[Value] = (),
+) -> Survey:  # fmt: skip
     """Read every image and mask of a source, and add what its checks say to `findings`.
 
     Parameters
@@ -145,12 +153,14 @@ def survey(source: Source, classes: ClassMap | None, method: str, findings: Find
     findings : Findings
     quiet : bool
         Show no progress.
+    masks, ignore
+        As in `open_dataset`.
     """
     from tqdm import tqdm
 
-    seen, scan = Survey(list(source.entries), classes), MaskScan()
+    seen, scan = Survey(list(source.entries), classes), MaskScan(ignore)
     wrong: dict[str, str] = {}  # what is wrong with values, by the name of the image or "" for all
-    foreground, counting = 0, 0
+    foreground, counted = 0, 0
     for i, entry in enumerate(tqdm(seen.entries, desc="looking", delay=2, leave=False, disable=quiet or None)):
         try:
             image, mask = read_image(entry.image, entry.page), entry.read_mask()
@@ -161,23 +171,23 @@ def survey(source: Source, classes: ClassMap | None, method: str, findings: Find
         look_at_mask(seen, i, mask)
         try:
             if classes is None:
-                scan.add(mask.values, entry.mask, entry.mask.suffix.lower() in (".jpg", ".jpeg"))
+                scan.add(mask.values, entry.mask, entry.mask.suffix.lower() in (".jpg", ".jpeg"), mask.palette)
             else:
-                labels = classes.encode(mask.values, entry.mask)
-                foreground += int(np.count_nonzero(labels if mask.valid is None else labels[mask.valid]))
-                counting += labels.size if mask.valid is None else int(np.count_nonzero(mask.valid))
+                labels, valid = classes.encode(mask.values, entry.mask, mask.palette), counting(mask, classes)
+                foreground += int(np.count_nonzero(labels if valid is None else labels[valid]))
+                counted += labels.size if valid is None else int(np.count_nonzero(valid))
         except UserError as e:
             wrong[entry.name] = str(e)
     if classes is None and seen.sizes:
         try:
-            seen.classes, notices = scan.classes()
-            foreground, counting = scan.foreground(seen.classes), sum(h * w for h, w in seen.sizes.values())
+            seen.classes, seen.reading, notices = find_classes(scan, masks)
+            foreground, counted = scan.foreground(seen.classes), scan.counted()
             for notice in notices:
-                findings.note("mask values", notice, "if that was not meant, save the masks again")
+                findings.note("mask values", notice, "if that was not meant, give the flag, or save the masks again")
         except UserError as e:
             wrong[""] = str(e)
     say_of_files(seen, findings)
-    say_of_masks(seen, wrong, foreground / max(counting, 1), findings)
+    say_of_masks(seen, wrong, foreground / max(counted, 1), findings)
     say_of_images(seen, method, findings)
     return seen
 
@@ -212,11 +222,17 @@ def look_at_mask(seen: Survey, index: int, mask: Mask) -> None:
     """Note what a mask is like."""
     values, name = mask.values, seen.entries[index].name
     labels = values if mask.valid is None else values[mask.valid]
+    shown = values if mask.palette is None else mask.palette[values]
     if labels.size == 0 or (labels == labels.reshape(-1, *values.shape[2:])[0]).all():
         seen.plain.add(index)
-    if not values.any():
+    if not shown.any():
         seen.blank.append(name)
-    elif values.ndim == 2 and values.max() <= (DARK if values.dtype == np.uint8 else 256 * DARK):
+    elif (
+        mask.palette is None
+        and values.ndim == 2
+        and values.dtype != bool
+        and values.max() <= (DARK if values.dtype == np.uint8 else 256 * DARK)
+    ):
         seen.dark.append(name)
 
 
@@ -240,10 +256,13 @@ def say_of_files(seen: Survey, findings: Findings) -> None:
 def say_of_masks(seen: Survey, wrong: dict[str, str], foreground: float, findings: Findings) -> None:
     """Findings on the masks: their values, and whether they hold foreground and background."""
     if wrong:
-        advice = "save all masks with the same values, without loss (PNG, TIFF)"
+        flag = any("--masks" in text or "--ignore" in text for text in wrong.values())
+        advice = (
+            "give the flag that is right" if flag else "save all masks with the same values, without loss (PNG, TIFF)"
+        )
         findings.trouble("mask values", some(wrong.values()), advice, filter(None, wrong))
     elif seen.classes:
-        findings.ok("mask values", seen.classes.describe())
+        findings.ok("mask values", seen.classes.describe() + (f"; read as {seen.reading}" if seen.reading else ""))
     if seen.dark:
         findings.note(
             "masks look black", f"{len(seen.dark)} masks hold only small values ({shortened(seen.dark)}): a viewer shows them "

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .classes import ClassMap
+from .classes import ClassMap, as_numbers
 from .files.images import ImageInfo, read_image
 from .image_set import ImageSet
 from .layouts import ctc, dsb2018, folder, isbi2012
-from .layouts.source import Entry, Mask, Source, some
-from .mask_scan import MaskScan
+from .layouts.source import Entry, Mask, Source, counting, some
+from .mask_kinds import find_classes
+from .mask_scan import MaskScan, ignored_values
 from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
 from .sample import Sample
 
@@ -29,6 +30,8 @@ def open_dataset(
     scale: float = 1.0,
     classes: ClassMap | None = None,
     truth: str = "auto",
+    masks: str = "auto",
+    ignore: Sequence[object] = (),
 ) -> Dataset:
     """Open a folder of images and masks.
 
@@ -47,6 +50,10 @@ def open_dataset(
         The class map of a checkpoint; None takes it from the layout or from the masks.
     truth : "auto", "gold", "silver" or "complete"
         Which truth to use, for the layout of the Cell Tracking Challenge, see `minunet/data/layouts/ctc.py`.
+    masks : "auto", "classes", "objects" or "binary"
+        What the masks' values stand for; "auto" goes by the layout, or by the rules in `minunet/data/mask_kinds.py`.
+    ignore : sequence of int or of "red,green,blue"
+        Values of the masks that do not count.
 
     Raises
     ------
@@ -71,7 +78,7 @@ def open_dataset(
         raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     if not 0 < scale <= 16:
         raise UserError(f"scale: {scale:g} is out of range, give a number above 0 and up to 16")
-    return Dataset(Path(path), find_source(path, layout, truth), channels, normalise, scale, classes)
+    return Dataset(Path(path), find_source(path, layout, truth), channels, normalise, scale, classes, masks, ignore)
 
 
 def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> Source:
@@ -106,6 +113,8 @@ class Dataset(ImageSet):
         normalise: str = "percentile",
         scale: float = 1.0,
         classes: ClassMap | None = None,
+        masks: str = "auto",
+        ignore: Sequence[object] = (),
     ) -> None:
         super().__init__()
         self.path, self.layout, self.ordered = path, source.layout, source.ordered
@@ -115,7 +124,9 @@ class Dataset(ImageSet):
         self._check_channels(channels)
         self.sizes = [scaled_size((info.height, info.width), scale) for info in self.infos]
         self._masks: dict[int, Mask] = {}  # read while opening, and kept until their samples are made
-        self.classes, self.foreground, self.counting = self._read_masks(classes or source.classes)
+        self.reading = ""  # why the masks are read as they are, if they could be read otherwise
+        known = classes or (source.classes if masks == "auto" else None)
+        self.classes, self.foreground, self.counting = self._read_masks(known, masks, ignore)
         grey = self._read_images()
         self.channels = channels or (1 if grey else 3)
 
@@ -123,16 +134,20 @@ class Dataset(ImageSet):
         entry = self.entries[index]
         kept = self._masks.pop(index, None)
         self._free += _nbytes(kept)
-        values, instances, valid = kept or entry.read_mask()
+        mask = kept or entry.read_mask()
+        instances, valid = mask.instances, counting(mask, self.classes)
         if instances is None and self.classes.rule == "instances":
-            instances = values.astype(np.int32)
+            instances = as_numbers(mask.values, mask.palette)
+            instances = instances if valid is None else np.where(valid, instances, 0).astype(np.int32)
         image = prepare(read_image(entry.image, entry.page), self.channels, self.normalise, self.scale)
-        labels = self.classes.encode(values, entry.mask)
+        labels = self.classes.encode(mask.values, entry.mask, mask.palette)
         maps = (None if m is None else resize_labels(m, self.scale) for m in (instances, valid))
         return Sample(entry.name, image, resize_labels(labels, self.scale), *maps)
 
-    def _read_masks(self, classes: ClassMap | None) -> tuple[ClassMap, float, float]:
-        """Read all masks, and keep as many in memory as fit.
+    def _read_masks(
+        self, classes: ClassMap | None, kind: str, ignore: Sequence[object]
+    ) -> tuple[ClassMap, float, float]:
+        """Read all masks, and keep as many in memory as fit; `classes` are known, or are found.
 
         Returns
         -------
@@ -147,28 +162,28 @@ class Dataset(ImageSet):
         UserError
             If a mask cannot be read or does not fit the class map.
         """
-        scan, foreground, area, ignored = MaskScan(), 0, 0, 0
+        scan, foreground, area, ignored = MaskScan(ignored_values(ignore)), 0, 0, 0
+        classes = classes and classes.ignoring(scan.ignore)
         blank = []
         for i, entry in enumerate(_progress(self.entries, "reading masks")):
             mask = entry.read_mask()
-            values, _, valid = mask
-            area += values.shape[0] * values.shape[1]
-            ignored += 0 if valid is None else int(np.count_nonzero(~valid))
-            if not values.any():
+            area += mask.values.shape[0] * mask.values.shape[1]
+            if not (mask.values if mask.palette is None else mask.palette[mask.values]).any():
                 blank.append(entry.name)
             if classes is None:
-                scan.add(values, entry.mask, jpeg=entry.mask.suffix.lower() in (".jpg", ".jpeg"))
+                scan.add(mask.values, entry.mask, entry.mask.suffix.lower() in (".jpg", ".jpeg"), mask.palette)
             else:
-                labels = classes.encode(values, entry.mask)
+                labels, valid = classes.encode(mask.values, entry.mask, mask.palette), counting(mask, classes)
+                ignored += 0 if valid is None else int(np.count_nonzero(~valid))
                 foreground += int(np.count_nonzero(labels if valid is None else labels[valid]))
             if _nbytes(mask) <= self._free:
                 self._masks[i] = mask
                 self._free -= _nbytes(mask)
         counted = area - ignored
         if classes is None:
-            classes, notices = scan.classes()
+            classes, self.reading, notices = find_classes(scan, kind)
             self.warnings += notices
-            foreground = scan.foreground(classes)
+            foreground, counted = scan.foreground(classes), scan.counted()
         if foreground in (0, counted):
             every = "no foreground at all" if foreground == 0 else f"nothing of class 0 ({classes.names[0]})"
             self.warnings.append(f"there is {every} in any mask; look at the masks before training on them")
@@ -202,12 +217,14 @@ class Dataset(ImageSet):
             f"channels    {self.channels} to the network, from {_tally(kinds.elements())}",
             f"grey values {self.normalise} normalisation" + (f", scaled by {self.scale:g}" if self.scale != 1 else ""),
             f"masks       {self.classes.describe()}",
+            *([f"read as     {self.reading}"] if self.reading else []),
             f"foreground  {100 * self.foreground:.1f} % of the pixels",
             *self.notes,
         ]
         if self.counting < 1:
             share = 100 * (1 - self.counting)
-            lines.append(f"ignored     {share:.2g} % of the pixels, where cells are not annotated; they do not count")
+            what = "which --ignore names" if self.classes.ignore else "where cells are not annotated"
+            lines.append(f"ignored     {share:.2g} % of the pixels, {what}; they do not count")
         return "\n".join(lines + [f"warning     {w}" for w in self.warnings])
 
 

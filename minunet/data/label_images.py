@@ -9,7 +9,7 @@ like their frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +17,12 @@ import numpy as np
 import scipy
 
 from ..errors import UserError
-from .files.images import SUFFIXES, count_pages, read_mask
+from .classes import ClassMap, as_numbers
+from .files.images import SUFFIXES, count_pages, read_indexed_mask
 from .image_set import ImageSet
 from .layouts.source import list_images, natural_key, some
+from .mask_kinds import find_classes
+from .mask_scan import MaskScan, Value
 from .rle import decode, read_submission
 
 ENDINGS = ("_labels", "_mask", "_masks", "_cp_masks", "")  # in the order in which they are preferred
@@ -52,40 +55,86 @@ def as_instances(values: np.ndarray, numbered: bool = False) -> np.ndarray:
 
 
 Reader = Callable[[tuple[int, int] | None], np.ndarray]  # the instance numbers (H, W), which must be of the size given
+Stored = tuple[np.ndarray, np.ndarray | None]  # values or colours of a mask, and the palette of the values
+
+
+class Conventions:
+    """What the values of the masks in a folder stand for, found out when the first of them is read.
+
+    Parameters
+    ----------
+    masks : "auto", "classes", "objects" or "binary"
+    ignore : values that do not count; read as -1
+    """
+
+    def __init__(self, masks: str = "auto", ignore: Sequence[Value] = ()) -> None:
+        self.masks, self.ignore = masks, ignore
+        self.files: list[tuple[Path, int | None]] = []
+        self.notes: list[str] = []
+        self._classes: ClassMap | None = None
+
+    @property
+    def classes(self) -> ClassMap:
+        """The class map of all files together."""
+        if self._classes is None:
+            scan = MaskScan(self.ignore)
+            for path, page in self.files:
+                pixels, palette = read_indexed_mask(path, page)
+                scan.add(pixels, path, path.suffix.lower() in (".jpg", ".jpeg"), palette)
+            try:
+                self._classes, _, self.notes = find_classes(scan, self.masks, wanted="objects")
+            except UserError as e:
+                raise UserError(f"{self.files[0][0].parent}: {e}") from None
+            if self._classes.num_classes > 2 and self.masks == "classes":
+                raise UserError(f"--masks classes: {self._classes.num_classes} classes are scored with --classes")
+        return self._classes
 
 
 def read_instances(
-    shape: tuple[int, int] | None, path: Path, page: int | None = None, numbered: bool = False, objects: bool = True
+    shape: tuple[int, int] | None, path: Path, page: int | None = None, known: Conventions | None = None
 ) -> np.ndarray:
-    """Instance numbers of a file; without `objects` the values or colours that it holds.
+    """Instance numbers of a file, -1 where it does not count; without `known` all its values are numbers.
 
     Raises
     ------
     UserError
-        If the file cannot be read; with `objects` also if it has colours, numbers below 0, or another size than `shape`.
+        If the file cannot be read, or has colours, numbers below 0, or another size than `shape`.
     """
-    values = read_mask(path, page)
-    if not objects:
-        return values
-    if values.ndim == 3:
-        raise UserError(f"{path}: is in colour; give label images, or masks in which everything above 0 is foreground")
-    if values.min(initial=0) < 0:
-        raise UserError(f"{path}: holds {values.min()}; object numbers are 0 and above")
-    if shape is not None and values.shape != shape:
+    values, palette = read_indexed_mask(path, page)
+    if values.ndim == 3 and not (known and known.masks != "auto"):
+        raise UserError(
+            f"{path}: is in colour; give label images, or masks in which everything above 0 is foreground, or say what colours "
+            "stand for with --masks objects or --masks binary"
+        )
+    if shape is not None and values.shape[:2] != shape:
         raise UserError(
             f"{path} is {values.shape[1]}x{values.shape[0]} pixels, but the truth of that name is {shape[1]}x{shape[0]}"
         )
-    return as_instances(values, numbered)
+    counts = known.classes.counting(values, palette) if known else None
+    if known and known.classes.rule == "threshold":
+        numbers = scipy.ndimage.label(known.classes.encode(values, path, palette))[0]
+    else:
+        numbers = as_numbers(values, palette)
+        numbers = numbers if counts is None else np.where(counts, numbers, 0)
+        if numbers.min(initial=0) < 0:
+            raise UserError(f"{path}: holds {numbers.min()}; object numbers are 0 and above")
+        numbers = as_instances(numbers, numbered=not known or known.masks == "objects")
+    return numbers if counts is None else np.where(counts, numbers, -1)
 
 
-def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
+def read_stored(shape: tuple[int, int] | None, path: Path, page: int | None = None) -> Stored:
+    """The values or colours that a mask holds, and the palette of the values or None."""
+    return read_indexed_mask(path, page)
+
+
+def list_label_images(path: Path, known: Conventions | None = None) -> dict[str, Reader]:
     """The label images in a folder and its subfolders, a single file, or a submission.
 
     Parameters
     ----------
     path : path
-    objects : bool
-        False to read what the masks hold, values (H, W) or colours (H, W, 3), in place of instance numbers.
+    known : Conventions, optional
+        What the user has said of the masks' values.
 
     Returns
     -------
@@ -97,10 +146,27 @@ def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
     UserError
         If there are none, or two of one name and kind.
     """
-    if path.suffix.lower() == ".csv" and not objects:
-        raise UserError(f"{path}: run lengths are of objects; give a folder of masks to score classes")
     if path.suffix.lower() == ".csv":
         return {n: partial(read_rle, path=path, name=n, objects=o) for n, o in read_submission(path).items()}
+    known = known or Conventions()
+    found: dict[str, Reader] = {}
+    for name, (ending, file, page) in list_masks(path).items():
+        numbered = ending in NUMBERED and known.masks == "auto"
+        if not numbered:
+            known.files.append((file, page))
+        found[name] = partial(read_instances, path=file, page=page, known=None if numbered else known)
+    return found
+
+
+def list_stored(path: Path) -> dict[str, Callable[[tuple[int, int] | None], Stored]]:
+    """As `list_label_images`, but the functions read what the masks hold: values or colours."""
+    if path.suffix.lower() == ".csv":
+        raise UserError(f"{path}: run lengths are of objects; give a folder of masks to score classes")
+    return {name: partial(read_stored, path=file, page=page) for name, (_, file, page) in list_masks(path).items()}
+
+
+def list_masks(path: Path) -> dict[str, tuple[str, Path, int | None]]:
+    """The masks in a folder and its subfolders, or of a single file: by name their ending, their file, and their page."""
     if path.is_file():
         groups = {"": [path]}
     elif path.is_dir():
@@ -108,15 +174,14 @@ def list_label_images(path: Path, objects: bool = True) -> dict[str, Reader]:
         groups = {"": list_images(path), **{f"{f.name}/": list_images(f) for f in folders}}
     else:
         raise UserError(f"{path}: no such file or folder")
-    found: dict[str, Reader] = {}
+    found: dict[str, tuple[str, Path, int | None]] = {}
     for prefix, files in groups.items():
         for name, (ending, file) in _preferred(files).items():
-            read = partial(read_instances, path=file, numbered=ending in NUMBERED, objects=objects)
             pages = count_pages(file)
             if pages == 1:
-                found[prefix + name] = read
+                found[prefix + name] = ending, file, None
             else:
-                found |= {f"{prefix}{name}_{page:03}": partial(read, page=page) for page in range(pages)}
+                found |= {f"{prefix}{name}_{page:03}": (ending, file, page) for page in range(pages)}
     if not found:
         raise UserError(f"{path}: holds no label images or masks ({', '.join(SUFFIXES)})")
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))

@@ -1,182 +1,207 @@
-"""Finding the classes that the masks of a data set hold: `MaskScan` counts the values of every mask, and decides.
-
-Masks come as 0/1, as 0/255, as class numbers with or without gaps, as colours, or as instance numbers (a number for every
-object). The rules, in the order in which they are tried:
-
-1. Any colour: every colour is a class, sorted by (red, green, blue), so black comes first. Grey g counts as (g, g, g).
-2. JPEG with more than two values of which at most 5 % of the pixels lie between 64 and 191: compression noise around
-   0 and 255. Two classes, thresholded at 128, with a notice.
-3. More than 64 values, or more than 8 stored in over 8 bits: instance numbers (one label image for all cells, as StarDist
-   and Cellpose write it), provided that neighbouring pixels mostly agree. Two classes, foreground is > 0, and the
-   numbers are kept as instances. If neighbours do not agree, it is a photograph or a soft mask: an error. With fewer values,
-   but more than 8 (2 in over 8 bits), they are also instance numbers if nearly every number is one connected piece in its mask
-   and the masks hold different numbers. (Classes come in several pieces, and every mask holds the same ones.)
-4. Otherwise every value is a class, in ascending order: {0, 255} gives 2 classes, {0, 1, 3} gives 3.
-"""
+"""Counting what the masks of a data set hold: `MaskScan`. What it means is decided in mask_kinds.py."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 
-from ..errors import UserError
-from .classes import MAX_CLASSES, ClassMap, pack_colours, unpack_colour
+from ..errors import UserError, shown
+from .classes import MAX_CLASSES, ClassMap, pack_colours
 
-MAX_WIDE_CLASSES = 8  # of masks stored in more than 8 bits: those usually hold instance numbers
-PIECES = 1.05  # numbers with more connected pieces than this, on average, are not those of objects
-RARE = 1e-4  # share of all pixels below which a class is suspect
+MASK_KINDS = ("auto", "classes", "objects", "binary")
+SAMPLED = 1 << 21  # of larger masks every second, third, ... row and column is enough to tell pieces apart
+CRUMB = 8  # a piece of less than 1/8 of the value's largest piece does not count as one
+
+Value = int | tuple[int, int, int]
+
+
+class Regions(NamedTuple):
+    """Where the values above 0 of a mask lie; one entry for each value."""
+
+    values: np.ndarray
+    pieces: np.ndarray  # connected pieces, crumbs left out
+    area: np.ndarray  # share of the mask
+    row: np.ndarray  # mean position, as a share of height and width
+    column: np.ndarray
 
 
 @dataclass
 class MaskScan:
-    """What the masks of a data set hold, gathered mask by mask with `add`; `classes` then decides.
+    """What the masks of a data set hold, gathered mask by mask with `add`.
+
+    Attributes
+    ----------
+    ignore : sequence of int or of (red, green, blue)
+        Values that do not count. Of a mask with a palette, a number stands for the colour of that number.
 
     Examples
     --------
     >>> scan = MaskScan()
     >>> scan.add(np.array([[0, 0, 1], [0, 3, 3]], np.uint8), "a.png")
-    >>> classes, notices = scan.classes()
-    >>> classes.values, classes.rule, notices
-    ([0, 1, 3], 'exact', [])
+    >>> sorted(scan.grey.items())
+    [(0, 3), (1, 1), (3, 2)]
     """
 
+    ignore: Sequence[Value] = ()
     grey: Counter = field(default_factory=Counter)  # value: pixels
     colour: Counter = field(default_factory=Counter)  # packed colour: pixels
+    on: int = 0  # pixels of one-bit masks that are set,
+    off: int = 0  # and that are not
+    flat: Counter = field(default_factory=Counter)  # value or packed colour: pixels that begin a 2x2 square of it
     wide: bool = False  # some mask is stored in more than 8 bits
     jpeg: bool = False
-    between: int = 0  # pixels that are neither 0 nor their mask's maximum,
-    agreeing: int = 0  # and those of them whose right neighbour has the same value
     seen: dict = field(default_factory=dict)  # which of 1 and 255 a mask holds, with one file for each combination
-    numbers: int = 0  # values above 0, counted in every mask that holds them
-    pieces: int = 0  # connected pieces of them
-    held: Counter = field(default_factory=Counter)  # sets of values above 0: masks
+    regions: list[Regions] = field(default_factory=list)  # of masks without more values than there can be classes
+    indices: dict[int, set[int]] = field(default_factory=dict)  # colours by the number that palettes give them
+    unindexed: bool = False  # some colour mask has no palette
+    ignored: set[int] = field(default_factory=set)  # packed colours that do not count
 
-    def add(self, mask: np.ndarray, path: object, jpeg: bool = False) -> None:
+    def __post_init__(self) -> None:
+        self.ignored |= {_packed(value) for value in self.ignore if not isinstance(value, int)}
+
+    def add(self, mask: np.ndarray, path: object, jpeg: bool = False, palette: np.ndarray | None = None) -> None:
         """Count the values of a mask.
 
         Parameters
         ----------
-        mask : (H, W) integer array or (H, W, 3) uint8 array, as `read_mask` gives it
+        mask : (H, W) integer or bool array or (H, W, 3) uint8 array, as `read_indexed_mask` gives it
         path : what an error calls the mask
         jpeg : bool
-            Whether the file is a JPEG; `classes` then allows for noise.
-
-        Raises
-        ------
-        UserError
-            If the mask holds more colours than there can be classes.
+            Whether the file is a JPEG.
+        palette : (n, 3) uint8 array or None
+            The colours that the mask's numbers stand for.
         """
         self.jpeg |= jpeg
-        if mask.ndim == 3:
-            values, counts = np.unique(pack_colours(mask), return_counts=True)
-            if len(values) > MAX_CLASSES:
-                raise UserError(
-                    f"{path}: {len(values)} different colours; this looks like a photograph or JPEG noise, not like a "
-                    f"class mask; save masks as PNG with one colour for each class"
-                )
-            self.colour.update(dict(zip(values.tolist(), counts.tolist())))
+        self.unindexed |= palette is None and mask.ndim == 3
+        self.ignored |= set(map(_packed, self.ignore)) if self.unindexed else set()
+        numbers, counts = mask, self._counting(mask, palette)
+        if palette is not None:
+            self._add_palette(mask, palette)
+            numbers = pack_colours(palette[mask])
+        elif mask.ndim == 3:
+            numbers = pack_colours(mask)
+        kept = numbers if counts is None else numbers[counts]
+        if numbers.dtype == bool:
+            on = int(np.count_nonzero(kept))
+            self.on, self.off = self.on + on, self.off + kept.size - on
             return
-        if mask.dtype in (np.uint8, np.uint16):  # counting is quicker than sorting
-            pixels = np.bincount(mask.ravel())
-            values = np.flatnonzero(pixels)
-            counts = pixels[values]
-        else:
-            values, counts = np.unique(mask, return_counts=True)
-        self.grey.update(dict(zip(values.tolist(), counts.tolist())))
-        self.wide |= mask.dtype.itemsize > 1
-        self.seen.setdefault(frozenset(values.tolist()) & {1, 255}, path)
-        self._count_pieces(mask, values)
-        if len(values) > 2:
-            left, right = mask[:, :-1], mask[:, 1:]
-            between = (left > 0) & (left < values[-1])
-            self.between += int(between.sum())
-            self.agreeing += int((between & (left == right)).sum())
+        pixels = _tally(kept)
+        coloured = numbers is not mask
+        if coloured and len(pixels) > 4 * MAX_CLASSES:
+            raise UserError(
+                f"{path}: {len(pixels)} different colours; this looks like a photograph or JPEG noise, not like a "
+                f"class mask; save masks as PNG with one colour for each class"
+            )
+        (self.colour if coloured else self.grey).update(pixels)
+        square = numbers[:-1, :-1]
+        same = (square == numbers[:-1, 1:]) & (square == numbers[1:, :-1]) & (square == numbers[1:, 1:])
+        self.flat.update(_tally(square[same if counts is None else same & counts[:-1, :-1]]))
+        if not coloured:
+            self.wide |= mask.dtype.itemsize > 1
+            self.seen.setdefault(frozenset(pixels) & {1, 255}, path)
+        if len(pixels) <= MAX_CLASSES:
+            self.regions.append(find_regions(numbers if counts is None else np.where(counts, numbers, 0)))
 
-    def classes(self) -> tuple[ClassMap, list[str]]:
-        """The class map by the rules at the head of this file, and notices for the report.
-
-        Raises
-        ------
-        UserError
-            If the values fit no rule, or masks contradict each other.
-        """
+    def pixels(self) -> Counter:
+        """Pixels by value; where some mask is in colour, by packed colour."""
         if self.colour:
-            return self._colour_classes(), []
-        total = sum(self.grey.values())
-        middle = sum(n for v, n in self.grey.items() if 64 <= v < 192)
-        if self.jpeg and len(self.grey) > 2 and max(self.grey) >= 192 and middle <= 0.05 * total:
-            notice = "the masks are JPEG, which blurs values: thresholded at 128; save masks as PNG"
-            return ClassMap.binary(rule="threshold"), [notice]
-        values = sorted(self.grey)
-        most, few = (MAX_WIDE_CLASSES, 2) if self.wide else (MAX_CLASSES, MAX_WIDE_CLASSES)
-        if len(values) > most or (len(values) > few and self._numbers_objects()):
-            return self._instances(len(values)), []
-        return self._numbered_classes(values)
-
-    def _count_pieces(self, mask: np.ndarray, values: np.ndarray) -> None:
-        """Count the connected pieces of each value above 0, unless the mask has more values than there can be classes."""
-        values = values[values > 0]
-        if len(values) > MAX_CLASSES:
-            return
-        numbered = np.where(mask > 0, np.searchsorted(values, mask) + 1, 0)
-        boxes = [(i, box) for i, box in enumerate(scipy.ndimage.find_objects(numbered), start=1) if box]
-        self.numbers += len(values)
-        self.pieces += sum(scipy.ndimage.label(numbered[box] == i, np.ones((3, 3)))[1] for i, box in boxes)
-        self.held[frozenset(values.tolist())] += 1
-
-    def _numbers_objects(self) -> bool:
-        """Whether the values are instance numbers by the second half of rule 3."""
-        differ = len(self.held) > 1 or self.held.total() == 1
-        return differ and max(map(len, self.held)) > 2 and self.pieces <= PIECES * self.numbers
+            grey = {v * 0x010101: n for v, n in self.grey.items()} | ({0xFFFFFF: self.on} if self.on else {})
+            return self.colour + Counter(grey) + Counter({0: self.off})
+        full = 255 if set(self.grey) <= {0, 255} and 255 in self.grey else 1  # one-bit masks beside others
+        return self.grey + Counter({full: self.on, 0: self.off})
 
     def foreground(self, classes: ClassMap) -> int:
         """Number of pixels that are not of class 0."""
-        total = sum(self.grey.values()) + sum(self.colour.values())
+        pixels = self.pixels()
         if classes.rule != "exact":
-            return sum(n for v, n in self.grey.items() if v >= (128 if classes.rule == "threshold" else 1))
-        if not classes.is_colour:
-            return total - self.grey[classes.values[0]]
-        red, green, blue = classes.values[0]
-        grey = self.grey[red] if red == green == blue else 0
-        return total - grey - self.colour[red << 16 | green << 8 | blue]
+            bright = {k: max(k >> 16, k >> 8 & 255, k & 255) if self.colour else k for k in pixels}
+            return sum(n for k, n in pixels.items() if bright[k] >= classes.threshold)
+        first = classes.values[0]
+        return pixels.total() - pixels[first if isinstance(first, int) else _packed(first)]
 
-    def _colour_classes(self) -> ClassMap:
-        keys = sorted({*self.colour, *(v * 0x010101 for v in self.grey)})
-        if len(keys) > MAX_CLASSES or any(v > 255 for v in self.grey):
-            raise UserError(f"the masks hold {len(keys)} different colours; at most {MAX_CLASSES} classes are possible")
-        if len(keys) == 1:  # one colour everywhere: a class map needs two
-            keys = [0, *keys]
-        names = ["background", "foreground"] if len(keys) == 2 else [f"class {i}" for i in range(len(keys))]
-        return ClassMap([list(unpack_colour(k)) for k in keys], names)
+    def counted(self) -> int:
+        """Number of pixels whose value is not ignored."""
+        return self.pixels().total()
 
-    def _instances(self, found: int) -> ClassMap:
-        if min(self.grey) < 0 or self.agreeing < 0.7 * self.between:
-            raise UserError(
-                f"the masks hold {found} different values from {min(self.grey)} to {max(self.grey)}; this looks like "
-                f"a photograph or a soft mask, not like classes (at most {MAX_CLASSES}) or object numbers"
-            )
-        return ClassMap.binary(rule="instances")
+    def _counting(self, mask: np.ndarray, palette: np.ndarray | None) -> np.ndarray | None:
+        """Where the mask holds no value that is ignored; None if everywhere."""
+        if not self.ignore:
+            return None
+        grey = mask.ndim == 2 and palette is None
+        if grey:
+            left_out = np.isin(mask, [value for value in self.ignore if isinstance(value, int)])
+        else:
+            if palette is not None:
+                numbers = [value for value in self.ignore if isinstance(value, int) and 0 <= value < len(palette)]
+                self.ignored |= {_packed(palette[value].tolist()) for value in numbers if (mask == value).any()}
+            left_out = np.isin(pack_colours(mask if palette is None else palette[mask]), list(self.ignored))
+        return ~left_out if left_out.any() else None
 
-    def _numbered_classes(self, values: list[int]) -> tuple[ClassMap, list[str]]:
-        one, full = self.seen.get(frozenset({1})), self.seen.get(frozenset({255}))
-        if set(values) <= {0, 1, 255} and one and full and frozenset({1, 255}) not in self.seen:
-            raise UserError(f"foreground is 1 in {one} but 255 in {full}; save all masks alike")
-        notices = []
-        if len(values) == 1:  # a class map needs two; the report says so when a class has no pixels
-            values = [0, 255] if values == [0] else [0, *values]
-        if self.wide and len(values) > 2:
-            notices.append(
-                f"{len(values)} values in masks of over 8 bits are taken as classes; if they number objects, save the "
-                f"masks as 0 and 255 or with more than {MAX_WIDE_CLASSES} numbers"
-            )
-        total = sum(self.grey.values())
-        notices += [
-            f"value {v} covers only {self.grey[v]} of {total} pixels: is it a class, or did a stray pixel slip in?"
-            for v in values
-            if len(values) > 2 and 0 < self.grey[v] < RARE * total
-        ]
-        names = ["background", "foreground"] if len(values) == 2 else [f"class {i}" for i in range(len(values))]
-        return ClassMap(values, names), notices
+    def _add_palette(self, mask: np.ndarray, palette: np.ndarray) -> None:
+        for index in np.unique(mask).tolist():
+            self.indices.setdefault(index, set()).add(_packed(palette[index].tolist()))
+
+
+def find_regions(numbers: np.ndarray) -> Regions:
+    """Where the values above 0 of a mask (H, W) lie, and in how many 4-connected pieces."""
+    step = int(np.ceil(np.sqrt(numbers.size / SAMPLED)))
+    numbers = numbers[::step, ::step]
+    H, W = numbers.shape
+    # pixels of the mask lie two apart, and the ones between neighbours of one value join them
+    grid = np.zeros((2 * H - 1, 2 * W - 1), bool)
+    grid[::2, ::2] = numbers > 0
+    grid[::2, 1::2] = (numbers[:, 1:] == numbers[:, :-1]) & (numbers[:, 1:] > 0)
+    grid[1::2, ::2] = (numbers[1:] == numbers[:-1]) & (numbers[1:] > 0)
+    piece = scipy.ndimage.label(grid)[0][::2, ::2][numbers > 0]
+    values, which = np.unique(numbers[numbers > 0], return_inverse=True)
+    size = np.bincount(piece)
+    owner = np.zeros(len(size), np.intp)
+    owner[piece] = which
+    largest = np.zeros(len(values), np.intp)
+    np.maximum.at(largest, owner[1:], size[1:])
+    whole = size[1:] * CRUMB >= largest[owner[1:]]
+    area = np.bincount(which, minlength=len(values))
+    rows, columns = np.nonzero(numbers > 0)
+    row, column = (np.bincount(which, at, len(values)) / np.maximum(area, 1) for at in (rows / H, columns / W))
+    pieces = np.bincount(owner[1:][whole], minlength=len(values))
+    return Regions(values, pieces, area / numbers.size, row, column)
+
+
+def ignored_values(texts: Iterable[object]) -> tuple[Value, ...]:
+    """The values of --ignore: whole numbers, or colours such as "224,224,192"; UserError if one is neither."""
+    found: list[Value] = []
+    for text in texts:
+        parts = list(text) if isinstance(text, list | tuple) else str(text).split(",")
+        try:
+            numbers = [int(part) for part in parts]
+        except ValueError:
+            numbers = []
+        if (
+            isinstance(text, bool)
+            or len(numbers) not in (1, 3)
+            or (len(numbers) == 3 and not all(0 <= n < 256 for n in numbers))
+        ):
+            raise UserError(f"ignore: {shown(text)} is no value of a mask; give a whole number, or red,green,blue")
+        found.append(numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2]))
+    return tuple(found)
+
+
+def _packed(value: int | Sequence[int]) -> int:
+    """A colour as one number; a grey value g as the colour (g, g, g)."""
+    red, green, blue = (value,) * 3 if isinstance(value, int) else value
+    return red << 16 | green << 8 | blue
+
+
+def _tally(values: np.ndarray) -> dict[int, int]:
+    """How often each value is there."""
+    if values.dtype in (np.uint8, np.uint16):  # counting is quicker than sorting
+        pixels = np.bincount(values.ravel())
+        found = np.flatnonzero(pixels)
+        return dict(zip(found.tolist(), pixels[found].tolist()))
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist()))

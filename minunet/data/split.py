@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -14,13 +15,17 @@ from .layouts.source import some
 def read_names(path: str | Path) -> list[str]:
     """The names in a text file: one name or path a line; blank lines and lines that begin with # are skipped.
 
+    The file is UTF-8, or UTF-16 as PowerShell writes it (with a byte order mark).
+
     Raises
     ------
     UserError
         If the file cannot be read, or lists no names.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        content = Path(path).read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = content.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read as a list of names ({type(e).__name__})") from None
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
@@ -72,7 +77,7 @@ def split_indices(
     if n < 2:
         raise UserError(f"{n} image cannot be both trained on and validated on: two are needed; add images")
     if held_out is not None:
-        validation = _indices_of(names, held_out)
+        validation = find_named(names, held_out)
     else:
         if not 0 < percent < 100:
             raise UserError(f"validation percent is {percent:g}: give a number above 0 and below 100, or list files")
@@ -86,8 +91,14 @@ def split_indices(
     return train, validation
 
 
-def _indices_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Indices of the images that `wanted` gives as names, as paths, or as folders; ascending."""
+def find_named(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Indices of the images that `wanted` gives as names, as paths, or as folders; ascending.
+
+    Raises
+    ------
+    UserError
+        If an entry is no image's, or its last part may be that of several images.
+    """
     index = {name: i for i, name in enumerate(names)}
     found: set[int] = set()
     unknown = []
@@ -96,6 +107,12 @@ def _indices_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
         tails = [PurePosixPath(*parts[i:]) for i in range(len(parts))]
         keys = [entry, *map(str, tails), *(str(tail.with_suffix("")) for tail in tails if tail.name)]
         known = next((key for key in keys if key in index), None)
+        if known is None:
+            last = {key for tail in tails[-1:] for key in (str(tail), str(tail.with_suffix("")))}
+            alike = [name for name in names if name.rsplit("/", 1)[-1] in last]
+            if len(alike) > 1:
+                raise UserError(f"validation list: {entry!r} may be {some(alike)}: give its folder, too")
+            known = alike[0] if alike else None
         inside = [i for name, i in index.items() if known is None and any(name.startswith(f"{t}/") for t in tails)]
         found |= {index[known]} if known is not None else set(inside)
         if known is None and not inside:

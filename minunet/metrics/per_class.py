@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data import ClassMap, open_dataset
-from ..data.label_images import list_label_images
+from ..data.label_images import Conventions, Stored, list_stored
 from ..data.layouts.source import list_images
+from ..data.mask_kinds import find_classes
 from ..data.mask_scan import MaskScan
 from ..data.sample import true_labels
 from ..errors import UserError
@@ -30,8 +31,8 @@ from .confusion import Confusion
 ReadLabels = Callable[[], np.ndarray]  # labels (H, W), -1 where they do not count
 
 
-def list_class_truths(path: Path, layout: str) -> tuple[dict[str, ReadLabels], ClassMap]:
-    """Readers of the true labels of files or of a data set, by the images' names, and the classes.
+def list_class_truths(path: Path, layout: str, known: Conventions) -> tuple[dict[str, ReadLabels], ClassMap, list[str]]:
+    """Readers of the true labels of files or of a data set, by the images' names; the classes; and notes on their values.
 
     Raises
     ------
@@ -39,45 +40,61 @@ def list_class_truths(path: Path, layout: str) -> tuple[dict[str, ReadLabels], C
         If the masks cannot be read, or hold instances in place of classes.
     """
     if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
-        masks, scan = list_label_images(path, objects=False), MaskScan()
+        masks, scan = list_stored(path), MaskScan(known.ignore)
         for name, read in masks.items():
-            scan.add(read(None), f"{path}: {name}")
-        classes, _ = scan.classes()
+            pixels, palette = read(None)
+            scan.add(pixels, f"{path}: {name}", palette=palette)
+        classes, _, notes = find_classes(scan, known.masks, wanted="classes")
         truths: dict[str, ReadLabels] = {
-            name: partial(lambda name, read: classes.encode(read(None), f"{path}: {name}").astype(np.int64), name, read)
-            for name, read in masks.items()
+            name: partial(read_labels, read, classes, f"{path}: {name}") for name, read in masks.items()
         }
     else:
-        dataset = open_dataset(path, layout)
-        classes = dataset.classes
+        dataset = open_dataset(path, layout, masks=known.masks, ignore=known.ignore)
+        classes, notes = dataset.classes, dataset.warnings
         truths = {name: partial(lambda i: true_labels(dataset[i]), i) for i, name in enumerate(dataset.names)}
     if classes.rule == "instances":
-        raise UserError(f"{path}: these masks number objects; leave out --classes to score objects")
-    return truths, classes
+        raise UserError(
+            f"{path}: these masks number objects; leave out --classes to score objects, or give --masks classes"
+        )
+    return truths, classes, [f"{path}: {note}" for note in notes]
 
 
-def read_classes(values: np.ndarray, classes: ClassMap, path: object) -> np.ndarray:
+def read_labels(read: Callable[[None], Stored], classes: ClassMap, name: str) -> np.ndarray:
+    """Class numbers (H, W) int64 of a true mask, -1 where they do not count."""
+    pixels, palette = read(None)
+    labels = classes.encode(pixels, name, palette).astype(np.int64)
+    counts = classes.counting(pixels, palette)
+    return labels if counts is None else np.where(counts, labels, -1)
+
+
+def read_classes(values: np.ndarray, palette: np.ndarray | None, classes: ClassMap, path: object) -> np.ndarray:
     """Class numbers (H, W) of a mask that holds the truth's values, or the colours that `minunet.predict` writes for them."""
+    if (
+        classes.rule == "threshold" and values.dtype == np.uint8
+    ):  # as predict writes them, whatever the truth's white is
+        classes = ClassMap([0, min(classes.values[1], 255)], classes.names, "threshold")
     try:
-        return classes.encode(values, path)
+        return classes.encode(values, path, palette)
     except UserError:
         shown = ClassMap(classes.decode(np.arange(classes.num_classes)).tolist(), classes.names)
         try:
-            return shown.encode(values, path)
+            return shown.encode(values, path, palette)
         except UserError:
             pass
         raise
 
 
-def count_classes(truth: np.ndarray, values: np.ndarray, classes: ClassMap, name: str) -> Confusion:
+def count_classes(
+    truth: np.ndarray, values: np.ndarray, palette: np.ndarray | None, classes: ClassMap, name: str
+) -> Confusion:
     """Count an image's pixels by their true and their predicted class.
 
     Parameters
     ----------
     truth : (H, W) integer array
         Class numbers, -1 where they do not count.
-    values : (H, W) or (H, W, 3) array
-        What the predicted mask holds, see `read_classes`.
+    values, palette
+        What the predicted mask holds: (H, W) or (H, W, 3) array, and the colours (n, 3) of its values, or None.
     classes : ClassMap
     name : str
         What errors call the prediction.
@@ -86,7 +103,7 @@ def count_classes(truth: np.ndarray, values: np.ndarray, classes: ClassMap, name
         sizes = [f"{w}x{h}" for h, w in (values.shape[:2], truth.shape)]
         raise UserError(f"{name}: is {sizes[0]} pixels, but the truth of that name is {sizes[1]}")
     counts = Confusion(classes.num_classes)
-    counts.add(truth, read_classes(values, classes, name))
+    counts.add(truth, read_classes(values, palette, classes, name))
     return counts
 
 

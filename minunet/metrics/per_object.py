@@ -20,7 +20,7 @@ import numpy as np
 
 from ..cli import printable
 from ..data import open_dataset
-from ..data.label_images import Reader, list_label_images, read_truth
+from ..data.label_images import Conventions, Reader, list_label_images, read_truth
 from ..data.layouts import ctc
 from ..data.layouts.source import list_images, some
 from ..errors import UserError
@@ -50,7 +50,7 @@ ReadTruth = Callable[[], Truth]
 
 
 def list_object_truths(
-    path: Path, layout: str, kind: str | None = None, partial_truth: bool = False
+    path: Path, layout: str, kind: str | None = None, partial_truth: bool = False, known: Conventions | None = None
 ) -> tuple[dict[str, ReadTruth], list[str]]:
     """Functions that read the truth of every image, by name; and notes on which truth it is.
 
@@ -63,24 +63,35 @@ def list_object_truths(
         Of the layout ctc: which truth, "gold" unless it is given.
     partial_truth : bool
         Whether only pixels in true objects will count, so that nothing need be known of the others.
+    known : Conventions, optional
+        What the user has said of the masks' values; it gets the notices on how they are read.
     """
+    known = known or Conventions()
     if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
         if kind is not None:
             raise UserError(
                 f"--truth-kind {kind} is for the layout {ctc.NAME}, but {path} is read as files; leave it out"
             )
         notes = [] if partial_truth else ctc.notes_on(path)
-        return {name: partial(whole, read) for name, read in list_label_images(path).items()}, notes
+        return {name: partial(whole, read) for name, read in list_label_images(path, known).items()}, notes
     is_ctc = layout == ctc.NAME or (layout == "auto" and path.is_dir() and ctc.recognise(path))
     kind = kind or ("gold" if is_ctc else "auto")
-    dataset = open_dataset(path, layout, truth="complete" if partial_truth and kind == "gold" else kind)
+    dataset = open_dataset(path, layout, truth="complete" if partial_truth and kind == "gold" else kind,
+                           masks=known.masks, ignore=known.ignore)  # fmt: skip
+    known.notes += dataset.warnings
+    if dataset.classes.rule == "exact" and dataset.classes.num_classes > 2:
+        raise UserError(
+            f"{path}: its masks hold {dataset.classes.num_classes} classes: give --classes to score them, or --masks objects"
+        )
     notes = [f"truth: {note.split(maxsplit=1)[1]}" for note in dataset.notes if note.startswith("truth")]
     return {name: partial(read_truth, dataset, i) for i, name in enumerate(dataset.names)}, notes
 
 
 def whole(read: Reader) -> Truth:
-    """A truth from a file: it counts everywhere."""
-    return read(None), None
+    """A truth from a file; it counts where the reader gives no -1."""
+    numbers = read(None)
+    valid = numbers >= 0
+    return (numbers, None) if valid.all() else (np.where(valid, numbers, 0), valid)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
-from ..errors import setting
+from ..errors import LISTS, Values, setting
 from .config import TrainingConfig
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
 
@@ -65,7 +65,9 @@ class Arguments(TrainingConfig):
     validation: float = setting(10.0, least=0, most=90)
     val_files: str | None = None
     scale: float = setting(1.0, above=0, most=16)
-    classes: int | None = setting(None, least=1, most=64)
+    masks: str = setting("auto", choices=("auto", "classes", "objects", "binary"))
+    ignore: Values = ()
+    classes: int | None = setting(None, least=1, most=256)
     channels: int | None = setting(None, least=1)
     normalise: str = setting("percentile", choices=("percentile", "range", "none", "255"))
 
@@ -115,10 +117,20 @@ def add(group: Any, *flags: str, **more: Any) -> None:
         more["choices"] = [choice for choice in f.metadata["choices"] if choice is not None]
     elif kind == "bool":
         more["action"] = argparse.BooleanOptionalAction if f.default or name == "weight_map" else "store_true"
+    elif kind in LISTS:
+        more |= {"nargs": "+", "type": whole_or_text if kind == "Values" else float}
     elif kind in ("int", "float"):
         least, above, most = (f.metadata[limit] for limit in ("least", "above", "most"))
         more["type"] = number(int if kind == "int" else float, max(least, above), most, above > least)
     group.add_argument(*flags, **more)
+
+
+def whole_or_text(text: str) -> int | str:
+    """An argparse type: a whole number, or the text itself."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -143,6 +155,11 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--val-files", metavar="FILE",
         help="text file that lists the images (or folders, such as 02) to validate on, one on each line")  # fmt: skip
     add(g, "-s", "--scale", help="factor for the images' size")
+    add(g, "--masks",
+        help="what the values of masks stand for: classes, numbered objects, or a foreground with noise; auto: the report "
+             "says which, and why")  # fmt: skip
+    add(g, "--ignore", metavar="VALUE",
+        help="values of masks that do not count, in the loss or in scores: 255, -1, or a colour 224,224,192")  # fmt: skip
     add(g, "-c", "--classes", metavar="N",
         help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
     add(g, "--channels", metavar="N", help="image channels (default: 1 if all are grey, else 3)")

@@ -48,14 +48,16 @@ def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
     """The text of a TOML file: a title, and groups of values, each under a comment. None, which TOML lacks, is left out."""
     lines = [title]
     for name, values in groups:
-        told = {key: value for key, value in values.items() if value is not None}
+        told = {key: value for key, value in values.items() if value is not None and value != ()}
         if told:
             lines += ["", f"# {name}", *(f"{key} = {_value(value)}" for key, value in told.items())]
     return "\n".join(lines) + "\n"
 
 
-def _value(value: bool | float | str) -> str:
+def _value(value: bool | float | str | tuple) -> str:
     """A value as TOML writes it. A JSON string is valid TOML, except that TOML wants the character DEL escaped."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value) if isinstance(value, bool) else repr(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -65,7 +65,8 @@ def fit(
     images: Any, masks: Any = None, config: TrainingConfig | None = None, /, *,
     model: Module | NetworkOptions | None = None, target: Target | None = None, validation: Any = 0.1,
     callbacks: Callbacks = (), out: Path | str | RunFolder | None = None, resume: Path | str | None = None,
-    device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None, **settings: Any,
+    device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None,
+    masks_are: str = "auto", ignore: Sequence[object] = (), **settings: Any,
 ) -> Fitted:  # fmt: skip
     """Train a network.
 
@@ -77,7 +78,7 @@ def fit(
         As they come from files: 8 or 16 bit or float, grey, RGB or RGBA. Or an `ImageSet`, which has its own masks.
     masks : sequence of (H, W) arrays, or one array (N, H, W)
         Class numbers, 0 and 255, object numbers or colours (H, W, 3). Which of these they are is found out as for files, see
-        `minunet/data/mask_scan.py`.
+        `minunet/data/mask_kinds.py`.
     config : TrainingConfig, optional
         How to train. Any of its fields may also be given by name: ``fit(images, masks, epochs=30, crop=256)``.
     model : Module or NetworkOptions, optional
@@ -104,6 +105,10 @@ def fit(
         Whether to print notes and a line for every epoch, and to show a progress bar.
     arguments : dict, optional
         The arguments of a command line, to be stored in the checkpoints.
+    masks_are : "auto", "classes", "objects" or "binary"
+        What the values of masks that are arrays stand for.
+    ignore : sequence of int or of "red,green,blue"
+        Values of masks that are arrays that do not count, such as 255 or -1.
 
     Returns
     -------
@@ -133,7 +138,7 @@ def fit(
             folder.check_unused()
         file = open_run(resume) if resume else None
         config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
-        dataset, train, held = split(as_dataset(images, masks), validation, config.seed)
+        dataset, train, held = split(as_dataset(images, masks, masks_are, ignore), validation, config.seed)
         if target and not target.is_plain:
             dataset = TargetSet(dataset, target, train, progress=verbose)
         network = network_for(file.architecture if file and model is None else model, dataset, config)
@@ -156,15 +161,17 @@ def fit(
 # ---- the parts -------------------------------------------------------------------------------------------------------
 
 
-def as_dataset(images: Any, masks: Any) -> ImageSet:
+def as_dataset(images: Any, masks: Any, masks_are: str = "auto", ignore: Sequence[object] = ()) -> ImageSet:
     """Images and masks as a data set, if they are not one already."""
     if isinstance(images, ImageSet):
         if masks is not None:
             raise UserError("a data set has its masks: leave them out")
+        if masks_are != "auto" or len(ignore):
+            raise UserError("masks_are and ignore are for arrays: give open_dataset masks=... and ignore=...")
         return images
     if masks is None:
         raise UserError("masks are missing: fit(images, masks), or fit(dataset) for a data set of minunet.data")
-    return ArraySet(images, masks)
+    return ArraySet(images, masks, masks_are=masks_are, ignore=ignore)
 
 
 def with_settings(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:

@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minunet.data import count_pages, read_image, read_info, read_mask
+from minunet.data.files.images import read_indexed_mask
 from minunet.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -132,6 +134,27 @@ def test_one_bit_is_0_255_as_image_and_0_1_as_mask(tmp_path, ending):
     assert np.array_equal(read_mask(path), BITS.astype(np.uint8))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_packed_grey_png_gives_its_numbers_as_a_mask(tmp_path, bits):
+    numbers = np.arange(40).reshape(5, 8) % 2**bits
+    packed = np.packbits((numbers[..., None] >> np.arange(bits)[::-1] & 1).reshape(5, -1).astype(np.uint8), axis=1)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(8, 5, bits, b"".join(b"\0" + row.tobytes() for row in packed)))
+    assert np.array_equal(read_mask(path), numbers)
+    assert np.array_equal(read_image(path)[..., 0], numbers * (255 // (2**bits - 1)))
+
+
+def png(width, height, bits, rows):
+    """The bytes of a grey PNG."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    chunks = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def palette_png(path, index, colours):
     image = Image.fromarray(index, "L").convert("L")
     image.putpalette(np.array(colours, np.uint8).ravel().tolist())
@@ -145,12 +168,16 @@ def test_palette_image_shows_its_colours(tmp_path):
     assert np.array_equal(read_image(path)[..., 0], np.array([0, 200, 0])[GREY % 3])
 
 
-def test_coloured_palette_mask_gives_indices_and_grey_palette_gives_greys(tmp_path):
+def test_a_mask_with_a_palette_is_read_as_it_is_shown(tmp_path):
     index = GREY % 2
     coloured = palette_png(tmp_path / "voc.png", index, [[0, 0, 0], [128, 0, 0]])
     turned = palette_png(tmp_path / "turned.png", index, [[255, 255, 255], [0, 0, 0]])
     hidden = palette_png(tmp_path / "hidden.png", index, [[0, 0, 0], [0, 0, 0]])
-    assert np.array_equal(read_mask(coloured), index)
+    assert np.array_equal(read_mask(coloured), np.array([[0, 0, 0], [128, 0, 0]])[index])
+    again = palette_png(tmp_path / "again.png", 1 - index, [[128, 0, 0], [0, 0, 0]])
+    assert np.array_equal(read_mask(again), read_mask(coloured))  # another order of the palette
+    pixels, colours = read_indexed_mask(coloured)
+    assert np.array_equal(pixels, index) and np.array_equal(colours[pixels], read_mask(coloured))
     assert np.array_equal(read_mask(turned), 255 * (1 - index))
     assert np.array_equal(read_mask(hidden), index)  # only looks black
 

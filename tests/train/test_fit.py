@@ -228,13 +228,13 @@ def test_a_run_that_has_not_counted_all_foreground_goes_on(tmp_path):
     images, masks = discs()
     masks = [np.where(m > 0, 1 + (np.arange(26) > 13), 0).astype(np.uint8) for m in masks]
     path = tmp_path / "last.safetensors"
-    first = minunet.fit(images, masks, epochs=1, out=tmp_path, **SMALL).history[0]
+    first = minunet.fit(images, masks, epochs=1, out=tmp_path, masks_are="classes", **SMALL).history[0]
     with safe_open(path, "np") as f:
         meta = json.loads(f.metadata()["minunet"])
     assert meta["train"]["state"]["history"][0].pop("dice_all_foreground") == first["dice_all_foreground"]
     save_file(load_file(path), path, {"minunet": json.dumps(meta)})
     for epochs in (2, 3):
-        history = minunet.fit(images, masks, resume=path, out=tmp_path, epochs=epochs).history
+        history = minunet.fit(images, masks, resume=path, out=tmp_path, epochs=epochs, masks_are="classes").history
         assert [row["dice_all_foreground"] is None for row in history] == [True] + [False] * (epochs - 1)
 
 

@@ -85,9 +85,8 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
 def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     """Read a mask: the numbers or colours that stand for classes or instances.
 
-    A one-bit mask gives 0 and 1. Alpha is dropped, and an image in which every colour is grey is read as grey values. A palette
-    of grey values is looked up, so that a 0/255 mask gives 0 and 255 in whatever way it was stored. With a palette of colours
-    the *indices* are read: they are the class numbers that labelling tools wrote.
+    What is read is what a viewer shows, in whatever way it was stored: palettes are looked up. Alpha is dropped, and an image
+    in which every colour is grey is read as grey values. A one-bit mask gives 0 and 1, one of 2 or 4 bits its numbers.
 
     Parameters
     ----------
@@ -102,13 +101,31 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     UserError
         As `read_image`, and if the file holds fractions or more channels than colours have.
     """
+    pixels, palette = read_indexed_mask(path, page)
+    return palette[pixels] if palette is not None else pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+
+
+def read_indexed_mask(path: PathLike, page: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `read_mask`, but a palette of colours is kept apart, and a one-bit mask stays bool.
+
+    A palette in which two of the numbers in use have the same colour says nothing, so that the numbers are read.
+
+    Returns
+    -------
+    pixels : (H, W) integer or bool array, or (H, W, 3) uint8 colours
+    palette : (n, 3) uint8 array of the colours that `pixels` stand for, or None
+    """
     pixels, palette = _read_stored(path, page)
     if palette is not None:
-        shown = _apply_palette(pixels, palette[:, 0])
-        if is_grey(palette[None]) and len(np.unique(shown)) == len(np.unique(pixels)):
-            pixels = shown
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8)
+        used = np.unique(pixels)
+        shown = _apply_palette(used, palette)
+        if is_grey(shown[None]) and len(np.unique(shown[:, 0])) == len(used):
+            pixels = _apply_palette(pixels, palette[:, 0])
+        elif len(np.unique(shown, axis=0)) == len(used):
+            colours = np.zeros((int(used[-1]) + 1, 3), np.uint8)
+            colours[used] = shown
+            return pixels, colours
+        return pixels, None
     if pixels.dtype.kind == "f":
         if not np.array_equal(pixels, np.rint(pixels)):
             raise UserError(f"{path}: a mask holds whole numbers, one for each class, but this one has fractions")
@@ -118,7 +135,9 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
         pixels = pixels[..., 0] if is_grey(pixels) else pixels
     if pixels.ndim == 3 and (pixels.shape[-1] != 3 or pixels.dtype != np.uint8):
         raise UserError(f"{path}: a mask is grey or 8-bit RGB, but this one is {pixels.dtype} {pixels.shape}")
-    return pixels
+    if pixels.ndim == 2 and pixels.dtype == np.uint8 and png_bits(path) in (2, 4):  # Pillow spreads them over 0..255
+        pixels //= 255 // (2 ** png_bits(path) - 1)
+    return pixels, None
 
 
 def read_info(path: PathLike, page: int | None = None) -> ImageInfo:

@@ -107,7 +107,7 @@ def open_source(path: Path, truth: str = "auto") -> Source:
 
 def notes_on(path: Path) -> list[str]:
     """What is known of truth that is given as files, not as a data set: whether frames of 01_GT/SEG lack cells."""
-    folder = path.parent if path.is_file() else path
+    folder = (path.parent if path.is_file() else path).absolute()
     sequence = folder.parent.with_name(folder.parent.name.removesuffix("_GT"))
     if not re.fullmatch(r"\d\d_GT", folder.parent.name) or folder.name != "SEG" or not sequence.is_dir():
         return []

@@ -14,7 +14,7 @@ import numpy as np
 from ...cli import printable
 from ...errors import UserError
 from ..classes import ClassMap
-from ..files.images import SUFFIXES, ImageInfo, read_info, read_mask
+from ..files.images import SUFFIXES, ImageInfo, read_indexed_mask, read_info
 
 
 class Mask(NamedTuple):
@@ -22,14 +22,16 @@ class Mask(NamedTuple):
 
     Attributes
     ----------
-    values : (H, W) integer array, or (H, W, 3) uint8 array of colours
+    values : (H, W) integer or bool array, or (H, W, 3) uint8 array of colours
     instances : (H, W) int32 array of instance numbers, 0 for background; None if the layout does not know them
     valid : (H, W) bool array, False where the mask does not count; None if it counts everywhere
+    palette : (n, 3) uint8 array of the colours that `values` stand for, or None
     """
 
     values: np.ndarray
     instances: np.ndarray | None = None
     valid: np.ndarray | None = None
+    palette: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class Entry:
 
     def read_mask(self) -> Mask:
         """The mask as it is stored, of the image's size."""
-        mask = self.read(self) if self.read else Mask(read_mask(self.mask, self.page))
+        if self.read:
+            mask = self.read(self)
+        else:
+            values, palette = read_indexed_mask(self.mask, self.page)
+            mask = Mask(values, palette=palette)
         check_same_size(mask.values, self.mask, self)
         return mask
 
@@ -78,6 +84,12 @@ class Source:
     classes: ClassMap | None = None
     ordered: bool = False
     notes: Sequence[str] = ()
+
+
+def counting(mask: Mask, classes: ClassMap) -> np.ndarray | None:
+    """Where a mask counts, by its layout and the values that are ignored: (H, W) bool; None if everywhere."""
+    maps = [m for m in (mask.valid, classes.counting(mask.values, mask.palette)) if m is not None]
+    return np.logical_and.reduce(maps) if maps else None
 
 
 def check_same_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
