@@ -9,6 +9,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 from helpers import pretend_cupy
+from helpers.datasets import make_data
 from helpers.tolerances import OP
 
 import minunet
@@ -157,22 +158,23 @@ def test_who_stops_early_waits_for_the_copy_on_its_way(cupy, monkeypatch):
 def run(cupy, tmp_path, monkeypatch):
     """A tiny run on the GPU that is no GPU."""
     monkeypatch.chdir(tmp_path)
-    flags = "--device cuda -e 1 --base-width 4 --depth 2 --crop 32 -b 16 --clip 1 --dropout 0.2 --out run"
+    make_data(tmp_path / "data")
+    flags = "--data data --device cuda -e 1 --base-width 4 --depth 2 --crop 32 -b 16 --clip 1 --dropout 0.2 --out run"
     assert train(flags.split()) == 0
     return tmp_path / "run"
 
 
 def test_train_and_predict(run, cupy, capsys):
     assert (
-        predict(["--device", "cuda", "-m", str(run / "best.safetensors"), "-i", str(run / "examples"), "-o", "out"])
+        predict(["--device", "cuda", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "out"])
         == 0
     )
     on_gpu = sorted(p.read_bytes() for p in (run.parent / "out").glob("*_mask.png"))
-    assert len(on_gpu) == 3
+    assert len(on_gpu) == 8
     assert (
-        predict(["--device", "cpu", "-m", str(run / "best.safetensors"), "-i", str(run / "examples"), "-o", "cpu"]) == 0
+        predict(["--device", "cpu", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "cpu"]) == 0
     )
-    assert len(list((run.parent / "cpu").glob("*_mask.png"))) == 3
+    assert len(list((run.parent / "cpu").glob("*_mask.png"))) == 8
 
 
 def test_a_checkpoint_goes_to_the_other_device(run, cupy, monkeypatch):
