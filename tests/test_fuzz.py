@@ -49,6 +49,7 @@ def planted(read):
     return [fuzz.Target("a.txt", read, GOOD, [lambda data, rng: data], {})]
 
 
+@pytest.mark.drawn(quick=3)
 @pytest.mark.parametrize(
     ("read", "outcome"),
     [(refuse, "UserError"), (stumble, "exception"), (ramble, "exception"), (linger, "hang"), (grab, "memory"),

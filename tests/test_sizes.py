@@ -61,6 +61,7 @@ def ran(said, test):
     return [line.split()[0] for line in said.splitlines() if f"::{test}" in line and "PASSED" in line]
 
 
+@pytest.mark.drawn(quick=2)
 @pytest.mark.parametrize(
     "flags, slow, some, orders, examples",
     [

@@ -58,6 +58,7 @@ def held(out):
     return json.loads((out / "published_cpu.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_leaves_complete_results(done):
     result = held(done[0])
     assert result["setting"]["base_width"] == 4 and result["setting"]["threads"] == 1
@@ -76,6 +77,7 @@ def test_a_run_leaves_complete_results(done):
         assert sum(row["peak_mib"] is not None for row in rows) == 1 + TORCH  # PyTorch's faster layout only
 
 
+@pytest.mark.slow
 def test_json_and_csv_agree(done):
     with open(done[0] / "published_cpu.csv") as f:
         table = list(csv.DictReader(f))
@@ -85,6 +87,7 @@ def test_json_and_csv_agree(done):
         assert line == {name: "" if value is None else str(value) for name, value in row.items()}
 
 
+@pytest.mark.slow
 def test_what_a_run_shows(done):
     out, said = done
     assert np.asarray(Image.open(out / "published_cpu.png")).shape[1] > 1000
@@ -94,6 +97,7 @@ def test_what_a_run_shows(done):
     assert "published" not in said  # their network is another
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(done, tmp_path):
     """Interrupted in the training of another size: this size's inference, and the earlier run's rows, are there."""
     out = tmp_path / "out"

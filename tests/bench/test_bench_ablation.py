@@ -24,6 +24,7 @@ def test_every_variant_is_a_command(variant):
     parse(variant.flags)
 
 
+@pytest.mark.slow
 def test_two_variants_are_trained_scored_and_kept(tmp_path, capsys, monkeypatch):
     data = make_objects(tmp_path / "data")
     flags = ["--data", str(data), "--epochs", "1", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results"),
@@ -46,6 +47,7 @@ def test_two_variants_are_trained_scored_and_kept(tmp_path, capsys, monkeypatch)
         ablation.main([*flags, "--no-augment"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_variant_goes_on(tmp_path, monkeypatch):
     data, out = make_objects(tmp_path / "data"), tmp_path / "runs" / "cross-entropy"
     last = ablation.train("cross-entropy", data, 1, SMALL, out)

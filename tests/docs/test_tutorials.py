@@ -24,7 +24,7 @@ def lesson(request):
     return request.param
 
 
-@pytest.mark.drawn(quick=3)
+@pytest.mark.drawn(quick=1)
 def test_a_lesson_runs(lesson, run_lesson):
     left, problem = run_lesson(lesson)
     assert not problem, problem

@@ -19,6 +19,7 @@ def test_the_collection_is_large_enough():
     assert all(b.case in {c.name for c in CASES} for b in BUGS)
 
 
+@pytest.mark.drawn(quick=10)
 @pytest.mark.parametrize("bug", BUGS, ids=[b.name for b in BUGS])
 def test_every_planted_bug_is_caught(bug):
     """The case itself is right (see test_gradients.py); with the bug in it, the check must fail."""

@@ -99,6 +99,7 @@ def test_untouched_file_scores_nothing(name):
     assert "todo" in table(found) and "WRONG" not in table(found)
 
 
+@pytest.mark.drawn(quick=6)
 @ALL
 def test_reference_scores_everything(name):
     for seed in (None, 0):
@@ -283,6 +284,7 @@ TAMPERED = {
 }
 
 
+@pytest.mark.drawn(quick=6)
 @pytest.mark.parametrize("how", TAMPERED)
 def test_tampering_gains_nothing(how):
     found = grade(

@@ -51,6 +51,7 @@ def test_there_are_enough_wrong_submissions():
         assert sum(exercise == name for exercise, _, _ in SUBMISSIONS.values()) >= 2, name
 
 
+@pytest.mark.drawn(quick=16)
 @pytest.mark.parametrize("name", SUBMISSIONS)
 def test_wrong_submissions_fail(graded, name):
     found, _ = graded(name)
@@ -83,7 +84,7 @@ def test_known_mistakes_fail_and_get_their_hint(name):
             assert wrong.hint in {p.hint for p in parts}, (wrong.name, seed, parts)
 
 
-@pytest.mark.drawn(quick=4, ci=8)
+@pytest.mark.drawn(quick=2, ci=4)
 @ALL
 def test_right_parts_get_no_hint(name):
     e = EXERCISES[name]
@@ -133,6 +134,7 @@ UNRELATED = {
 }
 
 
+@pytest.mark.drawn(quick=6, ci=12)
 @pytest.mark.parametrize("how", UNRELATED)
 @pytest.mark.parametrize("exercise", ["conv_forward", "max_pool", "conv_transpose"])
 def test_other_errors_get_no_hint(exercise, how):

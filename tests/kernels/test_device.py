@@ -165,15 +165,10 @@ def run(cupy, tmp_path, monkeypatch):
 
 
 def test_train_and_predict(run, cupy, capsys):
-    assert (
-        predict(["--device", "cuda", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "out"])
-        == 0
-    )
+    assert predict(["--device", "cuda", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "out"]) == 0
     on_gpu = sorted(p.read_bytes() for p in (run.parent / "out").glob("*_mask.png"))
     assert len(on_gpu) == 8
-    assert (
-        predict(["--device", "cpu", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "cpu"]) == 0
-    )
+    assert predict(["--device", "cpu", "-m", str(run / "best.safetensors"), "-i", "data/imgs", "-o", "cpu"]) == 0
     assert len(list((run.parent / "cpu").glob("*_mask.png"))) == 8
 
 

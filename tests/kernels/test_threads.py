@@ -31,6 +31,7 @@ def run(*args, **env):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_same_network_on_one_and_two_threads(tmp_path):
     data = make_data(tmp_path / "data", size=(140, 130))
     options = [*SMALL, "--crop", "128", "--base-width", "4", "-e", "1"]
@@ -133,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.drawn(quick=1)
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_other_processes_compute_while_a_kernel_runs(how, tmp_path):
     if how == "fork" and not hasattr(os, "fork"):

@@ -242,6 +242,7 @@ def test_focal_without_discount_is_cross_entropy(xp, rng):
     assert float(abs(d).max()) < 1e-14
 
 
+@pytest.mark.drawn(quick=8, ci=16)
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 def test_shipped_cases(case):
     """What ``python -m minunet.gradcheck`` runs, whole networks with every parameter among it."""

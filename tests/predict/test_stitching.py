@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.sizes import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -59,6 +60,7 @@ def test_blocks_give_the_objects_of_the_whole(seed, n, H, W, side):
         assert np.array_equal(in_blocks(image, connected, side, halo), renumber(whole))
 
 
+@examples(40)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 30), st.sampled_from([0, 9]))
 def test_connected_components_need_no_halo(seed, density, side, min_size):
     """However large and winding they are, by blocks of any size; the small ones are dropped by their area in the image."""

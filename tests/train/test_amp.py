@@ -110,6 +110,7 @@ def test_an_overflow_leaves_the_step_out(cupy, data, tmp_path, monkeypatch):
     assert meta["state"]["loss_scale"] == 2.0 ** (60 - meta["state"]["step"])
 
 
+@pytest.mark.slow
 def test_training_reaches_the_same_dice(cupy, data, tmp_path):
     scores = []
     for name, amp in (("float32", []), ("half", ["--amp", "fp16"])):

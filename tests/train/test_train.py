@@ -127,6 +127,7 @@ def test_more_epochs_can_be_added(data, tmp_path):
     assert len(history(out)) == 2
 
 
+@pytest.mark.drawn(quick=4)
 @pytest.mark.parametrize("flags", [
     ["--loss", "bce"], ["--loss", "dice", "-c", "1"], ["--loss", "focal"], ["--loss", "ce"],
     ["--optimizer", "adamw", "--schedule", "poly", "--clip", "1"], ["--optimizer", "rmsprop", "--schedule", "plateau"],
