@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..cli import HelpFormatter, add_quiet, number, run, typed
+from .isolation import CHOICES
 
 EXAMPLES = """examples:
   %(prog)s my_conv.py                       what passes, and what is likely wrong
@@ -33,6 +34,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--seconds", type=number(float, 0, above=True), default=10, help="for one call of the student's code"
     )
     parser.add_argument("--memory", type=number(int, 256), default=2048, metavar="MB", help="for the student's process")
+    parser.add_argument(
+        "--isolation",
+        choices=CHOICES,
+        default=CHOICES[0],
+        help="of the student's process: the strongest that this system offers (auto), the same or none is graded (require), "
+        "one of the two that there are, or Python's audit hook alone, which stops nobody who knows it (default: auto)",
+    )
     parser.add_argument("--list", action="store_true", help="show the exercises")
     parser.add_argument("--make-exercises", type=Path, metavar="FOLDER", help="write the exercises' files there")
     add_quiet(parser)

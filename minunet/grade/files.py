@@ -9,10 +9,12 @@ from tqdm import tqdm
 from ..atomic import write_atomically
 from ..errors import UserError
 from .collection import EXERCISES
-from .grading import POINTS, grade_file
+from .grading import POINTS
+from .isolation import CHOICES
 from .make import make_exercises
-from .report import as_csv, grade_submission, gradescope, submissions, table
-from .runner import Limits
+from .report import as_csv, gradescope, table
+from .runner import Limits, Student
+from .submissions import grade_file, grade_submission, submissions
 
 
 def grade_files(args: argparse.Namespace) -> int:
@@ -33,18 +35,22 @@ def grade_files(args: argparse.Namespace) -> int:
         if file.is_dir() or not file.parent.is_dir():
             raise UserError(f"cannot write {file}: give the name of a file in a folder that exists")
     limits = Limits(call=args.seconds, total=6 * args.seconds, memory=args.memory << 20)
+    if args.isolation != CHOICES[0]:  # refuse before anything is graded
+        with Student("", "nothing", limits=limits, isolation=args.isolation) as student:
+            student.start()
     return (grade_folder if args.path.is_dir() else grade_one)(args, limits)
 
 
 def grade_one(args: argparse.Namespace, limits: Limits) -> int:
     """Grade a file and print the table."""
     try:
-        grades = grade_file(args.path, args.exercise, args.seed, limits)
+        grades = grade_file(args.path, args.exercise, args.seed, limits, args.isolation)
     except UserError as e:
         if args.gradescope:  # a student whose file cannot be graded is to read why
             write_atomically(args.gradescope, gradescope([], str(e)).encode())
         raise
     print("\n\n".join(table(g) for g in grades))
+    print(f"  isolation: {', '.join(dict.fromkeys(g.isolation for g in grades))}")
     write(args, {args.path.name: (grades, [])})
     return 0 if all(g.score == POINTS for g in grades) else 1
 
@@ -55,8 +61,8 @@ def grade_folder(args: argparse.Namespace, limits: Limits) -> int:
         raise UserError("--gradescope takes one submission: give its file, not a folder")
     graded = {}
     for name, files in tqdm(submissions(args.path).items(), unit="submission", disable=args.quiet or None):
-        graded[name] = grade_submission(files, args.exercise, args.seed, limits)
-    write(args, graded)
+        graded[name] = grade_submission(files, args.exercise, args.seed, limits, args.isolation)
+        write(args, graded)  # at once: whatever comes, these rows are there
     if not args.csv:
         print(as_csv(graded), end="")
     elif not args.quiet:

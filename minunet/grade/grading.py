@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cli import printable
 from ..errors import UserError
 from ..ops.dispatch import use
 from .collection import EXERCISES
@@ -40,6 +40,7 @@ class Grade:
     seconds: float
     seed: int
     forbidden: str = ""
+    isolation: str = ""  # one of `isolation.LEVELS`, which was in force
 
     @property
     def score(self) -> float:
@@ -47,55 +48,65 @@ class Grade:
         return 0.0 if self.forbidden else POINTS * sum(p.ok for p in self.parts) / len(self.parts)
 
 
-def grade_file(
-    path: Path | str, names: list[str] | None = None, seed: int | None = None, limits: Limits | None = None
+def grade_source(
+    path: Path,
+    source: str,
+    names: list[str] | None = None,
+    seed: int | None = None,
+    limits: Limits | None = None,
+    isolation: str = "auto",
 ) -> list[Grade]:
-    """Grade every exercise whose functions the file defines, or those named.
+    """Grade every exercise whose functions a file's text defines, or those named; see `submissions.grade_file`.
 
-    Raises
-    ------
-    UserError
-        If the file cannot be read, is not Python, or defines none of the exercises' functions.
+    The text is parsed in the student's process, not here: there it can take no more memory and time than it is granted. The
+    same process then serves the first exercise.
     """
-    path = Path(path)
-    try:
-        source = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}; give a Python file") from e
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not text in UTF-8: give a Python file, saved as UTF-8") from e
-    names = names or exercises_of(path, source)
-    if not names:
-        raise UserError(f"{path} defines no function of an exercise; --list shows them all")
-    return [grade(EXERCISES[name], source, path.name, seed, limits) for name in names]
+    grades: list[Grade] = []
+    with Student(source, path.name, (), limits, isolation) as first:
+        for name in names or exercises_of(path, *first.outline()):
+            student = first if not EXERCISES[name].extras and not grades else None
+            grades.append(grade(EXERCISES[name], source, path.name, seed, limits, isolation, student))
+    return grades
 
 
-def exercises_of(path: Path, source: str) -> list[str]:
-    """The exercises that a file answers, by the functions it defines; of one that cannot be parsed, by its name.
+def exercises_of(path: Path, functions: tuple[str, ...], problem: str) -> list[str]:
+    """The exercises that a file answers, by the functions it defines; of one that is no Python, by its name.
 
-    UserError for one that cannot be parsed and has another name.
+    UserError for one that is no Python and has another name, and for one that answers none.
     """
-    try:
-        defined = {n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+    if problem:
         if path.stem in EXERCISES:
             return [path.stem]
-        what = f"{e.msg} in line {e.lineno}" if isinstance(e, SyntaxError) and e.lineno else e
-        raise UserError(f"{path} is not Python: {what}; mend that first") from None
-    return [name for name, e in EXERCISES.items() if defined & set(e.functions)]
+        raise UserError(f"{path} is not Python: {problem}; mend that first")
+    names = [name for name, e in EXERCISES.items() if set(functions) & set(e.functions)]
+    if not names:
+        raise UserError(f"{path} defines no function of an exercise; --list shows them all")
+    return names
 
 
-def grade(exercise: Exercise, source: str, name: str, seed: int | None = None, limits: Limits | None = None) -> Grade:
-    """Grade a file's text as an answer to an exercise; without a seed, with other random numbers every time."""
+def grade(
+    exercise: Exercise,
+    source: str,
+    name: str,
+    seed: int | None = None,
+    limits: Limits | None = None,
+    isolation: str = "auto",
+    student: Student | None = None,
+) -> Grade:
+    """Grade a file's text as an answer to an exercise; without a seed, with other random numbers every time.
+
+    `student` may be a process that has the text already.
+    """
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     begun, forbidden = time.monotonic(), ""
-    try:
-        with Student(source, name, exercise.extras, limits) as student:
+    with student or Student(source, name, exercise.extras, limits, isolation) as student:
+        try:
             parts = judge(exercise, student, seed)
-    except Forbidden as e:  # nothing counts, whatever was right before
-        forbidden = str(e)
-        parts = [Part(part, False, forbidden) for part in exercise.parts]
-    return Grade(exercise, name, parts, time.monotonic() - begun, seed, forbidden)
+        except Forbidden as e:  # nothing counts, whatever was right before
+            forbidden = printable(str(e))
+            parts = [Part(part, False, forbidden) for part in exercise.parts]
+        level = student.level
+    return Grade(exercise, printable(name), parts, time.monotonic() - begun, seed, forbidden, level)
 
 
 def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
@@ -111,5 +122,5 @@ def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
             parts.append(Part(part, bool(marks)))
         else:
             message = f"{bad.message} ({bad.asked})" if bad.asked else bad.message
-            parts.append(Part(part, False, message, hints.get(part, "")))
+            parts.append(Part(part, False, printable(message), hints.get(part, "")))
     return parts

@@ -57,7 +57,7 @@ class Graded(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """Grade the file, and make a test for every part."""
         from ..errors import UserError
-        from .grading import grade_file
+        from .submissions import grade_file
 
         try:
             grades = grade_file(self.path, seed=self.config.getoption("--impl-seed"))

@@ -6,14 +6,12 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ..cli import csv_text
-from ..errors import UserError
 from .exercise import EXERCISES
-from .grading import POINTS, Grade, grade_file
-from .runner import UNWRITTEN, Limits
+from .grading import POINTS, Grade
+from .runner import UNWRITTEN
 
 RAISED = re.compile(r"\w+: .* in line \d+.*\)$")  # an error, where it was, and in brackets what was asked
 
@@ -67,52 +65,19 @@ def gradescope(grades: Iterable[Grade], problem: str = "") -> str:
         "output": "\n".join(filter(None, notes)),
         "stdout_visibility": "hidden",
         "tests": tests,
+        "extra_data": {"isolation": [g.isolation for g in grades]},
     }
     return json.dumps(content, indent=1)
-
-
-def submissions(folder: Path) -> dict[str, list[Path]]:
-    """The Python files of every submission: those of each subfolder, even if none, and each file beside them.
-
-    UserError without any file. Hidden folders, and those that Python and macOS leave behind, are none of a student's.
-    """
-    found = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith((".", "__")):
-            found[entry.name] = sorted(entry.rglob("*.py"))
-        elif entry.is_file() and entry.suffix == ".py":
-            found[entry.name] = [entry]
-    if not any(found.values()):
-        raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
-    return found
-
-
-def grade_submission(
-    files: list[Path], names: list[str] | None, seed: int | None, limits: Limits | None
-) -> tuple[list[Grade], list[str]]:
-    """All grades of a submission's files, the better of two for the same exercise, and what could not be graded."""
-    best: dict[str, Grade] = {}
-    notes = [] if files else ["no Python file was handed in"]
-    for file in files:
-        try:
-            grades = grade_file(file, names, seed, limits)
-        except UserError as e:
-            notes.append(str(e))
-            continue
-        for g in grades:
-            known = best.get(g.exercise.name)
-            best[g.exercise.name] = g if known is None or g.score > known.score else known
-    return list(best.values()), notes
 
 
 def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
     """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were."""
     exercises = [n for n in EXERCISES if any(g.exercise.name == n for grades, _ in graded.values() for g in grades)]
-    rows = [["submission", "score", *exercises, "forbidden", "notes"]]
+    rows = [["submission", "score", *exercises, "forbidden", "isolation", "notes"]]
     for name, (grades, notes) in graded.items():
         scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
         hints = [f"{g.exercise.name}: {h}" for g in grades for h in dict.fromkeys(p.hint for p in g.parts if p.hint)]
         forbidden = "; ".join(g.forbidden for g in grades if g.forbidden)
         row = [name, f"{sum(g.score for g in grades):.2f}", *(scores.get(e, "") for e in exercises), forbidden]
-        rows.append([*row, "; ".join([*notes, *hints])])
+        rows.append([*row, ", ".join(dict.fromkeys(g.isolation for g in grades)), "; ".join([*notes, *hints])])
     return csv_text(rows)

@@ -1,30 +1,25 @@
 """The grader's end of the student's process: starts it, sends calls, takes arrays, and ends it.
 
 One process serves all the calls of an exercise; if it dies or takes too long, the next check gets a fresh one.
-See `child` for what the student's code may not do there, and docs/teaching.md for what remains possible.
+See `isolation` and `guard` for what the student's code may not do there, and docs/teaching.md for what remains possible.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import os
-import subprocess
-import sys
-import tempfile
-import threading
+import functools
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import isolation as isolations
 from . import wire
-from .child import ANSWERS, FORBIDDEN
+from .guard import FORBIDDEN
+from .pipes import Late, Pipes
 
-CHILD = Path(__file__).with_name("child.py")
 UNWRITTEN = "not written yet"
 
 
@@ -38,12 +33,13 @@ class Forbidden(Trouble):
 
 @dataclass
 class Limits:
-    """Limits of one student's process: seconds for a call and for all calls, bytes of memory, calls back to the grader."""
+    """Limits of one student's process: seconds for a call and for all, bytes of memory, calls back and bytes given to each."""
 
     call: float = 10.0
     total: float = 60.0
     memory: int = 2 << 30
     callbacks: int = 20_000
+    called_with: int = 1 << 16
 
     @property
     def used_up(self) -> str:
@@ -62,20 +58,47 @@ class Student:
         The file's name, for messages.
     extras : tuple of str
         Libraries that may be imported beside NumPy: "scipy".
+    limits : Limits, optional
+    isolation : str
+        One of `isolation.CHOICES`. Which level is in force is in `level` once the process has started.
     """
 
-    def __init__(self, source: str, name: str, extras: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        extras: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        isolation: str = "auto",
+    ) -> None:
         self.source, self.name, self.extras, self.limits = source, name, extras, limits or Limits()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.isolation, self.level = isolation, ""
+        self.pipes: Pipes | None = None
+        self.loaded = False
         self.spent, self.kept = 0.0, 0
-        self.broken = ""  # why the file cannot be loaded
-        refuse_imports(source)
+        self.broken = self.refused = ""  # why the file cannot, or must not, be loaded
 
     def __enter__(self) -> Student:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.end()
+
+    def outline(self) -> tuple[tuple[str, ...], str]:
+        """The names of the functions that the file defines, and why it is no Python if it is none. Nothing of it runs.
+
+        Trouble if its process ends over it, or takes too long.
+        """
+        self.start()
+        try:
+            kind, *content = self.ask(("source", self.source, self.name), {}, more=5)
+            if kind != "outline" or len(content) != 3 or not all(isinstance(text, str) for text in content[1:]):
+                raise Trouble("its process gave no answer")
+        except Trouble as e:
+            self.broken = str(e)
+            raise
+        functions, problem, self.refused = content
+        return functions, problem
 
     def call(self, function: str, *args: Any, keep: bool = False, after: bool = False, **options: Any) -> Any:
         """What the student's function returns.
@@ -91,17 +114,15 @@ class Student:
         Forbidden
             If the student's code does what it must not.
         """
-        fresh = self.process is None
-        if fresh and any(isinstance(a, Handle) for a in args):
+        if not self.loaded and any(isinstance(a, Handle) for a in args):
             raise Trouble("the forward of the pair gave no answer")
         if self.spent >= self.limits.total:
             self.end()
             raise Trouble(f"not run: {self.limits.used_up}")
         functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [f"function {i}" if callable(a) else a.where if isinstance(a, Handle) else a for i, a in enumerate(args)]
-        if fresh:
-            self.start()
-        answer = self.ask((function, sent, options, list(functions), keep, after), functions, first=False)
+        self.load()
+        answer = self.ask(("call", function, sent, options, list(functions), keep, after), functions)
         kind, *content = answer
         if kind != "result" or len(content) != 2:
             raise Trouble(in_words(kind, content, function))
@@ -113,110 +134,84 @@ class Student:
             return result, Handle({"kept": self.kept - 1})
         return result
 
-    def start(self) -> None:
-        """Start the process and let it run the student's file; if that fails it is not tried again, as it would fail again."""
+    def load(self) -> None:
+        """Let the process run the student's file, once; if that fails it is not tried again, as it would fail again."""
+        if self.loaded:
+            return
         if self.broken:
             raise Trouble(self.broken)
-        site = Path(np.__file__).parents[1]
-        cpu = int(self.limits.total) + 5
-        command = [sys.executable, "-I", "-S", "-B", CHILD, site, str(self.limits.memory), str(cpu), *self.extras]
-        one = {f"{lib}_NUM_THREADS": "1" for lib in ("OPENBLAS", "OMP", "MKL")}
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR")}
-        self.process = subprocess.Popen(
-            [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=kept | one, cwd=tempfile.gettempdir(), start_new_session=True,
-        )  # fmt: skip
-        self.tail = b""
-        self.listener = threading.Thread(target=self.listen, args=(self.process,), daemon=True)
-        self.listener.start()
-        self.kept = 0
-        kind, *content = self.ask((self.source, self.name), {}, first=True)
+        if self.pipes is None:
+            self.outline()
+        if self.refused:
+            raise Forbidden(self.refused)
+        kind, *content = self.ask(("load",), {}, more=5)
         if kind != "loaded":
             self.end()
             self.broken = in_words(kind, content, "the file")
             raise Trouble(self.broken)
+        self.loaded = True
 
-    def listen(self, process: subprocess.Popen[bytes]) -> None:
-        """Keep the end of what the process prints, so that it never waits for us."""
-        assert process.stderr is not None
-        while data := os.read(process.stderr.fileno(), 1 << 16):
-            self.tail = (self.tail + data)[-4096:]
+    def start(self) -> None:
+        """Start the process, at the strongest level that is wanted and works here. UserError if none does.
 
-    def ask(self, message: tuple, functions: dict[str, Callable[..., Any]], first: bool) -> tuple:
+        The process says what is in force before it gets the student's file.
+        """
+        for level in isolations.levels(self.isolation):
+            command = isolations.command(level, self.limits.memory, int(self.limits.total) + 5, self.extras)
+            if command is not None:
+                self.pipes, self.level, self.kept = Pipes(command, isolations.environment()), level, 0
+                try:
+                    hello = self.answer(time.monotonic() + 30)
+                    works = hello[0] == "ready" and (level != isolations.LEVELS[1] or hello[1] == level)
+                except (Late, EOFError, wire.Garbled):
+                    works = False
+                if works:
+                    isolations.known[level] = True
+                    return
+                self.end()
+                if isolations.known.get(level):
+                    raise Trouble("its process could not be started: the machine may be out of memory")
+            isolations.known[level] = False
+        raise isolations.none_works(self.isolation)
+
+    def ask(self, message: tuple, functions: dict[str, Callable[..., Any]], more: float = 0) -> tuple:
         """Send a message, answer its calls back, and return its answer."""
-        process, begun = self.process, time.monotonic()
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        seconds, left = self.limits.call + 5 * first, self.limits.total - self.spent
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(max(min(seconds, left), 0.0), stop)
-        timer.start()
+        begun = time.monotonic()
+        seconds, left = self.limits.call + more, self.limits.total - self.spent
+        deadline = begun + max(min(seconds, left), 0.0)
+        assert self.pipes is not None
         try:
-            process.stdin.write(wire.pack(("message", *message)))
-            process.stdin.flush()
+            self.pipes.send(wire.pack(message))
             for _ in range(self.limits.callbacks):
-                answer = wire.unpack(self.read)
-                if not isinstance(answer, tuple) or not answer or not isinstance(answer[0], str):
-                    raise wire.Garbled("not an answer")
+                answer = self.answer(deadline)
                 if answer[0] != "call":
                     return answer
-                process.stdin.write(wire.pack(("value", *call_back(functions, answer))))
-                process.stdin.flush()
+                self.pipes.send(wire.pack(call_back(functions, answer, self.limits.called_with)))
             raise Trouble(f"it called back more than {self.limits.callbacks:,} times")
-        except (wire.Garbled, EOFError, OSError) as e:
-            self.end()
-            if late.is_set():
-                raise Trouble(
-                    f"it took longer than {seconds:g} seconds" if seconds < left else self.limits.used_up
-                ) from None
-            raise self.obituary(process.returncode, e) from None
+        except (wire.Garbled, EOFError, Late) as e:
+            late = f"it took longer than {seconds:g} seconds" if seconds < left else self.limits.used_up
+            raise obituary(*self.end(isinstance(e, EOFError)), e, late) from None
         except BaseException:
             self.end()
             raise
         finally:
-            timer.cancel()
             self.spent += time.monotonic() - begun
 
-    def read(self, n: int) -> bytes:
-        """Exactly n bytes of the process's answer."""
-        assert self.process is not None and self.process.stdout is not None
-        data = self.process.stdout.read(n)
-        if len(data) < n:
-            raise EOFError
-        return data
+    def answer(self, deadline: float) -> tuple:
+        """The next message, which is a tuple that begins with a word."""
+        assert self.pipes is not None
+        answer = wire.unpack(functools.partial(self.pipes.read, deadline=deadline))
+        if not isinstance(answer, tuple) or not answer or not isinstance(answer[0], str):
+            raise wire.Garbled("not an answer")
+        return answer
 
-    def obituary(self, status: int | None, e: Exception) -> Trouble:
-        """Why the process ended, as an error to raise."""
-        if status == FORBIDDEN:
-            lines = self.tail.decode("utf-8", "replace").splitlines()
-            why = next((s.removeprefix("forbidden: ") for s in reversed(lines) if s.startswith("forbidden: ")), "")
-            return Forbidden(f"the file does what it must not: {why or 'it was stopped'}")
-        if isinstance(e, wire.Garbled):
-            return Trouble("its process sent something that is no answer")
-        return Trouble("its process ended before it answered (out of memory, sys.exit or a crash)")
-
-    def end(self) -> None:
-        """End the process, if it runs."""
-        if self.process is None:
-            return
-        process, self.process = self.process, None
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
-        try:  # its end is at hand if it died by itself: its own status tells why
-            process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self.listener.join(1)
-        assert process.stderr is not None
-        if not self.listener.is_alive():
-            process.stderr.close()
+    def end(self, dying: bool = False) -> tuple[int, str]:
+        """End the process, if it runs; its status, and the end of what it printed."""
+        pipes, self.pipes, self.loaded = self.pipes, None, False
+        if pipes is None:
+            return 0, ""
+        status = pipes.end(dying)
+        return status, pipes.tail.decode("utf-8", "replace")
 
 
 @dataclass
@@ -243,15 +238,33 @@ class Local:
         return (result, args) if after else result
 
 
-def call_back(functions: dict[str, Callable[..., Any]], answer: tuple) -> tuple[str, Any]:
-    """Run one of our functions for the student's process."""
+def obituary(status: int, printed: str, e: Exception, late: str) -> Trouble:
+    """Why the process ended, as an error to raise."""
+    if status == FORBIDDEN:
+        said = [line.removeprefix("forbidden: ") for line in printed.splitlines() if line.startswith("forbidden: ")]
+        return Forbidden(f"the file does what it must not: {said[-1] if said else 'it was stopped'}")
+    killed = getattr(signal, "SIGSYS", 0)  # by the filter of `confine`; 128 more if bubblewrap passes it on
+    if killed and status in (-killed, 128 + killed):
+        return Forbidden("the file does what it must not: it asks the system for a process, a connection or to write")
+    if isinstance(e, Late):
+        return Trouble(late)
+    if isinstance(e, wire.Garbled):
+        return Trouble("its process sent something that is no answer")
+    return Trouble("its process ended before it answered (out of memory, sys.exit or a crash)")
+
+
+def call_back(functions: dict[str, Callable[..., Any]], answer: tuple, most: int) -> tuple[str, Any]:
+    """Run one of our functions for the student's process, unless it hands over more than so many bytes."""
     try:
         _, name, args = answer
+        given = wire.size(args)
+        if given > most:
+            raise ValueError(f"it was called with {given:,} bytes; {most:,} are allowed")
         value = functions[name](*args)
         wire.pack(value)
         return "value", value
     except Exception as e:  # whatever the student hands over
-        return "failed", f"{type(e).__name__}: {e}"
+        return "failed", f"{type(e).__name__}: {e}"[:500]
 
 
 def in_words(kind: str, content: list, what: str) -> str:
@@ -262,18 +275,3 @@ def in_words(kind: str, content: list, what: str) -> str:
         return f"the file defines no {what}"
     text = content[0] if content and isinstance(content[0], str) else "no answer"
     return text[:500]
-
-
-def refuse_imports(source: str) -> None:
-    """Forbidden if the text imports a library that holds the answers; what cannot be parsed fails later."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in ast.walk(tree):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-        for name in names:
-            if name.partition(".")[0] in ANSWERS:
-                raise Forbidden(f"line {node.lineno} imports {name}, which holds the answer")  # type: ignore[attr-defined]

@@ -2,9 +2,9 @@
 
     8 bytes   length of the JSON, 8 bytes   length of the arrays' bytes, JSON, bytes
 
-In the JSON an array stands as {"array": [dtype, shape, place]}, a tuple or list as a list, {"function": name} for a
-function of the other side. Nothing is ever unpickled or evaluated: what comes back is numbers, and as many bytes as they
-need. This file is also loaded by the student's process, where there is no minunet: it imports NumPy alone.
+In the JSON an array stands as {"array": [dtype, shape, place]}, a tuple or list as a list, a dict as {"dict": ...}. Nothing is
+ever unpickled or evaluated: what comes back is numbers and strings, and no more than `JSON`, `BYTES` and `DEEPEST` allow. This
+file is also loaded by the student's process, where there is no minunet: it imports NumPy alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 KINDS = ("<f8", "<f4", "<i8", "<i4", "<i2", "|i1", "|u1", "<u2", "<u4", "<u8", "|b1")
-MOST = 1 << 28  # bytes of one message
+JSON, BYTES = 1 << 20, 1 << 26  # at most, of one message: what stands between numbers, and numbers
+DEEPEST = 20  # lists within lists
+WHOLE = 1 << 63  # no whole number is larger
 
 
 class Garbled(Exception):
@@ -26,8 +28,10 @@ class Garbled(Exception):
 def pack(content: Any) -> bytes:
     """A message of None, bools, numbers, strings, arrays, and lists, tuples and dicts of them; TypeError for others."""
     arrays: list[bytes] = []
-    text = json.dumps(_plain(content, arrays)).encode()
+    text = json.dumps(_plain(content, arrays, 0)).encode()
     body = b"".join(arrays)
+    if len(text) > JSON or len(body) > BYTES:
+        raise ValueError(f"{len(text) + len(body):,} bytes")
     return len(text).to_bytes(8, "little") + len(body).to_bytes(8, "little") + text + body
 
 
@@ -35,24 +39,38 @@ def unpack(read: Callable[[int], bytes]) -> Any:
     """The next message; `read(n)` gives exactly n bytes. Garbled if it is none."""
     head = read(16)
     lengths = int.from_bytes(head[:8], "little"), int.from_bytes(head[8:], "little")
-    if sum(lengths) > MOST:
+    if lengths[0] > JSON or lengths[1] > BYTES:
         raise Garbled(f"a message of {sum(lengths)} bytes")
     text, body = read(lengths[0]), read(lengths[1])
     try:
-        return _restore(json.loads(text), body)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as e:
+        content, used = _restore(json.loads(text), body, 0, 0)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError, AttributeError) as e:
         raise Garbled(f"{type(e).__name__}: {e}") from None
+    if used != len(body):
+        raise Garbled("bytes of no array")
+    return content
 
 
-def _plain(a: Any, arrays: list[bytes]) -> Any:
+def size(a: Any) -> int:
+    """How many bytes of memory the content of a message takes, about."""
+    if isinstance(a, np.ndarray):
+        return int(a.nbytes)
+    return 8 + sum(map(size, a.values() if isinstance(a, dict) else a)) if isinstance(a, (tuple, dict)) else 8
+
+
+def _plain(a: Any, arrays: list[bytes], depth: int) -> Any:
+    if depth > DEEPEST:
+        raise ValueError(f"lists within lists, more than {DEEPEST} deep")
     if isinstance(a, (bool, str, type(None))):
         return a
     if isinstance(a, (int, float)) and not isinstance(a, np.generic):
+        if not -WHOLE < (a if isinstance(a, int) else 0) < WHOLE:
+            raise ValueError("a whole number of more than 64 bits")
         return a
     if isinstance(a, dict):
-        return {"dict": {str(k): _plain(v, arrays) for k, v in a.items()}}
+        return {"dict": {str(k): _plain(v, arrays, depth + 1) for k, v in a.items()}}
     if isinstance(a, (list, tuple)):
-        return [_plain(v, arrays) for v in a]
+        return [_plain(v, arrays, depth + 1) for v in a]
     if isinstance(a, (np.ndarray, np.generic)):
         a = np.asarray(a)
         kind = a.dtype.newbyteorder("<").str
@@ -64,19 +82,27 @@ def _plain(a: Any, arrays: list[bytes]) -> Any:
     raise TypeError(f"a {type(a).__name__}")
 
 
-def _restore(a: Any, body: bytes) -> Any:
+def _restore(a: Any, body: bytes, used: int, depth: int) -> tuple[Any, int]:
+    """What a part of the JSON stands for, and how many of the bytes are used up by then: no two arrays share any."""
+    if depth > DEEPEST or (isinstance(a, int) and not -WHOLE < a < WHOLE):
+        raise ValueError("too deep or too large")
     if isinstance(a, list):
-        return tuple(_restore(v, body) for v in a)
+        found = []
+        for v in a:
+            v, used = _restore(v, body, used, depth + 1)
+            found.append(v)
+        return tuple(found), used
     if not isinstance(a, dict):
-        return a
+        return a, used
     if "dict" in a:
-        return {k: _restore(v, body) for k, v in a["dict"].items()}
+        values, used = _restore(list(a["dict"].values()), body, used, depth)
+        return dict(zip(a["dict"], values)), used
     kind, shape, place = a["array"]
-    if kind not in KINDS or len(shape) > 8 or not all(type(n) is int and 0 <= n <= MOST for n in (*shape, place)):
+    if kind not in KINDS or len(shape) > 8 or not all(type(n) is int and 0 <= n <= BYTES for n in (*shape, place)):
         raise ValueError("an array that is none")
     count = 1
     for n in shape:
         count *= n
-    if place + count * np.dtype(kind).itemsize > len(body):
+    if place != used or place + count * np.dtype(kind).itemsize > len(body):
         raise ValueError("an array larger than its bytes")
-    return np.frombuffer(body, kind, count, place).reshape(shape).copy()
+    return np.frombuffer(body, kind, count, place).reshape(shape).copy(), used + count * np.dtype(kind).itemsize

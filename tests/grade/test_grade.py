@@ -15,10 +15,11 @@ from minunet.errors import UserError
 from minunet.grade import cut, wire
 from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
-from minunet.grade.grading import POINTS, grade, grade_file, judge
+from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.make import contents
-from minunet.grade.report import as_csv, grade_submission, gradescope, submissions, table
+from minunet.grade.report import as_csv, gradescope, table
 from minunet.grade.runner import Forbidden, Limits, Local, Student, Trouble
+from minunet.grade.submissions import grade_file, grade_submission, submissions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -196,6 +197,38 @@ FOUND_OUT = {
     "a socket": ("import socket", "socket.socket()"),
     "another interpreter": ("import _xxsubinterpreters as i", "i.create()"),
     "write": ("", "open('answer', 'w')"),
+    "a listing of nothing": ("import os", "os.listdir()"),
+    "a scan of nothing": ("import os", "os.scandir()"),
+    "mknod": ("import os", "os.mknod('made')"),
+    "mkfifo by posix": ("import posix", "posix.mkfifo('made')"),
+    "a signal by pidfd": ("import os, signal", "signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)"),
+    "a signal handler": ("import signal", "signal.signal(signal.SIGALRM, print)"),
+    "a module made anew": ("import sys, importlib.machinery as m", "m.BuiltinImporter.create_module(sys.__spec__)"),
+    "a library beside the file": (
+        "import importlib.machinery as m, importlib.util as u",
+        "l = m.ExtensionFileLoader('e', '/tmp/e.so'); l.create_module(u.spec_from_loader('e', l))",
+    ),
+    "C by another name": (
+        "import importlib.machinery as m, importlib.util as u, math, _bz2",
+        "l = m.ExtensionFileLoader('e._ctypes', _bz2.__file__); l.create_module(u.spec_from_loader('e._ctypes', l))",
+    ),
+    "a text of one's own": ("", "class S(str): pass\n    open(S('/etc/passwd'))"),
+    "an event with an object": (
+        "import sys\nclass X:\n    def __str__(self): return sys._getframe().f_back.f_locals.clear() or 'json'",
+        "sys.audit('import', X(), None)",
+    ),
+    "the finder's cells": (
+        "import sys\nf = sys.meta_path[0].find_spec\nfor c in f.__closure__ or ():\n    c.cell_contents = lambda *a: None\n"
+        "f.__defaults__ = (None, None, lambda *a: None)",
+        "open('/etc/passwd')",
+    ),
+    "the hook's frame": (
+        "import sys\ndef deep():\n    try:\n        deep()\n    except RecursionError as e:\n        t = e.__traceback__\n"
+        "        while t:\n            if 'leave' in t.tb_frame.f_locals: t.tb_frame.f_locals['leave'] = print\n"
+        "            t = t.tb_next\n        raise\ntry:\n    deep()\nexcept RecursionError:\n    pass",
+        "open('/etc/passwd')",
+    ),
+    "stderr closed": ("import os\nos.close(2)", "open('/etc/passwd')"),
     "patched tools": (
         "import builtins, os, posixpath\nbuiltins.any = lambda *a: False\nposixpath.realpath = lambda p: p\n"
         "os._exit = lambda n: None\nos.write = lambda *a: None",
@@ -241,11 +274,12 @@ def test_errors_that_differ_are_all_printed():
 
 @pytest.mark.parametrize("how", FOUND_OUT)
 def test_reaching_for_answers_is_found_out(how):
+    """By the audit hook alone, which names it; tests/grade/test_isolation.py has what holds without it."""
     head, line = FOUND_OUT[how]
     # a right answer, so that points could be had; what fails is caught, so that it cannot be the error that costs them
     tried = f"try:\n    {line or 'pass'}\nexcept Exception:\n    pass\n{RIGHT}"
-    found = grade(EXERCISES["momentum"], momentum(tried, head), "answer.py", 1, QUICK)
-    assert found.forbidden
+    found = grade(EXERCISES["momentum"], momentum(tried, head), "answer.py", 1, QUICK, "hook")
+    assert found.forbidden and found.isolation == "hook only"
     assert found.score == 0
     assert "no points" in table(found)
 
@@ -418,7 +452,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 def test_a_file_that_cannot_be_loaded_is_loaded_once(monkeypatch):
     starts = []
     real = subprocess.Popen
-    monkeypatch.setattr("minunet.grade.runner.subprocess.Popen", lambda *a, **k: starts.append(a) or real(*a, **k))
+    monkeypatch.setattr("minunet.grade.pipes.subprocess.Popen", lambda *a, **k: starts.append(a) or real(*a, **k))
     found = grade(EXERCISES["momentum"], momentum(RIGHT, "undefined"), "answer.py", 1, QUICK)
     assert len(starts) == 1
     assert all("NameError: name 'undefined'" in p.message for p in found.parts)
@@ -488,5 +522,8 @@ def test_submissions_need_python_files(tmp_path):
 
 
 def test_forbidden_is_raised_before_anything_runs():
-    with pytest.raises(Forbidden):
-        Student("def f():\n    import torch\n", "a.py")
+    with (
+        Student("ran = 1 / 0\ndef f():\n    import torch\n", "a.py") as student,
+        pytest.raises(Forbidden, match="line 3 imports"),
+    ):
+        student.call("f")

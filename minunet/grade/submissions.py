@@ -1,0 +1,132 @@
+"""What students hand in: read with care, since it may be anything, and each graded by itself."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ..errors import UserError
+from .grading import Grade, grade_source
+from .runner import Limits, Trouble
+
+LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
+FILES, ENTRIES = (
+    50,
+    2000,
+)  # at most, of a submission: Python files that are graded, and files and folders that are looked at
+
+
+def read(path: Path) -> str:
+    """A file's text.
+
+    Raises
+    ------
+    UserError
+        If it is a link, a device or a pipe, too large, or no UTF-8, or cannot be read.
+    """
+    try:
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            raise UserError(f"{path} is a link to another file: hand in the file itself")
+        if stat.S_ISREG(found.st_mode):
+            # if it has become something else by now: no link is followed, and nothing waits for a pipe's other end
+            flags = (
+                os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
+            with open(os.open(path, flags), "rb") as f:
+                found = os.fstat(f.fileno())
+                content = f.read(LARGEST + 1) if stat.S_ISREG(found.st_mode) else b""
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}; give a Python file") from e
+    if not stat.S_ISREG(found.st_mode):
+        kind = "folder" if stat.S_ISDIR(found.st_mode) else "device, a pipe or a socket"
+        raise UserError(f"{path} is a {kind}: give a Python file")
+    if found.st_nlink > 1:
+        raise UserError(f"{path} is the same file as another one (a hard link): hand in a copy")
+    if len(content) > LARGEST:
+        raise UserError(f"{path} has {found.st_size:,} bytes, more than the {LARGEST:,} that are read: shorten it")
+    try:
+        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is not text in UTF-8: give a Python file, saved as UTF-8") from e
+
+
+def grade_file(
+    path: Path | str,
+    names: list[str] | None = None,
+    seed: int | None = None,
+    limits: Limits | None = None,
+    isolation: str = "auto",
+) -> list[Grade]:
+    """Grade every exercise whose functions the file defines, or those named.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is not Python, or defines none of the exercises' functions, or if the system does not offer
+        the isolation that is asked for.
+    """
+    path = Path(path)
+    source = read(path)
+    try:
+        return grade_source(path, source, names, seed, limits, isolation)
+    except Trouble as e:
+        raise UserError(f"{path} cannot be graded: {e}") from None
+
+
+def submissions(folder: Path) -> dict[str, list[Path]]:
+    """The Python files of every submission: those of each subfolder, even if none, and each file beside them.
+
+    What calls itself a Python file, or is no ordinary file or folder, counts as one: reading it says what is wrong. UserError
+    without any file. Hidden folders, and those that Python and macOS leave behind, are none of a student's.
+    """
+    found = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith((".", "__")):
+                found[entry.name] = python_files(entry.path)
+        elif entry.name.endswith(".py") or not entry.is_file(follow_symlinks=False):
+            found[entry.name] = [Path(entry.path)]
+    if not any(found.values()):
+        raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
+    return found
+
+
+def python_files(folder: str) -> list[Path]:
+    """The Python files in a folder and those below, sorted; no link is followed, and only the first `ENTRIES` are looked at."""
+    found: list[Path] = []
+    seen = 0
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        found += [Path(place, name) for name in sorted(files) if name.endswith(".py")]
+        seen += len(files) + len(folders)
+        if seen > ENTRIES:
+            break
+    return sorted(found)
+
+
+def grade_submission(
+    files: list[Path], names: list[str] | None, seed: int | None, limits: Limits | None, isolation: str = "auto"
+) -> tuple[list[Grade], list[str]]:
+    """All grades of a submission's files, the better of two for the same exercise, and what could not be graded.
+
+    It raises nothing that a submission could be the reason of.
+    """
+    best: dict[str, Grade] = {}
+    notes = [] if files else ["no Python file was handed in"]
+    if len(files) > FILES:
+        notes.append(f"of {len(files)} Python files only the first {FILES} were graded")
+    for file in files[:FILES]:
+        try:
+            grades = grade_file(file, names, seed, limits, isolation)
+        except UserError as e:
+            notes.append(str(e))
+            continue
+        except Exception as e:  # others are to be graded all the same
+            notes.append(f"{file} cannot be graded: {type(e).__name__}: {e}")
+            continue
+        for g in grades:
+            known = best.get(g.exercise.name)
+            best[g.exercise.name] = g if known is None or g.score > known.score else known
+    return list(best.values()), notes
