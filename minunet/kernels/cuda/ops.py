@@ -211,7 +211,7 @@ def softmax_cross_entropy(
     weight, class_weight = (
         None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
     )
-    labels = _contiguous(labels.astype(np.int32, copy=False))
+    labels = _classes(labels)
     p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
     share /= result[1]
     return result[0], (p, labels, share)
@@ -221,7 +221,7 @@ def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
     """The kernel of `ops.softmax_cross_entropy_backward`."""
     p, labels, share = cache
     dz = _empty(p, p.shape)
-    launch.cross_entropy_back(p, labels.astype(np.int32, copy=False), share, None, dloss, dz)
+    launch.cross_entropy_back(p, _classes(labels), share, None, dloss, dz)
     return dz
 
 
@@ -277,6 +277,13 @@ def _float(a: Array | None) -> Any:
     if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
         return a  # the usual case; CuPy's astype would take microseconds even without a copy
     return _contiguous(a.astype(np.float32, copy=False))
+
+
+def _classes(labels: Array) -> Array:
+    """Labels as the kernels take them: contiguous int32; a number that is too large for that stays one that is no class."""
+    if labels.dtype.itemsize > 4:
+        labels = get_array_module(labels).clip(labels, -(1 << 31), (1 << 31) - 1)
+    return _contiguous(labels.astype(np.int32, copy=False))
 
 
 def _is_head(w: Array, pad: int) -> bool:

@@ -127,20 +127,25 @@ def _group_norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return _norm_backward(dy, cache) and dy.shape[0] < 1 << 16
 
 
+def _labels(labels: Array, like: Array) -> bool:
+    """Whether labels are integers of which none becomes another one as int32."""
+    return (labels.dtype.kind == "i" or labels.dtype.name in ("uint8", "uint16")) and _together(like, labels)
+
+
 def _losses(logits: Array, labels: Array, *options: Any, **more: Any) -> bool:
-    return _maps(logits) and logits.dtype == FLOAT and labels.dtype.kind in "iu" and _together(logits, labels)
+    return _maps(logits) and logits.dtype == FLOAT and _labels(labels, logits)
 
 
 def _cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Any = None, ignore: int = -1
 ) -> bool:
-    return _losses(logits, labels) and abs(ignore) < 1 << 31
+    return _losses(logits, labels) and abs(ignore) < (1 << 31) - 1
 
 
 def _cross_entropy_backward(dloss: float, cache: tuple) -> bool:
     p, labels, share = cache
     fits = _maps(p, share) and p.dtype == FLOAT and p.flags.c_contiguous and share.flags.c_contiguous
-    return fits and labels.dtype.kind in "iu" and _together(p, labels, share) and _one_in_memory(dloss, p)
+    return fits and _labels(labels, p) and _together(p, share) and _one_in_memory(dloss, p)
 
 
 def _one_in_memory(number: Any, like: Array) -> bool:
