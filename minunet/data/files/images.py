@@ -9,17 +9,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...errors import UserError
-from ..preprocess import drop_alpha, is_grey
+from ..preprocess import is_grey
 from .limits import MAX_PIXELS, PathLike, Pixels, check_claimed_size
-from .pillow import open_pillow, png_bits, read_pillow
-from .tiff import find_page, is_tiff, open_tiff, read_tiff, tiff_bits, tiff_shape
+from .npy import is_npy, npy_plan
+from .pillow import ALPHA_MODES, find_frame, frames, open_pillow, orientation, png_bits, read_pillow
+from .pixel_size import PixelSize
+from .tiff import check_page, checked_page, is_tiff, open_tiff, tiff_bits
+from .tiff_planes import TiffPlan, TiffPlane, plan
+from .turn import turned_size
 
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
+SUFFIXES = (
+    *(".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".pnm"),
+    *(".lsm", ".stk", ".npy"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class ImageInfo:
         As a report calls it: "8-bit RGBA".
     jpeg : bool
         Whether it is a JPEG.
+    alpha : bool
+        Whether the file says that the last channel is alpha.
+    turned : bool
+        Whether the pixels are stored in another orientation, and were turned.
     """
 
     height: int
@@ -42,21 +53,54 @@ class ImageInfo:
     bands: int
     kind: str
     jpeg: bool = False
+    alpha: bool = False
+    turned: bool = False
 
 
-def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
-    """Read an image as it is stored.
+@dataclass(frozen=True)
+class Pages:
+    """The images in a file.
+
+    Attributes
+    ----------
+    count : int
+    axes : str
+        Of the file's array, by tifffile's letters: "TCYX".
+    page_axes, page_shape : str and tuple of int
+        The axes that count images, and how many each has; "" and () if they do not lie in one array.
+    named : bool
+        Whether the file, or the user, says what the axes are.
+    notes : list of str
+        What is left out, and what was guessed.
+    pixel : PixelSize or None
+    """
+
+    count: int
+    axes: str = "YX"
+    page_axes: str = ""
+    page_shape: tuple[int, ...] = ()
+    named: bool = True
+    notes: list[str] = field(default_factory=list)
+    pixel: PixelSize | None = None
+
+
+def read_image(path: PathLike, page: int | None = None, axes: str | None = None, alpha: bool = True) -> np.ndarray:
+    """Read an image as it is stored, turned upright as its EXIF or TIFF orientation says.
 
     Parameters
     ----------
     path : path
     page : int or None
-        Page of a TIFF stack, from 0. A file of several pages without a page is an error.
+        Which image of a stack or an animation, from 0. A file of several images without a page is an error.
+    axes : str or None
+        The axes of a TIFF's or .npy's array, such as "CYX", instead of those that the file tells; see `axes.py`.
+    alpha : bool
+        Whether to keep the channel that the file marks as alpha.
 
     Returns
     -------
-    (H, W, C) array: uint8, uint16 or another integer type, or float32; C counts an alpha channel if there is one.
-        A palette is looked up (RGB), one-bit images become 0 and 255.
+    (H, W, C) array: uint8, uint16 or another integer type, or float32. A palette is looked up (RGB), one-bit images become
+        0 and 255.
 
     Raises
     ------
@@ -74,15 +118,16 @@ def read_image(path: PathLike, page: int | None = None) -> np.ndarray:
     ...     read_image(path).shape, read_image(path).dtype, read_info(path).kind
     ((40, 60, 1), dtype('uint16'), '16-bit grey')
     """
-    pixels, palette = _read_stored(path, page)
+    pixels, palette, marked = _read_stored(path, page, axes)
     if palette is not None:
         pixels = _apply_palette(pixels, palette)
     if pixels.dtype == bool:
         pixels = pixels * np.uint8(255)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return pixels[..., :-1] if marked and not alpha else pixels
 
 
-def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
+def read_mask(path: PathLike, page: int | None = None, axes: str | None = None) -> np.ndarray:
     """Read a mask: the numbers or colours that stand for classes or instances.
 
     What is read is what a viewer shows, in whatever way it was stored: palettes are looked up. Alpha is dropped, and an image
@@ -90,7 +135,8 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    path, page : as in `read_image`
+    path, page, axes : as in `read_image`
+        A mask has no channels but colours: axis C counts pages.
 
     Returns
     -------
@@ -101,11 +147,13 @@ def read_mask(path: PathLike, page: int | None = None) -> np.ndarray:
     UserError
         As `read_image`, and if the file holds fractions or more channels than colours have.
     """
-    pixels, palette = read_indexed_mask(path, page)
+    pixels, palette = read_indexed_mask(path, page, axes)
     return palette[pixels] if palette is not None else pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
-def read_indexed_mask(path: PathLike, page: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+def read_indexed_mask(
+    path: PathLike, page: int | None = None, axes: str | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """As `read_mask`, but a palette of colours is kept apart, and a one-bit mask stays bool.
 
     A palette in which two of the numbers in use have the same colour says nothing, so that the numbers are read.
@@ -115,7 +163,7 @@ def read_indexed_mask(path: PathLike, page: int | None = None) -> tuple[np.ndarr
     pixels : (H, W) integer or bool array, or (H, W, 3) uint8 colours
     palette : (n, 3) uint8 array of the colours that `pixels` stand for, or None
     """
-    pixels, palette = _read_stored(path, page)
+    pixels, palette, marked = _read_stored(path, page, axes, mask=True)
     if palette is not None:
         used = np.unique(pixels)
         shown = _apply_palette(used, palette)
@@ -131,7 +179,7 @@ def read_indexed_mask(path: PathLike, page: int | None = None) -> tuple[np.ndarr
             raise UserError(f"{path}: a mask holds whole numbers, one for each class, but this one has fractions")
         pixels = pixels.astype(np.int32)
     if pixels.ndim == 3:
-        pixels = drop_alpha(pixels)
+        pixels = pixels[..., :-1] if marked or pixels.shape[-1] == 4 else pixels
         pixels = pixels[..., 0] if is_grey(pixels) else pixels
     if pixels.ndim == 3 and (pixels.shape[-1] != 3 or pixels.dtype != np.uint8):
         raise UserError(f"{path}: a mask is grey or 8-bit RGB, but this one is {pixels.dtype} {pixels.shape}")
@@ -140,12 +188,12 @@ def read_indexed_mask(path: PathLike, page: int | None = None) -> tuple[np.ndarr
     return pixels, None
 
 
-def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
+def read_info(path: PathLike, page: int | None = None, axes: str | None = None) -> ImageInfo:
     """What the header says, without reading the pixels.
 
     Parameters
     ----------
-    path, page : as in `read_image`
+    path, page, axes : as in `read_image`
 
     Returns
     -------
@@ -157,44 +205,90 @@ def read_info(path: PathLike, page: int | None = None) -> ImageInfo:
         If the file is missing, not an image, or its header is damaged.
     """
     with one_line_errors(path):
+        if is_npy(path):
+            found = npy_plan(path, axes)
+            h, w = found.division.size
+            bits = "float" if found.dtype.kind == "f" else "1-bit" if found.dtype == bool else f"{8 * found.dtype.itemsize}-bit"
+            return ImageInfo(h, w, found.division.bands, _kind(bits, found.division.bands, False))
         if is_tiff(path):
             with open_tiff(path) as tiff:
-                found = find_page(tiff, path, page)
-                h, w, bands = tiff_shape(found, path)
-                return ImageInfo(h, w, bands, _kind(tiff_bits(found), bands), False)
+                plane = find_plane(plan(tiff, path, axes), path, page)
+                check_page(first := checked_page(tiff, plane.pages[0], path), path)
+                bands, kind = plane.bands, _kind(tiff_bits(first), plane.bands, plane.alpha)
+                return ImageInfo(*plane.size, bands, kind, False, plane.alpha, plane.orientation > 1)
         with open_pillow(path) as image:
+            find_frame(image, path, page)
+            turned = orientation(image, unread=path)
             check_claimed_size(image.height, image.width, path)
             deep = png_bits(path) == 16 or image.mode.startswith("I;16")
             bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"
-            bands = 3 if image.mode == "P" else len(image.getbands())
-            kind = f"{bits} palette" if image.mode == "P" else _kind(bits, bands)
-            return ImageInfo(image.height, image.width, bands, kind, image.format == "JPEG")
+            bands, alpha = 3 if image.mode == "P" else len(image.getbands()), image.mode in ALPHA_MODES
+            kind = f"{bits} palette" if image.mode == "P" else _kind(bits, bands, alpha)
+            size = turned_size((image.height, image.width), turned)
+            return ImageInfo(*size, bands, kind, image.format == "JPEG", alpha, turned > 1)
 
 
-def count_pages(path: PathLike) -> int:
-    """Number of pages of a TIFF stack; 1 for any other image.
+def count_pages(path: PathLike, axes: str | None = None) -> int:
+    """Number of images in a file: pages of a TIFF, slices and time points of a stack, frames of an animation.
 
     Raises
     ------
     UserError
         If the file is missing or damaged.
     """
+    return read_pages(path, axes).count
+
+
+def read_pages(path: PathLike, axes: str | None = None, mask: bool = False) -> Pages:
+    """Which images a file holds; parameters as in `read_image`, `mask` as in `divide`."""
     with one_line_errors(path):
-        if not is_tiff(path):
-            return 1
-        with open_tiff(path) as tiff:
-            return len(tiff.pages)
+        if is_npy(path):
+            of = npy_plan(path, axes, mask)
+            d = of.division
+            return Pages(d.count, d.axes, d.page_axes, d.page_shape, of.named)
+        if is_tiff(path):
+            with open_tiff(path) as tiff:
+                found = plan(tiff, path, axes, mask)
+            return Pages(
+                len(found.planes), found.axes, found.page_axes, found.page_shape, found.named, found.notes, found.pixel
+            )
+        with open_pillow(path) as image:
+            n, held = frames(image), getattr(image, "n_frames", 1)
+            notes = [f"{held - n} other views in it are left out"] * (image.format == "MPO" and held > n)
+            return Pages(n, "TYX" if n > 1 else "YX", "T" * (n > 1), (n,) * (n > 1), True, notes)
+
+
+def find_plane(found: TiffPlan, path: PathLike, page: int | None) -> TiffPlane:
+    """The image of a TIFF that was asked for; the only one if none was."""
+    count = len(found.planes)
+    if page is None and count > 1:
+        raise UserError(f"{path}: a stack of {count} pages, one image was expected; save its pages as single files")
+    if not 0 <= (page or 0) < count:
+        raise UserError(f"{path}: has no page {page}, its pages are 0 to {count - 1}")
+    return found.planes[page or 0]
 
 
 # ---- the pieces ------------------------------------------------------------------------------------------------------
 
 
-def _read_stored(path: PathLike, page: int | None) -> Pixels:
-    """Pixels (H, W) or (H, W, C) as stored, and the palette (n, 3) that they index, or None."""
+def _read_stored(
+    path: PathLike, page: int | None, axes: str | None, mask: bool = False
+) -> tuple[np.ndarray, np.ndarray | None, bool]:  # fmt: skip
+    """Pixels (H, W) or (H, W, C) as stored, the palette (n, 3) that they index or None, and whether the last one is alpha."""
+    alpha, palette = False, None
     with one_line_errors(path):
-        pixels, palette = read_tiff(path, page) if is_tiff(path) else read_pillow(path)
+        if is_npy(path):
+            pixels = npy_plan(path, axes, mask).read(path, page)
+        elif is_tiff(path):
+            with open_tiff(path) as tiff:
+                plane = find_plane(plan(tiff, path, axes, mask), path, page)
+                (pixels, palette), alpha = plane.read(tiff, path), plane.alpha
+        else:
+            pixels, palette = read_pillow(path, page)
+            alpha = pixels.ndim == 3 and pixels.shape[-1] in (2, 4)
     if palette is not None and (palette.ndim != 2 or not len(palette) or pixels.dtype.kind not in "bu"):
         raise UserError(f"{path}: its pixels are no indices of a palette, or its palette is empty; export it again")
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)
@@ -202,7 +296,7 @@ def _read_stored(path: PathLike, page: int | None) -> Pixels:
             raise UserError(f"{path}: holds NaN or infinity; replace them by numbers")
     elif pixels.dtype.kind not in "biu":
         raise UserError(f"{path}: pixels of type {pixels.dtype} are not supported; save it as 8- or 16-bit")
-    return pixels, palette
+    return pixels, palette, alpha
 
 
 def _apply_palette(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -236,7 +330,7 @@ def one_line_errors(path: PathLike) -> Iterator[None]:
         raise UserError(f"{path}: damaged or cut off ({reason}); copy or export it again") from None
 
 
-def _kind(bits: str, bands: int) -> str:
+def _kind(bits: str, bands: int, alpha: bool) -> str:
     """How the report calls an image: "16-bit grey", "8-bit RGBA"."""
-    names = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
-    return f"{bits} {names.get(bands, f'{bands} channels')}"
+    marked, plain = {2: "grey + alpha", 4: "RGBA"}, {1: "grey", 3: "RGB"}
+    return f"{bits} {(marked if alpha else plain).get(bands, f'{bands} channels')}"

@@ -28,7 +28,9 @@ def can_open(path: PathLike) -> bool:
     return is_zarr(path) or (Path(path).is_file() and is_tiff(path))
 
 
-def open_large(path: PathLike, page: int | None = None) -> LargeTiff | LargeZarr:
+def open_large(
+    path: PathLike, page: int | None = None, axes: str | None = None, alpha: bool = True
+) -> LargeTiff | LargeZarr:  # fmt: skip
     """Open an image that is read by windows.
 
     Parameters
@@ -36,7 +38,8 @@ def open_large(path: PathLike, page: int | None = None) -> LargeTiff | LargeZarr
     path : path
         A TIFF, or the folder of an OME-Zarr (NGFF 0.4 or 0.5; level 0 is read) or of a zarr array.
     page : int or None
-        Page of a TIFF stack, from 0.
+        Image of a TIFF stack, from 0.
+    axes, alpha : as in `read_image`
 
     Returns
     -------
@@ -66,4 +69,4 @@ def open_large(path: PathLike, page: int | None = None) -> LargeTiff | LargeZarr
     with one_line_errors(path):
         if not is_tiff(path):
             raise UserError(f"{path}: only TIFF and OME-Zarr can be read by tiles; convert it, or use --tile 0")
-        return LargeTiff(path, page)
+        return LargeTiff(path, page, axes, alpha)

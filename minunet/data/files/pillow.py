@@ -15,11 +15,14 @@ import numpy as np
 
 from ...errors import UserError
 from .limits import PathLike, Pixels, check_claimed_size
+from .turn import upright
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+ORIENTATION = 0x0112  # EXIF's tag
+ALPHA_MODES = ("LA", "RGBA")
 CONVERTED_MODES = ("PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")  # by Pillow, to RGB
 
 
@@ -45,14 +48,55 @@ def open_pillow(path: PathLike) -> Iterator[Image]:
         yield image
 
 
-def read_pillow(path: PathLike) -> Pixels:
-    """Pixels and palette of a file."""
+def read_pillow(path: PathLike, page: int | None = None) -> Pixels:
+    """Pixels, upright as EXIF says, and palette of a file or of one frame of it."""
     with open_pillow(path) as image:
+        find_frame(image, path, page)
         check_claimed_size(image.height, image.width, path)
         if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would silently keep only the upper 8 bits
             raise UserError(f"{path}: 16-bit colour PNG is not supported; save it as 16-bit TIFF or as 8-bit PNG")
         image.load()
-        return pillow_pixels(image)
+        turned = orientation(image)
+        pixels, palette = pillow_pixels(image)
+        return upright(pixels, turned), palette
+
+
+def frames(image: Image) -> int:
+    """Number of images in a file: frames of an animation. Of a camera's MPO only the first counts, the rest are previews."""
+    return 1 if image.format in ("MPO", "ICO", "ICNS") else int(getattr(image, "n_frames", 1))
+
+
+def find_frame(image: Image, path: PathLike, page: int | None) -> None:
+    """Go to the frame asked for; to the only one if none was."""
+    count = frames(image)
+    if page is None and count > 1:
+        raise UserError(f"{path}: an animation of {count} frames, one image was expected; save its frames as single files")
+    if not 0 <= (page or 0) < count:
+        raise UserError(f"{path}: has no page {page}, its pages are 0 to {count - 1}")
+    if page:
+        image.seek(page)
+
+
+def orientation(image: Image, unread: PathLike | None = None) -> int:
+    """EXIF's orientation, 1 to 8; 1 if there is none, or nobody can read it. `unread` is the path if pixels are not read yet."""
+    if unread is not None and image.format == "PNG" and "exif" not in image.info and not has_png_chunk(unread, b"eXIf"):
+        return 1  # Pillow would read the pixels to look behind them
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged metadata beside sound pixels
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def has_png_chunk(path: PathLike, name: bytes) -> bool:
+    """Whether a PNG has a chunk of that name."""
+    with open(path, "rb") as file:
+        file.seek(len(PNG_SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            if head[4:] == name:
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 def pillow_pixels(image: Image) -> Pixels:

@@ -16,7 +16,8 @@ import numpy as np
 
 from ...errors import UserError
 from .limits import PathLike, Pixels, check_claimed_size
-from .pillow import open_pillow, pillow_pixels
+from .pillow import ORIENTATION, open_pillow, pillow_pixels
+from .turn import upright
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LZW = 5  # a TIFF's compression
@@ -37,66 +38,52 @@ def is_tiff(path: PathLike) -> bool:
 
 @contextmanager
 def open_tiff(path: PathLike) -> Iterator[Any]:
-    """An open tifffile.TiffFile, whose log messages on odd tags are silenced."""
+    """An open tifffile.TiffFile, whose log messages on odd tags are silenced; pages in other files are not looked for."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
         yield tiff
 
 
-def find_page(tiff: Any, path: PathLike, page: int | None) -> Any:
-    """The page asked for; the only one if none was."""
-    pages = len(tiff.pages)
-    if pages == 0:
-        raise UserError(f"{path}: a TIFF without an image in it; export it again")
-    if page is None and pages > 1:
-        raise UserError(f"{path}: a stack of {pages} pages, one image was expected; save its pages as single files")
-    if not 0 <= (page or 0) < pages:
-        raise UserError(f"{path}: has no page {page}, its pages are 0 to {pages - 1}")
-    found = tiff.pages[page or 0]
+def checked_page(tiff: Any, number: int, path: PathLike) -> Any:
+    """A page (an IFD) of a file."""
+    found = tiff.pages[number]
+    found = found.aspage() if hasattr(found, "aspage") else found
     for field in NUMBERS:  # a damaged file may hold tuples here, and a product with a tuple is a gigantic tuple
         if not isinstance(getattr(found, field), int):
             raise UserError(f"{path}: its {field} is {getattr(found, field)}, one number was expected; export it again")
     return found
 
 
-def tiff_shape(page: Any, path: PathLike) -> tuple[int, int, int]:
-    """(H, W, bands) of a page; UserError if the file is too short for them."""
-    if page.imagedepth != 1:
-        raise UserError(f"{path}: a volume in one page, a flat image was expected; save its slices as pages or files")
+def check_page(page: Any, path: PathLike) -> None:
+    """UserError if the file is too short for a page."""
     h, w, bands = page.imagelength, page.imagewidth, page.samplesperpixel
-    check_claimed_size(h, w, path, bands * max(1, page.bitspersample // 8))
+    check_claimed_size(h * max(1, page.imagedepth), w, path, bands * max(1, page.bitspersample // 8))
     if not 1 <= bands <= 64:
         raise UserError(f"{path}: has {bands} channels; save it as grey or RGB")
     stored, held = page.databytecounts, Path(path).stat().st_size
     if max(stored, default=0) > held or (page.compression == 1 and sum(stored) > held):
         raise UserError(f"{path}: cut off, some of {sum(stored):,} bytes of pixels are missing; copy it again")
-    return h, w, bands
 
 
-def read_tiff(path: PathLike, page: int | None) -> Pixels:
-    """Pixels and palette of one page by tifffile, or by Pillow where that lacks the decompressor."""
-    with open_tiff(path) as tiff:
-        found = find_page(tiff, path, page)
-        tiff_shape(found, path)
-        if _is_plain_lzw(found):  # libtiff withstands damaged data
-            return _read_tiff_by_pillow(path, page or 0, found)
-        if found.compression == LZW:
-            for offset, count in zip(found.dataoffsets, found.databytecounts):
-                tiff.filehandle.seek(offset)
-                check_lzw(tiff.filehandle.read(count), path)
-        try:
-            pixels = _read_packed(tiff, found, path) if _is_packed(found) else found.asarray()
-        except (ValueError, KeyError, ImportError) as e:
-            if "imagecodecs" not in str(e):
-                raise
-            return _read_tiff_by_pillow(path, page or 0, found)
-        if found.axes.startswith("S"):  # channels stored one after the other
-            pixels = np.moveaxis(pixels, 0, -1)
-        palette = found.colormap
-    if pixels.ndim not in (2, 3):
-        raise UserError(f"{path}: an array of shape {pixels.shape} is no image; save it as grey or RGB")
+def read_page(tiff: Any, number: int, path: PathLike) -> Pixels:
+    """Pixels, of the page's own axes, and palette of one page, by tifffile, or by Pillow where that lacks the decompressor."""
+    found = checked_page(tiff, number, path)
+    check_page(found, path)
+    if _is_plain_lzw(found):  # libtiff withstands damaged data
+        return _read_tiff_by_pillow(path, number, found)
+    if found.compression == LZW:
+        for offset, count in zip(found.dataoffsets, found.databytecounts):
+            tiff.filehandle.seek(offset)
+            check_lzw(tiff.filehandle.read(count), path)
+    try:
+        pixels = _read_packed(tiff, found, path) if _is_packed(found) else found.asarray()
+    except (ValueError, KeyError, ImportError) as e:
+        if "imagecodecs" not in str(e) and not isinstance(e, ImportError):
+            raise
+        return _read_tiff_by_pillow(path, number, found)
+    palette = found.colormap
     return pixels, None if palette is None else (palette >> 8).astype(np.uint8).T
 
 
@@ -148,8 +135,11 @@ def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
         raise UserError(f"{path}: {name}-compressed 16-bit colour; save it uncompressed or `pip install imagecodecs`")
     with open_pillow(path) as image:
         image.seek(number)
+        turned = image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
         image.load()
         pixels, palette = pillow_pixels(image)
+        if ORIENTATION not in image.tag_v2:  # type: ignore[attr-defined]  # Pillow has turned it upright
+            pixels = upright(pixels, {6: 8, 8: 6}.get(turned, turned))
         inverted = page.photometric == 0 and image.mode in ("1", "L")  # "white is zero", which Pillow turns around
     return (~pixels if inverted else pixels), palette
 
