@@ -61,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--ignore", nargs="+", default=[], metavar="VALUE", help="values of masks that do not count, such as 255"
     )
+    g.add_argument("--axes", metavar="LETTERS", help="the axes of TIFF and .npy images, such as ZYX, CYX or YXC")
     g.add_argument("-v", "--validation", type=number(float, 0, 90), default=10.0, metavar="PERCENT",
                    help="share of the images held out for validation")  # fmt: skip
     g.add_argument("--val-files", metavar="FILE", help="text file that lists the images to validate on")
@@ -112,6 +113,7 @@ def examine(
     depth: int = 4,
     padding: str = "same",
     seed: int = 0,
+    axes: str | None = None,
     quiet: bool = True,
 ) -> Findings:
     """All that is to be said of a data set, of a network for it, and of this machine.
@@ -122,7 +124,7 @@ def examine(
         The data set's folder.
     model : path or None
         A checkpoint to try on these images.
-    layout, truth_kind, masks, ignore, normalise
+    layout, truth_kind, masks, ignore, normalise, axes
         As for `minunet.data.open_dataset`, where `truth_kind` is called `truth`.
     validation : float
         Percent of the images that are held out, drawn with `seed` unless the file `val_files` lists them.
@@ -146,7 +148,7 @@ def examine(
     findings = Findings()
     network = examine_model(model, findings) if model else None
     try:
-        source = find_source(path, layout, truth_kind)
+        source = find_source(path, layout, truth_kind, axes)
     except UserError as e:
         findings.trouble("names", str(e))
     else:

@@ -61,14 +61,28 @@ class ArraySet(ImageSet):
         self._images = [a if a.ndim == 3 else a[..., None] for a in self._images]
         self._masks = [m.astype(np.uint8) if m.dtype == bool else m for m in self._masks]
         self.sizes = [scaled_size(image.shape[:2], scale) for image in self._images]
-        self.channels = channels or (1 if all(map(is_grey, self._images)) else 3)
         self.reading, self.warnings = "", []
+        self.channels = channels or self._find_channels()
         scan = MaskScan(ignored_values(ignore))
         if classes is None:
             for name, mask in zip(self.names, self._masks):
                 scan.add(mask, f"the mask of {name}")
-            classes, self.reading, self.warnings = find_classes(scan, masks_are)
+            classes, self.reading, notices = find_classes(scan, masks_are)
+            self.warnings += notices
         self.classes = classes.ignoring(scan.ignore)
+
+    def _find_channels(self) -> int:
+        """1 or 3 for grey and colour; else as many as all images have."""
+        has = {image.shape[-1] for image in self._images}
+        if has == {4} and not all(np.ptp(image[..., 3]) == 0 for image in self._images):
+            self.warnings.append(
+                "4 channels: the fourth is taken for one, not for alpha; leave it out if that is wrong"
+            )
+        elif has <= {1, 3, 4}:
+            return 1 if all(map(is_grey, self._images)) else 3
+        if len(has) > 1:
+            raise UserError(f"images of {' and '.join(map(str, sorted(has)))} channels do not go together")
+        return has.pop()
 
     def _read(self, index: int) -> Sample:
         name, mask = self.names[index], self._masks[index]

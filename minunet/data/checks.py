@@ -10,7 +10,6 @@ import numpy as np
 from ..cli import printable
 from ..errors import UserError
 from .classes import ClassMap
-from .files.images import read_image
 from .layouts.source import Entry, Mask, Source, counting, some
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, Value
@@ -121,13 +120,13 @@ class Survey:
         """Every image that can be read, by its name."""
         for entry in self.entries:
             if entry.name in self.sizes:
-                yield entry.name, read_image(entry.image, entry.page)
+                yield entry.name, entry.read_image()
 
     def patch(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray]:
         """The middle of an image, at most side x side pixels as stored, and its labels, int64, -1 where they do not count."""
         assert self.classes is not None
         entry = self.entries[index]
-        image, mask = read_image(entry.image, entry.page), entry.read_mask()
+        image, mask = entry.read_image(), entry.read_mask()
         labels = self.classes.encode(mask.values, entry.mask, mask.palette).astype(np.int64)
         valid = counting(mask, self.classes)
         if valid is not None:
@@ -163,7 +162,7 @@ def survey(
     foreground, counted = 0, 0
     for i, entry in enumerate(tqdm(seen.entries, desc="looking", delay=2, leave=False, disable=quiet or None)):
         try:
-            image, mask = read_image(entry.image, entry.page), entry.read_mask()
+            image, mask = entry.read_image(), entry.read_mask()
         except UserError as e:
             seen.unreadable[entry.name] = str(e)
             continue

@@ -10,10 +10,12 @@ import numpy as np
 
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
-from .files.images import ImageInfo, read_image
+from .files.axes import check_axes
+from .files.images import ImageInfo
 from .image_set import ImageSet
 from .layouts import ctc, dsb2018, folder, isbi2012
 from .layouts.source import Entry, Mask, Source, counting, some
+from .layouts.stacks import with_pages
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, ignored_values
 from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
@@ -32,6 +34,7 @@ def open_dataset(
     truth: str = "auto",
     masks: str = "auto",
     ignore: Sequence[object] = (),
+    axes: str | None = None,
 ) -> Dataset:
     """Open a folder of images and masks.
 
@@ -41,8 +44,8 @@ def open_dataset(
     ----------
     path : path
     layout : "auto" or a name from LAYOUTS
-    channels : 1, 3 or None
-        What the network takes; None gives 1 if no image holds colour, else 3.
+    channels : int or None
+        What the network takes; None gives 1 if no image holds colour, 3 if one does, and 2 or 4 if all images have so many.
     normalise : "percentile", "range", "none" or "255", as in `minunet.data.normalise`
     scale : float
         Factor for the size of images and masks.
@@ -54,6 +57,8 @@ def open_dataset(
         What the masks' values stand for; "auto" goes by the layout, or by the rules in `minunet/data/mask_kinds.py`.
     ignore : sequence of int or of "red,green,blue"
         Values of the masks that do not count.
+    axes : str or None
+        The axes of the images' arrays, such as "CYX", instead of those that TIFFs tell; see `minunet/data/files/axes.py`.
 
     Raises
     ------
@@ -78,10 +83,10 @@ def open_dataset(
         raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     if not 0 < scale <= 16:
         raise UserError(f"scale: {scale:g} is out of range, give a number above 0 and up to 16")
-    return Dataset(Path(path), find_source(path, layout, truth), channels, normalise, scale, classes, masks, ignore)
+    return Dataset(Path(path), find_source(path, layout, truth, axes), channels, normalise, scale, classes, masks, ignore)
 
 
-def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> Source:
+def find_source(path: str | Path, layout: str = "auto", truth: str = "auto", axes: str | None = None) -> Source:
     """The images and masks of a folder, paired but not read; parameters and errors are those of `open_dataset`."""
     path = Path(path)
     if not path.is_dir():
@@ -99,7 +104,9 @@ def find_source(path: str | Path, layout: str = "auto", truth: str = "auto") -> 
         raise UserError(
             f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {name}; leave it out"
         )
-    return ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
+    if axes:
+        check_axes(axes)
+    return with_pages(ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path), axes)
 
 
 class Dataset(ImageSet):
@@ -127,8 +134,8 @@ class Dataset(ImageSet):
         self.reading = ""  # why the masks are read as they are, if they could be read otherwise
         known = classes or (source.classes if masks == "auto" else None)
         self.classes, self.foreground, self.counting = self._read_masks(known, masks, ignore)
-        grey = self._read_images()
-        self.channels = channels or (1 if grey else 3)
+        grey = self._read_images(channels)
+        self.channels = channels or self._find_channels(grey)
 
     def _read(self, index: int) -> Sample:
         entry = self.entries[index]
@@ -139,7 +146,7 @@ class Dataset(ImageSet):
         if instances is None and self.classes.rule == "instances":
             instances = as_numbers(mask.values, mask.palette)
             instances = instances if valid is None else np.where(valid, instances, 0).astype(np.int32)
-        image = prepare(read_image(entry.image, entry.page), self.channels, self.normalise, self.scale)
+        image = prepare(entry.read_image(self.channels), self.channels, self.normalise, self.scale)
         labels = self.classes.encode(mask.values, entry.mask, mask.palette)
         maps = (None if m is None else resize_labels(m, self.scale) for m in (instances, valid))
         return Sample(entry.name, image, resize_labels(labels, self.scale), *maps)
@@ -194,27 +201,57 @@ class Dataset(ImageSet):
     def _check_channels(self, channels: int | None) -> None:
         """Raise a UserError if an image could not be given to the network."""
         for entry in self.entries:
-            bands = entry.info.bands
-            if bands > 4 and bands != channels:
-                raise UserError(f"{entry.image}: has {bands} channels; save it as grey or RGB, or set channels={bands}")
-            if bands <= 4 and channels not in (None, 1, 3):
-                raise UserError(f"{entry.image}: {entry.info.kind} cannot become {channels} channels")
+            info = entry.info
+            usual = info.rgb and (info.bands in (1, 3, 4) or info.alpha)  # what can be grey or red, green and blue
+            if info.bands > 4 and info.bands != channels:
+                advice = f"--channels {info.bands} trains on all of them; else save it as grey or RGB"
+                raise UserError(f"{entry.image}: has {info.bands} channels; {advice}")
+            if channels is not None and channels != info.bands and not (usual and channels in (1, 3)):
+                advice = "--axes says which axes are others" if not info.rgb else f"--channels {info.bands} takes all"
+                raise UserError(f"{entry.image}: {info.kind} cannot become {channels} channels; {advice}")
 
-    def _read_images(self) -> bool:
+    def _find_channels(self, grey: bool) -> int:
+        """The channels of the network if nobody says; UserError if images have different ones."""
+        usual = [info.rgb and (info.bands in (1, 3) or info.alpha) for info in self.infos]
+        if all(usual):
+            return 1 if grey else 3
+        first = self.infos[usual.index(False)]
+        odd = next((i for i, info in enumerate(self.infos) if info.bands != first.bands or info.alpha), None)
+        if odd is not None:
+            other = self.entries[usual.index(False)].image
+            raise UserError(
+                f"{self.entries[odd].image}: is {self.infos[odd].kind}, {other} is {first.kind}; "
+                f"--channels says how many the network takes"
+            )
+        if first.rgb and first.bands == 4 and self._opaque:
+            self.warnings.append(
+                "the fourth channel is the same everywhere, and taken for alpha; --channels 4 keeps it"
+            )
+            return 1 if grey else 3
+        if first.rgb and first.bands in (2, 4):
+            other = ": no file marks the last one as alpha" + "; --channels 3 leaves it out" * (first.bands == 4)
+            self.notes = [*self.notes, f"            all {first.bands} channels are used{other}"]
+        return first.bands
+
+    def _read_images(self, channels: int | None) -> bool:
         """Whether no image holds colour; a UserError if one cannot be read, now and not an hour into training."""
-        grey = True
+        grey, self._opaque = True, True
         for entry in _progress(self.entries, "reading images"):
-            grey &= is_grey(read_image(entry.image, entry.page))
+            image = entry.read_image(channels)
+            grey &= is_grey(image)
+            self._opaque &= image.shape[-1] == 4 and bool(np.ptp(image[..., 3]) == 0)
         return grey
 
     def describe(self) -> str:
         """A report of some lines: layout, images, channels, masks and warnings."""
         kinds = Counter(info.kind for info in self.infos)
         held = "; neighbours are alike, so the last ones are held out" if self.ordered else ""
+        turned = sum(info.turned for info in self.infos)
         lines = [
             f"{self.layout} layout in {self.path}",
             f"images      {len(self)}: {_tally(f'{w}x{h}' for h, w in self.sizes)}{held}",
             f"channels    {self.channels} to the network, from {_tally(kinds.elements())}",
+            *[f"orientation {turned} images are turned upright, as their EXIF or TIFF orientation says"] * bool(turned),
             f"grey values {self.normalise} normalisation" + (f", scaled by {self.scale:g}" if self.scale != 1 else ""),
             f"masks       {self.classes.describe()}",
             *([f"read as     {self.reading}"] if self.reading else []),

@@ -182,8 +182,8 @@ def percentile_stretch(sampled: np.ndarray, extremes: Callable[[], tuple[float, 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Give an image the channels that the network takes.
 
-    An alpha channel (the second of two, the fourth of four) is dropped. Colour becomes grey by its luminance, which is
-    exactly R where R = G = B; grey becomes colour by repetition.
+    Of four channels, a network for fewer sees the first three: red, green and blue without alpha. Colour becomes grey by its
+    luminance, which is exactly R where R = G = B; grey becomes colour by repetition.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     Raises
     ------
     UserError
-        If there is no such conversion, say from 5 channels to 3.
+        If there is no such conversion, say from 5 channels to 3, or from two, of which one may be alpha.
 
     Examples
     --------
@@ -205,27 +205,26 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     >>> to_channels(rgba, 1).shape, to_channels(rgba[..., 0], 3).shape
     ((4, 5, 1), (4, 5, 3))
     """
-    image = drop_alpha(image[..., None] if image.ndim == 2 else image)
+    image = image[..., None] if image.ndim == 2 else image
     has = image.shape[-1]
+    if has == channels:
+        return image
+    if has == 4 and channels in (1, 3):
+        image, has = image[..., :3], 3
     if has == channels:
         return image
     if (has, channels) == (3, 1):
         return luminance(image)
     if (has, channels) == (1, 3):
         return np.repeat(image, 3, axis=-1)
-    raise UserError(f"an image of {has} channels cannot be given to a network for {channels}: convert the image")
-
-
-def drop_alpha(image: np.ndarray) -> np.ndarray:
-    """LA to L and RGBA to RGB, as a view; anything else as it is."""
-    return image[..., :-1] if image.shape[-1] in (2, 4) else image
+    one = "; if its second channel is alpha, leave that out" if has == 2 else ""
+    raise UserError(f"an image of {has} channels cannot be given to a network for {channels}: convert the image{one}")
 
 
 def is_grey(image: np.ndarray) -> bool:
-    """Whether an image (H, W, C) holds no colour: one channel besides alpha, or R = G = B in every pixel."""
-    image = drop_alpha(image)
+    """Whether an image (H, W, C) holds no colour: one channel, or R = G = B in every pixel of RGB or RGBA."""
     return image.shape[-1] == 1 or (
-        image.shape[-1] == 3
+        image.shape[-1] in (3, 4)
         and np.array_equal(image[..., 0], image[..., 1])
         and np.array_equal(image[..., 0], image[..., 2])
     )

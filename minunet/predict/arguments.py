@@ -39,6 +39,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
                    help="images, folders of images, or patterns")  # fmt: skip
     p.add_argument("-o", "--output", default="predicted", metavar="DIR", help="folder for masks and overlays")
+    p.add_argument("--axes", metavar="LETTERS",
+                   help="the axes of TIFF and .npy files where they do not tell, or tell wrong: Y rows, X columns, C channels, "
+                        "any other letter images, such as ZYX, CYX, TCYX or YXC")  # fmt: skip
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
     p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), default=DEFAULTS.threshold, metavar="P",
@@ -84,4 +87,5 @@ def options_of(args: argparse.Namespace) -> PredictionOptions:
         threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
         instances=args.instances, min_size=args.min_size, split=args.split, rois=args.rois,
         probabilities=args.probabilities, overlays=args.overlay,
+        axes=args.axes,
     )  # fmt: skip

@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..atomic import write_atomically
-from ..data import count_pages, read_image
+from ..data.files.axes import check_axes
+from ..data.files.images import ImageInfo, Pages, read_image, read_info, read_pages
 from ..data.files.large import can_open, is_zarr, open_large
 from ..errors import UserError
 from ..nn import Module
 from . import instance_files
 from .images import find_images, keep_truth
+from .inference import preprocessing_of
 from .instances import output_names
 from .options import DEFAULTS, PredictionOptions
 from .overlay import save_png
@@ -69,6 +71,8 @@ def predict_files(
         If an input does not exist, or the folder cannot be made.
     """
     progress = progress or Progress()
+    if options.axes:
+        check_axes(options.axes)
     images = find_images([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
     if out is not None:
         try:
@@ -94,16 +98,22 @@ def predict_file(
 ) -> ImageResult:  # fmt: skip
     """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`."""
     progress = progress or Progress()
-    pages = 1 if is_zarr(path) else count_pages(path)
-    numbers = list(range(pages)) if pages > 1 else [None]
-    by_parts = is_read_by_parts(path, options.tile)
+    held, channels = Pages(1) if is_zarr(path) else read_pages(path, options.axes), preprocessing_of(model).channels
+    notes = [*held.notes, *note_axes(held, path, channels)]
+    numbers = list(range(held.count)) if held.count > 1 else [None]
+    infos = [] if is_zarr(path) else [read_info(path, number, options.axes) for number in numbers]
+    notes += [note for info in infos for note in note_channels(info, path, channels)]
+    by_parts = is_read_by_parts(path, options.tile, options.axes)
     if by_parts:
         options = replace(options, tile=options.tile or best_tile(model))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        job = _Job(model, path, folder, out is not None, options, progress)
+        job = _Job(model, path, folder, out is not None, options, progress, held)
+        single = [(name if page is None else f"{name}_{page:03}", page) for page in numbers]
         if by_parts:
-            groups = [job.by_parts(name if page is None else f"{name}_{page:03}", page) for page in numbers]
+            groups = [job.by_parts(*named) for named in single]
+        elif len({(info.height, info.width) for info in infos}) > 1:  # no stack can hold them
+            groups = [job.whole(own, [page]) for own, page in single]
         else:
             groups = [job.whole(name, numbers)]
     found = [page for group in groups for page in group.pages]
@@ -111,19 +121,46 @@ def predict_file(
         if page.overlay is not None:  # last of all: a window may stay open, and all files are written by now
             progress.overlay(path, page.overlay)
     counts = [len(page.objects) for page in found if page.objects is not None]
-    notes = [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]
+    notes += [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]
     files = [file for group in groups for file in group.files]
-    return ImageResult(name, path, pages, files, sum(counts) if counts else None, list(dict.fromkeys(notes)))
+    return ImageResult(name, path, held.count, files, sum(counts) if counts else None, list(dict.fromkeys(notes)))
 
 
-def is_read_by_parts(path: Path, tile: int | None) -> bool:
+def note_axes(held: Pages, path: Path, channels: int) -> list[str]:
+    """What is to be said of pages whose axes no file names; UserError if they may be the network's channels."""
+    if held.named or held.count == 1:
+        return []
+    if held.count == channels > 1:
+        raise UserError(
+            f"{path}: {held.count} images, or one of {held.count} channels, as the network takes? The file does not say: give "
+            f"--axes CYX or --axes ZYX"
+        )
+    return [
+        f"{held.count} pages are taken for images, as the file does not name its axes; --axes CYX takes them for channels"
+    ]
+
+
+def note_channels(info: ImageInfo, path: Path, channels: int) -> list[str]:
+    """What is to be said of an image's channels; UserError if they cannot become those of the network."""
+    if channels in (info.bands, info.bands - info.alpha):
+        return []
+    usual = info.rgb and info.bands - info.alpha in (1, 3, 4)
+    if not usual or channels not in (1, 3):
+        advice = "" if info.rgb else "; if its axis C counts images, give --axes, such as ZYX"
+        raise UserError(f"{path}: is {info.kind}, the network takes {channels} channels{advice}")
+    if info.bands == 4 and not info.alpha:
+        return [f"its fourth channel is not seen by the network, which takes {channels}"]
+    return []
+
+
+def is_read_by_parts(path: Path, tile: int | None, axes: str | None = None) -> bool:
     """Whether a file is read by parts, which depends on its kind and size; with ``tile=0`` TIFFs are read whole."""
     if is_zarr(path):
         return True
     if tile == 0 or not path.is_file() or path.stat().st_size < 8 or not can_open(path):
         return False
     try:
-        shape = open_large(path, 0).shape
+        shape = open_large(path, 0, axes).shape
     except UserError:  # reading it whole may work, or else says what is wrong
         return False
     return shape[0] * shape[1] > LARGE
@@ -146,12 +183,13 @@ class _Job(NamedTuple):
     saved: bool
     options: PredictionOptions
     progress: Progress
+    held: Pages = Pages(1)
 
     def by_parts(self, name: str, page: int | None) -> _Group:
         """Segment a page that is read by windows, into files of its own."""
         self._keep_truth(*(f"{name}_{what}" for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr")))
         outputs = FileOutputs(self.folder / name)
-        pages, files = self._segment(name, [page], outputs, lambda number: open_large(self.path, number))
+        pages, files = self._segment(name, [page], outputs, self._open)
         return _Group(pages, outputs.files + files if self.saved else [], [])
 
     def whole(self, name: str, numbers: Sequence[int | None]) -> _Group:
@@ -159,11 +197,22 @@ class _Job(NamedTuple):
         ending = "png" if len(numbers) == 1 else "tif"
         self._keep_truth(f"{name}_mask.{ending}", *[f"{name}_labels.tif"] * self.options.needs_instances)
         outputs = ArrayOutputs()
-        pages, files = self._segment(name, numbers, outputs, lambda number: read_image(self.path, number))
+        pages, files = self._segment(name, numbers, outputs, self._read)
         if not self.saved:
             return _Group(pages, [], [])
         made, notes = save_arrays(self.folder / name, outputs, output_names(self.model))
         return _Group(pages, made + files, notes)
+
+    def _keeps_alpha(self, number: int | None) -> bool:
+        """Whether alpha has to be a channel, as there would be too few without it."""
+        known = self.model.preprocessing.channels
+        return not is_zarr(self.path) and read_info(self.path, number, self.options.axes).bands == known
+
+    def _open(self, number: int | None) -> Any:
+        return open_large(self.path, number, self.options.axes, self._keeps_alpha(number))
+
+    def _read(self, number: int | None) -> Any:
+        return read_image(self.path, number, self.options.axes, self._keeps_alpha(number))
 
     def _segment(
         self, name: str, numbers: Sequence[int | None], outputs: ArrayOutputs | FileOutputs,

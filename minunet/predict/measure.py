@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..data.preprocess import drop_alpha
-
 COLOURS = ("red", "green", "blue")
 
 
@@ -17,13 +15,13 @@ class Measurements:
 
     x counts columns from the left and y rows from the top; both are 0 in the middle of the first pixel, as in scikit-image and
     napari (in ImageJ, which counts from that pixel's corner, they are larger by 0.5). A bounding box is given by its first
-    column and row, its width and its height. Alpha is not measured.
+    column and row, its width and its height.
 
     Parameters
     ----------
     n : int
     channels : int
-        Of the image, without alpha.
+        Of the image.
 
     Attributes
     ----------
@@ -49,7 +47,7 @@ class Measurements:
             return
         numbers, here = np.unique(labels[y, x], return_inverse=True)  # sums over this part's objects alone
         i = numbers.astype(np.int64) - 1
-        place, values = np.stack([x + left, y + top], axis=1), drop_alpha(image)[y, x]
+        place, values = np.stack([x + left, y + top], axis=1), image[y, x]
         self.area[i] += np.bincount(here)
         for axis in range(2):
             self.place[i, axis] += np.bincount(here, place[:, axis])
@@ -83,7 +81,7 @@ class Measurements:
 
 
 def columns(channels: int, paged: bool) -> list[str]:
-    """The columns of X_objects.csv for images of so many channels (without alpha)."""
+    """The columns of X_objects.csv for images of so many channels."""
     colours = COLOURS if channels == 3 else [f"channel_{c + 1}" for c in range(channels)]
     means = ["mean_intensity"] if channels == 1 else [f"mean_intensity_{c}" for c in colours]
     box = [f"bbox_{side}_px" for side in ("x", "y", "width", "height")]
@@ -92,6 +90,6 @@ def columns(channels: int, paged: bool) -> list[str]:
 
 def measure(labels: np.ndarray, image: np.ndarray) -> Measurements:
     """The measurements of a whole image: object numbers (H, W) and pixels (H, W, C)."""
-    found = Measurements(int(labels.max(initial=0)), drop_alpha(image).shape[-1])
+    found = Measurements(int(labels.max(initial=0)), image.shape[-1])
     found.add(labels, image)
     return found

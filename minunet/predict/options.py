@@ -36,6 +36,8 @@ class PredictionOptions(Settings):
         Whether to write the classes' probabilities.
     overlays : bool
         Whether to write pictures of the results.
+    axes : str, optional
+        The axes of the images' arrays, such as "CYX", instead of those that TIFFs tell; see `minunet/data/files/axes.py`.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class PredictionOptions(Settings):
     rois: bool = False
     probabilities: bool = False
     overlays: bool = True
+    axes: str | None = None
 
     @property
     def needs_instances(self) -> bool:

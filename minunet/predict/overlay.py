@@ -14,7 +14,6 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..data import ClassMap, normalise
-from ..data.preprocess import drop_alpha
 
 # colours that people with any colour vision can tell apart (Okabe and Ito)
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (86, 180, 233), (230, 159, 0), (204, 121, 167)
@@ -35,9 +34,14 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, C) of any type and range as (H, W, 3) uint8: without alpha, stretched to its percentiles."""
-    image = (255 * np.clip(normalise(drop_alpha(image)), 0, 1)).astype(np.uint8)
-    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
+    """An image (H, W, C) of any type and range as (H, W, 3) uint8, stretched to its percentiles.
+
+    Of more than three channels the first three are shown; of two the first in magenta, the second in green.
+    """
+    if image.shape[-1] == 2:
+        return np.dstack([to_rgb(image[..., i : i + 1])[..., 0] for i in (0, 1, 0)])
+    image = (255 * np.clip(normalise(image[..., :3]), 0, 1)).astype(np.uint8)
+    return image if image.shape[-1] == 3 else image[..., :1].repeat(3, -1)
 
 
 def boundary(labels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..data.files.large_tiff import LargeTiff
 from ..data.files.large_zarr import LargeZarr
-from ..data.preprocess import drop_alpha
 from ..nn import Module
 from . import instance_files
 from .inference import class_map, classify, make_tiles, semantic
@@ -107,7 +106,7 @@ class Page:
             tables, count = self._label(blocks, p, numbers)
             dtype = np.uint16 if count < 1 << 16 else np.uint32
             with self.outputs.new(self.image, "labels", dtype) as labels:
-                found = Measurements(count, drop_alpha(self.image[slice(0, 1), slice(0, 1)]).shape[-1])
+                found = Measurements(count, self.image.shape[2])
                 picture = self._overview(dtype)
                 for block in blocks.values():
                     core = tables[block.place][numbers[block.core][..., 0]]

@@ -69,6 +69,7 @@ class Arguments(TrainingConfig):
     ignore: Values = ()
     classes: int | None = setting(None, least=1, most=256)
     channels: int | None = setting(None, least=1)
+    axes: str | None = None
     normalise: str = setting("percentile", choices=("percentile", "range", "none", "255"))
 
     target: str = setting("classes", choices=("classes", "border"))
@@ -162,7 +163,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="values of masks that do not count, in the loss or in scores: 255, -1, or a colour 224,224,192")  # fmt: skip
     add(g, "-c", "--classes", metavar="N",
         help="output channels; 1 means a sigmoid (default: as many as the masks have values)")  # fmt: skip
-    add(g, "--channels", metavar="N", help="image channels (default: 1 if all are grey, else 3)")
+    add(g, "--channels", metavar="N",
+        help="image channels (default: 1 if all are grey, 3 if they are RGB, 2 or 4 if all have so many)")  # fmt: skip
+    add(g, "--axes", metavar="LETTERS",
+        help="the axes of TIFF and .npy images where they do not tell, or tell wrong: Y rows, X columns, C channels, any other "
+             "letter images, such as ZYX, CYX or YXC")  # fmt: skip
     add(g, "--normalise", help="how grey values are normalised")
     add(g, "--crop", metavar="PIXELS", help="side of the training patches; 0 trains on whole images")
 

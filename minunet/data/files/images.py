@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..preprocess import is_grey
-from .limits import MAX_PIXELS, PathLike, Pixels, check_claimed_size
+from .limits import MAX_PIXELS, PathLike, check_claimed_size
 from .npy import is_npy, npy_plan
 from .pillow import ALPHA_MODES, find_frame, frames, open_pillow, orientation, png_bits, read_pillow
 from .pixel_size import PixelSize
@@ -46,6 +46,8 @@ class ImageInfo:
         Whether the file says that the last channel is alpha.
     turned : bool
         Whether the pixels are stored in another orientation, and were turned.
+    rgb : bool
+        Whether three or four channels are red, green and blue, and perhaps alpha, as far as the file says.
     """
 
     height: int
@@ -55,6 +57,7 @@ class ImageInfo:
     jpeg: bool = False
     alpha: bool = False
     turned: bool = False
+    rgb: bool = True
 
 
 @dataclass(frozen=True)
@@ -208,14 +211,22 @@ def read_info(path: PathLike, page: int | None = None, axes: str | None = None) 
         if is_npy(path):
             found = npy_plan(path, axes)
             h, w = found.division.size
-            bits = "float" if found.dtype.kind == "f" else "1-bit" if found.dtype == bool else f"{8 * found.dtype.itemsize}-bit"
+            bits = (
+                "float"
+                if found.dtype.kind == "f"
+                else "1-bit"
+                if found.dtype == bool
+                else f"{8 * found.dtype.itemsize}-bit"
+            )
             return ImageInfo(h, w, found.division.bands, _kind(bits, found.division.bands, False))
         if is_tiff(path):
             with open_tiff(path) as tiff:
                 plane = find_plane(plan(tiff, path, axes), path, page)
                 check_page(first := checked_page(tiff, plane.pages[0], path), path)
-                bands, kind = plane.bands, _kind(tiff_bits(first), plane.bands, plane.alpha)
-                return ImageInfo(*plane.size, bands, kind, False, plane.alpha, plane.orientation > 1)
+                bands = plane.bands
+                rgb = bands == 1 or (len(plane.pages) == 1 and plane.division is None)
+                kind = _kind(tiff_bits(first), bands, plane.alpha) if rgb else f"{tiff_bits(first)} {bands} channels"
+                return ImageInfo(*plane.size, bands, kind, False, plane.alpha, plane.orientation > 1, rgb)
         with open_pillow(path) as image:
             find_frame(image, path, page)
             turned = orientation(image, unread=path)

@@ -46,7 +46,9 @@ class LargeTiff:
                 raise UserError(f"{path}: pixels of type {self.stored} are not supported; save it as 8- or 16-bit")
             self.planes = first.samplesperpixel if first.planarconfig == 2 else 1
             self.samples = first.samplesperpixel  # of a page
-            self.size = (first.imagelength, first.imagewidth) if self.plane.division is None else self.plane.division.size
+            self.size = (
+                (first.imagelength, first.imagewidth) if self.plane.division is None else self.plane.division.size
+            )
             self.bands = 3 if self.palette is not None else self.plane.bands - (self.plane.alpha and not alpha)
             self.shape = (*self.plane.size, self.bands)
             size = (first.tilelength, first.tilewidth) if first.is_tiled else (first.rowsperstrip, self.size[1])
@@ -91,7 +93,7 @@ class LargeTiff:
         """A window (h, w, samples) as it is stored."""
         dtype = self.stored.newbyteorder(self.order)
         if self.plane.division is not None:
-            whole = np.memmap(self.path, dtype, "r", self.plane.offset, self.plane.division.shape)
+            whole = np.memmap(self.path, dtype, "r", self.plane.offset or 0, self.plane.division.shape)
             window = self.plane.division.take(whole, self.plane.number)[rows, columns]
             return np.array(window if window.ndim == 3 else window[..., None], self.stored)
         samples = 1 if self.palette is not None else self.samples

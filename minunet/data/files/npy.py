@@ -50,7 +50,9 @@ def _open(path: PathLike) -> np.memmap:
         array = np.lib.format.open_memmap(path, mode="r")
     except ValueError as e:
         if "Python objects" in str(e) or "pickle" in str(e):
-            raise UserError(f"{path}: holds Python objects, which are not read; save the array alone with numpy.save") from None
+            raise UserError(
+                f"{path}: holds Python objects, which are not read; save the array alone with numpy.save"
+            ) from None
         raise
     if not array.size:
         raise UserError(f"{path}: an array of shape {array.shape} is no image")

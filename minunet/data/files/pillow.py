@@ -70,7 +70,9 @@ def find_frame(image: Image, path: PathLike, page: int | None) -> None:
     """Go to the frame asked for; to the only one if none was."""
     count = frames(image)
     if page is None and count > 1:
-        raise UserError(f"{path}: an animation of {count} frames, one image was expected; save its frames as single files")
+        raise UserError(
+            f"{path}: an animation of {count} frames, one image was expected; save its frames as single files"
+        )
     if not 0 <= (page or 0) < count:
         raise UserError(f"{path}: has no page {page}, its pages are 0 to {count - 1}")
     if page:
@@ -78,7 +80,7 @@ def find_frame(image: Image, path: PathLike, page: int | None) -> None:
 
 
 def orientation(image: Image, unread: PathLike | None = None) -> int:
-    """EXIF's orientation, 1 to 8; 1 if there is none, or nobody can read it. `unread` is the path if pixels are not read yet."""
+    """EXIF's orientation, 1 to 8; 1 if there is none, or it is damaged. `unread` is the path if pixels are not read yet."""
     if unread is not None and image.format == "PNG" and "exif" not in image.info and not has_png_chunk(unread, b"eXIf"):
         return 1  # Pillow would read the pixels to look behind them
     try:

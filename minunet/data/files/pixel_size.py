@@ -45,10 +45,9 @@ def tiff_pixel_size(tiff: Any) -> PixelSize | None:
             unit, spacing = tidy_unit(str(known.get("unit", ""))), known.get("spacing")
             z = float(spacing) if isinstance(spacing, int | float) and 0 < spacing < LARGEST else None
             return _plausible(PixelSize(1 / across, 1 / down, unit, z)) if unit else None
-        tag = tiff.pages[0].tags.get(296)
-        unit = getattr(tag, "value", 2)
-        per_micron = {2: 25400.0, 3: 10000.0}.get(int(unit))
-        if per_micron is None or across * (1 if unit == 2 else 2.54) <= PRINT:
+        kind = int(getattr(tiff.pages[0].tags.get(296), "value", 2))
+        per_micron = {2: 25400.0, 3: 10000.0}.get(kind)
+        if per_micron is None or across * (1 if kind == 2 else 2.54) <= PRINT:
             return None
         return _plausible(PixelSize(per_micron / across, per_micron / down, "um"))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
@@ -57,17 +56,17 @@ def tiff_pixel_size(tiff: Any) -> PixelSize | None:
 
 def ome_pixel_size(text: str) -> PixelSize | None:
     """The pixel size in OME's XML, whose unit is the micrometre if none is told."""
-    found = {}
+    found: dict[str, tuple[float, str]] = {}
     for axis in "XYZ":
         size = re.search(rf'PhysicalSize{axis}="([^"]+)"', text)
         unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', text)
         if size:
-            found[axis] = float(size[1]), tidy_unit(unit[1]) if unit else "um"
-    if "X" not in found or "Y" not in found or found["X"][1] is None or found["X"][1] != found["Y"][1]:
+            found[axis] = float(size[1]), (tidy_unit(unit[1]) or "") if unit else "um"
+    if "X" not in found or "Y" not in found or found["X"][1] != found["Y"][1] or not found["X"][1]:
         return None
-    unit = found["X"][1]
-    z = found["Z"][0] if found.get("Z", (0, None))[1] == unit else None
-    return _plausible(PixelSize(found["X"][0], found["Y"][0], unit, z))
+    (x, known), y = found["X"], found["Y"][0]
+    z = found["Z"][0] if found.get("Z", (0, None))[1] == known else None
+    return _plausible(PixelSize(x, y, known, z))
 
 
 def _plausible(size: PixelSize) -> PixelSize | None:

@@ -1,8 +1,8 @@
 """Which pages of a TIFF are which image: `plan` divides a file by tifffile's series, which read its own description.
 
 A series is an array over one or more pages, with its axes: an ImageJ stack (of which only the first slice may have a page), an
-OME image, a pyramid (only its largest level is read), or pages of one size. Reduced copies (thumbnails, levels of a pyramid) are
-no images of their own.
+OME image, a pyramid (only its largest level is read), or pages of one size. Reduced copies (thumbnails, levels of a pyramid)
+are no images of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from .pixel_size import PixelSize, tiff_pixel_size
 from .tiff import check_page, checked_page, read_page
 from .turn import turned_size, upright
 
-SLIDES = ("svs", "ndpi", "scn", "bif", "philips", "qpi", "avs", "indica", "ndtiff")  # have labels and maps beside the image
+SLIDES = (
+    "svs",
+    "ndpi",
+    "scn",
+    "bif",
+    "philips",
+    "qpi",
+    "avs",
+    "indica",
+    "ndtiff",
+)  # have labels and maps beside the image
 MAX_PLANES = 1_000_000
 ALPHA = (1, 2)  # values of ExtraSamples
 
@@ -64,7 +74,9 @@ class TiffPlane:
                 if checked_page(tiff, number, path).axes.startswith("S"):  # channels stored one after the other
                     pixels = np.moveaxis(pixels, 0, -1)
                 parts.append(pixels)
-            pixels = parts[0] if len(parts) == 1 else np.concatenate([p if p.ndim > 2 else p[..., None] for p in parts], -1)
+            pixels = (
+                parts[0] if len(parts) == 1 else np.concatenate([p if p.ndim > 2 else p[..., None] for p in parts], -1)
+            )
         else:
             pixels = self.division.take(self._array(tiff, path), self.number)
         if pixels.ndim not in (2, 3):
@@ -75,7 +87,9 @@ class TiffPlane:
         """The whole array of which this image is a part."""
         assert self.division is not None
         if self.offset is not None:
-            return np.memmap(path, np.dtype(self.dtype).newbyteorder(tiff.byteorder), "r", self.offset, self.division.shape)
+            return np.memmap(
+                path, np.dtype(self.dtype).newbyteorder(tiff.byteorder), "r", self.offset, self.division.shape
+            )
         parts = [read_page(tiff, number, path)[0] for number in self.pages]
         return np.stack(parts).reshape(self.division.shape)
 
@@ -122,7 +136,7 @@ def plan(tiff: Any, path: PathLike, axes: str | None = None, mask: bool = False)
     found = list(tiff.series) if len(tiff.pages) > 1 or has_description(tiff) else []
     if not found:  # a single page needs no series
         return _single(tiff, path, axes, mask)
-    chosen, notes = main_series(found)
+    chosen, notes = main_series(found, len(tiff.pages))
     planes: list[TiffPlane] = []
     divisions = [divide(s.axes, s.shape, path, axes, mask) for s in chosen]
     for series, division in zip(chosen, divisions):
@@ -131,6 +145,9 @@ def plan(tiff: Any, path: PathLike, axes: str | None = None, mask: bool = False)
         planes += series_planes(tiff, series, division, path)
     if not planes:
         raise UserError(f"{path}: its pixels lie in other files; give those")
+    told = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
+    if isinstance(told, int) and told > sum(math.prod(d.shape) // math.prod(d.size) for d in divisions):
+        raise UserError(f"{path}: claims {told:,} images but is too short for them, cut off or damaged; copy it again")
     missing = sum(d.count for d in divisions) - len(planes)
     if missing:
         notes.append(f"{missing} of its images lie in other files and are left out")
@@ -154,18 +171,23 @@ def has_description(tiff: Any) -> bool:
 def check_described(tiff: Any, path: PathLike) -> None:
     """UserError if a description claims more images than there can be: tifffile makes a list of them."""
     text = tiff.ome_metadata if tiff.is_ome else tiff.pages[0].description if tiff.is_imagej or tiff.is_shaped else None
-    for number in re.findall(r"\d{7,}", text or "") if not tiff.is_ome else re.findall(r'Size[ZCT]="(\d+)"', text or ""):
-        if int(number) > MAX_PLANES and (tiff.is_ome or re.search(rf"(images|slices|frames|channels)={number}", text or "")):
+    for number in (
+        re.findall(r"\d{7,}", text or "") if not tiff.is_ome else re.findall(r'Size[ZCT]="(\d+)"', text or "")
+    ):
+        if int(number) > MAX_PLANES and (
+            tiff.is_ome or re.search(rf"(images|slices|frames|channels)={number}", text or "")
+        ):
             raise UserError(f"{path}: claims {int(number):,} images; it is damaged, export it again")
 
 
-def main_series(found: list[Any]) -> tuple[list[Any], list[str]]:
-    """The series that hold images, and what is to be said of the others."""
+def main_series(found: list[Any], pages: int) -> tuple[list[Any], list[str]]:
+    """The series of a file of so many pages that hold images, and what is to be said of the others."""
     if found[0].kind in SLIDES:
         others = [str(s.name or s.kind) for s in found[1:]]
         return found[:1], [f"beside the image it holds {', '.join(others)}, left out"] * bool(others)
     full = [s for s in found if not s.keyframe.is_reduced] or found[:1]
-    reduced = len(found) - len(full)
+    used = {page.index for s in full for page in s.pages if page is not None}
+    reduced = max(0, pages - len(used))
     notes = [f"{reduced} reduced cop{'ies are' if reduced > 1 else 'y is'} left out"] * bool(reduced)
     sizes = list(dict.fromkeys(f"{s.keyframe.imagewidth}x{s.keyframe.imagelength}" for s in full))
     if len(sizes) > 1:
@@ -213,11 +235,14 @@ def _planes_of_block(series: Any, numbers: list, division: Division, path: PathL
         check_page(series.keyframe, path)
         stored = len(numbers) * math.prod(series.keyframe.shape)
         if stored != math.prod(division.shape):
-            raise UserError(f"{path}: describes {math.prod(division.shape):,} pixels and holds {stored:,}; export it again")
+            raise UserError(
+                f"{path}: describes {math.prod(division.shape):,} pixels and holds {stored:,}; export it again"
+            )
     else:
         check_claimed_size(*division.size, path)
     return [
-        make(tuple(numbers), division=division, number=n, offset=offset, dtype=series.dtype) for n in range(division.count)
+        make(tuple(numbers), division=division, number=n, offset=offset, dtype=series.dtype)
+        for n in range(division.count)
     ]
 
 
@@ -233,7 +258,9 @@ def _single(tiff: Any, path: PathLike, axes: str | None, mask: bool) -> TiffPlan
     size = turned_size(division.size, orientation)
     if division.count > 1 or division.axes.replace("C", "S") not in ("YX", "YXS", "SYX"):
         numbers = range(division.count)
-        planes = [TiffPlane((0,), size, division.bands, False, orientation, division, n, None, page.dtype) for n in numbers]
+        planes = [
+            TiffPlane((0,), size, division.bands, False, orientation, division, n, None, page.dtype) for n in numbers
+        ]
     else:
         planes = [TiffPlane((0,), size, page.samplesperpixel, has_alpha(page), orientation)]
     return TiffPlan(planes, division.axes, division.page_axes, division.page_shape, True, [], tiff_pixel_size(tiff))

@@ -19,7 +19,7 @@ NAME = "folder"
 EXPECTS = "imgs/ or images/ beside masks/, or X.png beside X_mask.png"
 MASK_SUFFIXES = ("_cp_masks", "_masks", "_mask")  # a longer one before one that it ends with
 IMAGE_SUFFIX = "_img"
-BESIDE = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines", "_outlines")  # results of Cellpose
+BESIDE = ("_seg", "_flows", "_cp_flows", "_cp_output", "_cp_outlines", "_outlines")  # results of Cellpose
 
 
 def recognise(path: Path) -> bool:
@@ -47,7 +47,7 @@ def open_source(path: Path) -> Source:
     if not images:
         raise UserError(f"{folders[0] if folders else path}: holds no images (PNG, TIFF, JPEG, BMP)")
     pairs = _match_masks(images, masks, where)
-    return Source(NAME, [Entry(name, *pairs[name]) for name in sorted(pairs, key=natural_key)])
+    return Source(NAME, [Entry(name, *pairs[name], stacked=True) for name in sorted(pairs, key=natural_key)])
 
 
 def _image_and_mask_folders(path: Path) -> tuple[Path, Path] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from ...cli import printable
 from ...errors import UserError
 from ..classes import ClassMap
-from ..files.images import SUFFIXES, ImageInfo, read_indexed_mask, read_info
+from ..files.images import SUFFIXES, ImageInfo, read_image, read_indexed_mask, read_info
 
 
 class Mask(NamedTuple):
@@ -38,7 +38,9 @@ class Mask(NamedTuple):
 class Entry:
     """One image with its mask.
 
-    `mask` is the file or folder that errors name; `page` counts the pages of image and mask stacks from 0.
+    `mask` is the file or folder that errors name; `page` counts the pages of image and mask stacks from 0. `axes` are those of
+    the flag --axes. `more` are files that hold further channels of the image. `stacked` tells whether several pages are
+    several images; otherwise such a file is an error.
     """
 
     name: str
@@ -46,18 +48,34 @@ class Entry:
     mask: Path
     page: int | None = None
     read: Callable[[Entry], Mask] | None = None
+    axes: str | None = None
+    more: tuple[Path, ...] = ()
+    stacked: bool = False
 
     @cached_property
     def info(self) -> ImageInfo:
         """The image's header, read once."""
-        return read_info(self.image, self.page)
+        found = read_info(self.image, self.page, self.axes)
+        if not self.more:
+            return found
+        bands = found.bands + sum(read_info(path, self.page, self.axes).bands for path in self.more)
+        return replace(found, bands=bands, kind=f"{found.kind.split()[0]} {bands} channels", rgb=False, alpha=False)
+
+    def read_image(self, channels: int | None = None) -> np.ndarray:
+        """The image (H, W, C) as it is stored; without alpha, unless so many channels are wanted that it must be one."""
+        alpha = self.info.bands == channels
+        image = read_image(self.image, self.page, self.axes, alpha)
+        parts = [image, *(read_image(path, self.page, self.axes, alpha) for path in self.more)]
+        if len({part.shape[:2] for part in parts}) > 1:
+            raise UserError(f"{self.image} and {self.more[0]} are channels of one image but have different sizes")
+        return image if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def read_mask(self) -> Mask:
         """The mask as it is stored, of the image's size."""
         if self.read:
             mask = self.read(self)
         else:
-            values, palette = read_indexed_mask(self.mask, self.page)
+            values, palette = read_indexed_mask(self.mask, self.page, self.axes)
             mask = Mask(values, palette=palette)
         check_same_size(mask.values, self.mask, self)
         return mask
@@ -77,6 +95,10 @@ class Source:
         random.
     notes : list of str
         Further lines of the report.
+    left_out : list of str
+        What lies in the folder but is not used, and why: a phrase for each kind.
+    validation : list of str or None
+        Names of the images, or folders, that the data set itself holds out for validation.
     """
 
     layout: str
@@ -84,6 +106,8 @@ class Source:
     classes: ClassMap | None = None
     ordered: bool = False
     notes: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    validation: list[str] | None = None
 
 
 def counting(mask: Mask, classes: ClassMap) -> np.ndarray | None:
@@ -96,9 +120,12 @@ def check_same_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
     """Raise a UserError if a mask is not of its image's size."""
     height, width = entry.info.height, entry.info.width
     if mask.shape[:2] != (height, width):
+        turned = "; the image is turned by its EXIF orientation, the mask is not" * (
+            entry.info.turned and mask.shape[:2] == (width, height)
+        )
         raise UserError(
             f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels but its image {entry.image} is {width}x{height}; "
-            f"a mask must have its image's size"
+            f"a mask must have its image's size{turned}"
         )
 
 
