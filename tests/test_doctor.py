@@ -102,7 +102,7 @@ def test_stray_values(ask, data):
 
 
 def test_unmatched_names(ask, data):
-    (data / "masks" / "3.png").rename(data / "masks" / "3_segmentation.png")
+    (data / "masks" / "3.png").rename(data / "masks" / "3_other.png")
     assert ask()["trouble"] == ["names"]
 
 

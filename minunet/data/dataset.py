@@ -13,7 +13,8 @@ from .classes import ClassMap, as_numbers
 from .files.axes import check_axes
 from .files.images import ImageInfo
 from .image_set import ImageSet
-from .layouts import ctc, dsb2018, folder, isbi2012
+from .layouts import coco, ctc, dsb2018, folder, isbi2012, nnunet
+from .layouts.parts import divided, join_parts, part_folders
 from .layouts.source import Entry, Mask, Source, counting, some
 from .layouts.stacks import with_pages
 from .mask_kinds import find_classes
@@ -21,7 +22,9 @@ from .mask_scan import MaskScan, ignored_values
 from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
 from .sample import Sample
 
-LAYOUTS = {module.NAME: module for module in (dsb2018, isbi2012, ctc, folder)}  # in the order in which they are tried
+LAYOUTS = {
+    module.NAME: module for module in (dsb2018, isbi2012, ctc, nnunet, coco, folder)
+}  # in the order in which they are tried
 
 
 def open_dataset(
@@ -83,7 +86,9 @@ def open_dataset(
         raise UserError(f"normalise: {normalise!r} is unknown, choose one of {', '.join(NORMALISATIONS)}")
     if not 0 < scale <= 16:
         raise UserError(f"scale: {scale:g} is out of range, give a number above 0 and up to 16")
-    return Dataset(Path(path), find_source(path, layout, truth, axes), channels, normalise, scale, classes, masks, ignore)
+    return Dataset(
+        Path(path), find_source(path, layout, truth, axes), channels, normalise, scale, classes, masks, ignore
+    )
 
 
 def find_source(path: str | Path, layout: str = "auto", truth: str = "auto", axes: str | None = None) -> Source:
@@ -93,20 +98,32 @@ def find_source(path: str | Path, layout: str = "auto", truth: str = "auto", axe
         raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
         raise UserError(f"layout: {layout!r} is unknown, choose one of auto, {', '.join(LAYOUTS)}")
-    name = next((n for n, m in LAYOUTS.items() if m.recognise(path)), None) if layout == "auto" else layout
+    if truth not in ctc.TRUTHS:
+        raise UserError(f"truth: {truth!r} is unknown, choose one of {', '.join(ctc.TRUTHS)}")
+    if axes:
+        check_axes(axes)
+    found = divided(with_pages(_source(path, layout, truth), axes))
+    if truth != "auto" and found.layout != ctc.NAME:
+        raise UserError(
+            f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {found.layout}; leave it out"
+        )
+    return found
+
+
+def _source(path: Path, layout: str, truth: str) -> Source:
+    """The files of a folder, or of its parts train/ and val/, by their layout."""
+    name = layout if layout != "auto" else next((n for n, m in LAYOUTS.items() if m.recognise(path)), None)
+    parts = part_folders(path) if name is None or not LAYOUTS[name].recognise(path) else {}
+    if parts:
+        return join_parts(path, parts, lambda part: _source(part, layout, truth))
     if name is None:
         found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
         known = "; ".join(f"{n} ({m.EXPECTS})" for n, m in LAYOUTS.items())
-        raise UserError(f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}")
-    if truth not in ctc.TRUTHS:
-        raise UserError(f"truth: {truth!r} is unknown, choose one of {', '.join(ctc.TRUTHS)}")
-    if truth != "auto" and name != ctc.NAME:
+        hint = "; images that are divided lie in train/ and val/, each with a layout of these"
         raise UserError(
-            f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {name}; leave it out"
+            f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}{hint}"
         )
-    if axes:
-        check_axes(axes)
-    return with_pages(ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path), axes)
+    return ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
 
 
 class Dataset(ImageSet):
@@ -126,6 +143,7 @@ class Dataset(ImageSet):
         super().__init__()
         self.path, self.layout, self.ordered = path, source.layout, source.ordered
         self.entries, self.notes, self.normalise, self.scale = source.entries, source.notes, normalise, scale
+        self.held_out, self.left_out = source.validation, list(source.left_out)
         self.names = [entry.name for entry in self.entries]
         self.infos: list[ImageInfo] = [entry.info for entry in self.entries]
         self._check_channels(channels)
@@ -218,9 +236,9 @@ class Dataset(ImageSet):
         first = self.infos[usual.index(False)]
         odd = next((i for i, info in enumerate(self.infos) if info.bands != first.bands or info.alpha), None)
         if odd is not None:
-            other = self.entries[usual.index(False)].image
+            beside = self.entries[usual.index(False)].image
             raise UserError(
-                f"{self.entries[odd].image}: is {self.infos[odd].kind}, {other} is {first.kind}; "
+                f"{self.entries[odd].image}: is {self.infos[odd].kind}, {beside} is {first.kind}; "
                 f"--channels says how many the network takes"
             )
         if first.rgb and first.bands == 4 and self._opaque:
@@ -257,6 +275,7 @@ class Dataset(ImageSet):
             *([f"read as     {self.reading}"] if self.reading else []),
             f"foreground  {100 * self.foreground:.1f} % of the pixels",
             *self.notes,
+            *(f"left out    {text}" for text in self.left_out),
         ]
         if self.counting < 1:
             share = 100 * (1 - self.counting)

@@ -34,6 +34,8 @@ class ImageSet:
         What the user should look at.
     ordered : bool
         Whether neighbours are alike, like sections of a volume or frames of a film; see `split`.
+    held_out : list of str or None
+        The names of the images that the data set itself holds out for validation.
     """
 
     layout: str
@@ -46,6 +48,7 @@ class ImageSet:
     scale: float = 1.0
     warnings: list[str]
     ordered: bool = False
+    held_out: list[str] | None = None
 
     def __init__(self) -> None:
         self.warnings = []
@@ -86,5 +89,10 @@ class ImageSet:
     def split(
         self, percent: float = 10.0, seed: int = 0, names: Sequence[str] | None = None
     ) -> tuple[list[int], list[int]]:
-        """Indices to train on and to validate on, see `split_indices`; in an ordered data set, the last images validate."""
+        """Indices to train on and to validate on, see `split_indices`; in an ordered data set, the last images validate.
+
+        A data set that is divided already, into train/ and val/, keeps its division unless there are names or another percent.
+        """
+        if names is None and self.held_out and percent == 10:
+            names = self.held_out
         return split_indices(self.names, percent, seed, names, self.ordered)

@@ -46,10 +46,14 @@ examples:
   %(prog)s --data DSB2018 --recipe paper --base-width 16   as published, but narrower
 
 layouts of --data:
-  folder     imgs/ (or images/) and masks/, masks named like the image or with _mask or _masks
+  folder     imgs/ (or images/, image/) and masks/ (or labels/, label/), masks named like the image or with _mask, _masks,
+             _segmentation ...; masks may be images, LabelMe's .json, ImageJ's ROI .zip or Cellpose's _seg.npy
   dsb2018    stage1_train/<id>/images and <id>/masks, one nucleus a file
   isbi2012   image/ and label/ PNG slices, or train-volume.tif and train-labels.tif
   ctc        01/, 02/ beside 01_GT/SEG or 01_ST/SEG (Cell Tracking Challenge)
+  nnunet     imagesTr/ and labelsTr/ (nnU-Net; PNG and TIFF)
+  coco       images and one JSON file of COCO annotations
+  train/ and val/, each with one of these, divide the data set; test/ is left out
 """
 
 
@@ -60,7 +64,7 @@ class Arguments(TrainingConfig):
     recipe: str = setting("modern", choices=("modern", "paper"))
 
     data: str | None = None
-    layout: str = setting("auto", choices=("auto", "dsb2018", "isbi2012", "ctc", "folder"))
+    layout: str = setting("auto", choices=("auto", "dsb2018", "isbi2012", "ctc", "nnunet", "coco", "folder"))
     truth_kind: str = setting("auto", choices=("auto", "gold", "silver", "complete"))
     validation: float = setting(10.0, least=0, most=90)
     val_files: str | None = None

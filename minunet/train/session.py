@@ -112,8 +112,8 @@ def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tupl
         dataset = SyntheticCells(220, size=128, seed=args.seed, channels=args.channels or 1)
     else:
         dataset = open_dataset(
-            args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth_kind, args.masks, args.ignore,
-            args.axes,
+            args.data, args.layout, args.channels, args.normalise, args.scale, classes, args.truth_kind,
+            args.masks, args.ignore, args.axes,
         )  # fmt: skip
     names = read_names(args.val_files) if args.val_files else None
     try:

@@ -30,7 +30,23 @@ PLACES = ("", "train", "membrane/train", "data/membrane/train")
 
 def recognise(path: Path) -> bool:
     """Whether stacks or folders of sections lie in one of the usual places."""
-    return _stacks(path) is not None or _section_folders(path) is not None
+    folders = _section_folders(path)
+    return _stacks(path) is not None or (folders is not None and _are_membranes(folders[1]))
+
+
+def _are_membranes(labels: Path) -> bool:
+    """Whether labels look like the challenge's: numbered, 0 and 255, much white; others may share the folders' names."""
+    files = list_images(labels)
+    if not files or not all(p.stem.isdigit() for p in files):
+        return False
+    for path in files[:3]:
+        try:
+            values = read_mask(path)
+        except UserError:
+            return True  # the reader will say what is wrong
+        if values.ndim == 3 or not set(np.unique(values).tolist()) <= {0, 255} or (values > 0).mean() < 0.4:
+            return False
+    return True
 
 
 def open_source(path: Path) -> Source:
@@ -42,7 +58,9 @@ def open_source(path: Path) -> Source:
         entries = _sections(*folders)
     else:
         raise UserError(f"{path}: no ISBI 2012 data here; expected {EXPECTS}")
-    return Source(NAME, entries, ClassMap.binary("membrane", "cell"), ordered=True)
+    note = "masks       taken for membranes (0) and cells (255) of sections in a row; --layout folder takes them as any masks"
+    classes = ClassMap.binary("membrane", "cell")
+    return Source(NAME, entries, classes, ordered=True, notes=[note] * bool(folders and not stacks))
 
 
 def _stacks(path: Path) -> tuple[Path, Path] | None:
