@@ -30,6 +30,7 @@ from .metrics import Confusion
 from .models import UNetOptions, build
 from .nn import Module
 from .predict.inference import class_map, segment
+from .train.arguments import Arguments
 from .train.config import TrainingConfig
 
 EXAMPLES = """
@@ -141,10 +142,12 @@ def examine(
     Raises
     ------
     UserError
-        If there is no such folder; everything else that is wrong is a finding.
+        If there is no such folder, or an argument is out of range; everything else that is wrong is a finding.
     """
     if not Path(path).exists():
         raise UserError(f"{path}: no such folder")
+    Arguments(layout=layout, truth_kind=truth_kind, validation=validation, normalise=normalise, crop=crop, depth=depth,
+              padding=padding, seed=seed)  # fmt: skip  # which checks them
     findings = Findings()
     network = examine_model(model, findings) if model else None
     try:

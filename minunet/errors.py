@@ -116,6 +116,8 @@ def why_not_one(kind: str, value: Any, allowed: Any) -> str | None:
         return f"{shown(value)} is not {WORDS[kind]}"
     if isinstance(value, str) and "\0" in value:
         return f"{shown(value)} has a zero character in it, which no path has"
+    if kind == "str" and not value:
+        return "'' is empty, and names no file or folder: leave it out"
     if kind in ("int", "float", "Numbers") and "least" in allowed:
         return out_of_range(value, allowed["least"], allowed["above"], allowed["most"])
     return None

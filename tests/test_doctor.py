@@ -106,6 +106,12 @@ def test_unmatched_names(ask, data):
     assert ask()["trouble"] == ["names"]
 
 
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"depth": 0}, {"crop": "a"}, {"validation": 99}, {"padding": "odd"}])
+def test_arguments_out_of_range(data, wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        doctor.examine(data, **wrong)
+
+
 def test_files_of_wrong_size_or_damaged(ask, data, capsys):
     save(data / "masks" / "3.png", np.zeros((9, 9), np.uint8))
     (data / "imgs" / "4.png").write_bytes(b"no image")

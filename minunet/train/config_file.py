@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..cli import printable
 from ..errors import UserError, shown, why_not
 
 COMMAND_LINE_ONLY = ("out", "resume", "quiet")  # these say where a run is and what it prints, not how it trains
@@ -50,8 +51,15 @@ def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:
     for name, values in groups:
         told = {key: value for key, value in values.items() if value is not None and value != ()}
         if told:
-            lines += ["", f"# {name}", *(f"{key} = {_value(value)}" for key, value in told.items())]
+            lines += ["", f"# {name}", *(_line(key, value) for key, value in told.items())]
     return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: bool | float | str | tuple) -> str:
+    """A key and its value; a path that is no UTF-8, which TOML cannot hold, only as a comment."""
+    if isinstance(value, str) and not value.isascii() and value != value.encode("utf-8", "replace").decode():
+        return f"# {key} = {printable(value)}   is no UTF-8, and cannot stand here: give --{key} beside --config"
+    return f"{key} = {_value(value)}"
 
 
 def _value(value: bool | float | str | tuple) -> str:

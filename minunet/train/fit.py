@@ -127,10 +127,16 @@ def fit(
     >>> len(fitted.history), minunet.segment(fitted.model, cells[0].image).shape
     (1, (32, 32))
     """
-    if isinstance(masks, TrainingConfig):
+    if isinstance(masks, TrainingConfig | dict):
         masks, config = None, masks
     if device not in DEVICES:
         raise UserError(f"device: {shown(device)} is unknown, choose one of {', '.join(DEVICES)}")
+    if "" in (out, resume):
+        raise UserError("out and resume name a folder and a file: leave an empty one out")
+    if not isinstance(config, TrainingConfig | None):
+        raise UserError(
+            f"config: {shown(config)} is no TrainingConfig; settings may also be given by name: fit(..., epochs=9)"
+        )
     xp = select_device(device)
     folder = RunFolder(out, arguments) if isinstance(out, Path | str) else out
     with folder or nullcontext():

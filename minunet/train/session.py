@@ -97,7 +97,7 @@ class Begin(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         """Write, and compile."""
-        write_atomically(self.path, self.text.encode("utf-8", "replace"))
+        write_atomically(self.path, self.text.encode())
         if trainer.xp is np and not self.quiet:
             compile_kernels()
 

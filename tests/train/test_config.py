@@ -151,6 +151,23 @@ def test_what_a_file_may_not_say(tmp_path, capsys, text, words):
     refused(capsys, train(["--config", str(path)]), path, words)
 
 
+@pytest.mark.parametrize("name", ["data", "load", "cache", "out", "resume", "val-files"])
+def test_empty_names_are_refused(capsys, name):
+    refused(capsys, train([f"--{name}", ""]), f"{name.replace('-', '_')}: '' is empty, and names no file or folder")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_a_path_that_is_no_utf_8_is_a_comment(tmp_path):
+    """TOML cannot hold it; the rest of the file repeats the run, and --resume goes on with it."""
+    data = make_data(tmp_path / "m\udcfc", n=4)
+    assert go(data, tmp_path / "run", "-e", "1", "-q") == 0
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert f"# data = {tmp_path}/m\ufffd   is no UTF-8, and cannot stand here: give --data beside --config" in text
+    args, given = parse(["--config", str(tmp_path / "run" / "config.toml")])
+    assert args.data is None and "data" not in given and args.base_width == 2
+    assert train(["--resume", str(tmp_path / "run" / "last.safetensors"), "-e", "2", "-q"]) == 0
+
+
 def test_a_file_as_editors_on_windows_save_it(tmp_path):
     (tmp_path / "c.toml").write_text("epochs = 3\n", encoding="utf-8-sig")
     assert parse(["--config", str(tmp_path / "c.toml")])[0].epochs == 3

@@ -259,6 +259,7 @@ def test_a_run_is_not_written_over(tmp_path):
     ({"validation": [7]}, "indices of 6"), ({"validation": ["nobody"]}, "nobody"),
     ({"validation": []}, "no image is left to validate"),
     ({"validation": None}, "validation: None is no share"), ({"model": "best.safetensors"}, "minunet.load"),
+    ({"out": ""}, "leave an empty one out"), ({"resume": ""}, "leave an empty one out"),
     ({"device": "tpu"}, "tpu"), ({"loss": "bce", "target": Target("border")}, "do not|objects|bce"),
     ({"model": UNetOptions(base_width=2, padding="valid"), "crop": 46}, "crop 46"),
     ({"model": minunet.UNet(2, 2, base_width=2, depth=1)}, "takes 2 channels, the images have 1"),
@@ -270,6 +271,12 @@ def test_a_run_is_not_written_over(tmp_path):
 def test_settings_that_will_not_do(change, words):
     with pytest.raises(UserError, match=re.compile(words)):
         minunet.fit(*discs(), **{**SMALL, "epochs": 1, **change})
+
+
+def test_a_dictionary_is_no_config():
+    for arguments in (discs(), [SyntheticCells(4, size=32)]):
+        with pytest.raises(UserError, match="is no TrainingConfig; settings may also be given by name"):
+            minunet.fit(*arguments, {"epochs": 1})
 
 
 def test_images_and_masks_that_will_not_do():
