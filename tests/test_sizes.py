@@ -28,7 +28,7 @@ def test_slow(): pass
 @pytest.mark.parametrize("n", range(9))
 def test_some(n): pass
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", range(9))
 def test_kernel(cuda, n): pass
 
 @given(st.integers())
@@ -63,21 +63,20 @@ def ran(said, test):
 
 @pytest.mark.drawn(quick=2)
 @pytest.mark.parametrize(
-    "flags, slow, some, orders, examples",
+    "flags, slow, some, kernels, examples",
     [
-        ([], 0, 2, 1, "25, 10"),
-        (["--size", "ci"], 1, 3, 2, "50, 20"),
-        (["--size", "whole"], 1, 9, 4, "100, 40"),
+        ([], 0, 2, 6, "25, 10"),
+        (["--size", "ci"], 1, 3, 9 * 2, "50, 20"),
+        (["--size", "whole"], 1, 9, 9 * 4, "100, 40"),
         (["test_it.py::test_some"], 0, 9, 0, None),
     ],
     ids=["quick", "ci", "whole", "by its name"],
 )
-def test_what_a_size_runs(tmp_path, flags, slow, some, orders, examples):
+def test_what_a_size_runs(tmp_path, flags, slow, some, kernels, examples):
     status, said = run(tmp_path, *flags)
     assert status == 0
     assert len(ran(said, "test_slow")) == slow and len(ran(said, "test_some")) == some
-    kernels = [line for line in said.splitlines() if "::test_kernel" in line and "PASSED" in line]
-    assert len(kernels) == 2 * (orders + (examples is not None))  # and each case on the GPU
+    assert len(ran(said, "test_kernel")) == kernels + 9 * (examples is not None)  # and each case on the GPU
     assert examples is None or f"examples: {examples}" in said
 
 

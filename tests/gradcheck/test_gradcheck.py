@@ -169,6 +169,7 @@ def test_a_module_that_forgets_a_parameter_is_caught(rng):
         check(Scale(), draw((2, 2), rng))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(capsys):
     assert main(["relu", "--bugs"]) == 0
     out = capsys.readouterr().out

@@ -58,11 +58,13 @@ def test_wrong_submissions_fail(graded, name):
     assert found.score < POINTS and not found.forbidden
 
 
+@pytest.mark.slow
 def test_hints_name_the_mistake(all_graded):
     named = {name: any(words in p.hint for p in found.parts) for name, (found, words) in all_graded.items()}
     assert sum(named.values()) >= 0.8 * len(named), [name for name, ok in named.items() if not ok]
 
 
+@pytest.mark.slow
 def test_hints_that_are_given_are_the_right_ones(all_graded):
     """No part of a submission with one mistake is told of another."""
     others = {

@@ -6,7 +6,8 @@ once fails again.
 
 * A test marked `slow` is left out of `quick`.
 * Of a test marked `drawn(quick=n, ci=m)` so many cases run.
-* A CUDA kernel runs in one order of its threads and copies, drawn for each case, in two, or in all ten.
+* A CUDA kernel runs in one order of its threads and copies, drawn for each case, in two, or in all ten; of a test's cases,
+  6 run in `quick`, and 12 in `ci`.
 * hypothesis draws a quarter of the examples, a half, or all.
 
 A test that is named by its id ("file.py::test") runs whole.
@@ -14,7 +15,6 @@ A test that is named by its id ("file.py::test") runs whole.
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -28,9 +28,10 @@ class Size(NamedTuple):
 
     examples: int  # hypothesis' of a test that says nothing else
     orders: int | None  # of a CUDA kernel's threads and copies; None: all
+    kernels: int | None  # cases of a CUDA kernel's test
 
 
-SIZES = {"quick": Size(25, 1), "ci": Size(50, 2), "whole": Size(100, None)}
+SIZES = {"quick": Size(25, 1, 6), "ci": Size(50, 2, 12), "whole": Size(100, None, None)}
 
 
 def examples(most: int) -> settings:
@@ -76,18 +77,25 @@ def pytest_collection_modifyitems(config, items):
 
 def not_drawn(items: Iterable[pytest.Item], size: str, draw: int) -> Iterable[pytest.Item]:
     """What a size leaves out of the cases of tests of which it draws some."""
-    groups: dict[tuple, list[pytest.Item]] = {}
+
+    def place(item: pytest.Item) -> int:
+        return zlib.crc32(f"{draw} {item.nodeid}".encode())
+
+    drawn: dict[tuple, list[pytest.Item]] = {}
+    kernels: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         test, mark = item.nodeid.split("[")[0], item.get_closest_marker("drawn")
         if mark and size in mark.kwargs:
-            groups.setdefault((mark.kwargs[size], test), []).append(item)
+            drawn.setdefault((mark.kwargs[size], test), []).append(item)
         elif order := order_of(item):
             # what is left of the case's name without its order is the case
-            case = item.callspec.id.replace(order, "")
-            groups.setdefault((SIZES[size].orders, test, case), []).append(item)
-    for (most, *_), cases in groups.items():
-        cases.sort(key=lambda item: zlib.crc32(f"{draw} {item.nodeid}".encode()))
-        yield from itertools.islice(cases, most, None)
+            kernels.setdefault(test, {}).setdefault(item.callspec.id.replace(order, ""), []).append(item)
+    for (most, _), cases in drawn.items():
+        yield from sorted(cases, key=place)[most:]
+    for of_a_test in kernels.values():
+        cases = [sorted(orders, key=place) for orders in of_a_test.values()]
+        for i, case in enumerate(sorted(cases, key=lambda case: place(case[0]))):
+            yield from case[SIZES[size].orders if i < SIZES[size].kernels else 0 :]
 
 
 def order_of(item: pytest.Item) -> str | None:

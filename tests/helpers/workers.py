@@ -25,6 +25,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: tests that wait for a process, a browser or a limit of time leave theirs idle."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config, specs):
     """Before the workers start: they inherit what is set here."""
     for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -34,7 +40,7 @@ def pytest_xdist_setupnodes(config, specs):
         "NUMBA_NUM_THREADS", str(min(os.cpu_count() or 1, max(2, (os.cpu_count() or 1) // len(specs))))
     )
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # all tests: else each worker would compile the same
-        code = "import numpy as np; from minunet.kernels.cpu.warm_up import warm_up; warm_up(np.float32)"
+        code = "from minunet.kernels.cpu.warm_up import warm_up; warm_up('float32'); warm_up('float64')"
         path = os.pathsep.join(p for p in sys.path if p)
         subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False)
 

@@ -242,12 +242,20 @@ def test_focal_without_discount_is_cross_entropy(xp, rng):
     assert float(abs(d).max()) < 1e-14
 
 
-@pytest.mark.drawn(quick=8, ci=16)
-@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+NETWORKS = [c for c in CASES if c.name.startswith("UNet")]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c not in NETWORKS], ids=lambda c: c.name)
 def test_shipped_cases(case):
-    """What ``python -m minunet.gradcheck`` runs, whole networks with every parameter among it."""
-    report = case.run()
-    assert report.ok
-    linear = case.linear and not isinstance(case.options.get("mode"), str)
-    if linear:
+    """What ``python -m minunet.gradcheck`` runs."""
+    assert case.run().ok
+    if case.linear and not isinstance(case.options.get("mode"), str):
         assert case.run(mode="adjoint", wrt=case.linear).ok
+
+
+@pytest.mark.slow
+@pytest.mark.drawn(ci=2)
+@pytest.mark.parametrize("case", NETWORKS, ids=lambda c: c.name)
+def test_shipped_networks(case):
+    """The whole networks among it, with every parameter."""
+    assert case.run().ok

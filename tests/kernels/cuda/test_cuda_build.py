@@ -94,6 +94,7 @@ def test_a_gpu_newer_than_nvrtc_gets_ptx(file, monkeypatch):
     assert b".target sm_90\n" in ptx and all(f".entry {name}(".encode() in ptx for name in build.signatures(file))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 def test_the_bench_calls_the_kernels_rightly(monkeypatch):
     """All its cases, emulated on 16 x 16 pixels; how fast they are only a GPU shows."""
