@@ -58,6 +58,9 @@ def description(model: Module) -> dict[str, Any]:
     return {"arch": architecture.name, "options": architecture.to_json(), "data": preprocessing.to_json()}
 
 
+NUMPY_KINDS = ("F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
+
+
 def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:
     """The metadata's entry "minunet" (None if there is none) and all arrays; UserError if the file is damaged."""
     from safetensors import SafetensorError, safe_open
@@ -65,6 +68,29 @@ def read_safetensors(path: Path | str) -> tuple[Any, dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="np") as f:
             meta = (f.metadata() or {}).get("minunet")
-            return meta, {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+            kinds = {name: f.get_slice(name).get_dtype() for name in f.keys()}  # noqa: SIM118
+            unknown = [name for name, kind in kinds.items() if kind not in NUMPY_KINDS and kind != "BF16"]
+            if unknown:
+                raise UserError(
+                    f"{path}: {unknown[0]} is of type {kinds[unknown[0]]}, which is not read; save it as float32"
+                )
+            plain = {name: f.get_tensor(name) for name, kind in kinds.items() if kind != "BF16"}
+        return meta, plain | _bfloat16(path, [name for name, kind in kinds.items() if kind == "BF16"])
     except (SafetensorError, OSError, ValueError, TypeError) as e:
         raise UserError(f"{path} is not a readable checkpoint: {e}. Was it cut short? Use another copy of it") from e
+
+
+def _bfloat16(path: Path | str, names: list[str]) -> dict[str, np.ndarray]:
+    """Arrays of bfloat16, the upper half of a float32, as float32; NumPy has no such type. The file's header is sound."""
+    found: dict[str, np.ndarray] = {}
+    if not names:
+        return found
+    with open(path, "rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = json.loads(f.read(size))
+        for name in names:
+            start, end = header[name]["data_offsets"]
+            f.seek(8 + size + start)
+            halves = np.frombuffer(f.read(end - start), "<u2").astype(np.uint32)
+            found[name] = (halves << 16).view(np.float32).reshape(header[name]["shape"])
+    return found

@@ -256,7 +256,11 @@ def test_missing_surplus_and_misfitting_keys_are_named(tmp_path):
         found = {**good, key: np.zeros(shape, np.float32)}
         refused(tmp_path, torch_zip(found), "has the shape")
     refused(tmp_path, torch_zip({**good, "outc.conv.bias": np.full(2, np.nan, np.float32)}), "not finite")
-    many = {**good, "outc.conv.weight": np.zeros((65, 2, 1, 1), np.float32), "outc.conv.bias": np.zeros(65, np.float32)}
+    many = {
+        **good,
+        "outc.conv.weight": np.zeros((257, 2, 1, 1), np.float32),
+        "outc.conv.bias": np.zeros(257, np.float32),
+    }
     refused(tmp_path, torch_zip(many), "classes")
 
 

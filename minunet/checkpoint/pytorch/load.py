@@ -18,11 +18,9 @@ from ..file import read_safetensors
 from .container import TorchFile, is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
 from .pickles import Refused, Tensor
+from .state import find_state, without_prefixes
 
 Found = tuple[UNetOptions, Preprocessing, dict[str, np.ndarray]]  # the last one: the weights by our paths
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of weights in other people's files
-PREFIXES = ("module.", "_orig_mod.")  # that DataParallel and torch.compile put before keys
-MASK_VALUES = "mask_values"
 
 
 def load_torch(path: Path | str, report: Callable[[str], object] | None = print) -> Module:
@@ -33,8 +31,8 @@ def load_torch(path: Path | str, report: Callable[[str], object] | None = print)
     path : path
         A file of `torch.save`, or a safetensors file with the same keys.
     report : callable or None
-        Called with a line of text for every key, which says which parameter it became, and with a line on the whole file; None
-        prints nothing.
+        Called with a line of text for every key, which says which parameter it became, with lines on prefixes that were taken
+        off keys and on what was left out, and with a line on the whole file; None prints nothing.
 
     Returns
     -------
@@ -56,18 +54,27 @@ def read_torch(path: Path | str, report: Callable[[str], object] | None = None) 
     if not is_torch_file(path):
         arrays = read_safetensors(path)[1]
         try:
+            arrays, notes = without_prefixes(arrays)
             layout = find_layout({key: a.shape for key, a in arrays.items()})
         except Refused as e:
             raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
+        tell(notes, path, report)
         return to_checkpoint(layout, take_weights(layout, arrays.__getitem__, arrays, report), None, path, report)
     with open_torch(path) as file:
-        state, mask_values = find_state(file.content)
+        state, mask_values, notes = find_state(file.content)
         key = next((key for key, t in state.items() if not isinstance(t, Tensor)), None)
         if key is not None:
             raise Refused(f"{ascii(key)[1:-1][:60]} is no tensor, and nothing that PyTorch-UNet keeps beside tensors")
         layout = find_layout({key: t.shape for key, t in state.items()})
+        tell(notes, path, report)
         weights = take_weights(layout, lambda key: read_floats(file, key, state[key]), state, report)
     return to_checkpoint(layout, weights, mask_values, path, report)
+
+
+def tell(notes: list[str], path: Path | str, report: Callable[[str], object] | None) -> None:
+    """Report what was taken off keys, and left out."""
+    for note in notes if report else ():
+        report(f"{path}: {note}")  # type: ignore[misc]
 
 
 def take_weights(
@@ -110,23 +117,6 @@ def read_floats(file: TorchFile, key: str, tensor: Tensor) -> np.ndarray:
             f"{key} is of type {tensor.storage.dtype.name}, parameters are float32 (or float16, 64, bfloat16)"
         )
     return file.read(tensor)
-
-
-def find_state(content: Any) -> tuple[dict[Any, Any], Any]:
-    """The dictionary of tensors by key, without wrappers around it and prefixes, and the mask values if there are any."""
-    mask_values = None
-    for _ in WRAPPERS:
-        if isinstance(content, dict):
-            mask_values = content.get(MASK_VALUES, mask_values)
-            inner = [content[w] for w in WRAPPERS if isinstance(content.get(w), dict)]
-            content = inner[0] if inner else content
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise Refused("it holds no dictionary of tensors by name; save model.state_dict() with PyTorch")
-    state = {key: value for key, value in content.items() if key != MASK_VALUES}
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state, mask_values
 
 
 def to_checkpoint(
