@@ -136,7 +136,7 @@ def table(results: dict[str, dict[str, Any]], epochs: int, extra: list[str], mea
     for name, r in results.items():
         scores = [f"{r[column]:.3f}" for column in ("dice", "precision", "precision_50")]
         lines.append(f"| {name} | " + " | ".join([*scores, str(r["merged"]), f"{r['minutes']:.1f}"]) + " |")
-    held = f"{first['images']} images with {first['objects']} objects held out"
+    held = f"Scored on the {first['images']} images, with {first['objects']} objects, that the seed drew for validation"
     how = ", ".join([f"{epochs} epochs", *([f"`{' '.join(extra)}`"] if extra else []), "last weights", "one seed"])
     return "\n".join([*lines, "", f"{held}; {how}; {measured_on or machine()}."])
 

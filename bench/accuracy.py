@@ -1,4 +1,4 @@
-"""How well it segments real images in half an hour: the README's figures, by the README's commands.
+"""How well it segments real images after some minutes of training: the README's figures, by the README's commands.
 
     python bench/accuracy.py DATA [--only nuclei membranes] [--threads N] [--out DIR] [--readme]
 
@@ -117,9 +117,13 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
         ]
         first = next(iter(nuclei.values()))
         chosen = (
-            " The paper's w0 of 10 was tried on them first and splits more; of 2 and 4, 4 was chosen, on other images."
+            " `--w0` is the weight of the gaps between touching nuclei: the paper's 10, tried on these images first, splits "
+            "more; 4 was chosen among 2 and 4 on other images."
         )
-        held = f"{first['images']} images with {first['objects']} nuclei held out, a fifth of all."
+        held = (
+            f"Scored on {first['images']} images with {first['objects']} nuclei, trained on the other 96 of a part of the data "
+            "set with 120 images (`bench/splits/dsb2018_val.txt` names those that are scored)."
+        )
         lines += ["", held + chosen * ("nuclei-weights" in nuclei), ""]
     if "membranes" in results:
         r = results["membranes"]
@@ -128,7 +132,10 @@ def table(results: dict[str, dict[str, Any]], measured_on: str | None = None) ->
         lines += [
             f"| the paper, on the challenge's test sections | {' | '.join(f'{v:.4f}' for v in PAPER.values())} | |"
         ]
-        held = f"Sections 20 to 23 held out, {r['images']} of 24: not the sections that the paper was scored on."
+        held = (
+            f"Scored on sections 20 to 23, {r['images']} of a copy of the data set with 24 labelled sections, trained on "
+            "the other 20; the paper was scored on other sections, whose labels are not public."
+        )
         chosen = "Epochs and --ema were chosen on sections 16 to 19."
         lines += ["", f"{held} {chosen}", ""]
     threads = " or ".join(map(str, sorted({r["threads"] for r in results.values()})))
