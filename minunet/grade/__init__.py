@@ -5,8 +5,10 @@
 
 exercise.py       what an exercise is; exercises_*.py: those of the course; collection.py: all of them
 cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
-child.py          the student's process; runner.py: our end of it; wire.py: how they talk
-grading.py        a file, graded; sheet.py: the marks of one check; hints.py: likely mistakes
+child.py          the student's process; guard.py: the audit hook in it; confine.py: what it gives up; wire.py: how we talk
+runner.py         our end of it; pipes.py: its pipes; isolation.py: by what the operating system keeps it from everything else
+submissions.py    what is handed in, read with care
+grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
 report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
 

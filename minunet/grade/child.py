@@ -116,8 +116,9 @@ class Server:
             except (ValueError, RecursionError, MemoryError) as e:
                 self.send(("error", f"it returned too much: {e}"[:500]))
 
-    def take(self, source: str, name: str) -> tuple:
+    def take(self, content: Any, name: str) -> tuple:
         """Take the file's text; say which functions it defines, why it is no Python, what it must not import. Nothing runs."""
+        source = bytes(content).decode()
         self.source, self.name = source, name
         linecache.cache[FILE] = (len(source), None, source.splitlines(True), FILE)
         try:

@@ -7,6 +7,7 @@ import argparse
 from tqdm import tqdm
 
 from ..atomic import write_atomically
+from ..cli import printable
 from ..errors import UserError
 from .collection import EXERCISES
 from .grading import POINTS
@@ -14,7 +15,7 @@ from .isolation import CHOICES
 from .make import make_exercises
 from .report import as_csv, gradescope, table
 from .runner import Limits, Student
-from .submissions import grade_file, grade_submission, submissions
+from .submissions import grade_file, grade_submission, hard_links, submissions
 
 
 def grade_files(args: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def grade_one(args: argparse.Namespace, limits: Limits) -> int:
         grades = grade_file(args.path, args.exercise, args.seed, limits, args.isolation)
     except UserError as e:
         if args.gradescope:  # a student whose file cannot be graded is to read why
-            write_atomically(args.gradescope, gradescope([], str(e)).encode())
+            write_atomically(args.gradescope, gradescope([], printable(str(e))).encode())
         raise
     print("\n\n".join(table(g) for g in grades))
     print(f"  isolation: {', '.join(dict.fromkeys(g.isolation for g in grades))}")
@@ -59,9 +60,10 @@ def grade_folder(args: argparse.Namespace, limits: Limits) -> int:
     """Grade all submissions in a folder."""
     if args.gradescope:
         raise UserError("--gradescope takes one submission: give its file, not a folder")
-    graded = {}
-    for name, files in tqdm(submissions(args.path).items(), unit="submission", disable=args.quiet or None):
-        graded[name] = grade_submission(files, args.exercise, args.seed, limits, args.isolation)
+    graded, found = {}, submissions(args.path)
+    links = hard_links(found)
+    for name, files in tqdm(found.items(), unit="submission", disable=args.quiet or None):
+        graded[name] = grade_submission(files, args.exercise, args.seed, limits, args.isolation, links)
         write(args, graded)  # at once: whatever comes, these rows are there
     if not args.csv:
         print(as_csv(graded), end="")

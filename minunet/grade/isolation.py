@@ -77,6 +77,7 @@ def bubblewrap(python: str, site: Path, packages: tuple[str, ...]) -> list[str] 
     roots = [*LIBRARIES, sysconfig.get_path("platstdlib"), str(library), os.path.join(sys.base_prefix, "lib"), python]
     seen = [arg for root in dict.fromkeys(roots) for arg in shown(root)]
     hidden = [arg for root in dict.fromkeys(roots) for folder in packages_in(root) for arg in ("--tmpfs", folder)]
+    read_only = [arg for folder in ("/", *hidden[1::2]) for arg in ("--remount-ro", folder)]
     numpy = [
         arg for name in packages if (site / name).is_dir() for arg in ("--ro-bind", str(site / name), str(site / name))
     ]
@@ -90,7 +91,7 @@ def bubblewrap(python: str, site: Path, packages: tuple[str, ...]) -> list[str] 
     loader = ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     return [
         bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *seen, *loader, *hidden, *numpy, *own, *devices,
-        "--remount-ro", "/", "--chdir", "/",
+        *read_only, "--chdir", "/",
     ]  # fmt: skip
 
 

@@ -66,21 +66,22 @@ class Graded(pytest.File):
         for grade in grades:
             for part in grade.parts:
                 name = f"{grade.exercise.name}[{part.name}]"
-                yield GradedPart.from_parent(self, name=name, part=part, seed=grade.seed)
+                yield GradedPart.from_parent(self, name=name, part=part, grade=grade)
 
 
 class GradedPart(pytest.Item):
     """One scored part."""
 
-    def __init__(self, *, part: Any, seed: int, **kwargs: Any) -> None:
+    def __init__(self, *, part: Any, grade: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.part, self.seed = part, seed
+        self.part, self.grade = part, grade
 
     def runtest(self) -> None:
         """Fail with what was found."""
         if not self.part.ok:
             likely = f"\nlikely: {self.part.hint}" if self.part.hint else ""
-            pytest.fail(f"{self.part.message}{likely}\n(seed {self.seed})", pytrace=False)
+            how = f"(seed {self.grade.seed}, isolation: {self.grade.isolation})"
+            pytest.fail(f"{self.part.message}{likely}\n{how}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where it stands."""

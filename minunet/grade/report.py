@@ -76,7 +76,11 @@ def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
     rows = [["submission", "score", *exercises, "forbidden", "isolation", "notes"]]
     for name, (grades, notes) in graded.items():
         scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
-        hints = [f"{g.exercise.name}: {h}" for g in grades for h in dict.fromkeys(p.hint for p in g.parts if p.hint)]
+        said = {g.exercise.name: list(dict.fromkeys(p.hint for p in g.parts if p.hint)) for g in grades}
+        for g in grades:
+            if not (g.score or g.forbidden or said[g.exercise.name]):
+                said[g.exercise.name] = [g.parts[0].message]
+        hints = [f"{name}: {text}" for name, texts in said.items() for text in texts]
         forbidden = "; ".join(g.forbidden for g in grades if g.forbidden)
         row = [name, f"{sum(g.score for g in grades):.2f}", *(scores.get(e, "") for e in exercises), forbidden]
         rows.append([*row, ", ".join(dict.fromkeys(g.isolation for g in grades)), "; ".join([*notes, *hints])])

@@ -91,7 +91,7 @@ class Student:
         """
         self.start()
         try:
-            kind, *content = self.ask(("source", self.source, self.name), {}, more=5)
+            kind, *content = self.ask(("source", np.frombuffer(self.source.encode(), np.uint8), self.name), {}, more=5)
             if kind != "outline" or len(content) != 3 or not all(isinstance(text, str) for text in content[1:]):
                 raise Trouble("its process gave no answer")
         except Trouble as e:

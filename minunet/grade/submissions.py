@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from ..errors import UserError
@@ -11,10 +14,9 @@ from .grading import Grade, grade_source
 from .runner import Limits, Trouble
 
 LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
-FILES, ENTRIES = (
-    50,
-    2000,
-)  # at most, of a submission: Python files that are graded, and files and folders that are looked at
+FILES = 50  # Python files of a submission that are graded, at most
+ENTRIES = 10_000  # files and folders of a submission that are looked at, at most
+TIMES = 10  # as long as all parts of an exercise may take, a submission may
 
 
 def read(path: Path) -> str:
@@ -42,8 +44,6 @@ def read(path: Path) -> str:
     if not stat.S_ISREG(found.st_mode):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "device, a pipe or a socket"
         raise UserError(f"{path} is a {kind}: give a Python file")
-    if found.st_nlink > 1:
-        raise UserError(f"{path} is the same file as another one (a hard link): hand in a copy")
     if len(content) > LARGEST:
         raise UserError(f"{path} has {found.st_size:,} bytes, more than the {LARGEST:,} that are read: shorten it")
     try:
@@ -71,8 +71,11 @@ def grade_file(
     source = read(path)
     try:
         return grade_source(path, source, names, seed, limits, isolation)
-    except Trouble as e:
-        raise UserError(f"{path} cannot be graded: {e}") from None
+    except UserError:
+        raise
+    except Exception as e:  # whatever a file is the reason of: it costs nobody else
+        why = e if isinstance(e, Trouble) else f"{type(e).__name__}: {e}"
+        raise UserError(f"{path} cannot be graded: {why}") from e
 
 
 def submissions(folder: Path) -> dict[str, list[Path]]:
@@ -86,7 +89,7 @@ def submissions(folder: Path) -> dict[str, list[Path]]:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith((".", "__")):
                 found[entry.name] = python_files(entry.path)
-        elif entry.name.endswith(".py") or not entry.is_file(follow_symlinks=False):
+        elif entry.name.endswith(".py") if entry.is_file(follow_symlinks=False) else not entry.name.startswith("."):
             found[entry.name] = [Path(entry.path)]
     if not any(found.values()):
         raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
@@ -96,35 +99,72 @@ def submissions(folder: Path) -> dict[str, list[Path]]:
 def python_files(folder: str) -> list[Path]:
     """The Python files in a folder and those below, sorted; no link is followed, and only the first `ENTRIES` are looked at."""
     found: list[Path] = []
-    seen = 0
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        found += [Path(place, name) for name in sorted(files) if name.endswith(".py")]
-        seen += len(files) + len(folders)
-        if seen > ENTRIES:
-            break
+    folders, seen = [folder], 0
+    while folders and seen < ENTRIES:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it may be closed to us, or nested too deep
+            for entry in islice(entries, ENTRIES - seen):
+                seen += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    found.append(Path(entry.path))
     return sorted(found)
 
 
+def hard_links(found: dict[str, list[Path]]) -> dict[Path, str]:
+    """Of files that are in more than one submission (hard links), what is to be said; for those to be refused, with "!" before.
+
+    Who makes a link changes the file's ctime and the folder's mtime. So of several names the later one is known if it alone
+    lies in a folder that was changed at that time or since. Else all are graded, and all rows say so: nobody is to lose by it.
+    """
+    names: dict[tuple[int, int], list[tuple[str, Path, bool]]] = {}
+    for submission, files in found.items():
+        for path in files:
+            with suppress(OSError):
+                status = os.lstat(path)
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                    later = os.stat(path.parent).st_mtime_ns >= status.st_ctime_ns
+                    names.setdefault((status.st_dev, status.st_ino), []).append((submission, path, later))
+    said = {}
+    for group in names.values():
+        if len({submission for submission, _, _ in group}) > 1:
+            known = sum(later for _, _, later in group) == 1
+            for _, path, later in group:
+                others = ", ".join(str(other) for _, other, _ in group if other != path)
+                if later or not known:
+                    said[path] = "!" * known + f"{path} is the same file as {others} (a hard link)"
+    return said
+
+
 def grade_submission(
-    files: list[Path], names: list[str] | None, seed: int | None, limits: Limits | None, isolation: str = "auto"
+    files: list[Path],
+    names: list[str] | None,
+    seed: int | None,
+    limits: Limits | None,
+    isolation: str = "auto",
+    links: dict[Path, str] | None = None,
 ) -> tuple[list[Grade], list[str]]:
     """All grades of a submission's files, the better of two for the same exercise, and what could not be graded.
 
-    It raises nothing that a submission could be the reason of.
+    `links` is of `hard_links`. It raises nothing that a submission could be the reason of.
     """
     best: dict[str, Grade] = {}
     notes = [] if files else ["no Python file was handed in"]
     if len(files) > FILES:
         notes.append(f"of {len(files)} Python files only the first {FILES} were graded")
-    for file in files[:FILES]:
+    begun, most = time.monotonic(), TIMES * (limits or Limits()).total
+    for number, file in enumerate(files[:FILES]):
+        if time.monotonic() - begun > most:
+            notes.append(f"after {most:g} seconds {len(files) - number} Python files were left out")
+            break
+        said = (links or {}).get(file, "")
+        notes += [said.removeprefix("!") + ": see whose it is"] * bool(said)
+        if said.startswith("!"):
+            continue
         try:
             grades = grade_file(file, names, seed, limits, isolation)
         except UserError as e:
             notes.append(str(e))
-            continue
-        except Exception as e:  # others are to be graded all the same
-            notes.append(f"{file} cannot be graded: {type(e).__name__}: {e}")
             continue
         for g in grades:
             known = best.get(g.exercise.name)

@@ -7,6 +7,7 @@ import pytest
 MAY_LACK = (
     r"GPU|NVIDIA",  # CuPy's devices, and tests for machines that have none
     r"Chromium",
+    r"bubblewrap",  # which containers often do not allow
     r"set MINUNET_DATA to the folder",  # real images
     r"\.ci/run also runs this with",
     r"cudaErrorNoDevice|no CUDA-capable device|CUDA driver",
@@ -15,7 +16,9 @@ MAY_LACK = (
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--skips-fail", action="store_true", help="fail where a test skips, but for a GPU, Chromium, real images"
+        "--skips-fail",
+        action="store_true",
+        help="fail where a test skips, but for a GPU, Chromium, bubblewrap, real images",
     )
 
 

@@ -1,0 +1,234 @@
+"""Submissions that are no ordinary files, that send no answers, or that do not end: each is its own row, with a sentence."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.grading import QUICK
+from helpers.hostile_submissions import CHECKER, FILES, RIGHT, TEXTS
+
+from minunet.errors import UserError
+from minunet.grade import wire
+from minunet.grade.collection import EXERCISES
+from minunet.grade.command import main
+from minunet.grade.grading import POINTS, grade
+from minunet.grade.pipes import Late, Pipes
+from minunet.grade.runner import Limits, Student, Trouble, call_back
+from minunet.grade.submissions import ENTRIES, LARGEST, grade_submission, hard_links, python_files, read, submissions
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+
+
+@pytest.mark.parametrize(
+    "kind, says",
+    [
+        ("a pipe", "a device, a pipe or a socket"),
+        ("a socket", "a device, a pipe or a socket"),
+        ("a link", "is a link to another file"),
+        ("a link to minunet", "is a link to another file"),
+        ("a link to nothing", "is a link to another file"),
+        ("a device", "is a link to another file"),
+        ("a folder", "is a folder"),
+    ],
+)
+def test_what_is_no_file_is_not_read(kind, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    (tmp_path / "ada.py").write_text(RIGHT)
+    FILES[kind](tmp_path / "x.py", tmp_path / "ada.py")
+    with pytest.raises(UserError, match=says):
+        read(tmp_path / "x.py")
+
+
+def test_a_device_is_not_read():
+    with pytest.raises(UserError, match="a device, a pipe or a socket"):
+        read(Path("/dev/zero"))
+
+
+def test_large_files_are_not_read(tmp_path):
+    (tmp_path / "a.py").write_bytes(b"#" * LARGEST)
+    assert len(read(tmp_path / "a.py")) == LARGEST
+    (tmp_path / "a.py").write_bytes(b"#" * (LARGEST + 1))
+    with pytest.raises(UserError, match="shorten it"):
+        read(tmp_path / "a.py")
+
+
+def test_folders_are_walked_without_following_links(tmp_path):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "a.py").write_text(RIGHT)
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "all").symlink_to(tmp_path / "ada")
+    (tmp_path / "eve").symlink_to(tmp_path / "ada")
+    (tmp_path / ".#ada.py").symlink_to("user@host.1")  # what Emacs leaves
+    found = submissions(tmp_path)
+    assert found == {"ada": [tmp_path / "ada" / "a.py"], "bob": [], "eve": [tmp_path / "eve"]}
+    grades, notes = grade_submission(found["eve"], None, 1, QUICK)
+    assert not grades and "is a link" in notes[0]
+
+
+def test_a_folder_may_be_deep_or_full(tmp_path):
+    top = place = tmp_path / "deep"
+    for _ in range(1200):  # deeper than Python calls functions
+        place.mkdir()
+        place = place / "d"
+    (place.parent / "a.py").write_text(RIGHT)
+    try:
+        assert [p.name for p in python_files(str(top))] == ["a.py"]
+    finally:
+        subprocess.run(["rm", "-rf", top], check=True)  # Python's own way cannot
+    for n in range(30):
+        (tmp_path / f"{n}.py").touch()
+    assert len(python_files(str(tmp_path))) == 30 < ENTRIES
+
+
+def test_hard_links_cost_nobody_else(tmp_path):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "a.py").write_text(RIGHT)
+    (tmp_path / "bob").mkdir()
+    time.sleep(0.02)
+    os.link(tmp_path / "ada" / "a.py", tmp_path / "bob" / "x.py")
+    links = hard_links(submissions(tmp_path))
+    assert list(links) == [tmp_path / "bob" / "x.py"] and links[tmp_path / "bob" / "x.py"].startswith("!")
+    grades, notes = grade_submission([tmp_path / "bob" / "x.py"], None, 1, QUICK, links=links)
+    assert not grades and "is the same file as" in notes[0]
+    os.utime(tmp_path / "bob", (1, 1))  # as tar does: now nobody can tell
+    links = hard_links(submissions(tmp_path))
+    assert len(links) == 2 and not any(said.startswith("!") for said in links.values())
+
+
+@pytest.mark.parametrize("kind", ["deep brackets", "deep minus", "deep attributes", "control characters", "zeros"])
+def test_texts_that_are_hard_to_parse(kind, tmp_path):
+    text = TEXTS[kind]
+    (tmp_path / "a.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    grades, notes = grade_submission([tmp_path / "a.py"], None, 1, QUICK)
+    assert not any(g.score for g in grades) and (notes or grades)
+
+
+def test_rows_are_written_at_once(tmp_path, monkeypatch):
+    for name in ("ada", "bob", "eve"):
+        (tmp_path / f"{name}.py").write_text(RIGHT)
+    out, rows = tmp_path / "grades.csv", []
+
+    def graded(files, *_, **__):
+        rows.append(list(csv.DictReader(io.StringIO(out.read_text()))) if out.exists() else [])
+        if files[0].name == "eve.py":
+            raise KeyboardInterrupt
+        return [], [f"of {files[0].name}"]
+
+    monkeypatch.setattr("minunet.grade.files.grade_submission", graded)
+    assert main([str(tmp_path), "--csv", str(out), "--quiet"]) == 130
+    assert [[row["submission"] for row in table] for table in rows] == [[], ["ada.py"], ["ada.py", "bob.py"]]
+
+
+def test_whatever_is_raised_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text(RIGHT)
+    for error in (RecursionError("deep"), MemoryError(), OverflowError("large"), KeyError("x")):
+        monkeypatch.setattr("minunet.grade.grading.judge", lambda *_, e=error: (_ for _ in ()).throw(e))
+        grades, notes = grade_submission([tmp_path / "a.py"], None, 1, QUICK)
+        assert not grades and f"cannot be graded: {type(error).__name__}" in notes[0]
+
+
+def test_a_submission_that_takes_long_is_left(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(RIGHT)
+    _, notes = grade_submission(sorted(tmp_path.iterdir()), None, 1, Limits(call=1.0, total=1e-3))
+    assert any("1 Python files were left out" in note for note in notes)
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+
+def message(text, body=b""):
+    """A message as a student's process might forge it."""
+    return io.BytesIO(len(text).to_bytes(8, "little") + len(body).to_bytes(8, "little") + text + body).read
+
+
+@pytest.mark.parametrize(
+    "text, body",
+    [
+        (b"[" + b",".join([b'{"array": ["|u1", [8], 0]}'] * 9) + b"]", bytes(8)),  # the same bytes again and again
+        (b'["x"]', bytes(8)),  # bytes of nothing
+        (b"[" * 30 + b"]" * 30, b""),
+        (b'{"dict": 3}', b""),
+        (b"1" * 4000, b""),
+        (b'"\xff"', b""),
+        (b'{"array": ["|u1", ["8"], 0]}', bytes(8)),
+    ],
+)
+def test_more_than_the_bytes_hold_is_refused(text, body):
+    with pytest.raises(wire.Garbled):
+        wire.unpack(message(text, body))
+
+
+def test_large_messages_are_refused_before_they_are_read():
+    for head in ((wire.JSON + 1, 0), (0, wire.BYTES + 1)):
+        given = io.BytesIO(b"".join(n.to_bytes(8, "little") for n in head))
+        with pytest.raises(wire.Garbled, match="a message of"):
+            wire.unpack(given.read)
+
+
+@pytest.mark.parametrize("value", ["10 ** 4000", "np.zeros(1 << 24)", "[[]] * 300_000", "[" * 23 + "]" * 23])
+def test_an_answer_that_is_too_much_is_a_sentence(value):
+    with Student(f"import numpy as np\ndef f(x):\n    return {value}\n", "a.py") as student:
+        with pytest.raises(Trouble, match="it returned too much"):
+            student.call("f", np.ones(1))
+        assert student.pipes is not None  # and the next call is answered
+
+
+def test_what_is_called_back_with_is_bounded():
+    calls = []
+    for args in ((np.zeros(9000),), ((np.zeros(9000), 1),), ((1,) * 9000,), ({"x": np.zeros(9000)},)):
+        kind, said = call_back({"f": calls.append}, ("call", "f", args), 1 << 16)
+        assert kind == "failed" and "are allowed" in said
+    assert not calls and call_back({"f": len}, ("call", "f", (np.zeros(4),)), 1 << 16) == ("value", 4)
+
+
+def test_callbacks_without_end_end():
+    found = grade(
+        EXERCISES["gradient_check"], CHECKER.format("while True: f(x)", "return x"), "a.py", 1, Limits(1.0, 2.0)
+    )
+    assert found.score < POINTS and found.seconds < 30
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+def pipes(code):
+    """A process that runs code, and our end of its pipes."""
+    return Pipes([sys.executable, "-I", "-S", "-c", code], dict(os.environ))
+
+
+def test_a_grandchild_that_holds_the_pipes_holds_nobody_up():
+    """With the audit hook alone, past which a process may be started that leaves its group."""
+    own = pipes("import os, time\nif os.fork() == 0:\n    os.setsid()\nos.write(1, b'x')\ntime.sleep(20)")
+    begun = time.monotonic()
+    try:
+        assert own.read(1, begun + 10) == b"x"
+        own.send(bytes(1 << 22))  # nobody reads it
+        with pytest.raises(Late):
+            own.read(2, time.monotonic() + 0.2)
+    finally:
+        assert own.end() == -9
+    assert time.monotonic() - begun < 15
+
+
+def test_a_flood_is_not_kept(monkeypatch):
+    monkeypatch.setattr(wire, "BYTES", 1 << 17)
+    monkeypatch.setattr(wire, "JSON", 1 << 17)
+    own = pipes("import os\nwhile True:\n    os.write(1, bytes(1 << 16))\n    os.write(2, bytes(1 << 16))")
+    own.read(1, time.monotonic() + 10)
+    time.sleep(0.3)
+    assert own.came <= 1 << 20 and len(own.tail) <= 4096
+    own.end()
+
+
+def test_an_end_by_itself_keeps_its_status():
+    own = pipes("import os\nos.write(2, b'why')\nos._exit(77)")
+    with pytest.raises(EOFError):
+        own.read(1, time.monotonic() + 10)
+    assert own.end(dying=True) == 77 and own.tail == b"why"
