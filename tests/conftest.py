@@ -17,7 +17,7 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-pytest_plugins = ["helpers.sizes", "helpers.skips", "helpers.workers"]
+pytest_plugins = ["helpers.guards", "helpers.sizes", "helpers.skips", "helpers.workers"]
 
 
 @pytest.fixture(params=["reference", "fast", "pretended cuda", "cuda"])

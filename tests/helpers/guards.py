@@ -16,6 +16,7 @@ for one thread, since an error cannot leave a parallel loop, into a cache of the
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ def _is_kernel(value: Any) -> bool:
 
 
 def _around(kernel: Any) -> Callable[..., None]:
+    @functools.wraps(kernel)
     def call(*arguments: Any) -> None:
         run(f"{kernel.__module__}.{kernel.__name__}", kernel, arguments)
 
