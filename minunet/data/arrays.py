@@ -140,8 +140,8 @@ def check_pair(name: str, image: np.ndarray, mask: np.ndarray) -> None:
     """UserError if an image or a mask cannot be used, or the two do not fit together."""
     if image.ndim not in (2, 3) or 0 in image.shape or image.dtype.kind not in "biuf":
         raise UserError(f"{name}: an image is (H, W) or (H, W, C) numbers, not {image.shape} of {image.dtype}")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise UserError(f"{name}: holds NaN or infinity: replace them by numbers")
+    if image.dtype.kind == "f" and (np.isinf(image).any() or np.isnan(image).all()):
+        raise UserError(f"{name}: holds NaN everywhere, or infinity: replace them by numbers")
     if mask.shape[:2] != image.shape[:2] or mask.shape[2:] not in ((), (3,)):
         raise UserError(
             f"{name}: its mask is {mask.shape}; for an image of {image.shape} it must be {image.shape[:2]}, or these with 3 "

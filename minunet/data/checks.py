@@ -13,6 +13,7 @@ from .classes import ClassMap
 from .layouts.source import Entry, Mask, Source, counting, some
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, Value
+from .nodata import without_data
 from .preprocess import is_grey, normalise
 
 DARK = 8  # the brightest value of a mask, of 255, that looks black
@@ -20,6 +21,7 @@ NARROW = 0.05  # standard deviation of the normalised intensity below which an i
 LONG = 16  # letters of a name that are shown
 BRIGHT = 20.0  # normalised intensity above which a network does not work well
 INVERTED = 0.75  # share of foreground above which it may be the background
+LEVEL, TIGHT = 0.01, 0.03  # share of the pixels of each of two levels at least; standard deviation within one, at most
 BURNT = 0.2  # share of pixels at the largest value of their type
 
 
@@ -91,6 +93,8 @@ class Survey:
         Images of one value, of hardly any contrast, of very large normalised intensity, overexposed, and of two values.
     dark, blank : lists of names
         Masks that look black in a viewer, and masks that are 0 everywhere.
+    bordered : list of names
+        Images with NaN or a constant border, which hold no data there.
     reading : str
         Why the masks are read as they are, if they could be read otherwise.
     """
@@ -109,6 +113,7 @@ class Survey:
     two_valued: list[str] = field(default_factory=list)
     dark: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
+    bordered: list[str] = field(default_factory=list)
     reading: str = ""
 
     @property
@@ -195,18 +200,34 @@ def look_at_image(seen: Survey, name: str, image: np.ndarray, method: str) -> No
     """Note what an image (H, W, C) is like."""
     seen.sizes[name] = image.shape[:2]
     (seen.grey if is_grey(image) else seen.coloured).append(name)
-    light = normalise(image[..., :3], method)
+    lacking = without_data(image)
+    if lacking is not None:
+        seen.bordered.append(name)
+    known = np.s_[:] if lacking is None else ~lacking
+    data, light = image[..., :3][known], normalise(image[..., :3], method)[known]
     top = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else None
-    if image[..., :3].min() == image[..., :3].max():
+    if not data.size or data.min() == data.max():
         seen.flat.append(name)
-    elif len(np.unique(image[::2, ::2, 0])) <= 2:
+    elif has_two_levels(data):
         seen.two_valued.append(name)
     elif np.abs(light).max() > BRIGHT:
         seen.large.append(name)
     elif is_faint(light):
         seen.faint.append(name)
-    elif top is not None and (image[..., :3] == top).all(-1).mean() > BURNT:
+    elif top is not None and (data == top).all(-1).mean() > BURNT:
         seen.burnt.append(name)
+
+
+def has_two_levels(pixels: np.ndarray) -> bool:
+    """Whether grey values (..., C) are two, or lie so close around two as the noise of JPEG does."""
+    grey = pixels.reshape(-1, pixels.shape[-1])[::3].astype(np.float64).mean(-1)
+    if len(np.unique(grey)) <= 2:
+        return True
+    low, high = np.percentile(grey, (0.5, 99.5))
+    upper = grey > (low + high) / 2
+    if low == high or not LEVEL < upper.mean() < 1 - LEVEL:
+        return False
+    return max(grey[upper].std(), grey[~upper].std()) < TIGHT * (high - low)
 
 
 def is_faint(light: np.ndarray) -> bool:
@@ -290,7 +311,7 @@ def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
     outshone = "clip what outshines the rest before saving" if method == "percentile" else usual
     troubles = [
         (seen.flat, "flat images", "hold one grey value everywhere", "remove them, or export them again"),
-        (seen.two_valued, "two-valued images", "hold two grey values only, as masks do", "are images and masks swapped?"),
+        (seen.two_valued, "two-valued images", "hold no more than two values, as masks do", "are images and masks swapped?"),
         (seen.large, "large grey values", f"keep values above {BRIGHT:g} with {method} normalisation", usual),
         (seen.faint, "flattened contrast", f"have hardly any contrast left after {method} normalisation: they fill little of "
          "their type's range, or a few pixels outshine all", outshone),
@@ -298,6 +319,10 @@ def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
     for names, name, what, advice in troubles:
         if names:
             findings.trouble(name, f"{len(names)} images {what} ({shortened(names)})", advice, names)
+    if seen.bordered:
+        what = f"{len(seen.bordered)} images have pixels without data: NaN or a constant border ({shortened(seen.bordered)})"
+        findings.note("no data", what, "with --normalise percentile they do not count when intensity is measured; better cut "
+                      "them off, or give the masks a value there that --ignore names", seen.bordered)  # fmt: skip
     if seen.burnt:
         what = f"{len(seen.burnt)} images have a fifth of their pixels or more at the largest value ({shortened(seen.burnt)})"
         findings.note("overexposed images", what, "nothing can be told apart there; expose less next time", seen.burnt)

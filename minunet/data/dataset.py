@@ -19,6 +19,7 @@ from .layouts.source import Entry, Mask, Source, counting, some
 from .layouts.stacks import with_pages
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, ignored_values
+from .nodata import without_data
 from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
 from .sample import Sample
 
@@ -253,11 +254,16 @@ class Dataset(ImageSet):
 
     def _read_images(self, channels: int | None) -> bool:
         """Whether no image holds colour; a UserError if one cannot be read, now and not an hour into training."""
-        grey, self._opaque = True, True
+        grey, bordered, self._opaque = True, [], True
         for entry in _progress(self.entries, "reading images"):
             image = entry.read_image(channels)
             grey &= is_grey(image)
+            if without_data(image) is not None:
+                bordered.append(entry.name)
             self._opaque &= image.shape[-1] == 4 and bool(np.ptp(image[..., 3]) == 0)
+        if bordered and self.normalise == "percentile":
+            what = "have pixels without data (NaN, or a constant border), which do not count when intensity is measured"
+            self.warnings.append(f"{len(bordered)} images {what}: {some(bordered)}; see minunet.doctor")
         return grey
 
     def describe(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import Settings, UserError, limits, setting
 from .classes import ClassMap
+from .nodata import measured_pixels
 
 NORMALISATIONS = ("percentile", "range", "none", "255")
 TARGETS = ("classes", "border")
@@ -116,9 +117,13 @@ class Stretch:
         if self.low == self.high:
             return np.zeros(image.shape, np.float32)
         scaled = image.astype(np.float32)
-        scaled -= np.float32(self.low)
-        scaled /= np.float32(self.high - self.low)
-        return np.clip(scaled, -1, 2, out=scaled) if self.clip else scaled
+        with np.errstate(over="ignore"):  # of a border of -3.4e38
+            scaled -= np.float32(self.low)
+            scaled /= np.float32(self.high - self.low)
+        scaled = np.clip(scaled, -1, 2, out=scaled) if self.clip else scaled
+        if image.dtype.kind == "f":
+            scaled[np.isnan(scaled)] = 0
+        return scaled
 
 
 def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
@@ -129,7 +134,8 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
     image : (H, W) or (H, W, C) array of any real type
     method : "percentile", "range", "none" or "255"
         "percentile" maps the 0.5th and the 99.5th percentile to 0 and 1 and clips at -1 and 2. The percentiles are taken over
-        all pixels and channels together, so that colours keep their balance. Where the two are equal (a few bright cells on
+        all pixels and channels together, so that colours keep their balance, but without those that hold no data (NaN and
+        constant borders, see `minunet/data/nodata.py`); NaN becomes 0. Where the two are equal (a few bright cells on
         black) the smallest and the largest value take their place, and a flat image becomes zeros. "range" divides integers
         by the largest value of their type (1 for bool) and leaves floats as they are. "none" only converts. "255" divides by
         255 if any value is above 1, as PyTorch-UNet does.
@@ -152,9 +158,9 @@ def normalise(image: np.ndarray, method: str = "percentile") -> np.ndarray:
     image = image[..., None] if image.ndim == 2 else image
     if method == "percentile":
         step = sampling_step(image.shape)
-        return percentile_stretch(image[::step, ::step], lambda: (image.min(), image.max()))(image)
+        return percentile_stretch(image[::step, ::step], lambda: (np.nanmin(image), np.nanmax(image)))(image)
     if method == "255":
-        return Stretch(0, 255 if image.max() > 1 else 1, clip=False)(image)
+        return Stretch(0, 255 if np.nanmax(image) > 1 else 1, clip=False)(image)
     return fixed_stretch(image.dtype, method)(image)
 
 
@@ -172,8 +178,9 @@ def sampling_step(size: tuple[int, ...]) -> int:
 
 
 def percentile_stretch(sampled: np.ndarray, extremes: Callable[[], tuple[float, float]]) -> Stretch:
-    """The stretch of `normalise` for "percentile", from sampled pixels; `extremes` of all pixels is called only if needed."""
-    low, high = np.percentile(sampled.astype(np.uint8) if sampled.dtype == bool else sampled, (0.5, 99.5))
+    """The stretch of `normalise` for "percentile", from sampled pixels (h, w, C); `extremes` is called only if needed."""
+    pixels = measured_pixels(sampled.astype(np.uint8) if sampled.dtype == bool else sampled)
+    low, high = np.percentile(pixels, (0.5, 99.5)) if pixels.size else (0, 0)
     if low == high:
         low, high = (float(value) for value in extremes())
     return Stretch(low, high, clip=True)

@@ -107,8 +107,8 @@ class WholeImage:
     note = ""
 
     def __init__(self, model: Module, image: np.ndarray, scale: float, tta: int = 1) -> None:
-        if not np.isfinite(image).all():
-            raise ValueError("the image holds NaN or infinity: replace them by numbers")
+        if np.isinf(image).any() or np.isnan(image).all():
+            raise ValueError("the image holds infinity, or nothing but NaN: replace them by numbers")
         self.model, self.scale, self.symmetries = model, scale, SYMMETRIES[:tta]
         self.image = image if image.ndim == 3 else image[..., None]
         self.size: tuple[int, int] = (image.shape[0], image.shape[1])

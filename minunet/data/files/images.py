@@ -87,7 +87,9 @@ class Pages:
     pixel: PixelSize | None = None
 
 
-def read_image(path: PathLike, page: int | None = None, axes: str | None = None, alpha: bool = True) -> np.ndarray:
+def read_image(
+    path: PathLike, page: int | None = None, axes: str | None = None, alpha: bool = True, nan: bool = False
+) -> np.ndarray:
     """Read an image as it is stored, turned upright as its EXIF or TIFF orientation says.
 
     Parameters
@@ -99,6 +101,8 @@ def read_image(path: PathLike, page: int | None = None, axes: str | None = None,
         The axes of a TIFF's or .npy's array, such as "CYX", instead of those that the file tells; see `axes.py`.
     alpha : bool
         Whether to keep the channel that the file marks as alpha.
+    nan : bool
+        Whether NaN, which stands for missing data, may be in some of the pixels.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def read_image(path: PathLike, page: int | None = None, axes: str | None = None,
     ...     read_image(path).shape, read_image(path).dtype, read_info(path).kind
     ((40, 60, 1), dtype('uint16'), '16-bit grey')
     """
-    pixels, palette, marked = _read_stored(path, page, axes)
+    pixels, palette, marked = _read_stored(path, page, axes, nan=nan)
     if palette is not None:
         pixels = _apply_palette(pixels, palette)
     if pixels.dtype == bool:
@@ -283,7 +287,7 @@ def find_plane(found: TiffPlan, path: PathLike, page: int | None) -> TiffPlane:
 
 
 def _read_stored(
-    path: PathLike, page: int | None, axes: str | None, mask: bool = False
+    path: PathLike, page: int | None, axes: str | None, mask: bool = False, nan: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, bool]:  # fmt: skip
     """Pixels (H, W) or (H, W, C) as stored, the palette (n, 3) that they index or None, and whether the last one is alpha."""
     alpha, palette = False, None
@@ -303,7 +307,7 @@ def _read_stored(
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32, copy=False)
-        if not np.isfinite(pixels).all():
+        if np.isinf(pixels).any() or (np.isnan(pixels).all() if nan else np.isnan(pixels).any()):
             raise UserError(f"{path}: holds NaN or infinity; replace them by numbers")
     elif pixels.dtype.kind not in "biu":
         raise UserError(f"{path}: pixels of type {pixels.dtype} are not supported; save it as 8- or 16-bit")

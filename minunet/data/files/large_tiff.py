@@ -85,8 +85,8 @@ class LargeTiff:
         if pixels.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 pixels = pixels.astype(np.float32, copy=False)
-            if not np.isfinite(pixels).all():
-                raise UserError(f"{self.path}: holds NaN or infinity; replace them by numbers")
+            if np.isinf(pixels).any():
+                raise UserError(f"{self.path}: holds infinity; replace it by numbers")
         return pixels
 
     def _stored(self, rows: slice, columns: slice) -> np.ndarray:

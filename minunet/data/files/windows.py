@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..nodata import known_pixels
 from ..preprocess import Stretch, fixed_stretch, percentile_stretch, sampling_step, scaled_size, to_channels
 
 SIDE = 2048  # rows and columns that are read at once to look at all pixels
@@ -33,7 +34,7 @@ class Windows:
     Raises
     ------
     ValueError
-        If a window holds NaN or infinity.
+        If a window holds infinity.
     """
 
     def __init__(self, image: Any, channels: int, method: str = "percentile", scale: float = 1.0) -> None:
@@ -43,7 +44,9 @@ class Windows:
         if method == "percentile":
             self.stretch = self._percentiles()
         elif method == "255":
-            self.stretch = Stretch(0, 255 if any(block.max() > 1 for _, block in self._blocks(1)) else 1, clip=False)
+            self.stretch = Stretch(
+                0, 255 if any(np.nanmax(block, initial=0) > 1 for _, block in self._blocks(1)) else 1, clip=False
+            )
         else:
             self.stretch = fixed_stretch(image.dtype, method)
 
@@ -70,8 +73,8 @@ class Windows:
 
     def _read(self, rows: slice, columns: slice) -> np.ndarray:
         block = np.asarray(self.image[rows, columns])
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            raise ValueError("the image holds NaN or infinity: replace them by numbers")
+        if block.dtype.kind == "f" and np.isinf(block).any():
+            raise ValueError("the image holds infinity: replace it by numbers")
         return to_channels(block, self.channels)
 
     def _blocks(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -92,7 +95,7 @@ class Windows:
         return percentile_stretch(sampled, self._extremes)
 
     def _extremes(self) -> tuple[float, float]:
-        found = [(block.min(), block.max()) for _, block in self._blocks(1)]
+        found = [(block.min(), block.max()) for _, whole in self._blocks(1) if (block := known_pixels(whole)).size]
         return min(low for low, _ in found), max(high for _, high in found)
 
 

@@ -64,8 +64,8 @@ class Entry:
     def read_image(self, channels: int | None = None) -> np.ndarray:
         """The image (H, W, C) as it is stored; without alpha, unless so many channels are wanted that it must be one."""
         alpha = self.info.bands == channels
-        image = read_image(self.image, self.page, self.axes, alpha)
-        parts = [image, *(read_image(path, self.page, self.axes, alpha) for path in self.more)]
+        image = read_image(self.image, self.page, self.axes, alpha, nan=True)
+        parts = [image, *(read_image(path, self.page, self.axes, alpha, nan=True) for path in self.more)]
         if len({part.shape[:2] for part in parts}) > 1:
             raise UserError(f"{self.image} and {self.more[0]} are channels of one image but have different sizes")
         return image if len(parts) == 1 else np.concatenate(parts, axis=-1)
