@@ -7,6 +7,7 @@ dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; imag
 mask_kinds.py     what the values of masks stand for, from what mask_scan.py counts of them
 classes.py        from mask values to class numbers and back, and their colours
 sample.py         one image with its annotation; preprocess.py: channels, size and intensity as the network takes them
+groups.py         kinds of images: by colour and brightness, or as a file says
 nodata.py         pixels without data: NaN and constant borders
 split.py          which images are held out for validation
 loader.py         batches of patches; augment.py: random distortions

@@ -33,6 +33,7 @@ def augment(
     p_elastic: float = 0.5,
     interpolation: str = "linear",
     context: int = 0,
+    at: tuple[int, int] | None = None,
 ) -> Patch:
     """A random distortion of an image and its labels.
 
@@ -58,6 +59,8 @@ def augment(
     context : int
         Width of the margin of a patch that the network sees but gives no output for (unpadded convolutions). Only the inner
         part has to lie within the image; the margin may lie in its mirrored surroundings (the paper's overlap-tile).
+    at : (row, column) or None
+        A pixel of the image that the inner part of the patch is to show.
 
     Returns
     -------
@@ -72,19 +75,26 @@ def augment(
     ((32, 32, 1), (32, 32))
     """
     if crop and rng.random() < p_elastic:
-        grid = patch_grid(labels.shape, rng, crop, elastic, scales, context)
+        grid = patch_grid(labels.shape, rng, crop, elastic, scales, context, at)
         image, labels = warp(image, labels, grid, interpolation)
     else:
-        image, labels = crop_patch(image, labels, rng, crop, context) if crop else (image, labels)
+        image, labels = crop_patch(image, labels, rng, crop, context, at) if crop else (image, labels)
         image, labels = flip_and_turn(image, labels, rng)
     return (change_intensity(image, rng) if intensity else image), labels
 
 
-def crop_patch(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0) -> Patch:
-    """A random square patch, (crop, crop, C) and (crop, crop), undistorted; smaller images are extended by mirroring."""
+def crop_patch(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, crop: int, context: int = 0,
+    at: tuple[int, int] | None = None,
+) -> Patch:  # fmt: skip
+    """A random square patch, (crop, crop, C) and (crop, crop), undistorted; smaller images are extended by mirroring.
+
+    With `at`, a row and a column, its inner part shows that pixel.
+    """
     index, inner = [], crop - 2 * context
-    for size in labels.shape:
-        first = rng.integers(0, size - inner + 1) if size >= inner else -rng.integers(0, inner - size + 1)
+    for axis, size in enumerate(labels.shape):
+        least, most = (0, size - inner) if at is None else (max(0, at[axis] - inner + 1), min(size - inner, at[axis]))
+        first = rng.integers(least, most + 1) if size >= inner else -rng.integers(0, inner - size + 1)
         first -= context
         index.append(mirror(np.arange(first, first + crop), size))
     rows, columns = index[0][:, None], index[1]
@@ -114,12 +124,12 @@ def flip_and_turn(image: np.ndarray, labels: np.ndarray, rng: np.random.Generato
 
 def patch_grid(
     shape: tuple[int, ...], rng: np.random.Generator, crop: int, elastic: float, scales: tuple[float, float],
-    context: int = 0,
+    context: int = 0, at: tuple[int, int] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Source coordinates of a random patch: (2, crop, crop) float array of rows and columns in an image of `shape`.
 
     The patch's centre is drawn so that the patch without its `context` would lie within the image if it were neither turned nor
-    scaled.
+    scaled. With `at`, a row and a column, it is drawn near that pixel, and may lie nearer to the image's edge.
     """
     angle = rng.uniform(0, 2 * np.pi)
     step = 1 / np.exp(rng.uniform(*np.log(scales)))  # source pixels per patch pixel
@@ -128,8 +138,12 @@ def patch_grid(
     axis = np.arange(crop) - (crop - 1) / 2
     grid = turn[:, 0, None, None] * axis[:, None] + turn[:, 1, None, None] * axis
     for i, size in enumerate(shape):
-        room = max(size - (crop - 2 * context), 0) / 2
-        grid[i] += (size - 1) / 2 + rng.uniform(-room, room)
+        inner = crop - 2 * context
+        room = max(size - inner, 0) / 2
+        centre = (size - 1) / 2 + rng.uniform(-room, room)
+        if at is not None:
+            centre = at[i] + (centre - (size - 1) / 2) / max(room, 1) * inner / 4
+        grid[i] += centre
     return grid + elastic_field(rng, crop, min(elastic, crop / 32))
 
 

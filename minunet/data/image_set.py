@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .classes import ClassMap
+from .groups import look_of
 from .preprocess import Preprocessing
 from .sample import Sample
 from .split import split_indices
@@ -54,6 +55,7 @@ class ImageSet:
         self.warnings = []
         self._kept: dict[int, Sample] = {}
         self._free = MEMORY
+        self._groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,6 +78,19 @@ class ImageSet:
     def _read(self, index: int) -> Sample:
         """Make the sample with this index; every data set has to define it."""
         raise NotImplementedError
+
+    @property
+    def groups(self) -> list[str]:
+        """The kind of every image: by colour and brightness, unless other kinds were set, as from `read_groups`."""
+        if self._groups is None:
+            self._groups = [look_of(sample.image) for sample in self]
+        return self._groups
+
+    @groups.setter
+    def groups(self, kinds: list[str]) -> None:
+        if len(kinds) != len(self):
+            raise ValueError(f"{len(kinds)} kinds for {len(self)} images")
+        self._groups = list(kinds)
 
     def describe(self) -> str:
         """A report of some lines: what was found."""

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from .augment import augment, crop_patch
 from .image_set import ImageSet
-from .sample import Sample
+from .sample import Sample, true_labels
 
 AHEAD = 2  # batches prepared in advance
 MAX_PATCHES = 16  # per image and epoch, so that one huge image does not drown the others
@@ -44,6 +45,11 @@ class Batches:
     seed : int
     context : int
         Width of the margin of a patch for which the network gives no output, see `minunet.data.augment`.
+    foreground_share : float
+        Share of the patches that are taken where foreground is: of a class drawn from all but the first, of one of the images
+        that hold it, around one of its pixels. Needs `crop`.
+    groups : sequence of str or None
+        The kind of every image of the data set: then every kind gives as many patches, those of a rare one repeatedly.
     **distortion
         Further parameters of `augment`: elastic, scales, p_elastic, interpolation, intensity.
 
@@ -67,13 +73,19 @@ class Batches:
         augment: bool = True,
         seed: int = 0,
         context: int = 0,
+        foreground_share: float = 0.0,
+        groups: Sequence[str] | None = None,
         **distortion: Any,
     ) -> None:
+        if foreground_share and not crop:
+            raise UserError("foreground_share: whole images are not placed; give a crop, or leave it out")
         if batch_size < 1 or (crop or 0) < 0 or seed < 0:
             raise ValueError(f"batch_size {batch_size}, crop {crop} and seed {seed} must be positive")
         self.dataset, self.indices, self.batch_size = dataset, [int(i) for i in indices], batch_size
         self.crop, self.augment, self.seed = crop or None, augment, seed
         self.context, self.distortion = context, distortion
+        self.foreground_share, self.groups = foreground_share, groups
+        self._holding: dict[int, list[int]] | None = None  # the images that hold a class, once that is needed
         self._length = len(self.plan(0))
 
     def __len__(self) -> int:
@@ -84,6 +96,8 @@ class Batches:
         """The batches of an epoch as lists of (k, index): patch number k of the epoch, cut from image number index."""
         rng = np.random.default_rng([self.seed, 1, epoch])
         patches = np.repeat(self.indices, [self._patches(i) for i in self.indices])
+        if self.groups is not None:
+            patches = evenly(patches, [self.groups[i] for i in patches], np.random.default_rng([self.seed, 5, epoch]))
         order = list(enumerate(rng.permutation(patches).tolist()))
         if self.crop:
             groups = [order]
@@ -119,10 +133,30 @@ class Batches:
         return _ahead((self._make(epoch, patches) for patches in plan), AHEAD)
 
     def _make(self, epoch: int, patches: list[tuple[int, int]]) -> Batch:
-        made = [self._patch(np.random.default_rng([self.seed, 2, epoch, k]), self.dataset[i]) for k, i in patches]
+        made = []
+        for k, i in patches:
+            index, at = self._foreground(np.random.default_rng([self.seed, 4, epoch, k])) or (i, None)
+            made.append(self._patch(np.random.default_rng([self.seed, 2, epoch, k]), self.dataset[index], at))
         return tuple(np.stack(arrays) for arrays in zip(*made))
 
-    def _patch(self, rng: np.random.Generator, sample: Sample) -> Batch:
+    def _foreground(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]] | None:
+        """An image and one of its foreground pixels, for a share of the patches; None for the others."""
+        if not self.foreground_share or rng.random() >= self.foreground_share:
+            return None
+        if self._holding is None:
+            held = {i: np.unique(true_labels(self.dataset[i])) for i in self.indices}
+            classes = sorted({int(c) for found in held.values() for c in found if c > 0})
+            self._holding = {c: [i for i in self.indices if c in held[i]] for c in classes}
+        if not self._holding:
+            return None
+        label = sorted(self._holding)[rng.integers(len(self._holding))]
+        index = self._holding[label][rng.integers(len(self._holding[label]))]
+        labels = true_labels(self.dataset[index])
+        places = np.flatnonzero(labels == label)
+        row, column = divmod(int(places[rng.integers(len(places))]), labels.shape[1])
+        return index, (row, column)
+
+    def _patch(self, rng: np.random.Generator, sample: Sample, at: tuple[int, int] | None = None) -> Batch:
         labels = sample.labels.astype(np.int64)
         if sample.valid is not None:
             labels[~sample.valid] = -1
@@ -132,10 +166,29 @@ class Batches:
         # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
         source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
         if self.augment:
-            image, source = augment(sample.image, source, rng, self.crop, context=self.context, **self.distortion)
+            image, source = augment(
+                sample.image, source, rng, self.crop, context=self.context, at=at, **self.distortion
+            )
         else:
-            image, source = crop_patch(sample.image, source, rng, self.crop or 0, self.context)
+            image, source = crop_patch(sample.image, source, rng, self.crop or 0, self.context, at)
         return image, *(a.ravel()[source] for a in maps)
+
+
+def evenly(patches: np.ndarray, groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """As many patches (n,), but as many of each group; those of small groups repeatedly.
+
+    Examples
+    --------
+    >>> evenly(np.array([0, 1, 2, 3, 4, 5]), ["a", "a", "a", "a", "a", "b"], np.random.default_rng(0)).tolist()[3:]
+    [5, 5, 5]
+    """
+    names, taken = sorted(set(groups)), []
+    for number, name in enumerate(names):
+        members = patches[[group == name for group in groups]]
+        count = len(patches) * (number + 1) // len(names) - len(patches) * number // len(names)
+        drawn = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+        taken.append(np.concatenate(drawn)[:count] if drawn else members[:0])
+    return np.concatenate(taken)
 
 
 def to_device(batches: Iterator[tuple[Any, ...]], xp: ModuleType) -> Iterator[tuple[Any, ...]]:

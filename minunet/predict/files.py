@@ -209,7 +209,7 @@ class _Job(NamedTuple):
         return not is_zarr(self.path) and read_info(self.path, number, self.options.axes).bands == known
 
     def _open(self, number: int | None) -> Any:
-        return open_large(self.path, number, self.options.axes, self._keeps_alpha(number), nan=True)
+        return open_large(self.path, number, self.options.axes, self._keeps_alpha(number))
 
     def _read(self, number: int | None) -> Any:
         return read_image(self.path, number, self.options.axes, self._keeps_alpha(number), nan=True)

@@ -68,6 +68,7 @@ class Arguments(TrainingConfig):
     truth_kind: str = setting("auto", choices=("auto", "gold", "silver", "complete"))
     validation: float = setting(10.0, least=0, most=90)
     val_files: str | None = None
+    groups: str | None = None
     scale: float = setting(1.0, above=0, most=16)
     masks: str = setting("auto", choices=("auto", "classes", "objects", "binary"))
     ignore: Values = ()
@@ -123,7 +124,7 @@ def add(group: Any, *flags: str, **more: Any) -> None:
     elif kind == "bool":
         more["action"] = argparse.BooleanOptionalAction if f.default or name == "weight_map" else "store_true"
     elif kind in LISTS:
-        more |= {"nargs": "+", "type": whole_or_text if kind == "Values" else float}
+        more |= {"nargs": "+", "type": whole_or_text if kind == "Values" else number(float, f.metadata["least"])}
     elif kind in ("int", "float"):
         least, above, most = (f.metadata[limit] for limit in ("least", "above", "most"))
         more["type"] = number(int if kind == "int" else float, max(least, above), most, above > least)
@@ -174,6 +175,12 @@ def make_parser() -> argparse.ArgumentParser:
              "letter images, such as ZYX, CYX or YXC")  # fmt: skip
     add(g, "--normalise", help="how grey values are normalised")
     add(g, "--crop", metavar="PIXELS", help="side of the training patches; 0 trains on whole images")
+    add(g, "--foreground-share", metavar="SHARE",
+        help="share of the patches that are placed to hold foreground, every class as often as the others")  # fmt: skip
+    add(g, "--groups", metavar="FILE",
+        help="lines of an image's name, a comma and its kind: scores are also reported by kind (default: by colour and "
+             "brightness, where images differ)")  # fmt: skip
+    add(g, "--even-groups", help="take as many patches of every kind of image, so that rare kinds are learnt")
 
     g = p.add_argument_group("augmentation")
     add(g, "--augment", help="flip, rotate, deform and relight the patches")
@@ -213,6 +220,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "-b", "--batch-size", metavar="N", help="patches in a step")
     add(g, "-l", "--learning-rate", "--lr", metavar="RATE", help="learning rate at the start")
     add(g, "--loss", help="what is minimised")
+    add(g, "--class-weights", metavar="WEIGHT",
+        help="how much pixels of each class count in the loss, in the order of the classes (default: all alike)")  # fmt: skip
     add(g, "--optimizer", help="how weights are updated")
     add(g, "--momentum", help="momentum of sgd and rmsprop")
     add(g, "--weight-decay", help="pull of the weights towards 0")
@@ -274,7 +283,7 @@ def kept(args: Arguments) -> dict[str, Any]:
 
 def whole_paths(args: Arguments) -> Arguments:
     """The same arguments with absolute paths."""
-    names = [name for name in ("data", "val_files", "cache", "load") if getattr(args, name)]
+    names = [name for name in ("data", "val_files", "groups", "cache", "load") if getattr(args, name)]
     whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}
     return replace(args, **whole)
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from ..errors import Settings, UserError, setting, shown
+from ..errors import Numbers, Settings, UserError, limits, setting, shown
 
 OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # written out, so that --help need not load the optimisers
 SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
@@ -35,8 +35,14 @@ class TrainingConfig(Settings):
     ema : float
         Decay of a moving average of the weights; it is the average that is validated and stored. 0 for none.
     loss : "ce+dice", "ce", "dice", "bce" or "focal"
+    class_weights : tuple of float
+        How much the pixels of each class count in the loss, in the classes' order; empty if all count alike.
     crop : int
         Side of the training patches in pixels; 0 for whole images.
+    foreground_share : float
+        Share of the patches that are placed so that they hold foreground, every class of it as often as the others.
+    even_groups : bool
+        Whether every kind of image gives as many patches, see minunet/data/groups.py.
     augment : bool
         Whether patches are flipped, rotated, deformed and changed in brightness, see minunet/data/augment.py.
     bent : float
@@ -64,7 +70,10 @@ class TrainingConfig(Settings):
     clip: float = setting(0.0, least=0)
     ema: float = setting(0.0, least=0, most=0.99999)
     loss: str = setting("ce+dice", choices=LOSS_NAMES)
+    class_weights: Numbers = field(default=(), metadata=limits(least=0, most=1e6))
     crop: int = setting(128, least=0, most=65536)
+    foreground_share: float = setting(0.0, least=0, most=1)
+    even_groups: bool = False
     augment: bool = True
     bent: float = setting(0.5, least=0, most=1)
     zoom: float = setting(1.25, least=1, most=4)

@@ -154,6 +154,7 @@ def fit(
                 "model.state() gives"
             )
         check_crop(network, config, dataset)
+        check_class_weights(config, dataset)
         followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
         say = tqdm.write if verbose else silence
         trainer = Trainer(network, dataset, train, held, config, xp, graph, followers, say)
@@ -269,6 +270,16 @@ def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
         raise UserError(f"--loss bce is for two classes and --classes 1; the masks hold {K} classes: use --loss ce")
     if outputs not in allowed:
         raise UserError(f"--classes {outputs}, but the masks hold {K} classes: {dataset.classes.describe()}")
+
+
+def check_class_weights(config: TrainingConfig, dataset: ImageSet) -> None:
+    """UserError unless there is a weight for each class, and one that is above 0."""
+    weights, names = config.class_weights, dataset.classes.names
+    if weights and (len(weights) != len(names) or not any(weights)):
+        raise UserError(
+            f"--class-weights: {', '.join(f'{w:g}' for w in weights)} are not {len(names)} weights, at least one above 0: give "
+            f"one for each class, in the order {', '.join(names)}"
+        )
 
 
 def check_crop(model: Module, config: TrainingConfig, dataset: ImageSet) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..array import to_numpy
 from ..data import ImageSet
@@ -16,6 +19,7 @@ from ..predict.inference import classify, predict_logits
 from . import figures
 from .fit import Fitted
 
+POOR = 0.6  # share of the best kind's Dice below which a kind of image is not learnt
 FILES = "history.csv, curves.png, predictions.png, best.safetensors, last.safetensors, config.toml"
 
 
@@ -24,7 +28,8 @@ def report(
 ) -> None:
     """Write the pictures into the run's folder; unless `quiet`, print the best epoch's scores and what to do next."""
     figures.curves(out / "curves.png", fitted.history)
-    figures.predictions(out / "predictions.png", worst_and_best(fitted.model, dataset, validation), dataset.classes)
+    scored = {i: score(fitted.model, dataset, i)[0] for i in validation}
+    figures.predictions(out / "predictions.png", worst_and_best(fitted.model, dataset, scored), dataset.classes)
     examples = save_examples(out / "examples", dataset, validation) if generated else None
     if quiet:
         return
@@ -33,6 +38,8 @@ def report(
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
     scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
     print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
+    for line in told_groups(dataset, scored):
+        print(line)
     if best.get("dice_all_foreground") is not None:
         print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
     print(f"\nin {out}: {FILES}")
@@ -49,21 +56,52 @@ def save_examples(folder: Path, dataset: ImageSet, validation: list[int]) -> Pat
     return folder
 
 
-def worst_and_best(model: Module, dataset: ImageSet, validation: list[int], most: int = 4) -> list[dict[str, Any]]:
+def score(model: Module, dataset: ImageSet, index: int) -> tuple[Confusion, np.ndarray, np.ndarray]:
+    """The counts of an image's pixels, its truth and its prediction (H, W)."""
+    sample = dataset[index]
+    truth = true_labels(sample)
+    prediction = to_numpy(classify(class_probabilities(predict_logits(model, sample.image[None]))[0]))
+    confusion = Confusion(dataset.classes.num_classes)
+    confusion.add(truth, prediction)
+    return confusion, truth, prediction
+
+
+def worst_and_best(
+    model: Module, dataset: ImageSet, scored: dict[int, Confusion], most: int = 4
+) -> list[dict[str, Any]]:
     """The worst and the best of the validation images, worst first, for the picture of predictions."""
-    scored = []
-    for i in validation:
-        sample = dataset[i]
-        truth = true_labels(sample)
-        p = class_probabilities(predict_logits(model, sample.image[None]))[0]
-        prediction = to_numpy(classify(p))
-        confusion = Confusion(dataset.classes.num_classes)
-        confusion.add(truth, prediction)
-        scored.append((confusion.mean_dice(), i, truth, prediction))
-    scored.sort(key=lambda s: s[:2])
-    chosen = scored if len(scored) <= most else scored[: most // 2] + scored[-(most // 2) :]
-    return [
-        {"name": dataset.names[i], "score": score, "image": dataset[i].image, "truth": truth, "prediction": prediction,
-         "weight": dataset[i].weight}
-        for score, i, truth, prediction in chosen
-    ]  # fmt: skip
+    ordered = sorted(scored, key=lambda i: (scored[i].mean_dice(), i))
+    chosen = ordered if len(ordered) <= most else ordered[: most // 2] + ordered[-(most // 2) :]
+    cases = []
+    for i in chosen:
+        confusion, truth, prediction = score(model, dataset, i)
+        cases.append(
+            {"name": dataset.names[i], "score": confusion.mean_dice(), "image": dataset[i].image, "truth": truth,
+             "prediction": prediction, "weight": dataset[i].weight}
+        )  # fmt: skip
+    return cases
+
+
+def told_groups(dataset: ImageSet, scored: dict[int, Confusion]) -> list[str]:
+    """The validation scores of every kind of image, if there are several; with a warning where one is not learnt."""
+    kinds = dataset.groups
+    if len(set(kinds)) < 2:
+        return []
+    counts: dict[str, Confusion] = {}
+    for i, confusion in scored.items():
+        total = counts.setdefault(kinds[i], Confusion(dataset.classes.num_classes))
+        total.counts += confusion.counts
+    lines = ["  Dice by kind of image:"]
+    best = max((c.mean_dice() for c in counts.values()), default=0)
+    for kind, images in Counter(kinds).most_common():
+        trained = images - sum(kinds[i] == kind for i in scored)
+        if kind not in counts:
+            lines.append(f"    {kind:<20} none of its {images} images is held out, so nobody knows")
+            continue
+        dice = counts[kind].mean_dice()
+        lines.append(f"    {kind:<20} {dice:.4f}   ({images - trained} held out, {trained} trained on)")
+        if dice < POOR * best:
+            lines.append(
+                f"    warning: {kind} is not learnt: train longer, with more images of it, or with --even-groups"
+            )
+    return lines

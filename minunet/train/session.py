@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..array import to_numpy
 from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import Checkpoint
 from ..cli import outlive_readers, printable, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
+from ..data.groups import read_groups
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
 from ..kernels.device import device_name, select_device
@@ -25,13 +28,14 @@ from .arguments import FIELDS, Arguments, config_toml, kept
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config
-from .fit import check_classes, check_crop, fit
+from .fit import check_class_weights, check_classes, check_crop, fit
 from .report import report
 from .run_folder import RunFolder
 from .signals import StopOnSignal
 from .start import folder_of, start_from
 from .trainer import Trainer
 
+HEAD = "head."  # how the names of the last layer's parameters begin
 Say = Callable[..., None]
 
 
@@ -53,15 +57,22 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
         say("note: --amp has no effect on the CPU, where everything is computed in float32")
     data, split = open_data(args, file.preprocessing.classes if file and args.resume else None)
     args, dataset = with_target(args, given, data, split[0], say)
+    if args.groups:
+        dataset.groups = read_groups(args.groups, dataset.names)
     say(dataset.describe())
     say(told_split(dataset, *split))
     say(f"device      {device_name(xp, args.device)}")
 
-    model = make_model(args, given, dataset, file)
+    model = make_model(args, given, dataset, file, say)
     if args.recipe == "paper" and "crop" not in given and not args.resume:  # no tile beyond the largest image
         args = replace(args, crop=min(args.crop, model.fit_size(max(map(max, dataset.sizes)))))
     config = training_config(args)
     check_crop(model, config, dataset)
+    check_class_weights(config, dataset)
+    if config.class_weights:
+        told = ", ".join(f"{n} {w:g}" for n, w in zip(dataset.classes.names, config.class_weights))
+        say(f"loss        pixels count by their class: {told}")
+    tell_groups(dataset, config, say)
     if config.batch_size == 1 and args.norm == "batch":
         say("note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group")
     folder.arguments = kept(args)
@@ -133,6 +144,16 @@ def with_target(
     return args, dataset if target.is_plain else TargetSet(dataset, target, train, progress=not args.quiet)
 
 
+def tell_groups(dataset: ImageSet, config: TrainingConfig, say: Say) -> None:
+    """How many images there are of each kind, if patches are taken by kind."""
+    if config.even_groups:
+        kinds = Counter(dataset.groups)
+        told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+        say(
+            f"groups      {told}" + (": as many patches of each" if len(kinds) > 1 else ": --even-groups has no effect")
+        )
+
+
 def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> str:
     """Which images are trained on and which are held out."""
     held = ", ".join(printable(dataset.names[i])[:12] for i in validation[:4])
@@ -140,17 +161,39 @@ def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> st
     return f"split       {len(train)} to train, {len(validation)} to validate: {held}{more}"
 
 
-def make_model(args: Arguments, given: set[str], dataset: ImageSet, file: Checkpoint | None = None) -> Module:
+def make_model(
+    args: Arguments, given: set[str], dataset: ImageSet, file: Checkpoint | None = None, say: Say = lambda *_: None
+) -> Module:
     """The network for a data set, with the preprocessing of its images and the classes of its masks."""
     outputs = args.classes or (1 if args.loss == "bce" else dataset.classes.num_classes)
+    if file and args.load and not args.classes and file.architecture.num_classes in dataset.preprocessing.outputs():
+        outputs = file.architecture.num_classes
     check_classes(outputs, args.loss, dataset)
     model = build(network_options(args, given, dataset.channels, outputs, file))
     model.preprocessing = replace(dataset.preprocessing, tta=args.tta)
     if args.init == "uniform":
         draw_uniform(model, np.random.default_rng(args.seed))
     if file:
-        load_weights(model, file.weights, args.resume or args.load or "")
+        weights = file.weights if args.resume else with_new_head(model, file, dataset, args.load or "", say)
+        load_weights(model, weights, args.resume or args.load or "")
     return model
+
+
+def with_new_head(model: Module, file: Checkpoint, dataset: ImageSet, path: str, say: Say) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint; those of the last layer are new ones if the classes are others, which is said."""
+    before, now = file.preprocessing, dataset.preprocessing
+    theirs = f"{', '.join(before.classes.names)}{' with a border' * (before.target == 'border')}"
+    ours = f"{', '.join(now.classes.names)}{' with a border' * (now.target == 'border')}"
+    outputs = file.architecture.num_classes, model.architecture.num_classes
+    head = {name: to_numpy(array) for name, array in model.state().items() if name.startswith(HEAD)}
+    known = all(name in file.weights for name in head)
+    if outputs[0] != outputs[1] and head and known:
+        say(f"note: {path} was trained on other classes ({theirs}): its last layer, of {outputs[0]} outputs, is left out, and "
+            f"a new one of {outputs[1]} ({ours}) starts at random; all other weights are kept")  # fmt: skip
+        return file.weights | head
+    if theirs != ours or before.classes.values != now.classes.values:
+        say(f"note: the last layer of {path} is kept, too; it was trained on {theirs} and goes on with {ours}")
+    return file.weights
 
 
 def network_options(

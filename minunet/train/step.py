@@ -56,6 +56,8 @@ class TrainingStep:
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.outputs: int = model.architecture.num_classes
         self._loss, self._loss_backward = named_loss(config.loss, self.outputs)
+        weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
+        self._class_weight = {} if weights is None else {"class_weight": weights}
         self.recorded = self._record() if graph else None
 
     def __call__(self, number: int, lr: float, images: Any, labels: Any, weights: Any = None) -> float:
@@ -102,7 +104,7 @@ class TrainingStep:
 
     def _loss_of(self, logits: Any, labels: Any, weights: Any) -> tuple[Any, tuple]:
         t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
-        return self._loss(logits, t, weight=w)
+        return self._loss(logits, t, weight=w, **self._class_weight)
 
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
         """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""
