@@ -264,6 +264,11 @@ def examine_split(
     except UserError as e:
         findings.trouble("empty validation set", str(e))
         return []
+    if not held:
+        findings.note(
+            "no validation", "no image is held out: training on these images will say nothing of how good it is"
+        )
+        return []
     for name, part in (("training", train), ("validation", held)):
         if all(i in seen.plain for i in part):
             findings.trouble(

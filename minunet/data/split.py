@@ -47,7 +47,7 @@ def split_indices(
     ----------
     names : names of all images
     percent : float
-        Share of the images for validation; at least one image is held out and at least one is left.
+        Share of the images for validation; at least one image is held out and at least one is left. 0 trains on all.
     seed : int
         Of the draw.
     held_out : names or None
@@ -74,13 +74,15 @@ def split_indices(
     ([0, 2, 3], [1])
     """
     n = len(names)
+    if n and percent == 0 and held_out is None:
+        return list(range(n)), []
     if n < 2:
         raise UserError(f"{n} image cannot be both trained on and validated on: two are needed; add images")
     if held_out is not None:
         validation = find_named(names, held_out)
     else:
         if not 0 < percent < 100:
-            raise UserError(f"validation percent is {percent:g}: give a number above 0 and below 100, or list files")
+            raise UserError(f"validation percent is {percent:g}: give a number from 0 to below 100, or list files")
         count = min(n - 1, max(1, round(n * percent / 100)))
         drawn = np.arange(n - count, n) if ordered else np.random.default_rng(seed).permutation(n)[:count]
         validation = sorted(drawn.tolist())

@@ -157,7 +157,13 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--truth-kind",
         help="of layout ctc: gold, silver, gold frames in which every cell is outlined (complete), or auto: gold where it is "
              "complete, else silver")  # fmt: skip
-    add(g, "-v", "--validation", metavar="PERCENT", help="share of the images held out for validation")
+    add(
+        g,
+        "-v",
+        "--validation",
+        metavar="PERCENT",
+        help="share of the images held out for validation; 0 trains on all of them",
+    )
     add(g, "--val-files", metavar="FILE",
         help="text file that lists the images (or folders, such as 02) to validate on, one on each line")  # fmt: skip
     add(g, "-s", "--scale", help="factor for the images' size")

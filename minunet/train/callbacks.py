@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .config import score_of
+
 Row = dict[str, Any]
 
 
@@ -70,7 +72,7 @@ class Progress(Callback):
         """Move the bar."""
         s = self.state
         self.bar.set_description(f"epoch {step['epoch']}/{self.epochs}", refresh=False)
-        dice = f"{s.history[-1]['val_dice']:.3f}" if s.history else "?"
+        dice = _number(s.history[-1]["val_dice"], 3) if s.history else "?"
         self.bar.set_postfix_str(f"loss {s.loss_sum / s.loss_count:.3f}, val Dice {dice}", refresh=False)
         self.bar.update()
 
@@ -78,15 +80,19 @@ class Progress(Callback):
         """Write a line of the table."""
         times = [r["seconds"] for r in self.state.history]
         left = format_seconds((self.epochs - self.state.epoch) * float(np.median(times)))
-        best = "  best" if row["val_dice"] == self.state.best else ""
+        best = "  best" if row["val_dice"] is not None and score_of(row) == self.state.best else ""
         self.bar.write(
-            f"{int(row['epoch']):>4}/{self.epochs:<4}  {row['train_loss']:>10.4f}{row['val_loss']:>10.4f}"
-            f"{row['val_dice']:>10.4f}{row['val_iou']:>10.4f}{row['seconds']:>10.1f}{left:>9}{best}"
+            f"{int(row['epoch']):>4}/{self.epochs:<4}  {row['train_loss']:>10.4f}{_number(row['val_loss']):>10}"
+            f"{_number(row['val_dice']):>10}{_number(row['val_iou']):>10}{row['seconds']:>10.1f}{left:>9}{best}"
         )
 
     def on_end(self) -> None:
         """Close the bar."""
         self.bar.close()
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def format_seconds(seconds: float) -> str:

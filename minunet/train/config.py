@@ -90,6 +90,12 @@ class TrainingConfig(Settings):
         return super().from_json(stored, source)
 
 
+def score_of(row: dict[str, Any]) -> float:
+    """By which the best epoch is chosen, from its row of history: mean Dice of the classes; -1 if nothing was held out."""
+    score = row.get("val_score", row["val_dice"])
+    return -1.0 if score is None else float(score)
+
+
 COLUMNS = (
     "epoch",
     "train_loss",
@@ -122,7 +128,8 @@ class TrainState(Settings):
             raise UserError(f"history: {shown(self.history)} is not a row for each of {self.epoch} epochs")
         for row in self.history:
             if not isinstance(row, dict) or not all(
-                _is_score(value) or (value is None and name not in COLUMNS) for name, value in row.items()
+                _is_score(value) or (value is None and (name not in COLUMNS or name.startswith("val_")))
+                for name, value in row.items()
             ):
                 raise UserError(f"history: {shown(row)} is no row of scores")
             if any(name not in row for name in COLUMNS) or row.keys() != self.history[0].keys():
@@ -130,7 +137,7 @@ class TrainState(Settings):
 
     def waited(self) -> int:
         """Epochs since the best validation score."""
-        scores = [row["val_dice"] for row in self.history]
+        scores = [score_of(row) for row in self.history]
         return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 

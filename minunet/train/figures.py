@@ -11,6 +11,7 @@ import numpy as np
 from ..atomic import write_atomically
 from ..data import ClassMap
 from ..predict.overlay import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, errors, to_rgb
+from .config import score_of
 
 INK, FAINT = "#222222", "#999999"
 
@@ -30,18 +31,22 @@ def curves(path: Path, history: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     marker = "o" if len(epochs) < 3 else None
-    for key, colour, name in (("train_loss", "#0072B2", "training"), ("val_loss", "#D55E00", "validation")):
+    validated = history[0]["val_dice"] is not None
+    for key, colour, name in (("train_loss", "#0072B2", "training"), ("val_loss", "#D55E00", "validation"))[
+        : 1 + validated
+    ]:
         left.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
     left.set(xlabel="epoch", title="loss")
     left.legend(frameon=False)
-    for key, colour, name in (("val_dice", "#009E73", "Dice"), ("val_iou", "#CC79A7", "IoU")):
+    for key, colour, name in (("val_dice", "#009E73", "Dice"), ("val_iou", "#CC79A7", "IoU")) if validated else ():
         right.plot(epochs, [row[key] for row in history], color=colour, marker=marker, label=name, lw=1.8)
-    best = max(history, key=lambda row: row["val_dice"])
-    right.plot(best["epoch"], best["val_dice"], "o", color="#009E73", ms=7, mfc="white", mew=1.8)
-    right.annotate(f"{best['val_dice']:.3f}", (best["epoch"], best["val_dice"]), (0, -16), textcoords="offset points",
-                   ha="center", color=INK)  # fmt: skip
-    right.set(xlabel="epoch", title="validation, foreground")
-    right.legend(frameon=False, loc="best")
+    if validated:
+        best = max(history, key=score_of)
+        right.plot(best["epoch"], best["val_dice"], "o", color="#009E73", ms=7, mfc="white", mew=1.8)
+        right.annotate(f"{best['val_dice']:.3f}", (best["epoch"], best["val_dice"]), (0, -16), textcoords="offset points",
+                       ha="center", color=INK)  # fmt: skip
+        right.legend(frameon=False, loc="best")
+    right.set(xlabel="epoch", title="validation, foreground" if validated else "no images were held out")
     right.margins(x=0.08)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

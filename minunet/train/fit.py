@@ -22,7 +22,7 @@ from ..kernels.device import select_device
 from ..models import Ensemble, NetworkOptions, UNetOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
-from .config import TrainingConfig
+from .config import TrainingConfig, score_of
 from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
 
@@ -53,8 +53,11 @@ class Fitted:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the best validation score; ValueError if no epoch was finished."""
-        return max(self.history, key=lambda row: row["val_dice"])
+        """The row of the epoch with the best validation score, the last one if nothing was held out.
+
+        ValueError if no epoch was finished.
+        """
+        return max(reversed(self.history), key=score_of) if self.history[:-1] else max(self.history, key=score_of)
 
 
 @overload
@@ -88,8 +91,8 @@ def fit(
     target : Target, optional
         For objects that touch: a border class or a weight map, see `minunet.data.targets`.
     validation : optional
-        What to validate on: the share of the images to hold out, above 0 and below 1; indices or names of some of them; or
-        other images, as a data set or as (images, masks).
+        What to validate on: the share of the images to hold out, below 1; indices or names of some of them; or other images, as
+        a data set or as (images, masks). With 0 nothing is held out: the network keeps the weights of the last epoch.
     callbacks : functions or `minunet.train.callbacks.Callback` objects
         A function is called after every epoch with its row of history; if it returns True, the training stops there. An object
         can have further methods, such as `on_step`. Exceptions that they raise reach the caller.
@@ -155,6 +158,11 @@ def fit(
             )
         check_crop(network, config, dataset)
         check_class_weights(config, dataset)
+        if not held and (config.patience or config.schedule == "plateau"):
+            flag = "--patience" if config.patience else "--schedule plateau"
+            raise UserError(
+                f"{flag} goes by the score of images that are held out, but none are: leave it out, or hold some out"
+            )
         followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
         say = tqdm.write if verbose else silence
         trainer = Trainer(network, dataset, train, held, config, xp, graph, followers, say)
@@ -202,8 +210,8 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
         both = JoinedSet(dataset, validation)
         return both, list(range(n)), list(range(n, len(both)))
     if isinstance(validation, int | float | np.floating):
-        if not 0 < validation < 1:
-            raise UserError(f"validation: {shown(validation)} is no share of the images: give one above 0 and below 1")
+        if not 0 <= validation < 1:
+            raise UserError(f"validation: {shown(validation)} is no share of the images: give one from 0 to below 1")
         return dataset, *dataset.split(100 * float(validation), seed)
     if not hasattr(validation, "__iter__"):
         raise UserError(f"validation: {shown(validation)} is no share, indices, names, or data set")

@@ -28,24 +28,47 @@ def report(
 ) -> None:
     """Write the pictures into the run's folder; unless `quiet`, print the best epoch's scores and what to do next."""
     figures.curves(out / "curves.png", fitted.history)
-    scored = {i: score(fitted.model, dataset, i)[0] for i in validation}
+    pictured = validation or list(range(min(len(dataset), 4)))  # of training images, if none are held out
+    scored = {i: score(fitted.model, dataset, i)[0] for i in pictured}
     figures.predictions(out / "predictions.png", worst_and_best(fitted.model, dataset, scored), dataset.classes)
-    examples = save_examples(out / "examples", dataset, validation) if generated else None
+    examples = save_examples(out / "examples", dataset, pictured) if generated else None
     if quiet:
         return
-    best = fitted.best
-    print(f"\nbest epoch {best['epoch']} on {len(validation)} validation images, pooled over all pixels:")
+    if validation:
+        tell_scores(fitted.best, dataset, scored)
+    else:
+        print(
+            f"\ntrained on all {len(dataset)} images: none were held out, so there is no score, the weights are those of the "
+            "last epoch, and prediction uses its default thresholds; predictions.png shows training images"
+        )
+    print(f"\nin {out}: {FILES}")
+    objects = " --instances" * trained_on_objects(dataset)
+    print(
+        f"next: python -m minunet.predict -m {out / 'best.safetensors'} -i {examples or 'IMAGE...'} -o {out / 'predicted'}"
+        f"{objects}"
+    )
+
+
+def trained_on_objects(dataset: ImageSet) -> bool:
+    """Whether the masks number objects, or the target tells them apart."""
+    target = getattr(dataset, "target", None)
+    return bool(dataset.classes.rule == "instances" or (target and target.needs_instances))
+
+
+def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confusion]) -> None:
+    """Print the scores of the best epoch."""
+    print(f"\nbest epoch {best['epoch']} on {len(scored)} validation images, pooled over all pixels:")
+    if "val_score" in best:
+        print(
+            "  (of the foreground, inside and border of objects as one; the best epoch is that of the classes' mean Dice)"
+        )
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
     scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
     print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
     for line in told_groups(dataset, scored):
         print(line)
-    if best.get("dice_all_foreground") is not None:
+    if best.get("dice_all_foreground") is not None and "val_score" not in best:
         print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
-    print(f"\nin {out}: {FILES}")
-    print(
-        f"next: python -m minunet.predict -m {out / 'best.safetensors'} -i {examples or 'IMAGE...'} -o {out / 'predicted'}"
-    )
 
 
 def save_examples(folder: Path, dataset: ImageSet, validation: list[int]) -> Path:

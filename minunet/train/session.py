@@ -88,7 +88,7 @@ def carry_out(
 ) -> int:  # fmt: skip
     """Train, and report."""
     fitted = fit(
-        dataset, config, model=model, validation=split[1], out=folder, resume=args.resume, device=args.device,
+        dataset, config, model=model, validation=split[1] or 0, out=folder, resume=args.resume, device=args.device,
         graph=args.graph, callbacks=callbacks, verbose=not args.quiet,
     )  # fmt: skip
     if not fitted.finished:
@@ -156,6 +156,8 @@ def tell_groups(dataset: ImageSet, config: TrainingConfig, say: Say) -> None:
 
 def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> str:
     """Which images are trained on and which are held out."""
+    if not validation:
+        return f"split       {len(train)} to train, none to validate (-v 0): no scores, and the last weights are kept"
     held = ", ".join(printable(dataset.names[i])[:12] for i in validation[:4])
     more = f" and {len(validation) - 4} more" if len(validation) > 4 else ""
     return f"split       {len(train)} to train, {len(validation)} to validate: {held}{more}"

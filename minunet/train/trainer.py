@@ -31,13 +31,18 @@ from ..ops import class_probabilities
 from ..optim import Schedule, WeightAverage
 from ..predict.inference import classify, predict_logits
 from .callbacks import Callback
-from .config import COLUMNS, TrainingConfig, TrainState
+from .config import COLUMNS, TrainingConfig, TrainState, score_of
 from .step import NotFinite, TrainingStep
 
 NAN_ADVICE = (
     "Usual causes: a learning rate that is too high (try a tenth of it: -l {lr:g}), or --normalise none on images with "
     "large values. --clip 1 limits the gradients' length; with --amp fp16, --amp bf16 reaches further"
 )
+
+
+def is_validation(column: str) -> bool:
+    """Whether a column of history is of the validation images."""
+    return column.startswith(("val_", "dice_"))
 
 
 class Stopped(Exception):
@@ -71,6 +76,7 @@ class Trainer:
         self.model, self.config, self.xp = model, config, xp
         self.dataset, self.validation, self.callbacks = dataset, validation, list(callbacks)
         self.classes = dataset.classes
+        self.has_border = dataset.preprocessing.target == "border"
         model.convert(xp.asarray)
         self.batches = Batches(
             dataset, train, config.batch_size, config.crop, config.augment, config.seed,
@@ -178,12 +184,13 @@ class Trainer:
         with self.averaged():
             val_loss, confusion = self.validate()
         row = self._row(val_loss, confusion, s.seconds + time.perf_counter() - began)
-        self.schedule.step(row["val_dice"])
+        if self.validation:
+            self.schedule.step(score_of(row))
         s.history.append(row)
         s.epoch, s.batch, s.loss_sum, s.loss_count, s.seconds = s.epoch + 1, 0, 0.0, 0, 0.0
-        self.improved = row["val_dice"] > s.best
+        self.improved = score_of(row) > s.best or not self.validation  # then the last weights are the ones to keep
         if self.improved:
-            s.best = row["val_dice"]
+            s.best = score_of(row)
             with self.averaged():
                 self.best_weights = {name: a.copy() for name, a in self.model.state().items()}
         return row
@@ -205,11 +212,15 @@ class Trainer:
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
         if self.classes.num_classes > 2:
             row["dice_all_foreground"] = confusion.foreground_dice()
-        return row
+        if self.has_border:  # inside and border are one foreground; as classes they choose the best epoch
+            whole = confusion.foreground_dice()
+            row |= {"val_score": confusion.mean_dice(), "val_dice": whole, "val_iou": whole / (2 - whole)}
+        return row if self.validation else {k: None if is_validation(k) else v for k, v in row.items()}
 
     def columns(self) -> set[str]:
         """The names in a row of history."""
         more = {"dice_all_foreground"} if self.classes.num_classes > 2 else set()
+        more |= {"val_score"} if self.has_border else set()
         return {*COLUMNS, *(f"dice_{name}" for name in self.classes.names)} | more
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
