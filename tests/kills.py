@@ -149,6 +149,7 @@ def main() -> int:
     failed, numbers = 0, range(args.kills) if args.only is None else [args.only]
     with tempfile.TemporaryDirectory() as name, minunet.use("reference"):
         data, whole = make_data(Path(name) / "data", n=4), []
+        train(["--data", str(data), "--out", f"{name}/first", *SMALL, "-q", "-e", "1"])  # loads what every trial needs
         for kind, flags in enumerate(FLAGS):
             (out := Path(name) / f"whole{kind}").mkdir()
             status, points = start(data, out / "run", flags, None)
@@ -160,6 +161,8 @@ def main() -> int:
                 if problem:
                     failed += 1
                     print(f"trial {number}: {problem}", flush=True)
+                elif number % 20 == 19:
+                    print(f"{number + 1 - failed} of {number + 1}", flush=True)
                 if problem or args.only is not None:
                     print((Path(folder) / "log").read_text())
     points = ", ".join(str(points) for _, points in whole)

@@ -39,7 +39,7 @@ def folder_of(args: Arguments) -> RunFolder:
         return RunFolder(Path(args.resume).parent)
     if args.out:
         return RunFolder(args.out)
-    kind = Path(args.data).resolve().name if args.data else "cells"
+    kind = Path(args.data).resolve().name[:60] if args.data else "cells"
     path = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{kind}"
     made = (Path(f"{path}_{n}" if n > 1 else path) for n in count(1))
     return RunFolder(next(folder for folder in made if is_new(folder)))

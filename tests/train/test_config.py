@@ -258,14 +258,15 @@ def leaves(value, path=()):
 
 WRONG = [
     None, True, "a", "", -1, 0, 1, 1.5, 17, 1e9, 10**400, float("nan"), float("inf"), [], [[]], {},
-    {"a": 1}, "border", "\x1b[31m",
+    {"a": 1}, "border", "\x1b[31m", "\ud800", "x" * 5000, 10**9, False,
 ]  # fmt: skip
+GONE = object()  # the value is left out
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_altered_description_is_refused_with_a_sentence_or_does(run, tmp_path_factory, data):
-    """Any value of a checkpoint's description in place of any other: loading and resuming answer, or raise a UserError."""
+    """Any value of a checkpoint's description in place of any other, or none: loading and resuming do, or name the file."""
     from minunet.train import start
     from minunet.train.arguments import parse as parse_arguments
 
@@ -275,7 +276,9 @@ def test_an_altered_description_is_refused_with_a_sentence_or_does(run, tmp_path
     inner = meta
     for key in where[:-1]:
         inner = inner[key]
-    inner[where[-1]] = data.draw(st.sampled_from(WRONG))
+    inner[where[-1]] = data.draw(st.sampled_from([*WRONG, GONE]))
+    if inner[where[-1]] is GONE:
+        del inner[where[-1]]
     path = rewritten(run / "last.safetensors", meta, tmp_path_factory.mktemp("x") / "last.safetensors")
     try:
         minunet.load(path)
@@ -285,6 +288,9 @@ def test_an_altered_description_is_refused_with_a_sentence_or_does(run, tmp_path
         args, given_ = parse_arguments(["--resume", path, "-q"])
         with start.folder_of(args) as folder:
             start.start_from(args, given_, folder)
+    except UserError as e:
+        assert "last.safetensors" in str(e) and "\x1b" not in str(e)
+    try:
         minunet.fit(minunet.data.open_dataset(run.parent / "data"), resume=path, validation=held, epochs=2)
     except UserError as e:
         assert str(e)
