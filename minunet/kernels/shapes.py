@@ -307,10 +307,7 @@ def softmax_cross_entropy(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Any = None, ignore: int = -1
 ) -> bool:
     """logits (N, H, W, K), K >= 2; labels and weight (N, H, W); class_weight (K,)."""
-    N, H, W, K = logits.shape
-    agree = labels.shape == (N, H, W) and (class_weight is None or _shape(class_weight) == (K,))
-    agree = agree and (weight is None or _shape(weight) == (N, H, W))
-    return agree and counts(N, H, W, K) and K >= 2 and type(ignore) is int
+    return logits.shape[-1] >= 2 and _pixel_loss(logits, labels, weight, class_weight, ignore)
 
 
 @of
@@ -330,8 +327,9 @@ def soft_dice(
     ignore: int = -1,
     smooth: float = 1.0,
 ) -> bool:
-    """As `softmax_cross_entropy`."""
-    return softmax_cross_entropy(logits, labels, weight, class_weight, ignore) and is_number(smooth)
+    """As `softmax_cross_entropy`; on a GPU, where plain operations compute it, K may be 1."""
+    agree = _pixel_loss(logits, labels, weight, class_weight, ignore) and is_number(smooth)
+    return agree and (logits.shape[-1] >= 2 or type(logits) is not np.ndarray)
 
 
 @of
@@ -341,6 +339,13 @@ def soft_dice_backward(dloss: float, cache: tuple) -> bool:
     N, H, W, K = p.shape
     agree = labels.shape == seen.shape == (N, H, W) and shares.shape == dice.shape == union.shape == (K,)
     return agree and counts(channels, N, H, W) and max(channels, 2) == K
+
+
+def _pixel_loss(logits: Array, labels: Array, weight: Any, class_weight: Any, ignore: Any) -> bool:
+    N, H, W, K = logits.shape
+    agree = labels.shape == (N, H, W) and (class_weight is None or _shape(class_weight) == (max(K, 2),))
+    agree = agree and (weight is None or _shape(weight) == (N, H, W))
+    return agree and counts(N, H, W, K) and type(ignore) is int
 
 
 def _shape(a: Any) -> tuple[int, ...]:

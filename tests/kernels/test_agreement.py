@@ -79,3 +79,11 @@ def test_on_a_gpu(emulated, name):
         assert agree(found, wanted, limit_of(args)), (described(args), found, wanted)
 
     check()
+
+
+def test_dice_of_one_channel_does_not_wait_for_the_gpu(gpu):
+    """The plain op reads the labels' check back; with a step that is recorded as a graph that would be an error."""
+    logits, labels = gpu.asarray(np.zeros((1, 2, 2, 1), np.float32)), gpu.asarray(np.ones((1, 2, 2), int))
+    assert cuda.find_kernel("soft_dice", logits, labels, None, [1, 2]) is not None
+    assert cuda.find_kernel("softmax_cross_entropy", logits, labels) is None
+    assert cuda.find_kernel("soft_dice", logits, labels[:, 1:]) is None
