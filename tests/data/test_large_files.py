@@ -1,10 +1,14 @@
 """Large images are read by windows as `read_image` reads them whole; what their files claim is checked."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -231,6 +235,32 @@ def test_a_check_sum_behind_a_chunk(sharded, at):
     shard.write_bytes(data)
     with pytest.raises(UserError, match="claims 1,073,741,824 bytes"):
         image[0:128, 0:128]
+
+
+@pytest.mark.parametrize("codec, pack", [("zlib", zlib.compress), ("gzip", gzip.compress), ("bz2", bz2.compress),
+                                         ("lzma", lzma.compress)])  # fmt: skip
+def test_bombs_are_counted_piece_by_piece(codec, pack):
+    from minunet.data.files.zarr_store import grows_beyond
+
+    one = pack(bytes(3 << 20))
+    assert grows_beyond((3 << 20) - 1, codec, one) and not grows_beyond(3 << 20, codec, one)
+    assert not grows_beyond(3 << 20, codec, one[:-9]) and not grows_beyond(1, codec, b"no such thing")
+    if codec != "zlib":  # of which a file has one stream
+        assert grows_beyond(5 << 20, codec, one + one) and not grows_beyond(6 << 20, codec, one + one)
+
+
+def test_a_chunk_that_is_a_bomb(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    from minunet.data.files import zarr_store
+
+    monkeypatch.setattr(zarr_store, "FREE", 1 << 20)
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(16, 16), dtype="u1", compressors=zarr.codecs.GzipCodec())
+    array[...] = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert open_large(tmp_path / "a.zarr")[0:16, 0:16].max() == 255
+    (chunk,) = (p for p in (tmp_path / "a.zarr").rglob("*") if p.is_file() and p.name != "zarr.json")
+    chunk.write_bytes(gzip.compress(bytes(4 << 20)))
+    with pytest.raises(UserError, match="a chunk becomes too large"):
+        open_large(tmp_path / "a.zarr")[0:16, 0:16]
 
 
 def test_pixels_that_look_like_a_frame(tmp_path):

@@ -3,15 +3,20 @@
 Chunks of Blosc, LZ4 and Zstandard begin with the size of the decompressed data, and the decompressors allocate that much memory
 at once: Blosc up to 2 GiB for 100 bytes of a damaged file. A Blosc chunk also holds its compressed length, which numcodecs does
 not check: if a file is cut off, it reads the memory behind the chunk, which can crash the process (numcodecs, issue 228).
+Chunks of deflate, bzip2 and LZMA do not say how large they become. Where one could become very large, it is first decompressed
+piece by piece, to count.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bz2
+import lzma
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -24,6 +29,13 @@ ZSTD = 0xFD2FB528
 FRAME_SIZES = (1, 2, 4, 8)  # bytes of a Zstandard frame's content size, by the two upper bits of its descriptor
 BLOSC_HEAD = 16  # bytes
 PATIENCE = 5.0  # seconds
+FREE = 1 << 28  # bytes to which a chunk may grow unchecked
+PIECE = 1 << 20  # bytes at once
+# of codecs that do not say their size: the most bytes from one byte, and what decompresses piece by piece
+GROWING: dict[str, tuple[int, Callable[[], Any]]] = {
+    "gzip": (1032, lambda: zlib.decompressobj(31)), "zlib": (1032, zlib.decompressobj),
+    "bz2": (20_000, bz2.BZ2Decompressor), "lzma": (10_000, lzma.LZMADecompressor),
+}  # fmt: skip
 NO_CHUNK = (1 << 64) - 1  # where a shard's index has no chunk
 
 
@@ -68,6 +80,11 @@ class CheckedStore(WrapperStore[LocalStore]):
         if found is not None and self.most is not None:
             for chunk in [found] if self.shard is None else self.shard.chunks(found, byte_range):
                 self._check(chunk[:20].to_bytes(), len(chunk) - self.sums, key)
+                growth = GROWING.get(self.codec, (0, None))[0]
+                if growth * len(chunk) > FREE and grows_beyond(self.most, self.codec, chunk.to_bytes()):
+                    raise UserError(
+                        f"{self._store.root / key}: a chunk becomes too large; it is damaged, copy it again"
+                    )
         return found
 
     def _check(self, head: bytes, size: int, key: str) -> None:
@@ -82,6 +99,22 @@ class CheckedStore(WrapperStore[LocalStore]):
             claimed = zstd_size(head)
         if claimed > (self.most or 0):
             raise UserError(f"{path}: claims {claimed:,} bytes; it is damaged, copy it again")
+
+
+def grows_beyond(most: int, codec: str, data: bytes) -> bool:
+    """Whether a chunk of deflate, bzip2 or LZMA has more than so many bytes when it is decompressed; False if it is damaged."""
+    seen = 0
+    with suppress(zlib.error, OSError, EOFError, lzma.LZMAError):
+        while data and seen <= most:  # several streams may follow each other
+            stream = GROWING[codec][1]()
+            while not stream.eof and seen <= most:
+                found = stream.decompress(data, PIECE)
+                data = getattr(stream, "unconsumed_tail", b"")  # the others keep it themselves
+                seen += len(found)
+                if not found:
+                    return False  # it is cut off
+            data = stream.unused_data
+    return seen > most
 
 
 async def others_end() -> None:
