@@ -8,6 +8,8 @@ import io
 import math
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -190,6 +192,12 @@ def typed(name: str) -> str:
         return program if program != "minunet" else f"minunet {name}"
     module = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m minunet{' ' if module and module.name == 'minunet.__main__' else '.'}{name}"
+
+
+def quoted(path: object) -> str:
+    """A path for a command that is to be copied: in quotes where a shell would take it apart."""
+    text = str(path)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def number(kind: type, least: float, most: float = float("inf"), above: bool = False) -> Callable[[str], float]:

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ..cli import HelpFormatter, add_quiet, run, typed
+from ..cli import HelpFormatter, add_quiet, quoted, run, typed
 from .public.fetch import SETS, fetch
 
 EXAMPLES = """
@@ -45,5 +45,5 @@ def get(args: argparse.Namespace) -> int:
     s = SETS[args.name]
     say(s.title, f"terms       {s.terms}", f"cite        {s.cite}", f"from        {s.url}")
     where = fetch(args.name, Path(args.output), quiet=args.quiet)
-    say(f"in          {where}", f"next: {typed('train')} --data {where}")
+    say(f"in          {where}", f"next: {typed('train')} --data {quoted(where)}")
     return 0

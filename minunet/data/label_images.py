@@ -18,7 +18,7 @@ import scipy
 
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
-from .files.images import SUFFIXES, count_pages, read_indexed_mask
+from .files.images import SUFFIXES, read_indexed_mask, read_pages
 from .image_set import ImageSet
 from .layouts.source import list_images, natural_key, some
 from .mask_kinds import find_classes
@@ -177,7 +177,7 @@ def list_masks(path: Path) -> dict[str, tuple[str, Path, int | None]]:
     found: dict[str, tuple[str, Path, int | None]] = {}
     for prefix, files in groups.items():
         for name, (ending, file) in _preferred(files).items():
-            pages = count_pages(file)
+            pages = read_pages(file, mask=True).count
             if pages == 1:
                 found[prefix + name] = ending, file, None
             else:

@@ -11,7 +11,8 @@ from .options import DEFAULTS, PredictionOptions
 DESCRIPTION = """Segment images with a trained network.
 
 For every image X two files are written: X_mask.png, of the image's own size, 0 and 255 or the classes' colours; and
-X_overlay.png, the image with its classes tinted and outlined. A stack of pages gives X_mask.tif.
+X_overlay.png, the image with its classes tinted and outlined. A stack of pages gives X_mask.tif. With -o result.png, or .tif,
+only that file is written, the mask of a single image.
 
 With --instances the foreground is divided into objects: X_labels.tif numbers them, X_objects.csv lists their area (px),
 centroid and bounding box (x, y in px from the top left) and mean intensity, and X_overlay.png shows their outlines.
@@ -38,7 +39,12 @@ def make_parser() -> argparse.ArgumentParser:
                         "averaged")  # fmt: skip
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
                    help="images, folders of images, or patterns")  # fmt: skip
-    p.add_argument("-o", "--output", default="predicted", metavar="DIR", help="folder for masks and overlays")
+    p.add_argument("-o", "--output", default="predicted", metavar="PATH",
+                   help="folder for masks and overlays; or, for one image, the mask's file, such as result.png")  # fmt: skip
+    p.add_argument("--as", dest="masks_as", choices=["colours", "numbers"], default=DEFAULTS.masks_as,
+                   help="what masks hold: colours of classes (0 and 255 for two), or the classes' numbers from 0")  # fmt: skip
+    p.add_argument("--pixel-size", type=number(float, 0, above=True), metavar="MICROMETRES",
+                   help="width and height of a pixel (default: as the images' files tell)")  # fmt: skip
     p.add_argument("--axes", metavar="LETTERS",
                    help="the axes of TIFF and .npy files where they do not tell, or tell wrong: Y rows, X columns, C channels, "
                         "any other letter images, such as ZYX, CYX, TCYX or YXC")  # fmt: skip
@@ -87,5 +93,5 @@ def options_of(args: argparse.Namespace) -> PredictionOptions:
         threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
         instances=args.instances, min_size=args.min_size, split=args.split, rois=args.rois,
         probabilities=args.probabilities, overlays=args.overlay,
-        axes=args.axes,
+        axes=args.axes, masks_as=args.masks_as, pixel_size=args.pixel_size,
     )  # fmt: skip

@@ -44,6 +44,8 @@ def predict(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(made.to_json(), indent=1))
     elif made.images and not args.no_save and not args.quiet:
+        for note in made.notes:
+            print(f"note: {note}")
         print(f"{len(made.images)} image{'s' * (len(made.images) != 1)} segmented into {Path(args.output)}")
     if made.failures:
         print("error: " + "\n       ".join(map(printable, made.failures.values())), file=sys.stderr)

@@ -11,7 +11,6 @@ OME-Zarr, is read, segmented and written by parts. Both go through `Page`. For a
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,16 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..atomic import write_atomically
 from ..data.files.axes import check_axes
 from ..data.files.images import ImageInfo, Pages, read_image, read_info, read_pages
 from ..data.files.large import can_open, is_zarr, open_large
+from ..data.files.pixel_size import PixelSize
 from ..errors import UserError
 from ..nn import Module
 from . import instance_files
-from .images import find_images, keep_truth
+from .images import find_images, keep_truth, mask_file
 from .inference import preprocessing_of
 from .instances import output_names
 from .options import DEFAULTS, PredictionOptions
@@ -55,7 +52,8 @@ def predict_files(
     inputs : paths, or one path
         Images, folders of images, and patterns.
     out : path, optional
-        Folder for the results, made if it does not exist; None writes nothing.
+        Folder for the results, made if it does not exist; or, for one image, the mask's own file, .png or .tif; None writes
+        nothing.
     options : PredictionOptions
     progress : Progress, optional
         Its methods are called as the work goes on.
@@ -73,7 +71,15 @@ def predict_files(
     progress = progress or Progress()
     if options.axes:
         check_axes(options.axes)
-    images = find_images([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)])
+    notes: list[str] = []
+    images = find_images([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)], notes)
+    single = None if out is None else mask_file(Path(out), images)
+    if single is not None:  # nothing but the mask, and what else is asked for
+        out, images, options = (
+            single.parent,
+            {single.stem: next(iter(images.values()))},
+            replace(options, overlays=False),
+        )
     if out is not None:
         try:
             Path(out).mkdir(parents=True, exist_ok=True)
@@ -83,22 +89,28 @@ def predict_files(
     for done, (name, path) in enumerate(images.items()):
         progress.step("image", done, len(images))
         try:
-            results.append(predict_file(model, name, path, out, options, progress))
+            results.append(predict_file(model, name, path, out, options, progress, single))
         except UserError as e:  # this one cannot be read; the others can
             failures[str(path)] = str(e)
             continue
         progress.image(results[-1])
     progress.step("image", len(images), len(images))
-    return Prediction(results, failures)
+    return Prediction(results, failures, notes)
 
 
 def predict_file(
     model: Module, name: str, path: Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
-    progress: Progress | None = None,
+    progress: Progress | None = None, single: Path | None = None,
 ) -> ImageResult:  # fmt: skip
-    """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`."""
+    """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`.
+
+    The mask goes into the file `single`, if that is given.
+    """
     progress = progress or Progress()
-    held, channels = Pages(1) if is_zarr(path) else read_pages(path, options.axes), preprocessing_of(model).channels
+    channels = preprocessing_of(model).channels
+    held = Pages(1, pixel=open_large(path).pixel) if is_zarr(path) else read_pages(path, options.axes)
+    if options.pixel_size:
+        held = replace(held, pixel=PixelSize(options.pixel_size, options.pixel_size, "um"))
     notes = [*held.notes, *note_axes(held, path, channels)]
     numbers = list(range(held.count)) if held.count > 1 else [None]
     infos = [] if is_zarr(path) else [read_info(path, number, options.axes) for number in numbers]
@@ -108,12 +120,12 @@ def predict_file(
         options = replace(options, tile=options.tile or best_tile(model))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        job = _Job(model, path, folder, out is not None, options, progress, held)
-        single = [(name if page is None else f"{name}_{page:03}", page) for page in numbers]
+        job = _Job(model, path, folder, out is not None, options, progress, held, single)
+        by_page = [(name if page is None else f"{name}_{page:03}", page) for page in numbers]
         if by_parts:
-            groups = [job.by_parts(*named) for named in single]
+            groups = [job.by_parts(*named) for named in by_page]
         elif len({(info.height, info.width) for info in infos}) > 1:  # no stack can hold them
-            groups = [job.whole(own, [page]) for own, page in single]
+            groups = [job.whole(own, [page]) for own, page in by_page]
         else:
             groups = [job.whole(name, numbers)]
     found = [page for group in groups for page in group.pages]
@@ -184,23 +196,26 @@ class _Job(NamedTuple):
     options: PredictionOptions
     progress: Progress
     held: Pages = Pages(1)
+    single: Path | None = None
 
     def by_parts(self, name: str, page: int | None) -> _Group:
         """Segment a page that is read by windows, into files of its own."""
-        self._keep_truth(*(f"{name}_{what}" for what in ("mask.tif", "mask.zarr", "labels.tif", "labels.zarr")))
-        outputs = FileOutputs(self.folder / name)
+        mask = self._mask(f"{name}_mask.tif", (".tif", ".tiff"), page)
+        self._keep_truth(mask.name, *(f"{name}_{what}" for what in ("mask.zarr", "labels.tif", "labels.zarr")))
+        outputs = FileOutputs(self.folder / name, self.held.pixel, self.single)
         pages, files = self._segment(name, [page], outputs, self._open)
         return _Group(pages, outputs.files + files if self.saved else [], [])
 
     def whole(self, name: str, numbers: Sequence[int | None]) -> _Group:
         """Segment all pages, each read whole, into files that hold all of them."""
-        ending = "png" if len(numbers) == 1 else "tif"
-        self._keep_truth(f"{name}_mask.{ending}", *[f"{name}_labels.tif"] * self.options.needs_instances)
+        allowed = (".png", ".tif", ".tiff") if len(numbers) == 1 else (".tif", ".tiff")
+        mask = self._mask(f"{name}_mask{allowed[0]}", allowed, numbers[0] if len(numbers) == 1 else None)
+        self._keep_truth(mask.name, *[f"{name}_labels.tif"] * self.options.needs_instances)
         outputs = ArrayOutputs()
         pages, files = self._segment(name, numbers, outputs, self._read)
         if not self.saved:
             return _Group(pages, [], [])
-        made, notes = save_arrays(self.folder / name, outputs, output_names(self.model))
+        made, notes = save_arrays(self.folder / name, outputs, output_names(self.model), mask, self.held)
         return _Group(pages, made + files, notes)
 
     def _keeps_alpha(self, number: int | None) -> bool:
@@ -231,45 +246,48 @@ class _Job(NamedTuple):
         tables = [page.objects for page in pages if page.objects is not None]
         if self.saved and tables:
             files.append(self.folder / f"{name}_objects.csv")
-            instance_files.save_table(files[-1], tables)
+            instance_files.save_table(files[-1], tables, self.held.pixel)
         for i, picture in enumerate(page.overlay for page in pages):
             if picture is not None and self.saved and self.options.overlays:
                 files.append(self.folder / f"{name}_overlay{f'_{i:03}' * paged}.png")
                 save_png(files[-1], picture)
         return pages, files
 
+    def _mask(self, usual: str, endings: tuple[str, ...], page: int | None) -> Path:
+        """The mask's file; UserError if the one that is wanted cannot hold it."""
+        if self.single is None:
+            return self.folder / usual
+        if page is not None or is_zarr(self.path) or self.single.suffix.lower() not in endings:
+            what = "an OME-Zarr" if is_zarr(self.path) else "several pages" if self.held.count > 1 else "a large image"
+            raise UserError(
+                f"--output {self.single}: the mask of {what} does not go into such a file; give a folder or a .tif"
+            )
+        return self.single
+
     def _keep_truth(self, *names: str) -> None:
         for name in names if self.saved else ():
             keep_truth(self.folder / name, self.path)
 
 
-def save_arrays(base: Path, outputs: ArrayOutputs, names: list[str]) -> tuple[list[Path], list[str]]:
+def save_arrays(
+    base: Path, outputs: ArrayOutputs, names: list[str], mask: Path, held: Pages
+) -> tuple[list[Path], list[str]]:  # fmt: skip
     """Write results that are in memory: the mask as PNG or as a stack, labels, and probabilities of classes of these names.
 
     Returns the files' paths, and notes.
     """
-    masks, notes = outputs.pages["mask"], []
-    files = [base.with_name(f"{base.name}_mask.{'png' if len(masks) == 1 else 'tif'}")]
-    save_masks(files[0], [mask[..., 0] if mask.shape[2] == 1 else mask for mask in masks])
+    masks, notes = [m[..., 0] if m.shape[2] == 1 else m for m in outputs.pages["mask"]], []
+    files = [mask]
+    if mask.suffix.lower() == ".png":
+        save_png(mask, masks[0], held.pixel)
+    else:
+        instance_files.save_masks(mask, masks, held)
     if "probabilities" in outputs.pages:
         files.append(base.with_name(f"{base.name}_probabilities.tif"))
-        instance_files.save_probabilities(files[-1], outputs.pages["probabilities"], names)
+        instance_files.save_probabilities(files[-1], outputs.pages["probabilities"], names, held)
     if "labels" in outputs.pages:
         files.append(base.with_name(f"{base.name}_labels.tif"))
-        most = instance_files.save_labels(files[-1], [labels[..., 0] for labels in outputs.pages["labels"]])
+        most = instance_files.save_labels(files[-1], [labels[..., 0] for labels in outputs.pages["labels"]], held)
         if most > 65535:
             notes.append(f"{files[-1]} is 32-bit: {most:,} objects do not fit into 16 bits")
     return files, notes
-
-
-def save_masks(path: Path, masks: list[np.ndarray]) -> None:
-    """Write masks (H, W) or (H, W, 3) uint8: one as PNG, several as the pages of a TIFF."""
-    if len(masks) == 1:
-        save_png(path, masks[0])
-        return
-    import tifffile
-
-    buffer = io.BytesIO()
-    photometric = "rgb" if masks[0].ndim == 3 else "minisblack"
-    tifffile.imwrite(buffer, instance_files.stacked(masks, path), photometric=photometric)
-    write_atomically(path, buffer.getvalue())

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..data.files.images import SUFFIXES
 from ..data.files.large import is_zarr
-from ..data.layouts.source import natural_key
+from ..data.layouts.listing import told_left_out, walk
+from ..data.layouts.source import natural_key, some
 from ..errors import UserError
 
 OURS = re.compile(r".*_(mask|overlay|labels|probabilities)(_\d{3})?")  # what predict writes; ignored in folders
@@ -25,8 +26,10 @@ def keep_truth(target: Path, image: Path) -> None:
 
 def check_display() -> None:
     """UserError if windows cannot be shown here."""
-    import matplotlib.pyplot as plt
-
+    try:
+        import matplotlib.pyplot as plt
+    except (ValueError, ImportError) as e:
+        raise UserError(f"-v/--viz: MPLBACKEND names a backend that cannot be used here ({e}); leave --viz out") from e
     if plt.get_backend().lower() == "agg":
         raise UserError(
             "-v/--viz: there is no display to show a window on; leave it out, and look at what --output holds"
@@ -44,20 +47,54 @@ def show(pictures: list[np.ndarray], title: str) -> None:
         plt.show()
 
 
-def find_images(inputs: list[str]) -> dict[str, Path]:
+def left_out_of(folder: Path, inside: list[Path]) -> list[str]:
+    """What a folder holds beside the images that are segmented: earlier results, other files, images in folders below."""
+    others = [p for p in sorted(folder.iterdir()) if p not in inside and not p.name.startswith(".")]
+    ours = [p for p in others if OURS.fullmatch(p.stem) and p.suffix.lower() in SUFFIXES]
+    below = [p for f in others if f.is_dir() and not is_zarr(f) for p in walk(f) if p.suffix.lower() in SUFFIXES]
+    below = [p for p in below if not OURS.fullmatch(p.stem)]
+    told = told_left_out(p for p in others if p not in ours and not p.is_dir())
+    if ours:
+        told.append(
+            f"{len(ours)} named like results ({some(p.name for p in ours)}); name them by themselves to segment them"
+        )
+    if below:
+        told.append(f"{len(below)} images in folders below ({some(p.parent.name + '/' + p.name for p in below)})")
+    return [f"{folder}: left out {text}" for text in told]
+
+
+def mask_file(out: Path, images: dict[str, Path]) -> Path | None:
+    """The file in which the mask of a single image is to be written; None if `out` is a folder.
+
+    UserError if `out` is named like an image, but there are several images, or its ending is that of no lossless format.
+    """
+    if out.is_dir() or out.suffix.lower() not in SUFFIXES:
+        return None
+    if out.suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise UserError(f"--output {out}: masks are saved without loss, as .png or .tif")
+    if len(images) != 1:
+        raise UserError(f"--output {out} is the name of a file, but there are {len(images)} images: give a folder")
+    return out
+
+
+def find_images(inputs: list[str], notes: list[str] | None = None) -> dict[str, Path]:
     """The images that inputs (files, folders, patterns) name, by the name with which the files written for them begin.
 
     That is the image's name without its ending, or with it if two names would be equal. UserError if an input does not exist.
+    What is left out of folders is added to `notes`.
     """
     found: list[Path] = []
+    notes = [] if notes is None else notes
     for text in inputs:
         path = Path(text)
         if path.is_dir() and not is_zarr(path):
             inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES or is_zarr(p)]
             inside = [p for p in inside if not p.name.startswith(".")]
             inside = [p for p in inside if not OURS.fullmatch(p.stem)]
+            notes += left_out_of(path, inside)
             if not inside:
-                raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+                more = f"; left out: {'; '.join(left_out_of(path, inside))}" if any(path.iterdir()) else ""
+                raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){more}")
             found += sorted(inside, key=lambda p: natural_key(p.name))
         elif path.exists():
             found.append(path)

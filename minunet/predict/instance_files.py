@@ -5,12 +5,14 @@ X_objects.csv        one row for each object, see `Measurements`
 X_rois.zip           the outline of each object, for ImageJ's ROI Manager
 X_probabilities.tif  float32, one channel for each class
 
-For the pages of a stack, results are the pages of one file, and objects are numbered page by page.
+For the pages of a stack, results are the pages of one file, with its axes T and Z, and objects are numbered page by page. Where
+the image's file tells the size of a pixel, these files do, too, and the table has columns in its unit beside those in pixels.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,48 +23,85 @@ import numpy as np
 
 from ..atomic import beside, write_atomically
 from ..cli import csv_text
+from ..data.files.images import Pages
+from ..data.files.pixel_size import PixelSize
 from ..errors import UserError
 from .measure import Measurements, columns
 
 OUTLINED = 1 << 24  # objects whose bounding box has more pixels get no outline
 
 
-def save_labels(path: Path, pages: list[np.ndarray]) -> int:
-    """Write a label image (H, W), or those of the pages of a stack, as a TIFF; returns the largest number in them."""
-    stack = stacked(pages, path)
+def save_labels(path: Path, pages: list[np.ndarray], held: Pages | None = None) -> int:
+    """Write a label image (H, W), or those of the pages of a stack, as a TIFF; returns the largest number in them.
+
+    `held` tells of the image's file: the axes of its pages, and the size of a pixel.
+    """
+    stack, axes = arranged(pages, path, held)
     most = int(stack.max(initial=0))
     if most <= 65535:
-        save_imagej(path, stack.astype(np.uint16), "ZYX"[-stack.ndim :], {"min": 0, "max": max(most, 1)})
+        save_imagej(path, stack.astype(np.uint16), axes, {"min": 0, "max": max(most, 1)}, held)
         return most
     import tifffile
 
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, stack.astype(np.uint32), photometric="minisblack")
+    tifffile.imwrite(
+        buffer, stack.astype(np.uint32), photometric="minisblack", **resolution(held.pixel if held else None)
+    )
     write_atomically(path, buffer.getvalue())
     return most
 
 
-def save_probabilities(path: Path, pages: list[np.ndarray], names: list[str]) -> None:
+def save_probabilities(path: Path, pages: list[np.ndarray], names: list[str], held: Pages | None = None) -> None:
     """Write probabilities (H, W, K), of one image or of the pages of a stack, as a TIFF with one channel for each class."""
-    stack = np.moveaxis(stacked(pages, path).astype(np.float32), -1, -3)
+    stack, axes = arranged(pages, path, held)
     shown = {"min": 0.0, "max": 1.0, "Labels": names * (len(pages))}
-    save_imagej(path, stack, "ZCYX"[-stack.ndim :], shown)
+    save_imagej(path, np.moveaxis(stack.astype(np.float32), -1, -3), axes.replace("YX", "CYX"), shown, held)
 
 
-def save_imagej(path: Path, pixels: np.ndarray, axes: str, metadata: dict[str, Any]) -> None:
-    """Write uint16 or float32 pixels as a TIFF that ImageJ opens with its axes and its display range."""
+def save_masks(path: Path, pages: list[np.ndarray], held: Pages | None = None) -> None:
+    """Write masks (H, W) or (H, W, 3) uint8 of the pages of a stack as a TIFF."""
+    stack, axes = arranged(pages, path, held)
+    save_imagej(path, stack, axes + "S" * (pages[0].ndim == 3), {}, held)
+
+
+def save_imagej(
+    path: Path, pixels: np.ndarray, axes: str, metadata: dict[str, Any], held: Pages | None = None
+) -> None:  # fmt: skip
+    """Write uint8, uint16 or float32 pixels as a TIFF that ImageJ opens with its axes, display range and pixel size."""
     import tifffile
 
+    size: dict[str, Any] = {}
+    if held and held.pixel:
+        size = {"resolution": (1 / held.pixel.x, 1 / held.pixel.y)}
+        metadata = {**metadata, "unit": held.pixel.unit, **({"spacing": held.pixel.z} if held.pixel.z else {})}
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, imagej=True, metadata={"axes": axes, **metadata})
+    tifffile.imwrite(buffer, pixels, imagej=True, metadata={"axes": axes, **metadata}, **size)
     write_atomically(path, buffer.getvalue())
 
 
-def save_table(path: Path, pages: list[Measurements]) -> None:
-    """Write the table of the objects of one image, or of the pages of a stack, as CSV."""
+def resolution(pixel: PixelSize | None) -> dict[str, Any]:
+    """The size of a pixel as arguments of `tifffile.imwrite`, for files that ImageJ did not describe."""
+    if pixel is None:
+        return {}
+    x, y = pixel.in_microns()
+    return {"resolution": (1e4 / x, 1e4 / y), "resolutionunit": "CENTIMETER"}
+
+
+def save_table(path: Path, pages: list[Measurements], pixel: PixelSize | None = None) -> None:
+    """Write the table of the objects of one image, or of the pages of a stack, as CSV; with sizes in `pixel`'s unit, too."""
     paged = len(pages) > 1
     names = columns(pages[0].intensity.shape[1], paged)
     rows = [row for page, found in enumerate(pages, start=1) for row in found.rows(page if paged else None)]
+    if pixel:
+        factors = {"area": pixel.x * pixel.y}
+        factors |= {
+            f"{what}_{axis}": n for axis, n in (("x", pixel.x), ("y", pixel.y)) for what in ("centroid", "bbox")
+        }
+        factors |= {"bbox_width": pixel.x, "bbox_height": pixel.y}
+        units = {f"{what}_px": f"{what}_{pixel.unit}{'2' * (what == 'area')}" for what in factors}
+        for row in rows:
+            row |= {unit: row[px] * factors[px.removesuffix("_px")] for px, unit in units.items()}
+        names = names + [units[name] for name in names if name in units]
     write_atomically(path, csv_text([names, *([row[name] for name in names] for row in rows)]).encode())
 
 
@@ -136,6 +175,16 @@ def outline_polygon(mask: np.ndarray, top: int, left: int) -> np.ndarray:
     outer = max(contours, key=lambda c: np.ptp(c, axis=0).prod())
     # the pad takes one pixel away, ImageJ's corner adds half of one
     return (outer + np.array([top, left]) - 0.5)[:-1, ::-1]
+
+
+def arranged(pages: list[np.ndarray], path: Path, held: Pages | None = None) -> tuple[np.ndarray, str]:
+    """The pages as an array, and its axes: T and Z as in the image's file where they are known, else Z; without channels."""
+    stack = stacked(pages, path)
+    if len(pages) == 1:
+        return stack, "YX"
+    if held and held.page_axes in ("T", "Z", "TZ") and math.prod(held.page_shape) == len(pages):
+        return stack.reshape(*held.page_shape, *pages[0].shape), f"{held.page_axes}YX"
+    return stack, "ZYX"
 
 
 def stacked(pages: list[np.ndarray], path: Path) -> np.ndarray:

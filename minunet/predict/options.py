@@ -36,6 +36,10 @@ class PredictionOptions(Settings):
         Whether to write the classes' probabilities.
     overlays : bool
         Whether to write pictures of the results.
+    masks_as : "colours" or "numbers"
+        What masks of several classes hold: the colours of the classes (two classes: 0 and 255), or the classes' numbers from 0.
+    pixel_size : float, optional
+        Width and height of a pixel in micrometres, instead of what the files tell.
     axes : str, optional
         The axes of the images' arrays, such as "CYX", instead of those that TIFFs tell; see `minunet/data/files/axes.py`.
 
@@ -56,6 +60,8 @@ class PredictionOptions(Settings):
     rois: bool = False
     probabilities: bool = False
     overlays: bool = True
+    masks_as: str = setting("colours", choices=("colours", "numbers"))
+    pixel_size: float | None = setting(None, above=0)
     axes: str | None = None
 
     @property

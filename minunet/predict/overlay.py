@@ -14,6 +14,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..data import ClassMap, normalise
+from ..data.files.pixel_size import PixelSize
 
 # colours that people with any colour vision can tell apart (Okabe and Ito)
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (86, 180, 233), (230, 159, 0), (204, 121, 167)
@@ -24,12 +25,13 @@ OBJECTS = np.array(
 )
 
 
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 pixels as PNG, whole or not at all."""
+def save_png(path: Path, pixels: np.ndarray, pixel: PixelSize | None = None) -> None:
+    """Write (H, W) or (H, W, 3) uint8 pixels as PNG, whole or not at all; with the size of a pixel, if it is known."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    dpi = {"dpi": tuple(25400 / n for n in pixel.in_microns())} if pixel else {}
+    Image.fromarray(pixels).save(buffer, format="PNG", **dpi)
     write_atomically(path, buffer.getvalue())
 
 

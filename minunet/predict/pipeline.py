@@ -80,13 +80,14 @@ class Page:
         tiles, classes = make_tiles(self.model, self.image, self.options), class_map(self.model)
         if tiles.note:
             self.notes.append(f"tiles are blended, and differ a little from the whole image: {tiles.note}")
-        samples = 3 if classes.num_classes > 2 else 1
+        numbers = self.options.masks_as == "numbers"
+        samples = 3 if classes.num_classes > 2 and not numbers else 1
         mask = files.enter_context(self.outputs.new(self.image, "mask", np.uint8, samples=samples))
         picture = self._overview(np.uint8)
         for rows, columns, block in tiles.blocks(self.progress.counter("tile", len(tiles))):
             labels = classify(semantic(self.model, block), self.options.threshold)
             picture.put(rows, columns, labels)
-            mask[rows, columns] = classes.decode(labels)
+            mask[rows, columns] = labels if numbers else classes.decode(labels)
             if p is not None:
                 p[rows, columns] = block
         return picture

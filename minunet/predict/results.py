@@ -34,10 +34,11 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The results of all images; for images that failed, the error messages by path."""
+    """The results of all images; for images that failed, the error messages by path; and notes on what was left out."""
 
     images: list[ImageResult]
     failures: dict[str, str]
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json.dumps` takes."""
@@ -45,4 +46,4 @@ class Prediction:
             asdict(image) | {"source": str(image.source), "files": list(map(str, image.files))} for image in self.images
         ]
         failures = [{"source": source, "error": error} for source, error in self.failures.items()]
-        return {"images": rows, "failures": failures}
+        return {"images": rows, "failures": failures, "notes": self.notes}

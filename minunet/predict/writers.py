@@ -19,6 +19,8 @@ import numpy as np
 
 from ..atomic import beside
 from ..data.files.large_zarr import LargeZarr, import_zarr
+from ..data.files.pixel_size import PixelSize
+from .instance_files import resolution
 
 CHUNK = 1024  # rows and columns of a zarr chunk
 BIG = 2**32 - 2**25  # a TIFF of more bytes gets 64-bit offsets
@@ -60,7 +62,8 @@ class TiffWriter:
 
 @contextmanager
 def new_tiff(
-    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True
+    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, samples: int = 1, keep: bool = True,
+    pixel: PixelSize | None = None,
 ) -> Iterator[TiffWriter]:  # fmt: skip
     """A new TIFF of H x W pixels; parts that are never written are 0. Without `keep` it is deleted at the end."""
     import tifffile
@@ -71,6 +74,7 @@ def new_tiff(
         place: Any = tifffile.imwrite(
             part, None, shape=visible, dtype=dtype, returnoffset=True, metadata=None,
             photometric="rgb" if samples > 1 else "minisblack", bigtiff=int(np.prod(shape)) * dtype.itemsize > BIG,
+            **resolution(pixel),
         )  # fmt: skip
         writer = TiffWriter(part, place[0], shape, dtype)
         try:
@@ -100,12 +104,19 @@ class ZarrWriter:
 
 
 @contextmanager
-def new_zarr(path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True) -> Iterator[ZarrWriter]:
+def new_zarr(
+    path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True, pixel: PixelSize | None = None
+) -> Iterator[ZarrWriter]:  # fmt: skip
     """A new OME-Zarr (NGFF 0.5) of one level."""
     zarr = import_zarr(path)
-    axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [{"name": a, "type": "space"} for a in "yx"]
+    axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [
+        {"name": a, "type": "space"} | ({"unit": "micrometer"} if pixel else {}) for a in "yx"
+    ]  # fmt: skip
     shape = (planes, *size)[-len(axes) :]
-    scale = {"type": "scale", "scale": [1.0] * len(axes)}
+    scale = {
+        "type": "scale",
+        "scale": [1.0] * (len(axes) - 2) + (list(pixel.in_microns()[::-1]) if pixel else [1.0, 1.0]),
+    }
     image = {
         "name": path.stem,
         "axes": axes,
@@ -167,15 +178,15 @@ class ArrayOutputs:
 
 
 class FileOutputs:
-    """Results that are written into files as they are made: BASE_mask.tif, or, for an OME-Zarr, BASE_mask.zarr.
+    """Results that are written into files as they are made: BASE_mask.tif (or `mask`), or, for an OME-Zarr, BASE_mask.zarr.
 
     Attributes
     ----------
     files : paths of what was written
     """
 
-    def __init__(self, base: Path) -> None:
-        self.base = base
+    def __init__(self, base: Path, pixel: PixelSize | None = None, mask: Path | None = None) -> None:
+        self.base, self.pixel, self.mask = base, pixel, mask
         self.files: list[Path] = []
 
     @contextmanager
@@ -187,10 +198,10 @@ class FileOutputs:
         file: AbstractContextManager[TiffWriter | ZarrWriter]
         if isinstance(image, LargeZarr):
             path = made.with_name(f"{made.name}.zarr")
-            file = new_zarr(path, size, dtype, planes * samples, keep)
+            file = new_zarr(path, size, dtype, planes * samples, keep, self.pixel)
         else:
-            path = made.with_name(f"{made.name}.tif")
-            file = new_tiff(path, size, dtype, planes, samples, keep)
+            path = self.mask if what == "mask" and self.mask else made.with_name(f"{made.name}.tif")
+            file = new_tiff(path, size, dtype, planes, samples, keep, self.pixel)
         with file as writer:
             yield writer
         if keep:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..atomic import write_atomically
+from ..cli import printable
 from ..data import ClassMap
 from ..predict.overlay import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, errors, to_rgb
 from .config import score_of
@@ -16,19 +20,48 @@ from .config import score_of
 INK, FAINT = "#222222", "#999999"
 
 
-def _save_figure(figure: Any, path: Path) -> None:
+def new_figure(size: tuple[float, float]) -> Any:
+    """A Matplotlib figure. It needs no window, and so not the backend that MPLBACKEND names, which may be missing here."""
+    named = os.environ.pop("MPLBACKEND", None)  # Matplotlib refuses an unknown one when it is imported
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    return Figure(figsize=size, layout="constrained")
+
+
+def try_names(names: Sequence[str]) -> None:
+    """Draw a small figure with these names, and drop it: whatever stands in the way of pictures comes up now."""
+    figure = new_figure((2, 2))
+    figure.text(0, 0, "\n".join(shortened(name) for name in names), parse_math=False)
+    _png(figure, 20)
+
+
+def shortened(name: str) -> str:
+    """A name as it is drawn: at most 16 letters, none of which turns the text around or is half a character."""
+    name = printable(name)
+    return name if len(name) <= 16 else name[:15] + "…"
+
+
+def _png(figure: Any, dpi: int) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomically(path, buffer.getvalue())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font has not, which are drawn as boxes
+        figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    write_atomically(path, _png(figure, 120))
 
 
 def curves(path: Path, history: list[dict[str, Any]]) -> None:
     """Loss and Dice by epoch, as PNG."""
-    from matplotlib.figure import Figure
+    figure = new_figure((9, 3.6))
     from matplotlib.ticker import MaxNLocator
 
     epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     marker = "o" if len(epochs) < 3 else None
     validated = history[0]["val_dice"] is not None
@@ -68,14 +101,13 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
     classes : ClassMap
         For the colours of truth and prediction.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     heights = [min(case["image"].shape[0] / case["image"].shape[1], 1.6) for case in cases]
     weights = [case["weight"] for case in cases if case.get("weight") is not None]
     heaviest = max((float(w.max()) for w in weights), default=0.0)
     titles = ["image", "truth", "prediction", "errors"] + [f"weights, black 0 to white {heaviest:.3g}"] * bool(weights)
-    figure = Figure(figsize=(2.75 * len(titles), 2.75 * sum(heights) + 0.9), layout="constrained")
+    figure = new_figure((2.75 * len(titles), 2.75 * sum(heights) + 0.9))
+    from matplotlib.patches import Patch
+
     grid = figure.subplots(len(cases), len(titles), squeeze=False, height_ratios=heights)
     for axes, case in zip(grid, cases):
         truth = np.maximum(case["truth"], 0)
@@ -92,8 +124,8 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
         for ax in axes:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color(FAINT)
-        name = case["name"] if len(case["name"]) <= 16 else case["name"][:15] + "…"
-        axes[0].set_ylabel(f"{name}\nDice {case['score']:.3f}", fontsize=9, color=INK)
+        label = f"{shortened(case['name'])}\nDice {case['score']:.3f}"
+        axes[0].set_ylabel(label, fontsize=9, color=INK, parse_math=False)
     for ax, title in zip(grid[0], titles):
         ax.set_title(title, fontsize=11, color=INK)
     marks = [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..array import to_numpy
+from ..cli import quoted
 from ..data import ImageSet
 from ..data.sample import true_labels
 from ..metrics import Confusion
@@ -44,8 +45,8 @@ def report(
     print(f"\nin {out}: {FILES}")
     objects = " --instances" * trained_on_objects(dataset)
     print(
-        f"next: python -m minunet.predict -m {out / 'best.safetensors'} -i {examples or 'IMAGE...'} -o {out / 'predicted'}"
-        f"{objects}"
+        f"next: python -m minunet.predict -m {quoted(out / 'best.safetensors')} -i "
+        f"{quoted(examples) if examples else 'IMAGE...'} -o {quoted(out / 'predicted')}{objects}"
     )
 
 

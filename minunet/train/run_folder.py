@@ -21,7 +21,7 @@ from ..atomic import remove_orphans, write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.file import save_checkpoint
 from ..checkpoint.load import Checkpoint, read_checkpoint
-from ..cli import csv_text
+from ..cli import csv_text, quoted
 from ..errors import UserError, shown
 from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
@@ -76,7 +76,7 @@ class RunFolder(Callback):
         """UserError if the folder for a new run already holds one."""
         if any((self.path / name).exists() for name in ("history.csv", "last.safetensors")):
             raise UserError(
-                f"{self.path} holds a run already; choose another --out, or continue it with --resume {self.last}"
+                f"{self.path} holds a run already; choose another --out, or continue it with --resume {quoted(self.last)}"
             )
 
     @property
@@ -136,7 +136,7 @@ def part_of(file: Checkpoint, path: Path | str, name: str) -> Any:
     """A part of a checkpoint's entry "train"; UserError if it is not there."""
     found = file.train.get(name, file.train.get(FORMER.get(name, "")))
     if found is None:
-        raise UserError(f"{path} is not from a training run; start one from its weights with -f {path}")
+        raise UserError(f"{path} is not from a training run; start one from its weights with -f {quoted(path)}")
     return found
 
 
@@ -152,7 +152,7 @@ def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
         if part_of(file, path, "images") != trainer.images:
             raise UserError(
                 f"{path} was trained on other images than those of {trainer.dataset.path or 'this data set'} now: some "
-                f"were added, removed or renamed. Put them back, or start a new run from its weights with -f {path}"
+                f"were added, removed or renamed. Put them back, or start a new run from its weights with -f {quoted(path)}"
             )
         state = TrainState.from_json(part_of(file, path, "state"), f"{path}: train.state")
         for row in state.history if trainer.classes.num_classes > 2 else ():
@@ -172,7 +172,9 @@ def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
         trainer.optimizer.load_state(arrays, steps)
         trainer.go_on_from(state, raw)
     except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{path} cannot be resumed ({e}); start a new run from its weights with -f {path}") from e
+        raise UserError(
+            f"{path} cannot be resumed ({e}); start a new run from its weights with -f {quoted(path)}"
+        ) from e
     if not (path.parent / "best.safetensors").exists():
         state.best = -1.0  # the best weights are missing: the next epoch counts as the best
 

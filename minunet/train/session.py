@@ -16,7 +16,7 @@ from ..array import to_numpy
 from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import Checkpoint
-from ..cli import outlive_readers, printable, use_threads
+from ..cli import outlive_readers, printable, quoted, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.groups import read_groups
 from ..data.targets import Target, TargetSet
@@ -25,6 +25,7 @@ from ..kernels.device import device_name, select_device
 from ..models import NetworkOptions, UNetOptions, build
 from ..nn import Module, draw_uniform
 from .arguments import FIELDS, Arguments, config_toml, kept
+from .beforehand import check_pictures, check_space
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config
@@ -75,6 +76,8 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
     tell_groups(dataset, config, say)
     if config.batch_size == 1 and args.norm == "batch":
         say("note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group")
+    check_pictures([dataset.names[i] for i in split[1][:50]])
+    check_space(folder.path, model, config)
     folder.arguments = kept(args)
     size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
     say(f"network     {args.arch}, {size}\nrun folder  {folder.path}\n")
@@ -94,7 +97,7 @@ def carry_out(
     if not fitted.finished:
         if not args.quiet:
             print(f"\nstopped in epoch {len(fitted.history) + 1}; everything is saved. To go on:")
-            print(f"  python -m minunet.train --resume {folder.last}")
+            print(f"  python -m minunet.train --resume {quoted(folder.last)}")
         return 130
     report(fitted, dataset, split[1], folder.path, generated=args.data is None, quiet=args.quiet)
     return 0

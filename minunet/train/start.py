@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.load import Checkpoint, read_checkpoint
+from ..cli import quoted
 from ..errors import UserError
 from ..models import UNetOptions
 from .arguments import AUTO, TITLE, Arguments, from_checkpoint, kept
@@ -97,7 +98,7 @@ def resumed(args: Arguments, given: set[str], file: Checkpoint, begun: bool) -> 
     if other:
         raise UserError(
             f"--resume continues a run in its folder, with its own flags; leave out {named}, or start a new run from its "
-            f"weights with -f {path}"
+            f"weights with -f {quoted(path)}"
         )
     return replace(stored, **{name: getattr(args, name) for name in given & set(MAY_CHANGE)})
 

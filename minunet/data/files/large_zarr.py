@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError
 from .images import one_line_errors
 from .limits import PathLike
+from .pixel_size import PixelSize, tidy_unit
 
 MAX_CHUNK = 1 << 28  # bytes of a chunk or shard, that may be tiny on disk
 
@@ -25,10 +26,25 @@ def import_zarr(path: PathLike) -> Any:
     return zarr
 
 
+def zarr_pixel_size(image: Any) -> PixelSize | None:
+    """The size of a pixel of level 0, of an entry of OME's multiscales; None if it has no unit."""
+    try:
+        axes = {a["name"]: (i, tidy_unit(str(a.get("unit", "")))) for i, a in enumerate(image["axes"])}
+        scales = [t["scale"] for t in image["datasets"][0]["coordinateTransformations"] if t.get("type") == "scale"]
+        (x, unit), (y, other) = axes["x"], axes["y"]
+        if unit is None or unit != other:
+            return None
+        found = PixelSize(float(scales[0][x]), float(scales[0][y]), unit)
+        return found if found.x > 0 and found.y > 0 else None
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
 class LargeZarr:
     """Level 0 of an OME-Zarr, or a zarr array (H, W) or (H, W, C)."""
 
     ndim = 3
+    pixel: PixelSize | None = None
 
     def __init__(self, path: PathLike) -> None:
         zarr = import_zarr(path)
@@ -46,6 +62,7 @@ class LargeZarr:
             except FileNotFoundError:
                 raise UserError(f"{path}: lacks the array that holds the image; copy or export it again") from None
         self.array, self.axes = found, axes or "yxc"[: len(found.shape)]
+        self.pixel = self.pixel if axes else None
         sizes = dict(zip(self.axes, found.shape))
         others = {axis: n for axis, n in sizes.items() if axis not in "cyx" and n > 1}
         if not len(sizes) == len(self.axes) == len(found.shape) or not {"x", "y"} <= sizes.keys() or others:
@@ -70,6 +87,7 @@ class LargeZarr:
             raise UserError(f"{self.path}: a zarr group without OME's multiscales; give the path of an array in it")
         image = attributes["multiscales"][0]
         axes = [a["name"] if isinstance(a, dict) else a for a in image["axes"]]
+        self.pixel = zarr_pixel_size(image)
         found = group[image["datasets"][0]["path"]]
         if not hasattr(found, "shape"):
             raise UserError(f"{self.path}: where level 0 should be there is a group; copy or export it again")

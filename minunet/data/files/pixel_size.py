@@ -12,6 +12,7 @@ OTHER_UNITS = {
     "centimeter": "cm", "centimetre": "cm", "m": "m", "meter": "m", "metre": "m", "pm": "pm", "å": "A", "angstrom": "A",
     "inch": "inch", "in": "inch",
 }  # fmt: skip
+MICRONS_IN = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6, "A": 1e-4, "inch": 25400.0}
 PRINT = 2540  # dots per inch up to which a resolution is that of a printer or a camera's habit, not of a microscope
 LARGEST, SMALLEST = 1e9, 1e-9
 
@@ -24,6 +25,11 @@ class PixelSize:
     y: float
     unit: str
     z: float | None = None
+
+    def in_microns(self) -> tuple[float, float]:
+        """Width and height in micrometres."""
+        factor = MICRONS_IN[self.unit]
+        return factor * self.x, factor * self.y
 
 
 def tidy_unit(text: str) -> str | None:
