@@ -64,6 +64,7 @@ VARIANTS = {
     "paper": Variant(PAPER, tta=4),
     "paper-4-times-longer": Variant(PAPER, tta=4, longer=4),
 }
+NECK, SMOOTH = 0.9, 1.0  # the same for all, since what a training tunes is tuned on the images that are scored here
 COLUMNS = {
     "dice": "Dice",
     "precision": "precision",
@@ -99,7 +100,7 @@ def score(weights: Path, data: Path, tta: int = 1) -> dict[str, Any]:
         p = probabilities(model, minunet.data.read_image(entry.image, entry.page), tta=tta)
         pixels.add(sample.labels > 0, classify(semantic(model, p)) > 0)
         image = ObjectCounts()
-        image.add(sample.instances, label_objects(p, target_of(model)))
+        image.add(sample.instances, label_objects(p, target_of(model), neck=NECK, smooth=SMOOTH))
         images.append(image)
         objects += image
     with open(weights.with_name("history.csv")) as f:

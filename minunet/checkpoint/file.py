@@ -20,6 +20,7 @@ import numpy as np
 
 from ..array import to_numpy
 from ..atomic import write_atomically
+from ..data import Preprocessing
 from ..errors import UserError
 from ..nn import Module
 
@@ -49,6 +50,15 @@ def save_checkpoint(
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
     meta = {"format": FORMAT, **description(model), "train": train or {}}
     arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
+    write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
+
+
+def restate(path: Path | str, preprocessing: Preprocessing) -> None:
+    """Write a checkpoint again with another preprocessing; everything else stays."""
+    from safetensors.numpy import save
+
+    text, arrays = read_safetensors(path)
+    meta = {**json.loads(text), "data": preprocessing.to_json()}
     write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
 
 

@@ -11,6 +11,7 @@ groups.py         kinds of images: by colour and brightness, or as a file says
 nodata.py         pixels without data: NaN and constant borders
 split.py          which images are held out for validation
 loader.py         batches of patches; augment.py: random distortions
+objects.py        how large objects are, and how a network's output is divided into them
 targets.py        training targets for touching objects; weightmap.py: the U-Net paper's weight map
 label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, Kaggle's format
 instance_labels.py   numbering instances in an array without gaps

@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import Settings, UserError, limits, setting
+from ..errors import Settings, UserError, limits, setting, shown
 from .classes import ClassMap
 from .nodata import measured_pixels
+from .objects import ObjectSize, Separation
 
 NORMALISATIONS = ("percentile", "range", "none", "255")
 TARGETS = ("classes", "border")
@@ -40,6 +41,10 @@ class Preprocessing(Settings):
         What the outputs are: the masks' classes, or background, inside and border of objects, see minunet/data/targets.py.
     tta : int
         Over how many flips and rotations predictions are averaged by default (test-time augmentation).
+    objects : ObjectSize, optional
+        How large the objects were that the network was trained on.
+    separation : Separation, optional
+        How its output is divided into objects, if that was tuned.
     """
 
     channels: int = field(metadata=limits(least=1))
@@ -48,6 +53,8 @@ class Preprocessing(Settings):
     scale: float = setting(1.0, above=0, most=MAX_SCALE)
     target: str = setting("classes", choices=TARGETS)
     tta: int = setting(1, least=1, most=8)
+    objects: ObjectSize | None = None
+    separation: Separation | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,6 +62,9 @@ class Preprocessing(Settings):
             raise UserError(f"classes: a ClassMap is needed, not {type(self.classes).__name__}")
         if self.target == "border" and self.classes.num_classes != 2:
             raise UserError(f"target: 'border' is for masks of two classes, these have {self.classes.num_classes}")
+        for name, kind in (("objects", ObjectSize), ("separation", Separation)):
+            if not isinstance(getattr(self, name), kind | None):
+                raise UserError(f"{name}: {shown(getattr(self, name))} is no {kind.__name__}")
 
     def outputs(self) -> tuple[int, ...]:
         """How many outputs the network may have: one for each class; for two classes a single one, a sigmoid, is allowed."""
@@ -66,6 +76,9 @@ class Preprocessing(Settings):
         """The settings from a dictionary that `to_json` made; UserError, naming `source` and the field, if one is wrong."""
         if isinstance(stored, dict) and "classes" in stored:
             stored = {**stored, "classes": ClassMap.from_json(stored["classes"], f"{source}.classes")}
+        for name, kind in (("objects", ObjectSize), ("separation", Separation)):
+            if isinstance(stored, dict) and stored.get(name) is not None:
+                stored = {**stored, name: kind.from_json(stored[name], f"{source}.{name}")}
         return super().from_json(stored, source)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
+from ..data.objects import SMOOTH
 from ..data.preprocess import MAX_SCALE
 from .options import DEFAULTS, PredictionOptions
 
@@ -50,8 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
                         "any other letter images, such as ZYX, CYX, TCYX or YXC")  # fmt: skip
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
-    p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), default=DEFAULTS.threshold, metavar="P",
-                   help="with two classes: probability above which a pixel is foreground")  # fmt: skip
+    p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), metavar="P",
+                   help="with two classes: probability above which a pixel is foreground (default: 0.5; for objects as the "
+                        "checkpoint says)")  # fmt: skip
     p.add_argument("-s", "--scale", type=number(float, 0, MAX_SCALE, above=True),
                    help="factor for the images' size (default: that of the training)")  # fmt: skip
     p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
@@ -80,8 +82,15 @@ def add_objects(g: argparse._ArgumentGroup) -> None:
     """Flags for separate objects."""
     g.add_argument("--instances", action="store_true", help="separate objects: X_labels.tif, X_objects.csv")
     g.add_argument("--rois", action="store_true", help="separate objects, with outlines for ImageJ: X_rois.zip")
-    g.add_argument("--min-size", type=number(int, 0), default=DEFAULTS.min_size, metavar="PIXELS",
-                   help="objects of fewer pixels are dropped")  # fmt: skip
+    tuned = "default: as the checkpoint says, where the training tuned it; else"
+    g.add_argument("--min-size", type=number(int, 0), metavar="PIXELS",
+                   help=f"objects of fewer pixels are dropped ({tuned} 20)")  # fmt: skip
+    g.add_argument("--neck", type=number(float, 0, 1), metavar="SHARE",
+                   help="split objects at necks narrower than this share of their width: less splits less, 0 only at "
+                        f"borders ({tuned} 0.9, and 0.3 after --target border)")  # fmt: skip
+    g.add_argument("--smooth", type=number(float, 0, SMOOTH), metavar="PIXELS",
+                   help=f"sigma by which outlines are smoothed before necks are looked for ({tuned} 1, and 0 after --target "
+                        "border)")  # fmt: skip
     g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
                    help="split foreground at narrow necks; without it, objects are connected regions")  # fmt: skip
     g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")
@@ -91,7 +100,7 @@ def options_of(args: argparse.Namespace) -> PredictionOptions:
     """The options that the flags ask for."""
     return PredictionOptions(
         threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
-        instances=args.instances, min_size=args.min_size, split=args.split, rois=args.rois,
+        instances=args.instances, min_size=args.min_size, split=args.split, neck=args.neck, smooth=args.smooth, rois=args.rois,
         probabilities=args.probabilities, overlays=args.overlay,
         axes=args.axes, masks_as=args.masks_as, pixel_size=args.pixel_size,
     )  # fmt: skip

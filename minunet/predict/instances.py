@@ -2,45 +2,61 @@
 
 Objects that touch are one region of foreground. They are told apart in three steps:
 
-1. Height: how deep in the foreground a pixel lies, by the distance transform. If the network was trained on a class for borders
-   (``--target border``), the height is multiplied by p(inside) / (p(inside) + p(border)), so that borders become valleys.
+1. Height: how deep in an object a pixel lies, by the distance transform: of the foreground, or, if the network was trained on
+   a class for borders (``--target border``), of the inside, which is the foreground where inside is likelier than border. There
+   the height is multiplied by p(inside) / (p(inside) + p(border)), so that faint borders are valleys, too. Depth counts from
+   borders and not from the background, so that cells that fill the image without a gap have one hill each.
 2. Seeds: the hilltops of the height, one for each object. A hilltop is a seed if every path from it to a higher one leads
-   down to less than NECK times its own height: where two objects touch, there is a neck narrower than both. As NECK is a share
-   of the height, it suits small and large objects alike.
+   down to less than `neck` times its own height: where two objects touch, there is a neck narrower than both. As `neck` is a
+   share of the height, it suits small and large objects alike. A border between two objects is a valley down to 0, and a neck
+   of 0 leaves it to the borders alone. A piece of inside of few pixels is no seed: it is the end of an object behind a place
+   so narrow that it is all border. Few are less than a quarter of `min_size`, or than CRUMB. A region of foreground without a
+   seed is one object.
 3. Every seed grows down its hill until it meets another one: a watershed.
 
 Objects of fewer than `min_size` pixels are dropped.
 
+The four numbers, a `Separation`, are tuned at the end of a training, on its validation images, and stored in the checkpoint.
+Which are best depends on the network: one that sees all borders needs no necks, and one that misses some does.
+
 Sources: Vincent and Soille 1991, Watersheds in digital spaces, doi:10.1109/34.87344; Vincent 1993, Morphological
-reconstruction, doi:10.1109/83.217222 (the hills: h-maxima, here of the logarithm, where a share is a difference).
+reconstruction, doi:10.1109/83.217222 (the hills: h-maxima, here of the logarithm, where a share is a difference); Caicedo et
+al. 2019, doi:10.1002/cyto.a.23863 (a class for borders; its pieces of inside as seeds).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import scipy
 
 from ..data.instance_labels import renumber
+from ..data.objects import Separation
 from ..nn import Module
 from .inference import class_map, probabilities
-from .options import DEFAULTS
+from .options import DEFAULTS, PredictionOptions
 
-NECK = 0.9  # two objects are one if the neck between them is wider than this share of the smaller one's width
-SMOOTH = 1.0  # sigma, in pixels, of the Gaussian that smooths the height, which rises in steps of pixels
-BORDER = 0.1  # the least factor of a border; nearer to 0, tiny differences would become hills in the logarithm
-MIN_SIZE = DEFAULTS.min_size  # pixels
+UNTUNED = {"classes": Separation(), "border": Separation(neck=0.3, smooth=0.0)}
+"""By target: what holds for objects of any size. Without borders only necks tell objects apart."""
+
+CRUMB = 5  # pixels; a round object with a border of 2 pixels and such an inside has a diameter of 6
 SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
 
 
 def segment_objects(
     model: Module,
     image: np.ndarray,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     scale: float | None = None,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     split: bool = True,
+    neck: float | None = None,
+    smooth: float | None = None,
 ) -> np.ndarray:
     """Segment one image into separate objects; parameters as in `minunet.segment` and `label_objects`.
+
+    Threshold, least size, neck and smoothing are those that the training found best unless they are given.
 
     Returns
     -------
@@ -51,12 +67,17 @@ def segment_objects(
     >>> model = minunet.load("runs/nuclei/best.safetensors")  # doctest: +SKIP
     >>> labels = minunet.segment_objects(model, image)  # doctest: +SKIP
     """
-    return label_objects(probabilities(model, image, scale), target_of(model), threshold, min_size, split)
+    options = PredictionOptions(
+        threshold=threshold, scale=scale, min_size=min_size, split=split, neck=neck, smooth=smooth
+    )
+    how = separation_of(model, options)
+    return renumber(separate(probabilities(model, image, scale), target_of(model), how, split), how.min_size)
 
 
 def label_objects(
-    p: np.ndarray, target: str = "classes", threshold: float = 0.5, min_size: int = MIN_SIZE, split: bool = True
-) -> np.ndarray:
+    p: np.ndarray, target: str = "classes", threshold: float = 0.5, min_size: int = UNTUNED["classes"].min_size,
+    split: bool = True, neck: float | None = None, smooth: float | None = None,
+) -> np.ndarray:  # fmt: skip
     """Separate objects, from class probabilities.
 
     Parameters
@@ -68,37 +89,91 @@ def label_objects(
     threshold : float
         A pixel is foreground if the probabilities of all classes but 0 add up to more than this.
     min_size : int
-        Objects of fewer pixels are dropped.
+        Objects of fewer pixels are dropped; with the target "border" they become part of an object that they touch, if their
+        inside has less than a quarter of that.
     split : bool
         Whether regions are split at necks and borders; if not, objects are the 4-connected regions of foreground, which
         suits shapes that are not round (neurites, vessels).
+    neck : float, optional
+        Two hills are one object if the pass between them is higher than this share of the lower hill: from 0, where they are
+        two only if the valley goes down to 0, to 1. By default 0.9, and 0.3 with the target "border".
+    smooth : float, optional
+        Sigma of the Gaussian that smooths the hills, in pixels. By default 1, and 0 with the target "border".
 
     Returns
     -------
     (H, W) int32 array, objects numbered from 1 without gaps in the order of their first pixels
     """
+    given = {"neck": neck, "smooth": smooth}
+    how = replace(
+        UNTUNED.get(target, Separation()),
+        threshold=threshold,
+        min_size=min_size,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    return renumber(separate(p, target, how, split), min_size)
+
+
+def separate(p: np.ndarray, target: str, how: Separation, split: bool = True) -> np.ndarray:
+    """As `label_objects`, but objects smaller than ``how.min_size`` are not dropped, and numbered in any order."""
     if target not in ("classes", "border") or p.ndim != 3 or p.shape[-1] < (3 if target == "border" else 2):
         raise ValueError(f"probabilities of shape {p.shape} with the target {target!r}")
     from skimage.segmentation import watershed
 
-    foreground = p[..., 1:].sum(-1) > threshold
-    inside = p[..., 1] / np.maximum(p[..., 1] + p[..., 2], 1e-6) if target == "border" else np.ones((), p.dtype)
+    foreground = p[..., 1:].sum(-1) > how.threshold
     if not split:
-        return renumber(scipy.ndimage.label(foreground)[0], min_size)
-    depth = scipy.ndimage.distance_transform_edt(np.pad(foreground, 1))[1:-1, 1:-1]  # the image's edges are outside
-    height = (depth * np.maximum(inside, BORDER)).astype(np.float32)  # half the memory, here and in all that follows
-    del depth, inside
-    height = scipy.ndimage.gaussian_filter(height, SMOOTH) * foreground
-    seeds = scipy.ndimage.label(hilltops(height))[0]
-    return renumber(watershed(-height, seeds, mask=foreground), min_size)
+        return renumber(scipy.ndimage.label(foreground)[0])
+    core = foreground
+    if target == "border":
+        inside = p[..., 1] / np.maximum(p[..., 1] + p[..., 2], 1e-6)
+        core = without_crumbs(foreground & (inside > 0.5), max(CRUMB, how.min_size / 4))
+    # the image's edges are outside; half the memory in float32, here and in all that follows
+    height = scipy.ndimage.distance_transform_edt(np.pad(core, 1))[1:-1, 1:-1].astype(np.float32)
+    if target == "border":
+        height *= inside
+        del inside
+    height = scipy.ndimage.gaussian_filter(height, how.smooth, output=height) if how.smooth else height
+    height *= foreground
+    seeds, count = scipy.ndimage.label(hilltops(height, how.neck))
+    regions, _ = scipy.ndimage.label(foreground)
+    seeded = np.zeros(regions.max(initial=0) + 1, bool)
+    seeded[regions[seeds > 0]] = True
+    np.copyto(seeds, count + regions, where=foreground & ~seeded[regions])
+    return watershed(-height, seeds, mask=foreground)
 
 
-def hilltops(height: np.ndarray) -> np.ndarray:
+def without_crumbs(core: np.ndarray, least: float) -> np.ndarray:
+    """A mask (H, W) without its 4-connected pieces of fewer pixels than `least`."""
+    pieces, _ = scipy.ndimage.label(core)
+    kept = np.bincount(pieces.ravel()) >= least
+    kept[0] = False
+    return kept[pieces]
+
+
+def hilltops(height: np.ndarray, neck: float) -> np.ndarray:
     """The hilltops that count as seeds, (H, W) bool, from heights (H, W) of 0 or more."""
     from skimage.morphology import local_maxima, reconstruction
 
     log = np.log(np.maximum(height, 1e-3))
-    return local_maxima(reconstruction(log + np.log(NECK), log, footprint=SIDES), connectivity=1) & (height > 0)
+    share = np.log(max(neck, 1e-3))
+    return local_maxima(reconstruction(log + share, log, footprint=SIDES), connectivity=1) & (height > 0)
+
+
+def separation_of(model: Module, options: PredictionOptions = DEFAULTS) -> Separation:
+    """How a loaded network's output becomes objects, in pixels of the image: by the options, else as its training found."""
+    known = model.preprocessing
+    how = UNTUNED[known.target]
+    if known.separation:
+        how = known.separation.magnified(1 / (options.scale or known.scale))
+    given = {name: getattr(options, name) for name in ("threshold", "neck", "smooth", "min_size")}
+    return replace(how, **{name: value for name, value in given.items() if value is not None})
+
+
+def reach_of(model: Module, how: Separation, options: PredictionOptions = DEFAULTS) -> int:
+    """How far objects reach, in pixels of the image, with the smoothing: what a block has to see around itself."""
+    known = model.preprocessing
+    extent = known.objects.extent / (options.scale or known.scale) if known.objects else 0
+    return int(np.ceil(extent + 4 * how.smooth))
 
 
 def target_of(model: Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..data.objects import SMOOTH
 from ..data.preprocess import MAX_SCALE
 from ..errors import Settings, setting
 
@@ -14,8 +15,9 @@ class PredictionOptions(Settings):
 
     Attributes
     ----------
-    threshold : float from 0 to 1
-        With two classes: a pixel is foreground if its probability of foreground is above this.
+    threshold : float from 0 to 1, optional
+        With two classes: a pixel is foreground if its probability of foreground is above this. None for 0.5, and for objects
+        what their training found best.
     scale : float, optional
         Factor by which images are resized for the network; None for that of the training.
     tile : int, optional
@@ -26,8 +28,8 @@ class PredictionOptions(Settings):
         Over how many flips and rotations the probabilities are averaged (test-time augmentation); None as in training.
     instances : bool
         Whether to separate objects, and to write label images and tables.
-    min_size : int
-        Objects of fewer pixels are dropped.
+    min_size, neck, smooth : int, float and float, optional
+        How objects are told apart, see `minunet.predict.instances`; None for what their training found best.
     split : bool
         Whether foreground is split at narrow necks; if not, objects are connected regions.
     rois : bool
@@ -49,13 +51,15 @@ class PredictionOptions(Settings):
         Naming the option that is out of range.
     """
 
-    threshold: float = setting(0.5, least=0, most=1)
+    threshold: float | None = setting(None, least=0, most=1)
     scale: float | None = setting(None, above=0, most=MAX_SCALE)
     tile: int | None = setting(None, least=0)
     overlap: int | None = setting(None, least=0)
     tta: int | None = setting(None, least=1, most=8)
     instances: bool = False
-    min_size: int = setting(20, least=0)
+    min_size: int | None = setting(None, least=0)
+    neck: float | None = setting(None, least=0, most=1)
+    smooth: float | None = setting(None, least=0, most=SMOOTH)
     split: bool = True
     rois: bool = False
     probabilities: bool = False
@@ -63,6 +67,11 @@ class PredictionOptions(Settings):
     masks_as: str = setting("colours", choices=("colours", "numbers"))
     pixel_size: float | None = setting(None, above=0)
     axes: str | None = None
+
+    @property
+    def mask_threshold(self) -> float:
+        """The threshold of masks."""
+        return 0.5 if self.threshold is None else self.threshold
 
     @property
     def needs_instances(self) -> bool:

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..data.files.large_tiff import LargeTiff
 from ..data.files.large_zarr import LargeZarr
+from ..data.objects import Separation
 from ..nn import Module
 from . import instance_files
 from .inference import class_map, classify, make_tiles, semantic
-from .instances import label_objects, output_names, target_of
+from .instances import output_names, reach_of, separate, separation_of, target_of
 from .measure import Measurements
 from .options import PredictionOptions
 from .overlay import Overview
@@ -26,7 +27,9 @@ from .writers import Outputs, Writer
 
 OVERVIEW = 2048  # most rows and columns of the overlay of an image that is read by windows
 BLOCK = 2048  # rows and columns of a block of such an image, in which objects are separated at once
-HALO = 64  # pixels that are seen around a block: objects that reach no farther into the next block come out whole
+HALO = (
+    64  # pixels that are at least seen around a block: objects that reach no farther into the next block come out whole
+)
 STRIP = 1 << 22  # pixels that are read at once for outlines, about
 
 
@@ -85,7 +88,7 @@ class Page:
         mask = files.enter_context(self.outputs.new(self.image, "mask", np.uint8, samples=samples))
         picture = self._overview(np.uint8)
         for rows, columns, block in tiles.blocks(self.progress.counter("tile", len(tiles))):
-            labels = classify(semantic(self.model, block), self.options.threshold)
+            labels = classify(semantic(self.model, block), self.options.mask_threshold)
             picture.put(rows, columns, labels)
             mask[rows, columns] = labels if numbers else classes.decode(labels)
             if p is not None:
@@ -100,11 +103,12 @@ class Page:
             from ..kernels.cpu.memory import release_memory
 
             release_memory()  # that of the network's maps
-        options = self.options
-        halo = HALO if options.split and self.windowed else 0
-        blocks = lay_blocks(self.size, BLOCK if self.windowed else max(self.size), halo)
+        options, how = self.options, separation_of(self.model, self.options)
+        side = BLOCK if self.windowed else max(self.size)
+        halo = max(HALO, reach_of(self.model, how, options)) if options.split and self.windowed else 0
+        blocks = lay_blocks(self.size, side, min(halo, side))
         with self.outputs.new(self.image, "numbers", np.uint32, keep=False) as numbers:
-            tables, count = self._label(blocks, p, numbers)
+            tables, count = self._label(blocks, p, numbers, how)
             dtype = np.uint16 if count < 1 << 16 else np.uint32
             with self.outputs.new(self.image, "labels", dtype) as labels:
                 found = Measurements(count, self.image.shape[2])
@@ -118,19 +122,20 @@ class Page:
                     self._outline(rois, labels, found, number)
         return found, picture
 
-    def _label(self, blocks: dict[Index, Block], p: Writer, numbers: Writer) -> tuple[dict[Index, np.ndarray], int]:
+    def _label(
+        self, blocks: dict[Index, Block], p: Writer, numbers: Writer, how: Separation
+    ) -> tuple[dict[Index, np.ndarray], int]:
         """Label every block by itself into `numbers`, and join the blocks; returns what `Stitching.merge` returns."""
         stitching, count = Stitching(), self.progress.counter("block", len(blocks))
 
         def label(seen: np.ndarray) -> np.ndarray:
-            target, o = target_of(self.model), self.options
-            return label_objects(seen, target, o.threshold, min_size=0, split=o.split)
+            return separate(seen, target_of(self.model), how, self.options.split)
 
         for index, block in blocks.items():
             numbers[block.core], found = label_block(block, p[block.seen], label)
             stitching.add(index, found)
             count()
-        return stitching.merge(self.options.min_size)
+        return stitching.merge(how.min_size)
 
     def _overview(self, dtype: Any) -> Overview:
         return Overview(self.size, dtype, OVERVIEW if self.windowed else None)

@@ -6,6 +6,7 @@ trainer.py      the loop over epochs: validation, early stopping (`patience`), t
 step.py         one training step: forward, loss, backward, update
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 lock.py         one process at a time trains in a folder
+tuning.py       how probabilities become objects, chosen on the validation images
 callbacks.py    what is called while a network trains: the user's functions, and the progress on the screen
 amp.py          mixed precision; cuda_graph.py: a step recorded once and replayed
 command.py      `minunet train`; arguments.py: its flags; config_file.py: flags in a TOML file

@@ -25,6 +25,7 @@ from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
 from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
+from .tuning import Tuned, add_objects
 
 DEVICES = ("auto", "cpu", "cuda")
 BASE_WIDTH = 16  # of the network if none is given; the paper's is 64
@@ -45,11 +46,14 @@ class Fitted:
         "learning_rate" and "dice_<class>".
     finished : bool
         False if a callback stopped the training; True if it came to the last epoch, or stopped early by `patience`.
+    tuned : Tuned, optional
+        How the network's output is divided into objects, if the masks tell them apart; also in ``model.preprocessing``.
     """
 
     model: Module
     history: list[dict[str, Any]]
     finished: bool
+    tuned: Tuned | None = None
 
     @property
     def best(self) -> dict[str, Any]:
@@ -170,7 +174,10 @@ def fit(
             restore(trainer, file, Path(resume))
         finished = trainer.run()
         take_best_weights(trainer, resume)
-    return Fitted(network, trainer.state.history, finished)
+        tuned = add_objects(network, dataset, train, held) if finished else None
+        if tuned and folder:
+            folder.restate(network.preprocessing)
+    return Fitted(network, trainer.state.history, finished, tuned)
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def report(
             f"\ntrained on all {len(dataset)} images: none were held out, so there is no score, the weights are those of the "
             "last epoch, and prediction uses its default thresholds; predictions.png shows training images"
         )
+    print(told_objects(fitted), end="")
     print(f"\nin {out}: {FILES}")
     objects = " --instances" * trained_on_objects(dataset)
     print(
@@ -70,6 +71,22 @@ def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confu
         print(line)
     if best.get("dice_all_foreground") is not None and "val_score" not in best:
         print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
+
+
+def told_objects(fitted: Fitted) -> str:
+    """How large the objects are, and how they will be told apart; an empty text if the masks do not tell them apart."""
+    known = fitted.model.preprocessing
+    if fitted.tuned is None or known.objects is None:
+        return ""
+    how, tuned = fitted.tuned.separation, fitted.tuned
+    chosen = (
+        f"as chosen on {tuned.images} of the validation images: precision {tuned.after:.3f}, untuned {tuned.before:.3f}"
+    )
+    return (
+        f"  objects of {known.objects.diameter:.0f} pixels, told apart by --mask-threshold {how.threshold:g} "
+        f"--neck {how.neck:g} --smooth {how.smooth:g} --min-size {how.min_size},\n"
+        f"  {chosen if tuned.images else 'untuned'} (to report how good they are, score others)\n"
+    )
 
 
 def save_examples(folder: Path, dataset: ImageSet, validation: list[int]) -> Path:

@@ -19,9 +19,10 @@ from typing import Any
 
 from ..atomic import remove_orphans, write_atomically
 from ..checkpoint.build import load_weights
-from ..checkpoint.file import save_checkpoint
+from ..checkpoint.file import restate, save_checkpoint
 from ..checkpoint.load import Checkpoint, read_checkpoint
 from ..cli import csv_text, quoted
+from ..data import Preprocessing
 from ..errors import UserError, shown
 from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
@@ -122,6 +123,12 @@ class RunFolder(Callback):
             kept = {RAW + name: a for name, a in weights.items()}
             save_checkpoint(path, trainer.model, train, trainer.optimizer.state() | kept)
         trainer.last_good = path
+
+    def restate(self, preprocessing: Preprocessing) -> None:
+        """Put another preprocessing into both checkpoints."""
+        for path in (self.best, self.last):
+            if path.exists():
+                restate(path, preprocessing)
 
     def write_history(self) -> None:
         """Write the epochs' scores as CSV, one row for each epoch that is finished; nothing if none is."""

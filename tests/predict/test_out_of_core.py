@@ -162,7 +162,7 @@ def test_overviews_are_shown(model, tmp_path, small_limits, monkeypatch):
 
 def test_many_objects_take_32_bits(model, tmp_path, small_limits, monkeypatch):
     each = lambda p, *rest, **more: 1 + np.arange(p[..., 0].size).reshape(p.shape[:2])  # noqa: E731
-    monkeypatch.setattr(pipeline, "label_objects", each)
+    monkeypatch.setattr(pipeline, "separate", each)
     flags = ["--instances", "--min-size", "0"]
     monkeypatch.setattr(pipeline, "HALO", 2)
     tifffile.imwrite(tmp_path / "a.tif", blobs(270, 260))

@@ -1,0 +1,85 @@
+"""What a network knows of the objects that it was trained on: how large they are, and how its output is divided into them.
+
+Both are in pixels of the image as the network sees it, that is, after the scale of the preprocessing. A checkpoint stores them
+with the preprocessing; `minunet.train.tuning` finds them at the end of a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+
+from ..errors import Settings, limits, setting
+from .instance_labels import limit_numbers
+
+SMOOTH = 128  # pixels, the most
+
+
+@dataclass(frozen=True)
+class ObjectSize(Settings):
+    """How large objects are.
+
+    Attributes
+    ----------
+    diameter : float
+        Of a disc of the median area, in pixels.
+    least_area : int
+        All but the smallest hundredth of the objects have at least so many pixels.
+    extent : int
+        The longest side of the bounding box of all but the largest hundredth, in pixels.
+    """
+
+    diameter: float = field(metadata=limits(above=0))
+    least_area: int = field(metadata=limits(least=1))
+    extent: int = field(metadata=limits(least=1))
+
+
+@dataclass(frozen=True)
+class Separation(Settings):
+    """How the network's probabilities become objects, see `minunet.predict.instances`.
+
+    Attributes
+    ----------
+    threshold : float
+        A pixel is foreground if its probability of foreground is above this.
+    neck : float
+        Two hills are one object if the pass between them is higher than this share of the lower one.
+    smooth : float
+        Sigma of the Gaussian that smooths the hills, in pixels.
+    min_size : int
+        Objects of fewer pixels are dropped, or belong to the object that they touch.
+    """
+
+    threshold: float = setting(0.5, least=0, most=1)
+    neck: float = setting(0.9, least=0, most=1)
+    smooth: float = setting(1.0, least=0, most=SMOOTH)
+    min_size: int = setting(20, least=0)
+
+    def magnified(self, factor: float) -> Self:
+        """The same for images that are larger by a factor."""
+        smooth = min(self.smooth * factor, SMOOTH)
+        return replace(self, smooth=smooth, min_size=round(self.min_size * factor**2))
+
+
+def measure_objects(labels: Iterable[np.ndarray]) -> ObjectSize | None:
+    """The size of the objects in label images (H, W); None if there is no object.
+
+    Objects that touch the image's edge count, though they may be cut off.
+    """
+    import scipy
+
+    areas: list[int] = []
+    sides: list[int] = []
+    for numbers in map(limit_numbers, labels):
+        area = np.bincount(numbers.ravel())
+        for number, box in enumerate(scipy.ndimage.find_objects(numbers), start=1):
+            if box is not None:
+                areas.append(int(area[number]))
+                sides.append(max(s.stop - s.start for s in box))
+    if not areas:
+        return None
+    least, middle = (int(np.percentile(areas, q, method="lower")) for q in (1, 50))
+    return ObjectSize(2 * float(np.sqrt(middle / np.pi)), least, int(np.percentile(sides, 99, method="higher")))
