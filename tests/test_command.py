@@ -18,6 +18,7 @@ import pytest
 import minunet
 from minunet import cli
 from minunet.__main__ import COMMANDS, main
+from minunet.data import LAYOUTS
 from minunet.errors import UserError
 
 ROOT = Path(minunet.__file__).resolve().parents[1]
@@ -149,7 +150,7 @@ def test_completion_for_a_shell(shell, capsys):
     [
         (["d"], {"doctor", "data"}),
         (["train", "--layo"], {"--layout"}),
-        (["train", "--layout", ""], {"auto", "dsb2018", "isbi2012", "ctc", "folder"}),
+        (["train", "--layout", ""], {"auto", *LAYOUTS}),
         (["train", "--data", ""], {"images", "cell.png"}),
         (["train", "--out", ""], {"images"}),
         (["predict", "-m", "a", "-i", "c"], {"cell.png"}),
@@ -179,8 +180,8 @@ def test_nobody_reads_stdout(command, unbuffered):
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    help_ignores = command.endswith("--help") and unbuffered  # argparse does not say that it could not write
-    assert err == "" and process.wait(60) == (0 if help_ignores else 141)
+    # argparse does not say that it could not write, unless the help fits into the buffer
+    assert err == "" and process.wait(60) in ({0, 141} if command.endswith("--help") else {141})
 
 
 @pytest.mark.parametrize(

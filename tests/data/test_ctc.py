@@ -194,7 +194,8 @@ def test_what_is_refused(tmp_path):
     refuse(path, "no frame has gold truth", truth="gold")
     (tmp_path / "e" / "imgs").mkdir(parents=True)
     (tmp_path / "e" / "masks").mkdir()
-    save(tmp_path / "e/imgs/x.tif", np.zeros((9, 9), np.uint8))
+    for kind in ("imgs", "masks"):
+        save(tmp_path / "e" / kind / "x.tif", np.zeros((9, 9), np.uint8))
     refuse(tmp_path / "e", "truth: 'gold' is for the layout ctc", truth="gold")
 
 

@@ -2,6 +2,7 @@
 
 pickles.py     what a pickle describes, found without running it
 container.py   the files: a zip since PyTorch 1.6, a chain of pickles before
+state.py       the network's tensors among a file's, under wrappers and prefixes of any depth
 layout.py      which key is which parameter, in every version of PyTorch-UNet
 load.py        from a file to a network
 save.py        from a network to a file
