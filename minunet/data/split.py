@@ -11,6 +11,8 @@ import numpy as np
 from ..errors import UserError
 from .layouts.source import some
 
+LONGEST = 1 << 26  # bytes of a list
+
 
 def read_names(path: str | Path) -> list[str]:
     """The names in a text file: one name or path a line; blank lines and lines that begin with # are skipped.
@@ -23,11 +25,14 @@ def read_names(path: str | Path) -> list[str]:
         If the file cannot be read, or lists no names.
     """
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(LONGEST + 1)
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         lines = content.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read as a list of names ({type(e).__name__})") from None
+    if len(content) > LONGEST:
+        raise UserError(f"{path}: has more than {LONGEST:,} bytes, which is no list of names")
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
         raise UserError(f"{path}: lists no names; write one image name a line")

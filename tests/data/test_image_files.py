@@ -1,6 +1,7 @@
 """Reading files: every kind of image that people have, and every kind of broken one."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from minunet.data import count_pages, read_image, read_info, read_mask
+from minunet.data import count_pages, read_image, read_info, read_mask, read_names
 from minunet.data.files.images import read_indexed_mask
 from minunet.errors import UserError
 
@@ -347,3 +348,24 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, good, data):
         assert read_info(path).height > 0
     except UserError as error:
         assert "a.img" in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_pipes_devices_and_links_that_lead_nowhere(tmp_path):
+    """Reading a pipe would wait for ever, and some devices never end."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    words = {
+        "pipe": "a pipe or a device",
+        "zero": "a pipe or a device",
+        "loop": "symbolic links",
+        "gone": "no such file",
+    }
+    for name, said in words.items():
+        for read in (read_image, read_mask, read_info, count_pages):
+            with pytest.raises(UserError, match=f"{name}.png.*{said}"):
+                read(tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match="is no list of names"):
+        read_names(tmp_path / "zero.png")

@@ -6,6 +6,8 @@ with a file becomes a UserError of one line that names it.
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -327,6 +329,9 @@ def one_line_errors(path: PathLike) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of which reading may never end
+                raise UserError(f"{path}: is a pipe or a device, an image was expected")
             yield
     except UserError:
         raise
