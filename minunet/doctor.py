@@ -158,6 +158,8 @@ def examine(
         findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
         for note in source.notes:
             findings.ok(*note.split(maxsplit=1))
+        for text in source.left_out:
+            findings.note("left out", text, "right if these are no images to train on")
         method = network.preprocessing.normalise if network else normalise
         classes = class_map(network) if network else source.classes if masks == "auto" else None
         values = ignored_values(ignore)

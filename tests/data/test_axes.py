@@ -267,3 +267,35 @@ def test_impossible_descriptions_take_no_memory(tmp_path):
     (tmp_path / "b.tif").write_bytes(buffer.getvalue().replace(b'SizeT="1"', b'SizeT="9"'))
     with pytest.raises(UserError, match=r"b\.tif"):
         read_image(tmp_path / "b.tif", 3)
+
+
+# ---- compressions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_adobe_deflate", "zstd", "webp", "packbits"])
+def test_nearly_blank_files_are_sound(tmp_path, compression):
+    page = np.zeros((1400, 1100), bool) if compression.startswith("group") else np.zeros((1400, 1100), np.uint8)
+    page[700, 500:520] = 1
+    if compression == "webp":
+        Image.fromarray(page).convert("RGB").save(tmp_path / "a.webp", lossless=True)
+        assert read_image(tmp_path / "a.webp").sum() == 60
+        return
+    Image.fromarray(page).save(tmp_path / "a.tif", compression=compression)
+    assert read_image(tmp_path / "a.tif").astype(bool).sum() == 20 and read_mask(tmp_path / "a.tif").sum() == 20
+
+
+def test_planes_that_pillow_decodes(tmp_path, monkeypatch):
+    colour = RNG.integers(0, 4, (3, 21, 26), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb", planarconfig="separate", compression="zlib")
+    monkeypatch.setattr("minunet.data.files.tiff._is_plain_lzw", lambda page: True)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.moveaxis(colour, 0, -1))
+
+
+def test_a_compression_that_needs_more_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY[0], compression="deflate")
+    data = (tmp_path / "a.tif").read_bytes()
+    tag = (259).to_bytes(2, "little") + (3).to_bytes(2, "little") + (1).to_bytes(4, "little")
+    at = data.index(tag) + 8
+    (tmp_path / "a.tif").write_bytes(data[:at] + (34887).to_bytes(2, "little") + data[at + 2 :])  # LERC
+    with pytest.raises(UserError, match=r"is compressed by LERC, which needs: pip install 'minunet\[tiff\]'"):
+        read_image(tmp_path / "a.tif")

@@ -17,9 +17,9 @@ import numpy as np
 
 from ...errors import UserError
 from ..preprocess import is_grey
-from .limits import MAX_PIXELS, PathLike, check_claimed_size
+from .limits import MAX_PIXELS, PathLike
 from .npy import is_npy, npy_plan
-from .pillow import ALPHA_MODES, find_frame, frames, open_pillow, orientation, png_bits, read_pillow
+from .pillow import ALPHA_MODES, check_frame_size, find_frame, frames, open_pillow, orientation, png_bits, read_pillow
 from .pixel_size import PixelSize
 from .tiff import check_page, checked_page, is_tiff, open_tiff, tiff_bits
 from .tiff_planes import TiffPlan, TiffPlane, plan
@@ -236,7 +236,7 @@ def read_info(path: PathLike, page: int | None = None, axes: str | None = None) 
         with open_pillow(path) as image:
             find_frame(image, path, page)
             turned = orientation(image, unread=path)
-            check_claimed_size(image.height, image.width, path)
+            check_frame_size(image, path)
             deep = png_bits(path) == 16 or image.mode.startswith("I;16")
             bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"
             bands, alpha = 3 if image.mode == "P" else len(image.getbands()), image.mode in ALPHA_MODES

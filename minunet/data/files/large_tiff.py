@@ -14,8 +14,8 @@ import numpy as np
 
 from ...errors import UserError
 from .images import find_plane, one_line_errors
-from .limits import MAX_PACKING, PathLike
-from .tiff import LZW, check_lzw, checked_page, open_tiff
+from .limits import MAX_BLANK, MAX_PACKING, PathLike
+from .tiff import BLANK, LZW, check_lzw, checked_page, open_tiff
 from .tiff_planes import plan
 from .turn import stored_window, upright
 
@@ -160,8 +160,9 @@ def check_claims(page: Any, path: PathLike) -> None:
     segments = -(-h // height) * -(-w // width) * (bands if page.planarconfig == 2 else 1)
     pixels = h * w * bands * page.bitspersample // 8
     ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts)]
+    packing = 1 if page.compression == 1 else MAX_BLANK if int(page.compression) in BLANK else MAX_PACKING
     whole = page.is_memmappable or len(page.dataoffsets) == len(page.databytecounts) == segments
-    if not whole or max(ends, default=0) > held or pixels > (1 if page.compression == 1 else MAX_PACKING) * held:
+    if not whole or max(ends, default=0) > held or pixels > packing * held:
         raise UserError(f"{path}: claims {w}x{h} pixels but is too short for them, damaged or cut off; copy it again")
     if not page.is_memmappable and height * width * bands * max(1, page.bitspersample // 8) > MAX_SEGMENT:
         raise UserError(f"{path}: is compressed in one piece of {width}x{height} pixels; save it as a tiled TIFF")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import UserError
-from .limits import PathLike, Pixels, check_claimed_size
+from .limits import MAX_BLANK, MAX_PACKING, PathLike, Pixels, check_claimed_size
 from .turn import upright
 
 if TYPE_CHECKING:
@@ -52,13 +52,19 @@ def read_pillow(path: PathLike, page: int | None = None) -> Pixels:
     """Pixels, upright as EXIF says, and palette of a file or of one frame of it."""
     with open_pillow(path) as image:
         find_frame(image, path, page)
-        check_claimed_size(image.height, image.width, path)
+        check_frame_size(image, path)
         if png_bits(path) == 16 and len(image.getbands()) > 1:  # Pillow would silently keep only the upper 8 bits
             raise UserError(f"{path}: 16-bit colour PNG is not supported; save it as 16-bit TIFF or as 8-bit PNG")
         image.load()
         turned = orientation(image)
         pixels, palette = pillow_pixels(image)
         return upright(pixels, turned), palette
+
+
+def check_frame_size(image: Image, path: PathLike) -> None:
+    """UserError if the file is too short for its size; one bit a pixel is packed, and WebP has few bytes for blank pictures."""
+    packing = MAX_BLANK if image.format == "WEBP" else MAX_PACKING
+    check_claimed_size(image.height, image.width, path, 1 / 8 if image.mode == "1" else 1, packing)
 
 
 def frames(image: Image) -> int:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .limits import PathLike, Pixels, check_claimed_size
+from .limits import MAX_BLANK, MAX_PACKING, PathLike, Pixels, check_claimed_size
 from .pillow import ORIENTATION, open_pillow, pillow_pixels
 from .turn import upright
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LZW = 5  # a TIFF's compression
+BLANK = (34926, 50000, 50001, 50002, 52546)  # Zstandard, WebP and JPEG XL
 NUMBERS = (
     *("imagelength", "imagewidth", "imagedepth", "samplesperpixel", "bitspersample", "rowsperstrip"),
     *("tilelength", "tilewidth", "planarconfig", "sampleformat", "compression", "photometric"),
@@ -59,7 +60,8 @@ def checked_page(tiff: Any, number: int, path: PathLike) -> Any:
 def check_page(page: Any, path: PathLike) -> None:
     """UserError if the file is too short for a page."""
     h, w, bands = page.imagelength, page.imagewidth, page.samplesperpixel
-    check_claimed_size(h * max(1, page.imagedepth), w, path, bands * max(1, page.bitspersample // 8))
+    packing = MAX_BLANK if int(page.compression) in BLANK else MAX_PACKING
+    check_claimed_size(h * max(1, page.imagedepth), w, path, bands * page.bitspersample / 8, packing)
     if not 1 <= bands <= 64:
         raise UserError(f"{path}: has {bands} channels; save it as grey or RGB")
     stored, held = page.databytecounts, Path(path).stat().st_size
@@ -133,6 +135,9 @@ def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
     if page.bitspersample > 8 and page.samplesperpixel > 1:
         name = getattr(page.compression, "name", page.compression)
         raise UserError(f"{path}: {name}-compressed 16-bit colour; save it uncompressed or `pip install imagecodecs`")
+    if int(page.compression) not in pillow_compressions():
+        name = getattr(page.compression, "name", page.compression)
+        raise UserError(f"{path}: is compressed by {name}, which needs: pip install 'minunet[tiff]'")
     with open_pillow(path) as image:
         image.seek(number)
         turned = image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
@@ -141,7 +146,15 @@ def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
         if ORIENTATION not in image.tag_v2:  # type: ignore[attr-defined]  # Pillow has turned it upright
             pixels = upright(pixels, {6: 8, 8: 6}.get(turned, turned))
         inverted = page.photometric == 0 and image.mode in ("1", "L")  # "white is zero", which Pillow turns around
-    return (~pixels if inverted else pixels), palette
+    pixels = ~pixels if inverted else pixels
+    return np.moveaxis(pixels, -1, 0) if page.axes.startswith("S") and pixels.ndim == 3 else pixels, palette
+
+
+def pillow_compressions() -> set[int]:
+    """The numbers of TIFF's compressions that Pillow undoes."""
+    from PIL.TiffImagePlugin import COMPRESSION_INFO
+
+    return set(COMPRESSION_INFO)
 
 
 def tiff_bits(page: Any) -> str:
