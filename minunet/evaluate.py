@@ -30,7 +30,7 @@ from .data.mask_scan import MASK_KINDS, ignored_values
 from .data.rle import encode, write_submission
 from .data.split import find_named
 from .errors import UserError
-from .metrics import instances, per_class, per_object, warping_error
+from .metrics import best_threshold, instances, per_class, per_object, warping_error
 from .metrics.confusion import Confusion
 
 EXAMPLES = """
@@ -60,6 +60,8 @@ class Evaluation:
         Predictions of images that have no truth.
     notes : list of str
         Which truth was taken, and whether it seems to outline only some of the objects.
+    chosen : Chosen, optional
+        The adapted Rand error at the threshold that is best on other images.
     """
 
     images: dict[str, dict[str, float]]
@@ -67,6 +69,7 @@ class Evaluation:
     classes: ClassMap | None = None
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    chosen: best_threshold.Chosen | None = None
 
     @property
     def mean(self) -> dict[str, float]:
@@ -78,7 +81,9 @@ class Evaluation:
     def __str__(self) -> str:
         """The tables that the command prints."""
         if self.classes is None:
-            return per_object.object_report(self.images, self.pooled)
+            return "\n".join(
+                [per_object.object_report(self.images, self.pooled), *map(str, filter(None, [self.chosen]))]
+            )
         return per_class.class_report(self.images, self.pooled, self.classes)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +99,7 @@ class Evaluation:
             "images": {name: plain(values) for name, values in self.images.items()},
             "left_out": self.left_out,
             "notes": self.notes,
+            "chosen": self.chosen and self.chosen._asdict(),
         }
 
     def save_csv(self, path: str | Path) -> None:
@@ -111,7 +117,7 @@ def write_table(path: str | Path, images: dict[str, dict[str, float]]) -> None:
 def evaluate(
     pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
     partial: bool = False, classes: bool = False, truth_kind: str | None = None, masks: str = "auto",
-    ignore: Sequence[object] = (), progress: Step = lambda done, total: None,
+    ignore: Sequence[object] = (), choose_threshold: str | Path | None = None, progress: Step = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score segmentations against the truth; prints nothing.
 
@@ -135,6 +141,9 @@ def evaluate(
         What the values of masks stand for: in `truth`, and, if these are no label images of ours, in `pred`.
     ignore : sequence of int or of "red,green,blue"
         Values of `truth` that do not count.
+    choose_threshold : path, optional
+        Text file that lists images, not those to score: the adapted Rand error is also taken at the threshold that is best on
+        these, see `minunet/metrics/best_threshold.py`.
     progress : function, optional
         Called with the number of images that are done, and of all images.
 
@@ -148,23 +157,29 @@ def evaluate(
     >>> found = evaluate("out", "masks")  # doctest: +SKIP
     >>> found.mean["mean_precision"]  # doctest: +SKIP
     """
-    if classes and (partial or truth_kind):
-        raise UserError(f"{'--partial' if partial else '--truth-kind'} is of objects; leave out --classes")
+    of_objects = {"--partial": partial, "--truth-kind": truth_kind, "--choose-threshold": choose_threshold}
+    if classes and any(of_objects.values()):
+        raise UserError(f"{next(f for f, given in of_objects.items() if given)} is of objects; leave out --classes")
     if classes:
         return _score_classes(
             Path(pred), Path(truth), layout, val_files, Conventions(masks, ignored_values(ignore)), progress
         )
     known = Conventions(masks, ignored_values(ignore))
-    return _score_objects(Path(pred), Path(truth), layout, val_files, partial, truth_kind, known, progress)
+    return _score_objects(
+        Path(pred), Path(truth), layout, val_files, partial, truth_kind, known, choose_threshold, progress
+    )
 
 
 def _score_objects(
     pred: Path, truth: Path, layout: str, val_files: str | Path | None, partial: bool, kind: str | None,
-    known: Conventions, progress: Step,
+    known: Conventions, choose_on: str | Path | None, progress: Step,
 ) -> Evaluation:  # fmt: skip
     theirs = Conventions(known.masks)
     predicted = list_label_images(pred, theirs)
     truths, notes = per_object.list_object_truths(truth, layout, kind, partial, known)
+    others = listed(truths, read_names(choose_on), choose_on) if choose_on else {}
+    if others and val_files is None:
+        truths = {name: read for name, read in truths.items() if name not in others}
     pairs, left_out = match(truths, predicted, pred, val_files)
     images, total, signs = {}, per_object.Scores(), per_object.PartialTruth()
     for done, (name, other) in enumerate(pairs.items(), start=1):
@@ -180,7 +195,9 @@ def _score_objects(
         images[name] = scores.values()
         progress(done, len(pairs))
     said = [f"{where}: {note}" for where, found in ((truth, known), (pred, theirs)) for note in found.notes]
-    return Evaluation(images, total.values(), None, left_out, notes + said + signs.notes())
+    chosen = best_threshold.choose_threshold(pred, others, {name: truths[name] for name in pairs}) if others else None
+    left_out = [name for name in left_out if name not in others]
+    return Evaluation(images, total.values(), None, left_out, notes + said + signs.notes(), chosen)
 
 
 def _score_classes(
@@ -267,6 +284,9 @@ def make_parser() -> argparse.ArgumentParser:
                         "foreground with noise")  # fmt: skip
     p.add_argument("--ignore", nargs="+", default=[], metavar="VALUE",
                    help="values of the truth that do not count, such as 255")  # fmt: skip
+    p.add_argument("--choose-threshold", metavar="FILE",
+                   help="text file that lists other images than those to score: report the adapted Rand error also at the "
+                        "threshold that is best on them (needs predict --probabilities)")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write the scores of every image")
     p.add_argument("--submission", metavar="FILE",
                    help="write what was predicted as a Kaggle submission of run lengths")  # fmt: skip
@@ -295,6 +315,7 @@ def answer(args: argparse.Namespace) -> int:
     if args.truth:
         found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
                          classes=args.classes, truth_kind=args.truth_kind, masks=args.masks, ignore=args.ignore,
+                         choose_threshold=args.choose_threshold,
                          progress=Bar(args.quiet))  # fmt: skip
         if args.csv:
             found.save_csv(args.csv)

@@ -23,6 +23,7 @@ from minunet.evaluate import main as evaluate
 from minunet.models import UNetOptions, build
 from minunet.predict import instances as objects
 from minunet.predict.command import main as predict
+from minunet.predict.instance_files import save_probabilities
 
 truth = np.zeros((12, 16), np.uint16)
 truth[1:6, 1:6], truth[1:6, 6:11], truth[8:11, 3:9] = 1, 2, 7
@@ -465,3 +466,51 @@ def test_classes_of_a_data_set(tmp_path, capsys):
     save(tmp_path / "cells/a.tif", np.kron(np.arange(100).reshape(10, 10), np.ones((2, 2))).astype(np.uint16))
     save(tmp_path / "one/a_mask.png", np.zeros((20, 20), np.uint8))
     refused(capsys, ["--pred", tmp_path / "one", "--truth", tmp_path / "cells", "--classes"], "number objects")
+
+
+# ---- the threshold of the ISBI challenge ------------------------------------------------------------------------------
+
+
+def sections(tmp_path):
+    """Three sections of two cells; at 0.5 a gap in the membrane merges them, at 0.7 it is closed, at 0.9 a part is lost."""
+    cells = np.zeros((20, 40), np.uint8)
+    cells[2:18, 2:19] = cells[2:18, 21:38] = 255
+    p = np.where(cells, 0.92, 0.05)
+    p[8:10, 19:21] = 0.58  # the gap
+    p[2:18, 2:8] = 0.75  # a part
+    (tmp_path / "pred").mkdir()
+    for name in "abc":
+        save(tmp_path / "data" / "imgs" / f"{name}.png", cells)
+        save(tmp_path / "data" / "masks" / f"{name}.png", cells)
+        save_probabilities(
+            tmp_path / "pred" / f"{name}_probabilities.tif", [np.stack([1 - p, p], -1)], ["membrane", "cell"]
+        )
+        save(tmp_path / "pred" / f"{name}_mask.png", np.where(p > 0.5, 255, 0).astype(np.uint8))
+    (tmp_path / "choose.txt").write_text("a\nb\n")
+    return tmp_path
+
+
+def test_adapted_rand_at_the_threshold_that_is_best_on_others(tmp_path, capsys):
+    flags = ["--choose-threshold", str(sections(tmp_path) / "choose.txt")]
+    rows = score(tmp_path, *flags, truth="data")
+    assert (
+        rows.keys() == {"c"} and float(rows["c"]["adapted_rand_error"]) > 0.3
+    )  # the usual score stays that of the masks
+    said = capsys.readouterr().out
+    assert (
+        f"{float(rows['c']['adapted_rand_error']):.4f} at 0.50, 0.0000 at 0.60, which is best on 2 other images" in said
+    )
+    assert "none" not in said.splitlines()[-1] and "left out" not in said
+    assert evaluate(["--pred", str(tmp_path / "pred"), "--truth", str(tmp_path / "data"), *flags, "--json"]) == 0
+    chosen = json.loads(capsys.readouterr().out)["chosen"]
+    assert chosen["threshold"] == 0.6 and chosen["images"] == 2 and chosen["error"] == chosen["error_there"] == 0
+    assert chosen["error_at_half"] == pytest.approx(float(rows["c"]["adapted_rand_error"]), abs=1e-5)
+
+
+def test_what_choosing_a_threshold_needs(tmp_path, capsys):
+    choose = sections(tmp_path) / "choose.txt"
+    flags = ["--pred", tmp_path / "pred", "--truth", tmp_path / "data", "--choose-threshold", choose]
+    refused(capsys, [*flags, "--val-files", choose], "a is among the images that are scored")
+    (tmp_path / "pred" / "b_probabilities.tif").unlink()
+    refused(capsys, flags, "b_probabilities.tif", "predict these images with --probabilities")
+    refused(capsys, [*flags, "--classes"], "--choose-threshold is of objects")

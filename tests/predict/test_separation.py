@@ -11,6 +11,7 @@ from minunet.data.instance_labels import renumber
 from minunet.data.objects import Separation
 from minunet.metrics.instances import ObjectCounts
 from minunet.predict.instances import label_objects, separate
+from minunet.predict.stitching import Stitching, label_block, lay_blocks
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.exists():
@@ -69,6 +70,24 @@ def test_smoothing_closes_false_borders():
     p[flecks & (p[..., 1] > 0)] = (0, 0.3, 0.7)
     count = [label_objects(p, "border", neck=0.8, smooth=s).max() for s in (0.0, 6.0)]
     assert count[0] > 10 and count[1] == 1
+
+
+@pytest.mark.parametrize("smooth", [0.0, 2.0])
+def test_blocks_give_the_objects_of_the_whole(smooth):
+    """With a halo as wide as the largest object and the smoothing reach: cells that fill the image."""
+    truth = objects.draw_cells("confluent", 24, seed=2, side=150)
+    how = Separation(0.5, 0.5, smooth, 60)
+    extent = max(s.stop - s.start for box in ndimage.find_objects(truth) if box for s in box)
+    blocks, stitching = lay_blocks(truth.shape, 75, min(75, extent + round(4 * smooth))), Stitching()
+    p, labels = objects.perfect(truth), np.zeros(truth.shape, int)
+    for index, block in blocks.items():
+        labels[block.core], found = label_block(block, p[block.seen], lambda seen: separate(seen, "border", how))
+        stitching.add(index, found)
+    tables, count = stitching.merge(how.min_size)
+    for index, block in blocks.items():
+        labels[block.core] = tables[index][labels[block.core]]
+    whole = renumber(separate(p, "border", how), how.min_size)
+    assert count == whole.max() > 15 and np.array_equal(labels, whole)
 
 
 def test_sizes_scale_with_the_image():
