@@ -8,6 +8,7 @@ from pathlib import Path
 
 import benches
 import lessons
+import reads
 import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,13 +116,14 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None) -> None
     lessons.write(pages, runs)
     reference.write(pages, pages.modules)
     benches.write(pages)
+    pages.write("reads", reads.page())
     for name, page in TEXTS.items():
         text = pages.text((ROOT / name).read_text(), str(Path(name).parent))
         if page == "index":
             text += "\n\n" + contents(
                 ["Start <self>", "lessons/index", "exercises", "teaching"], ":hidden:", ":caption: Learn"
             )
-            text += "\n\n" + contents(["reference/index", "benches"], ":hidden:", ":caption: Look up")
+            text += "\n\n" + contents(["reads", "reference/index", "benches"], ":hidden:", ":caption: Look up")
             text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")
         pages.write(page, text)
     pages.write_sources()
