@@ -24,12 +24,15 @@ from .data import LAYOUTS, NORMALISATIONS, TRUTHS, Preprocessing, read_names, sp
 from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
 from .data.mask_scan import MASK_KINDS, ignored_values
+from .data.object_sizes import object_sizes
 from .errors import UserError
 from .kernels.device import gpu_status
 from .metrics import Confusion
 from .models import UNetOptions, build
 from .nn import Module
 from .predict.inference import class_map, segment
+from .predict.instances import UNTUNED
+from .predict.tiles import reach
 from .train.arguments import Arguments
 from .train.config import TrainingConfig
 
@@ -41,6 +44,8 @@ examples:
 LOOKED_AT = 6  # images that a network is tried on
 SIDE = 512  # pixels of each
 SAME = 0.999  # share of pixels from which on an answer is one class everywhere
+TINY = 0.05  # share of objects smaller than predict keeps, from which on it is said
+UNLIKE = 1.6  # how much wider or narrower than those of the training objects may be before it is said
 POOR = 0.2  # Dice below which a network is not for these images
 
 
@@ -167,6 +172,7 @@ def examine(
         seen = survey(source, classes, method, findings, quiet, masks, values)
         held = examine_split(seen, source.ordered, validation, seed, val_files, findings)
         examine_sizes(network, crop, depth, padding, seen, findings)
+        examine_objects(network, crop, depth, padding, seen, findings)
         examine_channels(network, seen, findings)
         if network:
             try_out(network, seen, held, findings)
@@ -312,6 +318,56 @@ def examine_sizes(model: Module | None, crop: int, depth: int, padding: str, see
                 findings.trouble("sizes", f"--crop 0 trains on whole images: {e}", "train on patches: --crop 128")
     if len(set(seen.sizes.values())) > 1 and not model and not crop:
         findings.note("sizes", "images of several sizes share no batch with --crop 0", "train on patches: --crop 128")
+
+
+def examine_objects(
+    model: Module | None, crop: int, depth: int, padding: str, seen: Survey, findings: Findings
+) -> None:
+    """Do the objects fit into the patches and into what the network sees? Are all of them outlined?"""
+    found = object_sizes(seen)
+    if found is None:
+        return
+    network: Any = model or build(UNetOptions(base_width=1, depth=depth, padding=padding))
+    typical, large = (float(np.percentile(found.sides, p)) for p in (50, 95))
+    before = findings.count_of("object sizes")
+    field = 2 * reach(network) + 1
+    if not model and crop and large > crop:
+        findings.note(
+            "object sizes", f"the largest objects are {large:.0f} pixels long, more than the patches of --crop {crop}: "
+            "training never sees a whole one", f"train with a larger --crop, or with --scale {0.5 * crop / large:.2g}",
+        )  # fmt: skip
+    if padding == "same" and typical > field > 1:
+        findings.note(
+            "object sizes", f"objects are {typical:.0f} pixels long, but an output pixel depends on {field} pixels only: the "
+            "network cannot see a whole one", f"train with a larger --depth, or with --scale {0.5 * field / typical:.2g}",
+        )  # fmt: skip
+    known: Preprocessing | None = model.preprocessing if model else None
+    least = ((known and known.separation) or UNTUNED["classes"]).min_size
+    small = float(np.mean(found.areas < least))
+    if small > TINY:
+        findings.note(
+            "object sizes", f"{100 * small:.0f} % of the objects have fewer than {least} pixels: predict "
+            "--instances drops such objects, unless tuned on smaller ones", "give predict a smaller --min-size, or --scale 2",
+        )  # fmt: skip
+    if known and known.objects:
+        ratio = known.objects.diameter / (2 * float(np.sqrt(np.median(found.areas) / np.pi)) * known.scale)
+        if not 1 / UNLIKE < ratio < UNLIKE:
+            findings.note(
+                "object sizes", f"the objects that the network was trained on are {ratio:.2g} times as wide as these",
+                f"predict with --scale {known.scale * ratio:.2g}, or train on images of this kind",
+            )  # fmt: skip
+    if findings.count_of("object sizes") == before:
+        findings.ok("object sizes", f"{len(found.areas)} objects measured, {typical:.0f} pixels long (median)")
+    if found.marked:
+        what = f"the truth of {len(found.marked)} images counts only in part ({shortened(found.marked)})"
+        findings.note("partial truth", what, "nothing: what is not annotated counts neither in the loss nor in scores")
+    if found.partial:
+        findings.note(
+            "partial truth", f"in {len(found.partial)} images as much outside of the objects looks like them as within "
+            f"({shortened(found.partial)}): are only some outlined?", "training would learn that the others are background: "
+            "outline all, leave these images out, or mark what is not annotated with a value and give it to --ignore",
+            found.partial,
+        )  # fmt: skip
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from .atomic import write_atomically
 from .cli import HelpFormatter, add_quiet, csv_text, printable, run, typed
 from .data import LAYOUTS, ClassMap, read_names
+from .data.groups import look_of, read_groups
 from .data.label_images import Conventions, list_label_images, list_stored, match_names
 from .data.layouts.ctc import TRUTHS
 from .data.layouts.source import some
@@ -41,6 +43,7 @@ examples:
   %(prog)s --pred out --submission submission.csv
 """
 
+POOR = 0.6  # share of the best kind's Dice below which a kind of image was not learnt
 Step = Callable[[int, int], object]  # called with the number of images that are done, and of all images
 
 
@@ -58,6 +61,8 @@ class Evaluation:
         The classes that were scored; None if objects were scored.
     left_out : list of str
         Predictions of images that have no truth.
+    groups : dict
+        The kind of each image by its name; empty if kinds are not told apart.
     notes : list of str
         Which truth was taken, and whether it seems to outline only some of the objects.
     chosen : Chosen, optional
@@ -70,21 +75,48 @@ class Evaluation:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     chosen: best_threshold.Chosen | None = None
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> dict[str, float]:
         """Every score as the mean of the images that have it; nan if none has."""
-        columns = {key: np.array([values[key] for values in self.images.values()]) for key in self.pooled}
+        return self._mean_of(list(self.images))
+
+    @property
+    def by_group(self) -> dict[str, dict[str, float]]:
+        """For every kind of image the scores as the mean of its images."""
+        kinds = dict.fromkeys(self.groups.values())
+        return {kind: self._mean_of([name for name in self.images if self.groups[name] == kind]) for kind in kinds}
+
+    def _mean_of(self, names: list[str]) -> dict[str, float]:
+        columns = {key: np.array([self.images[name][key] for name in names]) for key in self.pooled}
         known = {key: scores[~np.isnan(scores)] for key, scores in columns.items()}
         return {key: float(scores.mean()) if scores.size else math.nan for key, scores in known.items()}
+
+    def _told_groups(self) -> str:
+        """A table of the mean scores of every kind of image; "" if there is one kind only."""
+        objects = {"Dice": "dice", "AP50": "precision_50", "AP": "mean_precision"}
+        shown = objects if self.classes is None else {"Dice": "dice_foreground", "IoU": "iou_foreground"}
+        found, count = self.by_group, Counter(self.groups.values())
+        if len(found) < 2:
+            return ""
+        lines = ["", "", f"{'kind of image, mean of its images':<38}{'images':>7}" + "".join(f"{c:>9}" for c in shown)]
+        lines += [
+            f"{kind[:37]:<38}{count[kind]:>7}" + "".join(f"{means[key]:>9.4f}" for key in shown.values())
+            for kind, means in sorted(found.items(), key=lambda item: -count[item[0]])
+        ]
+        best = max(means[shown["Dice"]] for means in found.values())
+        poor = [kind for kind, means in found.items() if means[shown["Dice"]] < POOR * best]
+        lines += [f"warning: {kind} was not learnt: train with more such images or --even-groups" for kind in poor]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         """The tables that the command prints."""
         if self.classes is None:
             return "\n".join(
                 [per_object.object_report(self.images, self.pooled), *map(str, filter(None, [self.chosen]))]
-            )
-        return per_class.class_report(self.images, self.pooled, self.classes)
+            ) + self._told_groups()  # fmt: skip
+        return per_class.class_report(self.images, self.pooled, self.classes) + self._told_groups()
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json.dumps` takes, with None for nan."""
@@ -100,6 +132,7 @@ class Evaluation:
             "left_out": self.left_out,
             "notes": self.notes,
             "chosen": self.chosen and self.chosen._asdict(),
+            "groups": {kind: plain(means) for kind, means in self.by_group.items()},
         }
 
     def save_csv(self, path: str | Path) -> None:
@@ -117,7 +150,8 @@ def write_table(path: str | Path, images: dict[str, dict[str, float]]) -> None:
 def evaluate(
     pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
     partial: bool = False, classes: bool = False, truth_kind: str | None = None, masks: str = "auto",
-    ignore: Sequence[object] = (), choose_threshold: str | Path | None = None, progress: Step = lambda done, total: None,
+    ignore: Sequence[object] = (), choose_threshold: str | Path | None = None, groups: str | Path | None = None,
+    progress: Step = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score segmentations against the truth; prints nothing.
 
@@ -144,6 +178,9 @@ def evaluate(
     choose_threshold : path, optional
         Text file that lists images, not those to score: the adapted Rand error is also taken at the threshold that is best on
         these, see `minunet/metrics/best_threshold.py`.
+    groups : path, optional
+        Text file of lines "image,kind": means are also given by kind. Without it, kinds are told by colour and brightness where
+        `truth` is a data set.
     progress : function, optional
         Called with the number of images that are done, and of all images.
 
@@ -160,14 +197,20 @@ def evaluate(
     of_objects = {"--partial": partial, "--truth-kind": truth_kind, "--choose-threshold": choose_threshold}
     if classes and any(of_objects.values()):
         raise UserError(f"{next(f for f, given in of_objects.items() if given)} is of objects; leave out --classes")
-    if classes:
-        return _score_classes(
-            Path(pred), Path(truth), layout, val_files, Conventions(masks, ignored_values(ignore)), progress
-        )
     known = Conventions(masks, ignored_values(ignore))
-    return _score_objects(
-        Path(pred), Path(truth), layout, val_files, partial, truth_kind, known, choose_threshold, progress
-    )
+    if classes:
+        found = _score_classes(Path(pred), Path(truth), layout, val_files, known, progress)
+    else:
+        found = _score_objects(
+            Path(pred), Path(truth), layout, val_files, partial, truth_kind, known, choose_threshold, progress
+        )
+    names = list(found.images)
+    if groups is not None:
+        return replace(found, groups=dict(zip(names, read_groups(groups, names, complete=val_files is None))))
+    if known.dataset is None:
+        return found
+    index = {name: i for i, name in enumerate(known.dataset.names)}
+    return replace(found, groups={name: look_of(known.dataset[index[name]].image) for name in names})
 
 
 def _score_objects(
@@ -287,6 +330,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--choose-threshold", metavar="FILE",
                    help="text file that lists other images than those to score: report the adapted Rand error also at the "
                         "threshold that is best on them (needs predict --probabilities)")  # fmt: skip
+    p.add_argument("--groups", metavar="FILE",
+                   help="lines of an image's name, a comma and its kind: means are also given by kind (default: by colour and "
+                        "brightness, where --truth is a data set of images that differ)")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write the scores of every image")
     p.add_argument("--submission", metavar="FILE",
                    help="write what was predicted as a Kaggle submission of run lengths")  # fmt: skip
@@ -315,7 +361,7 @@ def answer(args: argparse.Namespace) -> int:
     if args.truth:
         found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
                          classes=args.classes, truth_kind=args.truth_kind, masks=args.masks, ignore=args.ignore,
-                         choose_threshold=args.choose_threshold,
+                         choose_threshold=args.choose_threshold, groups=args.groups,
                          progress=Bar(args.quiet))  # fmt: skip
         if args.csv:
             found.save_csv(args.csv)

@@ -73,7 +73,7 @@ def ask(data, capsys):
 def test_a_healthy_data_set(ask):
     found = ask()
     assert found["trouble"] == [] and found["note"] == []
-    assert found["ok"] == ["names", "files", "mask values", "grey values", "GPU"]
+    assert found["ok"] == ["names", "files", "mask values", "grey values", "object sizes", "GPU"]
 
 
 def test_masks_that_only_look_black(ask, data):

@@ -16,6 +16,7 @@ targets.py        training targets for touching objects; weightmap.py: the U-Net
 label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, Kaggle's format
 instance_labels.py   numbering instances in an array without gaps
 checks.py         common problems of images and masks, for `minunet.doctor`
+object_sizes.py   how large objects are, and whether all are outlined, for `minunet.doctor`
 synthetic.py      generated cells
 command.py        `minunet data fetch NAME`
 """

@@ -66,6 +66,10 @@ class Findings(list[Finding]):
         """Add what the user must change."""
         self.append(Finding(name, "trouble", list(files), text, advice))
 
+    def count_of(self, name: str) -> int:
+        """How many findings have this name."""
+        return sum(finding.name == name for finding in self)
+
     @property
     def troubles(self) -> int:
         """How many of them the user must do something about."""

@@ -37,7 +37,7 @@ def look_of(image: np.ndarray) -> str:
     return f"{'colour' if coloured else 'grey'} on {'light' if np.median(part) > 0.5 else 'dark'}"
 
 
-def read_groups(path: str | Path, names: Sequence[str]) -> list[str]:
+def read_groups(path: str | Path, names: Sequence[str], complete: bool = True) -> list[str]:
     """The kind of every image, from a file with a line for each image (or folder): its name, a comma or a tab, its kind.
 
     Parameters
@@ -45,6 +45,8 @@ def read_groups(path: str | Path, names: Sequence[str]) -> list[str]:
     path : path
         UTF-8 or UTF-16 text. Names may be paths, as in lists of images. Images that are not in it are of the kind "other".
     names : names of the images
+    complete : bool
+        Whether these are all images, so that a line with another name is an error.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def read_groups(path: str | Path, names: Sequence[str]) -> list[str]:
             for i in find_named(names, [name.strip()]):
                 found[i] = kind
         except UserError as e:
-            if number == 1 and len(lines) > 1:  # the columns' titles
+            if not complete or (number == 1 and len(lines) > 1):  # the columns' titles
                 continue
             raise UserError(f"{path}: line {number}: {e}") from None
     return found

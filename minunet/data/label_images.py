@@ -71,6 +71,7 @@ class Conventions:
         self.masks, self.ignore = masks, ignore
         self.files: list[tuple[Path, int | None]] = []
         self.notes: list[str] = []
+        self.dataset: ImageSet | None = None  # if it is a data set, not files
         self._classes: ClassMap | None = None
 
     @property

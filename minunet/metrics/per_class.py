@@ -50,7 +50,7 @@ def list_class_truths(path: Path, layout: str, known: Conventions) -> tuple[dict
         }
     else:
         dataset = open_dataset(path, layout, masks=known.masks, ignore=known.ignore)
-        classes, notes = dataset.classes, dataset.warnings
+        classes, notes, known.dataset = dataset.classes, dataset.warnings, dataset
         truths = {name: partial(lambda i: true_labels(dataset[i]), i) for i, name in enumerate(dataset.names)}
     if classes.rule == "instances":
         raise UserError(

@@ -78,7 +78,7 @@ def list_object_truths(
     kind = kind or ("gold" if is_ctc else "auto")
     dataset = open_dataset(path, layout, truth="complete" if partial_truth and kind == "gold" else kind,
                            masks=known.masks, ignore=known.ignore)  # fmt: skip
-    known.notes += dataset.warnings
+    known.dataset, known.notes = dataset, known.notes + dataset.warnings
     if dataset.classes.rule == "exact" and dataset.classes.num_classes > 2:
         raise UserError(
             f"{path}: its masks hold {dataset.classes.num_classes} classes: give --classes to score them, or --masks objects"

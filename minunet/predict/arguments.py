@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
                    help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth; the probabilities of several are "
                         "averaged")  # fmt: skip
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
-                   help="images, folders of images, or patterns")  # fmt: skip
+                   help="images, folders of images, patterns, or a data set as minunet.train takes it")  # fmt: skip
     p.add_argument("-o", "--output", default="predicted", metavar="PATH",
                    help="folder for masks and overlays; or, for one image, the mask's file, such as result.png")  # fmt: skip
     p.add_argument("--as", dest="masks_as", choices=["colours", "numbers"], default=DEFAULTS.masks_as,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.dataset import find_source
 from ..data.files.images import SUFFIXES
 from ..data.files.large import is_zarr
+from ..data.layouts import ctc
 from ..data.layouts.listing import told_left_out, walk
 from ..data.layouts.source import natural_key, some
 from ..errors import UserError
@@ -77,6 +79,27 @@ def mask_file(out: Path, images: dict[str, Path]) -> Path | None:
     return out
 
 
+def images_of_data_set(path: Path) -> dict[str, Path]:
+    """The images of a data set, as minunet.train takes it, by names of files; UserError if the folder is none."""
+    try:
+        if ctc.recognise(path):
+            return {name.replace("/", "_"): frame for name, frame in ctc.list_frames(path).items()}
+        entries = find_source(path).entries
+    except UserError as e:
+        more = f"; left out: {'; '.join(left_out_of(path, []))}" if any(path.iterdir()) else ""
+        raise UserError(
+            f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){more}; and as a data set: {e}"
+        ) from None
+    parted = next((entry for entry in entries if entry.more), None)
+    if parted:
+        raise UserError(
+            f"{path}: the channels of {parted.name} lie in several files, which predict does not join: save each image as one"
+        )
+    return {
+        entry.image.stem if entry.page is not None else entry.name.replace("/", "_"): entry.image for entry in entries
+    }
+
+
 def find_images(inputs: list[str], notes: list[str] | None = None) -> dict[str, Path]:
     """The images that inputs (files, folders, patterns) name, by the name with which the files written for them begin.
 
@@ -85,16 +108,17 @@ def find_images(inputs: list[str], notes: list[str] | None = None) -> dict[str, 
     """
     found: list[Path] = []
     notes = [] if notes is None else notes
+    named: dict[str, Path] = {}
     for text in inputs:
         path = Path(text)
         if path.is_dir() and not is_zarr(path):
             inside = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES or is_zarr(p)]
             inside = [p for p in inside if not p.name.startswith(".")]
             inside = [p for p in inside if not OURS.fullmatch(p.stem)]
-            notes += left_out_of(path, inside)
             if not inside:
-                more = f"; left out: {'; '.join(left_out_of(path, inside))}" if any(path.iterdir()) else ""
-                raise UserError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){more}")
+                named |= images_of_data_set(path)
+                continue
+            notes += left_out_of(path, inside)
             found += sorted(inside, key=lambda p: natural_key(p.name))
         elif path.exists():
             found.append(path)
@@ -103,7 +127,6 @@ def find_images(inputs: list[str], notes: list[str] | None = None) -> dict[str, 
             if not matches:
                 raise UserError(f"{text}: no such image, folder, or pattern with a match")
             found += matches
-    named: dict[str, Path] = {}
     stems = Counter(path.stem for path in dict.fromkeys(found))
     for path in dict.fromkeys(found):
         name = path.stem if stems[path.stem] == 1 else path.name

@@ -244,7 +244,6 @@ def test_one_image_only(tmp_path, capsys):
 
 
 def test_empty_validation_set(data, tmp_path, capsys):
-    refused(capsys, go(data, tmp_path / "run", "-v", "0"), "validation")
     (tmp_path / "val.txt").write_text("# nobody\n")
     refused(capsys, go(data, tmp_path / "run", "--val-files", str(tmp_path / "val.txt")), "val.txt")
 

@@ -105,6 +105,11 @@ def open_source(path: Path, truth: str = "auto") -> Source:
     return Source(NAME, entries, classes, ordered=True, notes=[f"truth       {note}"])
 
 
+def list_frames(path: Path) -> dict[str, Path]:
+    """All frames of a data set, with truth or without, by name."""
+    return {frame.name: frame.image for sequence in _sequences(path) for frame in _frames(sequence)}
+
+
 def notes_on(path: Path) -> list[str]:
     """What is known of truth that is given as files, not as a data set: whether frames of 01_GT/SEG lack cells."""
     folder = (path.parent if path.is_file() else path).absolute()
