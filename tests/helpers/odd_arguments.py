@@ -56,7 +56,7 @@ def calls(draw: Any, dtypes: list[str], name: str) -> tuple:
     args = legal(draw, rng, name, np.dtype(draw(st.sampled_from(dtypes))))
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.sampled_from(list(leaves(args))))
-        args = changed(args, place, lambda old: draw(st.sampled_from(others(old)))())
+        args = changed(args, place, lambda old: tried(draw(st.sampled_from(others(old))), old))
     return args
 
 
@@ -108,15 +108,23 @@ def changed(args: tuple, place: tuple[int, ...], change: Any) -> tuple:
     return (*args[:n], new, *args[n + 1 :])
 
 
+def tried(change: Any, old: Any) -> Any:
+    """What a change gives; the old value where that cannot be changed so."""
+    try:
+        return change()
+    except (IndexError, OverflowError, TypeError, ValueError):
+        return old
+
+
 def others(old: Any) -> list[Any]:
     """Functions that give something in the place of a number or an array."""
     if not isinstance(old, np.ndarray):
         return [lambda n=n: n for n in NUMBERS]
-    kept = [
+    orders = [
         lambda: np.asfortranarray(old),
-        lambda: np.repeat(old, 2, -1)[..., ::2] if old.ndim else old,
-        lambda: old[::-1].copy()[::-1] if old.ndim else old,
-        lambda: old[..., ::-1].copy()[..., ::-1] if old.ndim else old,
+        lambda: np.repeat(old, 2, -1)[..., ::2],
+        lambda: old[::-1].copy()[::-1],
+        lambda: old[..., ::-1].copy()[..., ::-1],
         lambda: (
             np.frombuffer(b"\0" + old.tobytes(), np.uint8)[1:].view(old.dtype).reshape(old.shape)
         ),  # locked, not aligned
@@ -125,20 +133,20 @@ def others(old: Any) -> list[Any]:
     shapes = [
         lambda: old[None],
         lambda: old.reshape(-1),
-        lambda: old[0] if old.ndim else old,
+        lambda: old[0],
         lambda: old.T,
-        lambda: old[..., :0] if old.ndim else old,
-        lambda: old[:0] if old.ndim else old,
-        lambda: old[..., :1] if old.ndim else old,
-        lambda: old[:1] if old.ndim else old,
-        lambda: np.broadcast_to(old[..., :1], old.shape) if old.ndim else old,
-        lambda: np.asarray(old.ravel()[0]) if old.size else old,
+        lambda: old[..., :0],
+        lambda: old[:0],
+        lambda: old[..., :1],
+        lambda: old[:1],
+        lambda: np.broadcast_to(old[..., :1], old.shape),
+        lambda: np.asarray(old.ravel()[0]),
     ]
     for axis in range(old.ndim):
         shapes.append(lambda axis=axis: np.concatenate([old, old], axis))
-        shapes.append(lambda axis=axis: np.concatenate([old, old.take([0], axis)], axis) if old.shape[axis] else old)
-        shapes.append(lambda axis=axis: old.take(range(old.shape[axis] - 1), axis) if old.shape[axis] else old)
-    return [*(kept if old.dtype != object else []), *kinds, *shapes, lambda: None, old.tolist]
+        shapes.append(lambda axis=axis: np.concatenate([old, old.take([0], axis)], axis))
+        shapes.append(lambda axis=axis: old.take(range(old.shape[axis] - 1), axis))
+    return [*orders, *kinds, *shapes, lambda: None, old.tolist]
 
 
 def outcome(op: Any, args: tuple) -> Any:

@@ -65,7 +65,7 @@ def test_on_a_gpu(emulated, name):
     plain = op_of(name).plain
 
     @examples(60)
-    @given(calls(["float32"], name))
+    @given(calls(["float16", "float32"], name))
     def check(args):
         kernel = cuda.kernel_for(name, *args)
         if kernel is None or (

@@ -24,7 +24,7 @@ FLOAT, BOOL, BYTE = np.dtype(np.float32), np.dtype(bool), np.dtype(np.uint8)
 
 @functools.cache
 def _stored(dtype: np.dtype) -> bool:
-    return dtype.name in STORED
+    return dtype.name in STORED and dtype.isnative
 
 
 def _maps(x: Any, *others: Any) -> bool:
