@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import MISSING, Field, asdict, field, fields
 from numbers import Integral, Real
 from typing import Any, Self
@@ -116,11 +117,22 @@ def why_not_one(kind: str, value: Any, allowed: Any) -> str | None:
         return f"{shown(value)} is not {WORDS[kind]}"
     if isinstance(value, str) and "\0" in value:
         return f"{shown(value)} has a zero character in it, which no path has"
+    if isinstance(value, str) and not is_encodable(value):
+        return f"{shown(value)} has half a character in it, which no path has"
     if kind == "str" and not value:
         return "'' is empty, and names no file or folder: leave it out"
     if kind in ("int", "float", "Numbers") and "least" in allowed:
         return out_of_range(value, allowed["least"], allowed["above"], allowed["most"])
     return None
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be a file's name: halves of characters stand for bytes that are no UTF-8, if for anything."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def out_of_range(value: float, least: float, above: float, most: float) -> str | None:

@@ -29,7 +29,7 @@ def read_names(path: str | Path) -> list[str]:
             content = file.read(LONGEST + 1)
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         lines = content.decode("utf-16" if wide else "utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
+    except (OSError, ValueError) as e:  # also of what is no UTF-8
         raise UserError(f"{path}: cannot be read as a list of names ({type(e).__name__})") from None
     if len(content) > LONGEST:
         raise UserError(f"{path}: has more than {LONGEST:,} bytes, which is no list of names")

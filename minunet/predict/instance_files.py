@@ -119,7 +119,9 @@ def add_rois(archive: zipfile.ZipFile, polygons: Iterable[tuple[int, np.ndarray]
     for number, polygon in polygons:
         name = f"{number:05}" if page is None else f"{page:04}-{number:05}"
         roi = ImagejRoi.frompoints(polygon, name=name, position=None if page is None else page - 1)
-        archive.writestr(f"{name}.roi", roi.tobytes())
+        entry = zipfile.ZipInfo(f"{name}.roi")  # without the time, which a zip file cannot hold before 1980
+        entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
+        archive.writestr(entry, roi.tobytes())
 
 
 def object_polygons(labels: Any, boxes: np.ndarray, height: int) -> Iterator[tuple[int, np.ndarray]]:

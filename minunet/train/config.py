@@ -126,9 +126,10 @@ class TrainState(Settings):
         super().__post_init__()
         if not isinstance(self.history, list) or len(self.history) != self.epoch:
             raise UserError(f"history: {shown(self.history)} is not a row for each of {self.epoch} epochs")
+        blank = all(isinstance(row, dict) and row.get("val_dice") is None for row in self.history)  # of no validation
         for row in self.history:
             if not isinstance(row, dict) or not all(
-                _is_score(value) or (value is None and (name not in COLUMNS or name.startswith("val_")))
+                _is_score(value) or (value is None and (name not in COLUMNS or (blank and name.startswith("val_"))))
                 for name, value in row.items()
             ):
                 raise UserError(f"history: {shown(row)} is no row of scores")
