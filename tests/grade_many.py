@@ -2,7 +2,7 @@
 
     python tests/grade_many.py                                 500 submissions, 30 of them hostile
     python tests/grade_many.py --submissions 20 --hostile 12   what .ci/run does
-    python tests/grade_many.py --isolation landlock+seccomp    at one level (at "hook", none that only a wall stops)
+    python tests/grade_many.py --isolation landlock+seccomp    at one level, as of minunet.grade
 
 Every kind of `helpers/hostile_submissions.py` takes its turn; --draw N begins at the Nth. What fails: a row that is missing or
 twice, an honest submission whose points are not those that it has alone, a hostile one with all points or without a sentence, a

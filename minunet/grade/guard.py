@@ -8,6 +8,7 @@ attribute leads there, it calls no method of an object that the student made, an
 import os
 import sys
 from collections.abc import Iterable
+from types import FunctionType
 from typing import Any
 
 FORBIDDEN = 77  # the status of the process that was ended
@@ -69,7 +70,8 @@ def guard(libraries: Iterable[str], harmless: Iterable[str]) -> None:
                 if hasattr(place, name):
                     setattr(place, name, refused(f"{module}.{name}"))
     sys.meta_path.insert(0, Finder)
-    sys.addaudithook(hook_for(tuple(libraries), (os.devnull, "/dev/urandom", *harmless)))
+    bound = known(tuple(libraries), (os.devnull, "/dev/urandom", *harmless)), type, str, int, os.write, os._exit
+    sys.addaudithook(FunctionType(hook.__code__, {}, "hook", bound))  # which nobody else holds
 
 
 def refused(name: str) -> Any:
@@ -86,57 +88,53 @@ class Finder:
         audit("import", name, None, None, None, None)
 
 
-def hook_for(libraries: tuple[str, ...], harmless: tuple[str, ...]) -> Any:
-    """The hook. Paths are compared as text, without following links: the student can make none."""
+def known(libraries: tuple[str, ...], harmless: tuple[str, ...]) -> tuple[Any, ...]:
+    """What the hook compares with. Paths are compared as text, without following links: the student can make none."""
     sep = os.sep
     python = os.path.dirname(os.__file__)
-    ends = tuple(sep + name + sep for name in ("site-packages", "dist-packages"))
-    everything = (
-        frozenset((*ANSWERS, *TOOLS)), frozenset(TOOLS), DENIED, frozenset(harmless), ends, sep, os.altsep or sep,
+    return (
+        frozenset((*ANSWERS, *TOOLS)), frozenset(TOOLS), DENIED, frozenset(harmless), sep, os.altsep or sep,
+        tuple(sep + name + sep for name in ("site-packages", "dist-packages")),
         tuple(p + sep for library in libraries for p in (library, os.path.realpath(library))),
         tuple(p + sep for p in (python, os.path.realpath(python))),
         os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, FORBIDDEN,
     )  # fmt: skip
 
-    def hook(
-        event: str, args: Any, everything: Any = everything, type: Any = type, str: Any = str, int: Any = int,
-        write: Any = os.write, leave: Any = os._exit,
-    ) -> None:  # fmt: skip
-        answers, tools, denied, harmless, packages, sep, other_sep, own, python, writes, status = everything
-        place: Any = ""  # a path, where the event has one
-        if event == "open":
-            place, mode, flags = args
-            why = "it reads the file "
-            if (type(mode) is str and not {*mode}.isdisjoint("wax+")) or (type(flags) is int and flags & writes):
-                why, own, python, harmless = "it writes the file ", (), (), ()
-        elif event == "import":
-            name, place = args[0], args[1]
-            if type(name) is not str:
-                why, place = "it imports what has no name", ""
-            elif name.partition(".")[0] in answers or name.rpartition(".")[2] in tools:
-                why, place = "it imports " + name, ""
-            elif place is None:
-                return
-            else:
-                why = "it loads the library "
-        elif event == "os.listdir" or event == "os.scandir":
-            place, why = args[0], "it looks into the folder "
-        elif event.startswith(denied):
-            why = "it calls " + (args[0] if event == "minunet.call" and type(args[0]) is str else event)
-        else:
-            return
-        if type(place) is not str:
-            why += "that no text names"
-        elif place:
-            path = place.replace(other_sep, sep) + sep
-            if place in harmless or (path.startswith(own) and sep + ".." + sep not in path):
-                return
-            if path.startswith(python) and not (packages[0] in path or packages[1] in path or sep + ".." + sep in path):
-                return
-            why += place[:300]
-        try:
-            write(2, b"\nforbidden: " + why.encode("utf-8", "replace") + b"\n")
-        finally:
-            leave(status)
 
-    return hook
+def hook(event: str, args: Any, known: Any, type: Any, str: Any, int: Any, write: Any, leave: Any) -> None:
+    """End the process if an event is forbidden. All but the event is bound to it by `guard`."""
+    answers, tools, denied, harmless, sep, other_sep, packages, own, python, writes, status = known
+    place: Any = ""  # a path, where the event has one
+    if event == "open":
+        place, mode, flags = args
+        why = "it reads the file "
+        if (type(mode) is str and not {*mode}.isdisjoint("wax+")) or (type(flags) is int and flags & writes):
+            why, own, python, harmless = "it writes the file ", (), (), ()
+    elif event == "import":
+        name, place = args[0], args[1]
+        why = "it loads the library "
+        if type(name) is not str:
+            why, place = "it imports what has no name", ""
+        elif name.partition(".")[0] in answers or name.rpartition(".")[2] in tools:
+            why, place = "it imports " + name, ""
+        elif place is None:
+            return
+    elif event == "os.listdir" or event == "os.scandir":
+        place, why = args[0], "it looks into the folder "
+    elif event.startswith(denied):
+        why = "it calls " + (args[0] if event == "minunet.call" and type(args[0]) is str else event)
+    else:
+        return
+    if type(place) is not str:
+        why += "that no text names"
+    elif place:
+        path = place.replace(other_sep, sep) + sep
+        if place in harmless or (path.startswith(own) and sep + ".." + sep not in path):
+            return
+        if path.startswith(python) and not (packages[0] in path or packages[1] in path or sep + ".." + sep in path):
+            return
+        why += place[:300]
+    try:
+        write(2, b"\nforbidden: " + why.encode("utf-8", "replace") + b"\n")
+    finally:
+        leave(status)

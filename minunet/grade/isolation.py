@@ -4,7 +4,8 @@ bubblewrap         namespaces of its own (bwrap(1)): there is no other process, 
                    library, NumPy and the system's libraries, read-only; it dies with the grader, with all that it started.
                    Inside, Landlock and seccomp as below, where the kernel has them
 landlock+seccomp   the process itself gives up all other files and all calls that a computation does not need (`confine`)
-hook only          the audit hook (`guard`), which names what it refuses, and which is a fence, no wall
+hook only          the audit hook (`guard`), which names what it refuses, and which is a fence, no wall; with "auto" also what
+                   there is of Landlock or seccomp, if there is only one
 
 docs/teaching.md says exactly what each of them stops.
 """
@@ -47,15 +48,18 @@ def none_works(isolation: str) -> UserError:
     )
 
 
-def command(level: str, memory: int, cpu: int, extras: tuple[str, ...]) -> list[str] | None:
-    """The command line of a student's process; None if this system has nothing of this level."""
+def command(level: str, bare: bool, memory: int, cpu: int, extras: tuple[str, ...]) -> list[str] | None:
+    """The command line of a student's process; None if this system has nothing of this level.
+
+    Unless it is to be `bare`, the process gives up what it can at every level, if only by one of Landlock and seccomp.
+    """
     numpy = importlib.util.find_spec("numpy")
     assert numpy is not None and numpy.origin is not None
     site = Path(numpy.origin).parents[1]
     python = os.path.realpath(sys.executable) if os.name == "posix" else sys.executable
     if level != LEVELS[2] and sys.platform != "linux":
         return None
-    rest = [str(site), str(memory), str(cpu), "hook" if level == LEVELS[2] else "all", *extras]
+    rest = [str(site), str(memory), str(cpu), "hook" if bare else "all", *extras]
     if level != LEVELS[0]:
         return [python, "-I", "-S", "-B", str(CHILD), *rest]
     wrapped = bubblewrap(python, site, ("numpy", "numpy.libs", *extras, *(f"{name}.libs" for name in extras)))
@@ -74,7 +78,8 @@ def bubblewrap(python: str, site: Path, packages: tuple[str, ...]) -> list[str] 
     if bwrap is None:
         return None
     library = Path(sysconfig.get_path("stdlib"))
-    roots = [*LIBRARIES, sysconfig.get_path("platstdlib"), str(library), os.path.join(sys.base_prefix, "lib"), python]
+    compiled_library = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})
+    roots = [*LIBRARIES, compiled_library, str(library), os.path.join(sys.base_prefix, "lib"), python]
     seen = [arg for root in dict.fromkeys(roots) for arg in shown(root)]
     hidden = [arg for root in dict.fromkeys(roots) for folder in packages_in(root) for arg in ("--tmpfs", folder)]
     read_only = [arg for folder in ("/", *hidden[1::2]) for arg in ("--remount-ro", folder)]
@@ -88,7 +93,7 @@ def bubblewrap(python: str, site: Path, packages: tuple[str, ...]) -> list[str] 
         for arg in ("--ro-bind-try", str(file), f"/grader/{file.relative_to(CHILD.parent)}")
     ]
     devices = [arg for path in (os.devnull, "/dev/urandom") for arg in ("--dev-bind", path, path)]
-    loader = ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    loader = [arg for path in ("/etc/ld.so.cache", "/etc/alternatives") for arg in ("--ro-bind-try", path, path)]
     return [
         bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *seen, *loader, *hidden, *numpy, *own, *devices,
         *read_only, "--chdir", "/",

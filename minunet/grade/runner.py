@@ -157,7 +157,8 @@ class Student:
         The process says what is in force before it gets the student's file.
         """
         for level in isolations.levels(self.isolation):
-            command = isolations.command(level, self.limits.memory, int(self.limits.total) + 5, self.extras)
+            bare, cpu = self.isolation == "hook", int(self.limits.total) + 5
+            command = isolations.command(level, bare, self.limits.memory, cpu, self.extras)
             if command is not None:
                 self.pipes, self.level, self.kept = Pipes(command, isolations.environment()), level, 0
                 try:
