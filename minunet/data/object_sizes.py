@@ -15,6 +15,7 @@ from .label_images import as_instances
 from .layouts.source import counting
 
 LOOKED_AT = 60  # masks, evenly over the data set
+SOME = 0.3  # share of the images that look partly outlined, from which on it is said
 SPREAD = 0.25  # how far towards the objects' brightness a pixel must be to look like one, at least: see `unlabelled`
 
 
@@ -27,7 +28,7 @@ class ObjectSizes:
     areas, sides : (n,) arrays
         Pixels of each object, and the longer side of its box.
     partial : list of str
-        Images in which as much lies outside of the objects that looks like them as within.
+        Images in which as much lies outside of the objects that looks like them as within; empty if these are few.
     marked : list of str
         Images whose truth says that it counts only in part.
     """
@@ -63,6 +64,8 @@ def object_sizes(seen: Survey) -> ObjectSizes | None:
         areas += [n for n in np.bincount(numbers.ravel())[1:].tolist() if n]
         if mask.valid is None and unlabelled(image, labels > 0, valid) >= 1:
             partial.append(entry.name)
+    if len(partial) < SOME * len(usable[:: -(-len(usable) // LOOKED_AT)]):
+        partial = []  # dirt, or another stain
     return ObjectSizes(np.array(areas), np.array(sides), partial, marked) if areas else None
 
 

@@ -17,6 +17,7 @@ from ..data import ClassMap
 from ..predict.overlay import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, errors, to_rgb
 from .config import score_of
 
+IGNORED = 110  # the grey of true pixels that do not count
 INK, FAINT = "#222222", "#999999"
 
 
@@ -111,9 +112,11 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
     grid = figure.subplots(len(cases), len(titles), squeeze=False, height_ratios=heights)
     for axes, case in zip(grid, cases):
         truth = np.maximum(case["truth"], 0)
+        shown = classes.decode(truth.astype(np.uint8))
+        shown[case["truth"] < 0] = IGNORED
         pictures = [
             to_rgb(case["image"]),
-            classes.decode(truth.astype(np.uint8)),
+            shown,
             classes.decode(case["prediction"].astype(np.uint8)),
             errors(case["image"], case["truth"], case["prediction"]),
         ]
