@@ -150,7 +150,8 @@ def write_table(path: str | Path, images: dict[str, dict[str, float]]) -> None:
 def evaluate(
     pred: str | Path, truth: str | Path, *, layout: str = "auto", val_files: str | Path | None = None,
     partial: bool = False, classes: bool = False, truth_kind: str | None = None, masks: str = "auto",
-    ignore: Sequence[object] = (), choose_threshold: str | Path | None = None, groups: str | Path | None = None,
+    ignore: Sequence[object] = (), axes: str | None = None,
+    choose_threshold: str | Path | None = None, groups: str | Path | None = None,
     progress: Step = lambda done, total: None,
 ) -> Evaluation:  # fmt: skip
     """Score segmentations against the truth; prints nothing.
@@ -175,6 +176,8 @@ def evaluate(
         What the values of masks stand for: in `truth`, and, if these are no label images of ours, in `pred`.
     ignore : sequence of int or of "red,green,blue"
         Values of `truth` that do not count.
+    axes : str, optional
+        The axes of the images of a data set, see `minunet.data.open_dataset`.
     choose_threshold : path, optional
         Text file that lists images, not those to score: the adapted Rand error is also taken at the threshold that is best on
         these, see `minunet/metrics/best_threshold.py`.
@@ -197,7 +200,7 @@ def evaluate(
     of_objects = {"--partial": partial, "--truth-kind": truth_kind, "--choose-threshold": choose_threshold}
     if classes and any(of_objects.values()):
         raise UserError(f"{next(f for f, given in of_objects.items() if given)} is of objects; leave out --classes")
-    known = Conventions(masks, ignored_values(ignore))
+    known = Conventions(masks, ignored_values(ignore), axes)
     if classes:
         found = _score_classes(Path(pred), Path(truth), layout, val_files, known, progress)
     else:
@@ -327,6 +330,9 @@ def make_parser() -> argparse.ArgumentParser:
                         "foreground with noise")  # fmt: skip
     p.add_argument("--ignore", nargs="+", default=[], metavar="VALUE",
                    help="values of the truth that do not count, such as 255")  # fmt: skip
+    p.add_argument(
+        "--axes", metavar="LETTERS", help="the axes of a data set's TIFF and .npy images, such as ZYX or CYX"
+    )
     p.add_argument("--choose-threshold", metavar="FILE",
                    help="text file that lists other images than those to score: report the adapted Rand error also at the "
                         "threshold that is best on them (needs predict --probabilities)")  # fmt: skip
@@ -361,6 +367,7 @@ def answer(args: argparse.Namespace) -> int:
     if args.truth:
         found = evaluate(args.pred, args.truth, layout=args.layout, val_files=args.val_files, partial=args.partial,
                          classes=args.classes, truth_kind=args.truth_kind, masks=args.masks, ignore=args.ignore,
+                         axes=args.axes,
                          choose_threshold=args.choose_threshold, groups=args.groups,
                          progress=Bar(args.quiet))  # fmt: skip
         if args.csv:

@@ -9,6 +9,7 @@ like their frame.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..errors import UserError
 from .classes import ClassMap, as_numbers
 from .files.images import SUFFIXES, read_indexed_mask, read_pages
 from .image_set import ImageSet
+from .layouts import coco, folder
 from .layouts.source import list_images, natural_key, some
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, Value
@@ -58,6 +60,13 @@ Reader = Callable[[tuple[int, int] | None], np.ndarray]  # the instance numbers 
 Stored = tuple[np.ndarray, np.ndarray | None]  # values or colours of a mask, and the palette of the values
 
 
+def are_label_images(path: Path) -> bool:
+    """Whether a folder or file holds label images, and no data set whose masks are annotations."""
+    if not path.is_dir():
+        return True
+    return bool(list_images(path)) and not folder.holds_annotations(path) and not coco.recognise(path)
+
+
 class Conventions:
     """What the values of the masks in a folder stand for, found out when the first of them is read.
 
@@ -65,10 +74,11 @@ class Conventions:
     ----------
     masks : "auto", "classes", "objects" or "binary"
     ignore : values that do not count; read as -1
+    axes : those of a data set's images, see `open_dataset`
     """
 
-    def __init__(self, masks: str = "auto", ignore: Sequence[Value] = ()) -> None:
-        self.masks, self.ignore = masks, ignore
+    def __init__(self, masks: str = "auto", ignore: Sequence[Value] = (), axes: str | None = None) -> None:
+        self.masks, self.ignore, self.axes = masks, ignore, axes
         self.files: list[tuple[Path, int | None]] = []
         self.notes: list[str] = []
         self.dataset: ImageSet | None = None  # if it is a data set, not files
@@ -205,7 +215,7 @@ def _preferred(files: list[Path]) -> dict[str, tuple[str, Path]]:
         if IGNORED.fullmatch(file.stem):
             continue
         ending = next(e for e in sorted(ENDINGS, key=len, reverse=True) if file.stem.endswith(e))
-        name = file.stem.removesuffix(ending)
+        name = unicodedata.normalize("NFC", file.stem.removesuffix(ending))
         frame = CHALLENGE.fullmatch(name)
         if frame:
             name, ending = f"t{frame[1]}", "_labels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +37,7 @@ def read_names(path: str | Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
         raise UserError(f"{path}: lists no names; write one image name a line")
-    return names
+    return [unicodedata.normalize("NFC", name) for name in names]  # as data sets call their images
 
 
 def split_indices(

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import ClassMap, open_dataset
-from ..data.label_images import Conventions, Stored, list_stored
-from ..data.layouts.source import list_images
+from ..data.label_images import Conventions, Stored, are_label_images, list_stored
 from ..data.mask_kinds import find_classes
 from ..data.mask_scan import MaskScan
 from ..data.sample import true_labels
@@ -39,7 +38,7 @@ def list_class_truths(path: Path, layout: str, known: Conventions) -> tuple[dict
     UserError
         If the masks cannot be read, or hold instances in place of classes.
     """
-    if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
+    if layout == "files" or (layout == "auto" and are_label_images(path)):
         masks, scan = list_stored(path), MaskScan(known.ignore)
         for name, read in masks.items():
             pixels, palette = read(None)
@@ -49,7 +48,7 @@ def list_class_truths(path: Path, layout: str, known: Conventions) -> tuple[dict
             name: partial(read_labels, read, classes, f"{path}: {name}") for name, read in masks.items()
         }
     else:
-        dataset = open_dataset(path, layout, masks=known.masks, ignore=known.ignore)
+        dataset = open_dataset(path, layout, masks=known.masks, ignore=known.ignore, axes=known.axes)
         classes, notes, known.dataset = dataset.classes, dataset.warnings, dataset
         truths = {name: partial(lambda i: true_labels(dataset[i]), i) for i, name in enumerate(dataset.names)}
     if classes.rule == "instances":

@@ -20,9 +20,9 @@ import numpy as np
 
 from ..cli import printable
 from ..data import open_dataset
-from ..data.label_images import Conventions, Reader, list_label_images, read_truth
+from ..data.label_images import Conventions, Reader, are_label_images, list_label_images, read_truth
 from ..data.layouts import ctc
-from ..data.layouts.source import list_images, some
+from ..data.layouts.source import some
 from ..errors import UserError
 from . import warping_error as warping
 from .confusion import Confusion
@@ -67,7 +67,7 @@ def list_object_truths(
         What the user has said of the masks' values; it gets the notices on how they are read.
     """
     known = known or Conventions()
-    if layout == "files" or (layout == "auto" and (path.is_file() or not path.is_dir() or list_images(path))):
+    if layout == "files" or (layout == "auto" and are_label_images(path)):
         if kind is not None:
             raise UserError(
                 f"--truth-kind {kind} is for the layout {ctc.NAME}, but {path} is read as files; leave it out"
@@ -77,7 +77,7 @@ def list_object_truths(
     is_ctc = layout == ctc.NAME or (layout == "auto" and path.is_dir() and ctc.recognise(path))
     kind = kind or ("gold" if is_ctc else "auto")
     dataset = open_dataset(path, layout, truth="complete" if partial_truth and kind == "gold" else kind,
-                           masks=known.masks, ignore=known.ignore)  # fmt: skip
+                           masks=known.masks, ignore=known.ignore, axes=known.axes)  # fmt: skip
     known.dataset, known.notes = dataset, known.notes + dataset.warnings
     if dataset.classes.rule == "exact" and dataset.classes.num_classes > 2:
         raise UserError(

@@ -334,3 +334,23 @@ def test_outlines_take_pixels_by_their_middles():
     assert not polygon([(1, 1), (5, 5)], SIZE).any() and not polygon([(np.nan, 1), (5, 5), (2, 9)], SIZE).any()
     y, x = np.mgrid[:24, :30] + 0.5
     assert (ellipse(4, 3, 12, 8, SIZE) == (((x - 10) / 6) ** 2 + ((y - 7) / 4) ** 2 <= 1)).all()
+
+
+def test_annotations_are_truth_in_evaluate(tmp_path):
+    """Images with annotations beside them are no label images."""
+    from minunet.evaluate import evaluate
+
+    numbers = (box(2, 3, 9, 8, 1) + box(14, 3, 4, 8, 2)).astype(np.uint16)
+    for name in ("a", "b"):
+        save(tmp_path / "seg" / f"{name}.png", grey())
+        np.save(tmp_path / "seg" / f"{name}_seg.npy", {"masks": numbers}, allow_pickle=True)
+        save(tmp_path / "coco" / f"{name}.png", grey())
+        (tmp_path / "pred").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "pred" / f"{name}_labels.tif", numbers)
+    square = {"category_id": 10, "segmentation": [[3, 2, 11, 2, 11, 11, 3, 11]]}
+    other = {"category_id": 10, "segmentation": [[3, 14, 11, 14, 11, 18, 3, 18]]}
+    (tmp_path / "coco" / "all.json").write_text(
+        coco(["a.png", "b.png"], [{**shape, "image_id": i} for i in range(2) for shape in (square, other)])
+    )
+    for truth in ("seg", "coco"):
+        assert evaluate(tmp_path / "pred", tmp_path / truth).mean["mean_precision"] == 1

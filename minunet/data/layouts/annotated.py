@@ -14,6 +14,7 @@ import base64
 import binascii
 import io
 import json
+import logging
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -105,6 +106,7 @@ def _rois(path: Path) -> tuple[list[Any], Counter[str]]:
     """The areas of a file, and how many ROIs of what kind have none."""
     from roifile import ImagejRoi, roiread
 
+    logging.getLogger("roifile").setLevel(logging.CRITICAL)
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:

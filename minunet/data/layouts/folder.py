@@ -146,6 +146,12 @@ def _pairs_in_one(path: Path) -> list[Path]:
     return drawn + [p for p in list_images(path) if not is_drawn(p) and _without_ending(stem(p))]
 
 
+def holds_annotations(path: Path) -> bool:
+    """Whether a folder's images have annotations beside them in place of mask images."""
+    masks = _pairs_in_one(path)
+    return bool(masks) and all(map(is_drawn, masks))
+
+
 def _others_beside(path: Path, folders: tuple[Path, Path]) -> list[str]:
     """A phrase on images that lie beside the two folders."""
     outside = list_images(path)

@@ -132,7 +132,9 @@ def check_same_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
 def list_images(folder: Path) -> list[Path]:
     """The image files of a folder in natural order; dot files and files of other types are left out."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted((p for p in files if p.is_file()), key=lambda p: natural_key(p.name))
+    return sorted(
+        (p for p in files if p.is_file() and not p.name.lower().endswith("_seg.npy")), key=lambda p: natural_key(p.name)
+    )
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
