@@ -10,7 +10,7 @@ Objects that touch are one region of foreground. They are told apart in three st
    down to less than `neck` times its own height: where two objects touch, there is a neck narrower than both. As `neck` is a
    share of the height, it suits small and large objects alike. A border between two objects is a valley down to 0, and a neck
    of 0 leaves it to the borders alone. A piece of inside of few pixels is no seed: it is the end of an object behind a place
-   so narrow that it is all border. Few are less than a quarter of `min_size`, or than CRUMB. A region of foreground without a
+   so narrow that it is all border. Few are less than a fifth of `min_size`, or than CRUMB. A region of foreground without a
    seed is one object.
 3. Every seed grows down its hill until it meets another one: a watershed.
 
@@ -40,7 +40,7 @@ from .options import DEFAULTS, PredictionOptions
 UNTUNED = {"classes": Separation(), "border": Separation(neck=0.3, smooth=0.0)}
 """By target: what holds for objects of any size. Without borders only necks tell objects apart."""
 
-CRUMB = 5  # pixels; a round object with a border of 2 pixels and such an inside has a diameter of 6
+CRUMB = 4  # pixels; an object of 6 by 6 pixels with a border of 2 has such an inside
 SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
 
 
@@ -90,7 +90,7 @@ def label_objects(
         A pixel is foreground if the probabilities of all classes but 0 add up to more than this.
     min_size : int
         Objects of fewer pixels are dropped; with the target "border" they become part of an object that they touch, if their
-        inside has less than a quarter of that.
+        inside has less than a fifth of that.
     split : bool
         Whether regions are split at necks and borders; if not, objects are the 4-connected regions of foreground, which
         suits shapes that are not round (neurites, vessels).
@@ -126,7 +126,7 @@ def separate(p: np.ndarray, target: str, how: Separation, split: bool = True) ->
     core = foreground
     if target == "border":
         inside = p[..., 1] / np.maximum(p[..., 1] + p[..., 2], 1e-6)
-        core = without_crumbs(foreground & (inside > 0.5), max(CRUMB, how.min_size / 4))
+        core = without_crumbs(foreground & (inside > 0.5), max(CRUMB, how.min_size / 5))
     # the image's edges are outside; half the memory in float32, here and in all that follows
     height = scipy.ndimage.distance_transform_edt(np.pad(core, 1))[1:-1, 1:-1].astype(np.float32)
     if target == "border":
@@ -154,7 +154,7 @@ def hilltops(height: np.ndarray, neck: float) -> np.ndarray:
     """The hilltops that count as seeds, (H, W) bool, from heights (H, W) of 0 or more."""
     from skimage.morphology import local_maxima, reconstruction
 
-    log = np.log(np.maximum(height, 1e-3))
+    log = np.log(np.maximum(height, 1e-6))
     share = np.log(max(neck, 1e-3))
     return local_maxima(reconstruction(log + share, log, footprint=SIDES), connectivity=1) & (height > 0)
 
