@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cli import printable
 from ..data import Preprocessing
 from ..errors import UserError
 from ..models import NetworkOptions, build
@@ -38,7 +39,7 @@ def load_weights(model: Module, weights: dict[str, np.ndarray], path: Path | str
         model.load_state(weights)
     except ValueError as e:
         raise UserError(
-            f"{path} holds the weights of another network than {model.architecture}: {e}. "
+            f"{path} holds the weights of another network than {model.architecture}: {printable(str(e))}. "
             "To train on from it, give the --base-width, --depth and so on that it was trained with"
         ) from e
     if not all(np.isfinite(a).all() for a in weights.values()):
