@@ -15,6 +15,7 @@ from .classes import MAX_CLASSES, ClassMap, pack_colours
 
 MASK_KINDS = ("auto", "classes", "objects", "binary")
 SAMPLED = 1 << 21  # of larger masks every second, third, ... row and column is enough to tell pieces apart
+ENOUGH = 400  # masks in which pieces are counted
 CRUMB = 8  # a piece of less than 1/8 of the value's largest piece does not count as one
 
 Value = int | tuple[int, int, int]
@@ -104,7 +105,7 @@ class MaskScan:
         if not coloured:
             self.wide |= mask.dtype.itemsize > 1
             self.seen.setdefault(frozenset(pixels) & {1, 255}, path)
-        if len(pixels) <= MAX_CLASSES:
+        if len(pixels) <= MAX_CLASSES and not set(pixels) <= {0, 255} and len(self.regions) < ENOUGH:
             self.regions.append(find_regions(numbers if counts is None else np.where(counts, numbers, 0)))
 
     def pixels(self) -> Counter:

@@ -35,9 +35,12 @@ def border_value(image: np.ndarray) -> float | None:
     >>> border_value(image)
     0.0
     """
+    if image.dtype.kind == "f" and np.isnan(image).all():
+        return None
+    least, most = np.nanmin(image), np.nanmax(image)
     corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
     for value in np.unique(corners[~np.isnan(corners)]) if image.dtype.kind == "f" else np.unique(corners):
-        if np.nanmin(image) < value < np.nanmax(image):
+        if least < value < most:
             continue
         same = (image == value).all(-1)
         if not LEAST <= same.mean() <= MOST:

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 import minunet
 from minunet.data import LAYOUTS, NORMALISATIONS, TARGETS, TRUTHS, SyntheticCells
+from minunet.data.mask_scan import MASK_KINDS
 from minunet.errors import UserError
 from minunet.models import ARCHITECTURES, OPTIONS, UNetOptions
 from minunet.ops import named_loss
@@ -57,6 +58,7 @@ def test_words_are_those_of_what_they_stand_for():
         and FIELDS["truth_kind"].metadata["choices"] == TRUTHS
     )
     assert FIELDS["normalise"].metadata["choices"] == NORMALISATIONS and FIELDS["target"].metadata["choices"] == TARGETS
+    assert FIELDS["masks"].metadata["choices"] == MASK_KINDS
     assert FIELDS["arch"].metadata["choices"] == tuple(OPTIONS) and OPTIONS.keys() == ARCHITECTURES.keys()
 
 
