@@ -209,7 +209,7 @@ def examine_channels(model: Module | None, seen: Survey, findings: Findings) -> 
             )
         return
     wants = model.preprocessing.channels
-    for name, image in seen.images():
+    for name, image in seen.images(wants):
         try:
             to_channels(image[:1, :1], wants)
         except UserError:
@@ -230,7 +230,7 @@ def try_out(model: Module, seen: Survey, held: list[int], findings: Findings) ->
     confusion, most, truths = Confusion(K), [], []
     for i in (held + [i for i in range(len(seen.entries)) if i not in held])[:LOOKED_AT]:
         try:
-            image, labels = seen.patch(i, SIDE)
+            image, labels = seen.patch(i, SIDE, model.preprocessing.channels)
             answer = segment(model, image)
         except UserError:
             continue  # has been said

@@ -125,17 +125,17 @@ class Survey:
         """The names of all images."""
         return [entry.name for entry in self.entries]
 
-    def images(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Every image that can be read, by its name."""
+    def images(self, channels: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """Every image that can be read, by its name, for a network of so many channels."""
         for entry in self.entries:
             if entry.name in self.sizes:
-                yield entry.name, entry.read_image()
+                yield entry.name, entry.read_image(channels)
 
-    def patch(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    def patch(self, index: int, side: int, channels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The middle of an image, at most side x side pixels as stored, and its labels, int64, -1 where they do not count."""
         assert self.classes is not None
         entry = self.entries[index]
-        image, mask = entry.read_image(), entry.read_mask()
+        image, mask = entry.read_image(channels), entry.read_mask()
         labels = self.classes.encode(mask.values, entry.mask, mask.palette).astype(np.int64)
         valid = counting(mask, self.classes)
         if valid is not None:

@@ -299,3 +299,22 @@ def test_a_compression_that_needs_more_is_named(tmp_path):
     (tmp_path / "a.tif").write_bytes(data[:at] + (34887).to_bytes(2, "little") + data[at + 2 :])  # LERC
     with pytest.raises(UserError, match=r"is compressed by LERC, which needs: pip install 'minunet\[tiff\]'"):
         read_image(tmp_path / "a.tif")
+
+
+def test_doctor_names_what_was_read_and_left_out(tmp_path):
+    """Four channels for a network of four are no trouble, though the files call the last one alpha."""
+    import minunet
+    from minunet.checkpoint.file import save_checkpoint
+    from minunet.data import ClassMap, Preprocessing
+    from minunet.doctor import examine
+
+    make(tmp_path / "data", GREY, MASKS)
+    for i in range(3):
+        four(tmp_path / "data" / "images" / f"{i}.tif", i, "unassalpha")
+    (tmp_path / "data" / "images" / "raw.nd2").write_bytes(b"x")
+    model = minunet.UNet(4, 2, base_width=2, depth=1)
+    model.preprocessing = Preprocessing(4, ClassMap.binary())
+    save_checkpoint(tmp_path / "m.safetensors", model)
+    found = examine(tmp_path / "data", tmp_path / "m.safetensors")
+    assert not [f for f in found if f.name == "channels" and f.severity == "trouble"]
+    assert any(f.name == "left out" and "raw.nd2" in f.text for f in found)

@@ -153,7 +153,7 @@ def _entries(
         if len(near) > 1:
             raise UserError(f"{file}: {named} may be {near[0]} or {near[1]}; keep one")
         drawn = of_image.get(image.get("id"), [])
-        skipped["images have no annotation, and show nothing"] += not drawn
+        skipped.update(["images have no annotation, and show nothing"] * (not drawn))
         entries.append(Entry(key(near[0], path), near[0], file, read=partial(_read, drawn=drawn)))
     if missing:
         raise UserError(f"{file}: {len(missing)} of its images are not below {path} ({some(missing)}); put them there")
