@@ -36,6 +36,17 @@ def write_atomically(path: Path | str, content: bytes) -> None:
         os.fsync(f.fileno())
 
 
+def check_writable(path: Path | str) -> None:
+    """UserError if a file could not be written there: tried before work is done for it, not after."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}. Choose another place") from e
+
+
 @contextmanager
 def beside(path: Path, keep: bool = True) -> Iterator[Path]:
     """A file or folder to write beside `path`, which replaces it when the block ends.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .atomic import write_atomically
+from .atomic import check_writable, write_atomically
 from .cli import HelpFormatter, add_quiet, csv_text, printable, run, typed
 from .data import LAYOUTS, ClassMap, read_names
 from .data.groups import look_of, read_groups
@@ -358,6 +358,8 @@ def answer(args: argparse.Namespace) -> int:
         raise UserError("nothing to do: give --truth PATH to score against, or --submission FILE to write run lengths")
     if args.classes and args.submission:
         raise UserError("--submission is of objects; leave out --classes")
+    for wanted in filter(None, (args.csv, args.submission)):
+        check_writable(wanted)
     made: dict[str, Any] = {}
     if args.submission:
         objects, images = submit(args.pred, args.submission, Bar(args.quiet))

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..atomic import check_writable
 from ..data.files.axes import check_axes
 from ..data.files.images import ImageInfo, Pages, read_image, read_info, read_pages
 from ..data.files.large import can_open, is_zarr, open_large
@@ -85,6 +86,7 @@ def predict_files(
             Path(out).mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise UserError(f"cannot make the folder {out}: {e.strerror or e}; choose another --output") from e
+        check_writable(Path(out) / "mask.png")
     results, failures = [], {}
     for done, (name, path) in enumerate(images.items()):
         progress.step("image", done, len(images))

@@ -69,3 +69,14 @@ def test_paths_in_printed_commands():
     for path in ("runs/plain", "my run (1)/best $1's", "a;b"):
         assert shlex.split(f"x {quoted(path)}") == ["x", path]
     assert quoted("runs/plain") == "runs/plain"
+
+
+def test_places_of_results_are_tried_before_the_work(tmp_path, capsys):
+    from minunet.evaluate import main
+
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    where = tmp_path / "nowhere" / "scores.csv"
+    assert main(["--pred", str(tmp_path), "--truth", str(tmp_path / "gone"), "--csv", str(where)]) == 2
+    assert (
+        f"cannot write {where}: No such file or directory" in capsys.readouterr().err
+    )  # before the truth is looked for
