@@ -13,6 +13,8 @@ A reader joins by an entry in `targets`.
 """
 
 import argparse
+import io
+import json
 import multiprocessing
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roifile
 from helpers import fuzz_files as files
 from helpers.pytorch_made import small_files
 from tqdm import tqdm
@@ -96,10 +99,33 @@ def targets():
     ):
         sound = kinds()[stored.rpartition(".")[2]]
         made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
-    made += large_targets(open_large)
+    made += large_targets(open_large) + annotation_targets(data_set, png[0])
     runs = b"ImageId,EncodedPixels\na,1 3 30 5\na,100 2\nb,\n"
     made.append(Target("s.csv", lambda folder: read_runs(folder / "s.csv"), [runs], files.BREAKS_OF_TEXT, both))
     return made
+
+
+def annotation_targets(data_set, image):
+    """Masks that are no images, in a folder with their image: LabelMe's, COCO's, ImageJ's and Cellpose's; and arrays."""
+    shapes = [
+        {"label": k, "points": [[1, 1], [6, 2], [4, 7]], "shape_type": k} for k in ("polygon", "rectangle", "circle")
+    ]
+    about = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 3, "name": "cell"}]}
+    drawn = [
+        {"image_id": 1, "category_id": 3, "segmentation": s}
+        for s in ([[1, 1, 6, 2, 4, 7]], {"size": [9, 9], "counts": "5"})
+    ]
+    outline, seg, array = roifile.ImagejRoi.frompoints([[1, 1], [6, 2], [4, 7]]).tobytes(), io.BytesIO(), io.BytesIO()
+    np.save(seg, {"masks": np.eye(8, dtype=np.uint16), "diameter": np.float64(3)}, allow_pickle=True)
+    np.save(array, np.zeros((3, 8, 9), np.uint8))
+    read, beside = (lambda folder: data_set(folder)), {"a.png": image}
+    return [
+        Target("a.json", read, [json.dumps({"shapes": shapes}).encode()], files.BREAKS_OF_TEXT, beside),
+        Target("all.json", read, [json.dumps(about | {"annotations": drawn}).encode()], files.BREAKS_OF_TEXT, beside),
+        Target("a.roi", read, [outline], files.BREAKS, beside),
+        Target("a_seg.npy", read, [seg.getvalue()], files.BREAKS, beside),
+        Target("a_mask.npy", read, [array.getvalue()], files.BREAKS, beside),
+    ]
 
 
 def large_targets(open_large):
