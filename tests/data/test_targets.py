@@ -183,7 +183,7 @@ def test_a_border_is_learned_recorded_and_predicted_as_foreground(tmp_path, caps
     data = make_objects(tmp_path / "data")
     assert go(data, tmp_path / "run", "--target", "border", "-e", "6", "-l", "0.02") == 0
     said = capsys.readouterr().out
-    for words in ("background, inside and border", "inside 0.", "border 0.", "all foreground as one class"):
+    for words in ("background, inside and border", "inside 0.", "border 0.", "inside and border of objects as one"):
         assert words in said
     best = tmp_path / "run" / "best.safetensors"
     model = minunet.load(best)
