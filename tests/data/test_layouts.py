@@ -315,7 +315,8 @@ def test_split_by_percent(tmp_path):
     assert len(held) == 3 and sorted(train + held) == list(range(10)) and (train, held) == ds.split(30, seed=4)
     assert len({tuple(ds.split(30, seed=s)[1]) for s in range(8)}) > 4
     assert len(ds.split(0.1)[1]) == 1 and len(ds.split(99.9)[0]) == 1
-    for percent in (0, -3, 100):
+    assert ds.split(0) == (list(range(10)), [])  # trains on all
+    for percent in (-3, 100):
         with pytest.raises(UserError, match="percent"):
             ds.split(percent)
 

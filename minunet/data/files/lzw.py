@@ -1,4 +1,4 @@
-"""Checks a TIFF's LZW data before they are decoded: imagecodecs does not, and damaged data can crash the process.
+"""Checks a TIFF's LZW data before they are decoded: imagecodecs does not, and damaged data crash the process (2026.3.6, too).
 
 LZW as in TIFF (revision 6.0, section 13): codes of 9 to 12 bits, the most significant bit first. 256 clears the table, 257 is
 the end, any other code stands for a string of bytes. Each code but the first after a clear adds a string to the table, so a
