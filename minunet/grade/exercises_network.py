@@ -8,6 +8,8 @@ import numpy as np
 
 from .. import ops, optim
 from ..models import UNet
+from .answers import unet_backward
+from .callbacks import Callback, Refused, floats
 from .exercise import Exercise
 from .sheet import Raised, Sheet
 
@@ -33,7 +35,7 @@ and all you can do is call them.""",
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x, a = rng.standard_normal((2, 3, 2)), rng.standard_normal((2, 3, 2))
     for part, dy in (("differences", np.ones((2, 3, 2))), ("upstream", rng.standard_normal((2, 3, 2)))):
-        got, after = sheet.call("numerical_gradient", lambda x: np.exp(a * x), x, dy, after=True)
+        got, after = sheet.call("numerical_gradient", Callback(lambda x: np.exp(a * x), x.shape), x, dy, after=True)
         sheet.same(part, "f(x) = exp(a x)" + ", dy = 1" * (part == "differences"), got, dy * a * np.exp(a * x), 1e-7)
     sheet.same("x unchanged", "", after[1], x, 0.0)
 
@@ -72,7 +74,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         ("large gradients", lambda x: 1e6 * np.sin(x), lambda dy, x: 1e6 * dy * np.cos(x), True),
         ("dy = 1", _norm, _without_mean, False),
     ):
-        got = sheet.call("is_gradient", f, backward, x)
+        got = sheet.call("is_gradient", Callback(f, x.shape), Callback(backward, x.shape, x.shape), x)
         wrong = "a wrong backward passes" if not right else "a right backward is refused"
         known = isinstance(got, bool) or (np.shape(got) == () and np.asarray(got).dtype == bool)
         ok = known and bool(got) == right
@@ -152,13 +154,18 @@ class Wired:
         down = [f"{part}.{level}" for level in range(depth) for part in ("encoder", "pool")]
         up = [f"{part}.{level}" for level in reversed(range(depth)) for part in ("up", "join", "decoder")]
         self.names, self.called = [*down, "bottom", *up, "head"], list[str]()
+        self.takes: dict[str, tuple[int, ...]] = {}  # shapes of the parts' gradients, where they are known
 
     def back(self, name: str, dy: Any) -> Any:
         """The backward of one part."""
-        if name not in self.names:
-            raise ValueError(f"there is no part {name!r}")
+        if not isinstance(name, str) or name not in self.names:
+            raise Refused(f"there is no part {name!r}")
         if name in self.called:
-            raise ValueError(f"the backward of {name!r} was called twice")
+            raise Refused(f"the backward of {name!r} was called twice")
+        try:
+            dy = floats(dy, self.takes.setdefault(name, np.shape(dy)))
+        except Refused as e:
+            raise Refused(f"the backward of {name!r}: {e}") from None
         self.called.append(name)
         part, _, level = name.partition(".")
         module = getattr(self.net, part)
@@ -183,7 +190,9 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 
 def _wired(sheet: Sheet, rng: np.random.Generator, depth: int) -> None:
     seed, how = int(rng.integers(1 << 31)), "depth 1" if depth == 1 else "deeper"
-    theirs, right = (Wired(np.random.default_rng(seed), depth) for _ in range(2))
+    theirs, right, ours = (Wired(np.random.default_rng(seed), depth) for _ in range(3))
+    unet_backward(ours.dy, ours.back, depth)  # which notes the shapes
+    theirs.takes = ours.takes
     dx = sheet.call("unet_backward", theirs.dy, theirs.back, depth)
     wanted = right.net.backward(right.dy, right.caches)
     sheet.same(f"image, {how}", f"depth {depth}", dx, wanted)

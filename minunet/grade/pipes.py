@@ -40,7 +40,12 @@ class Pipes:
         self.buffer = bytearray()
         self.came = self.taken = 0  # bytes
         self.arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.leaving: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.leaving: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # one message at most, and b"" for the end
+        self.taken_over, self.deaf = (
+            threading.Event(),
+            False,
+        )  # whether it has all that was sent, or will take nothing more
+        self.taken_over.set()
         each = (
             (self._take, self.process.stdout),
             (self._listen, self.process.stderr),
@@ -50,15 +55,25 @@ class Pipes:
         for thread in self.threads:
             thread.start()
 
-    def send(self, data: bytes) -> None:
-        """Hand it over, as soon as the process takes it."""
-        self.leaving.put(data)
+    def send(self, data: bytes, deadline: float) -> None:
+        """Hand it over, as soon as the process takes it. Late if it has not taken the message before by the deadline.
+
+        So no more than one message waits here for a process that asks and never reads.
+        """
+        if not self.taken_over.wait(max(deadline - time.monotonic(), 0.0)):
+            raise Late
+        if not self.deaf:
+            self.taken_over.clear()
+            self.leaving.put(data)
 
     def read(self, n: int, deadline: float) -> bytes:
         """Exactly n bytes that the process wrote. EOFError if it ended before; Late after the deadline, by time.monotonic()."""
         while len(self.buffer) < n:
+            left = deadline - time.monotonic()
+            if left <= 0:  # whatever else has come: one that never stops writing is late, too
+                raise Late
             try:
-                data = self.arrived.get(timeout=max(deadline - time.monotonic(), 0.0))
+                data = self.arrived.get(timeout=left)
             except queue.Empty:
                 raise Late from None
             if not data:
@@ -105,3 +120,6 @@ class Pipes:
                 left = memoryview(data)
                 while left:
                     left = left[os.write(pipe.fileno(), left) :]
+                self.taken_over.set()
+        self.deaf = True
+        self.taken_over.set()

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import isolation as isolations
 from . import wire
+from .callbacks import call_back
 from .guard import FORBIDDEN
 from .pipes import Late, Pipes
 
@@ -33,13 +34,17 @@ class Forbidden(Trouble):
 
 @dataclass
 class Limits:
-    """Limits of one student's process: seconds for a call and for all, bytes of memory, calls back and bytes given to each."""
+    """Limits of one student's process: seconds for a call and for all, bytes of memory, and what calls back may take.
+
+    Of calls back, during one call: how many, the bytes given to each, and the bytes that come back from all.
+    """
 
     call: float = 10.0
     total: float = 60.0
     memory: int = 2 << 30
     callbacks: int = 20_000
     called_with: int = 1 << 16
+    called_for: int = 1 << 28
 
     @property
     def used_up(self) -> str:
@@ -182,12 +187,19 @@ class Student:
         deadline = begun + max(min(seconds, left), 0.0)
         assert self.pipes is not None
         try:
-            self.pipes.send(wire.pack(message))
+            self.pipes.send(wire.pack(message), deadline)
+            handed = 0
             for _ in range(self.limits.callbacks):
                 answer = self.answer(deadline)
                 if answer[0] != "call":
                     return answer
-                self.pipes.send(wire.pack(call_back(functions, answer, self.limits.called_with)))
+                if time.monotonic() > deadline:  # calls that were sent ahead may all be here
+                    raise Late
+                reply = wire.pack(call_back(functions, answer, self.limits.called_with))
+                handed += len(reply)
+                if handed > self.limits.called_for:
+                    raise Trouble(f"what it called gave it more than {self.limits.called_for:,} bytes")
+                self.pipes.send(reply, deadline)
             raise Trouble(f"it called back more than {self.limits.callbacks:,} times")
         except (wire.Garbled, EOFError, Late) as e:
             late = f"it took longer than {seconds:g} seconds" if seconds < left else self.limits.used_up
@@ -252,20 +264,6 @@ def obituary(status: int, printed: str, e: Exception, late: str) -> Trouble:
     if isinstance(e, wire.Garbled):
         return Trouble("its process sent something that is no answer")
     return Trouble("its process ended before it answered (out of memory, sys.exit or a crash)")
-
-
-def call_back(functions: dict[str, Callable[..., Any]], answer: tuple, most: int) -> tuple[str, Any]:
-    """Run one of our functions for the student's process, unless it hands over more than so many bytes."""
-    try:
-        _, name, args = answer
-        given = wire.size(args)
-        if given > most:
-            raise ValueError(f"it was called with {given:,} bytes; {most:,} are allowed")
-        value = functions[name](*args)
-        wire.pack(value)
-        return "value", value
-    except Exception as e:  # whatever the student hands over
-        return "failed", f"{type(e).__name__}: {e}"[:500]
 
 
 def in_words(kind: str, content: list, what: str) -> str:

@@ -15,11 +15,12 @@ from helpers.hostile_submissions import CHECKER, FILES, RIGHT, TEXTS
 
 from minunet.errors import UserError
 from minunet.grade import wire
+from minunet.grade.callbacks import UNFIT, Callback, call_back
 from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.pipes import Late, Pipes
-from minunet.grade.runner import Limits, Student, Trouble, call_back
+from minunet.grade.runner import Limits, Student, Trouble
 from minunet.grade.submissions import ENTRIES, LARGEST, grade_submission, hard_links, python_files, read, submissions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -188,6 +189,102 @@ def test_what_is_called_back_with_is_bounded():
     assert not calls and call_back({"f": len}, ("call", "f", (np.zeros(4),)), 1 << 16) == ("value", 4)
 
 
+AHEAD = """
+import sys
+def g(f):
+    frame = sys._getframe()
+    while frame.f_code.co_name != "serve":
+        frame = frame.f_back
+    for _ in range(50):
+        frame.f_locals["self"].send(("call", "function 0", ()))
+    while True:
+        pass
+"""
+
+
+@pytest.mark.parametrize("bytes_each, seconds_each, most", [(8, 0.1, 11), (1 << 20, 0.0, 2)])
+def test_calls_sent_ahead_end_in_time_and_do_not_pile_up(bytes_each, seconds_each, most):
+    """Neither are they answered after the time, nor is an answer made while one waits to be read."""
+    calls = []
+
+    def f():
+        calls.append(1)
+        time.sleep(seconds_each)
+        return np.zeros(bytes_each // 8)
+
+    with Student(AHEAD, "a.py", limits=Limits(1.0, 5.0)) as student:
+        with pytest.raises(Trouble, match="took longer than 1 seconds"):
+            student.call("g", f)
+        assert student.pipes is None
+    assert 0 < len(calls) <= most
+
+
+def test_what_is_handed_back_is_bounded():
+    calls = []
+    source = "def g(f):\n    while True:\n        f()\n"
+    with (
+        Student(source, "a.py", limits=Limits(called_for=1 << 12)) as student,
+        pytest.raises(Trouble, match="gave it more than 4,096 bytes"),
+    ):
+        student.call("g", lambda: calls.append(1) or np.zeros(100))
+    assert len(calls) == 5
+
+
+def test_a_message_that_is_never_whole_is_late():
+    own = pipes("import os\nwhile True: os.write(1, b'0' * 16)")
+    own.read(1, time.monotonic() + 10)
+    with pytest.raises(Late):
+        own.read(1 << 50, time.monotonic() + 0.2)
+    own.end()
+
+
+def test_a_process_that_closed_its_ears_gets_nothing_more():
+    own = pipes("import os, time\nos.close(0)\nos.write(1, b'x')\ntime.sleep(20)")
+    own.read(1, time.monotonic() + 10)
+    for _ in range(9):
+        own.send(bytes(1 << 10), time.monotonic() + 10)
+    assert own.leaving.qsize() <= 1
+    own.end()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [(), (np.ones((9, 1)),), (np.ones((9, 1)), np.ones((1, 9))), (1.0, 1.0), (np.ones((2, 3)),) * 3,
+     (np.ones((2, 3), complex), np.ones((2, 3)))],
+)  # fmt: skip
+def test_what_is_called_back_takes_only_what_was_handed_out(args):
+    """Arrays that broadcast would make results of any size, and the errors of two functions would tell them apart."""
+    called = []
+    said = set()
+    for function in (lambda dy, x: called.append(1), lambda a, b, c: called.append(2)):
+        said.add(call_back({"f": Callback(function, (2, 3), (2, 3))}, ("call", "f", args), 1 << 16))
+    assert not called and len(said) == 1 and said.pop()[0] == "failed"
+
+
+def test_errors_of_ours_are_not_told():
+    def dented(dy, x):
+        raise ValueError("dented")
+
+    x = np.ones((2, 3))
+    assert call_back({"f": Callback(dented, x.shape, x.shape)}, ("call", "f", (x, x)), 1 << 16) == ("failed", UNFIT)
+    ours = Callback(lambda x: x / 2, x.shape)
+    kind, value = call_back({"f": ours}, ("call", "f", (x.astype(int),)), 1 << 16)
+    assert kind == "value" and (value == 0.5).all()
+
+
+def test_the_checker_cannot_ask_for_names_or_for_gigabytes():
+    for tried in (
+        "backward()",
+        "backward(np.ones((99, 1, 1, 1)), np.ones((1, 99, 1, 1)))",
+        "f(np.ones((99, 1, 1, 1)))",
+    ):
+        found = grade(
+            EXERCISES["gradient_check"], "import numpy as np\n" + CHECKER.format(tried, "return x"), "a.py", 1, QUICK
+        )
+        said = {p.message for p in found.parts if p.name not in ("differences", "upstream", "x unchanged")}
+        assert len(said) == 1 and "ValueError: it takes " in said.pop(), said
+
+
 def test_callbacks_without_end_end():
     found = grade(
         EXERCISES["gradient_check"], CHECKER.format("while True: f(x)", "return x"), "a.py", 1, Limits(1.0, 2.0)
@@ -209,7 +306,7 @@ def test_a_grandchild_that_holds_the_pipes_holds_nobody_up():
     begun = time.monotonic()
     try:
         assert own.read(1, begun + 10) == b"x"
-        own.send(bytes(1 << 22))  # nobody reads it
+        own.send(bytes(1 << 22), begun + 10)  # nobody reads it
         with pytest.raises(Late):
             own.read(2, time.monotonic() + 0.2)
     finally:
