@@ -1,4 +1,4 @@
-"""Functions of ours that the student's code may call: with arrays as they were handed out, and without telling of themselves."""
+"""Functions of ours that the student's code may call, with arrays as they were handed out; their errors tell nothing."""
 
 from __future__ import annotations
 

@@ -140,6 +140,43 @@ def test_seed_decides_shapes_and_numbers():
     assert said[3] != said[4]
 
 
+class Told:
+    """A checker that answers right, and keeps what it answered."""
+
+    def __init__(self):
+        self.right, self.said = Local(EXERCISES["gradient_check"].reference, "right"), []
+
+    def call(self, function, *args, **how):
+        result = self.right.call(function, *args, **how)
+        if function == "is_gradient":
+            self.said.append(result)
+        return result
+
+
+def test_answers_of_the_checker_cannot_be_known_before():
+    orders = set()
+    for seed in range(3):
+        told = Told()
+        parts = judge(EXERCISES["gradient_check"], told, seed)
+        assert all(p.ok for p in parts)
+        orders.add(tuple(told.said))
+    assert len(orders) == 3
+    for (
+        answers
+    ) in orders:  # none of them is worth much for other numbers: every part needs a right answer of both kinds
+        source = f"ANSWERS = iter({answers})\ndef is_gradient(f, backward, x):\n    return next(ANSWERS)\n"
+        parts = judge(EXERCISES["gradient_check"], Local(source, "told"), 7)
+        assert sum(p.ok for p in parts) <= 4, parts
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_every_part_of_the_checker_asks_for_both_answers(kind):
+    told, e = Told(), EXERCISES["gradient_check"]
+    last = len(e.checks) - 1
+    [(_, marks)] = e.run_check(last, told, 1)
+    assert {m.part for m in marks if bool(m.output) is kind} == set(e.checks[last][0])
+
+
 def test_a_file_without_the_function_is_not_given_ours():
     found = grade(EXERCISES["momentum"], "import numpy as np\n", "empty.py", 1, QUICK)
     assert found.score == 0
