@@ -14,18 +14,28 @@ from typing import Any
 import numpy as np
 
 from ..gradcheck import check
+from . import wire
 from .runner import UNWRITTEN, Forbidden, Trouble
+
+LARGEST = 1 << 20  # bytes of an output that is kept: ten times what any exercise asks for
 
 
 @dataclass
 class Mark:
-    """One comparison: which part of the score it belongs to, what was asked, the output, whether it is right, and why not."""
+    """One comparison: which part of the score it belongs to, what was asked, the output, whether it is right, and why not.
+
+    The output is kept for the hints; None stands for one that is too large to be any known mistake's.
+    """
 
     part: str
     asked: str
     output: Any
     ok: bool
     message: str = ""
+
+    def __post_init__(self) -> None:
+        if wire.size(self.output) > LARGEST:
+            self.output = None
 
 
 Run = tuple[tuple[int, int], list[Mark]]  # which check, which time, and its marks

@@ -16,6 +16,7 @@ from .runner import Limits, Trouble
 LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
 FILES = 50  # Python files of a submission that are graded, at most
 ENTRIES = 10_000  # files and folders of a submission that are looked at, at most
+LEFT_BEHIND = ("__pycache__", "__MACOSX")  # folders, by Python and by macOS
 TIMES = 10  # as long as all parts of an exercise may take, a submission may
 
 
@@ -82,12 +83,12 @@ def submissions(folder: Path) -> dict[str, list[Path]]:
     """The Python files of every submission: those of each subfolder, even if none, and each file beside them.
 
     What calls itself a Python file, or is no ordinary file or folder, counts as one: reading it says what is wrong. UserError
-    without any file. Hidden folders, and those that Python and macOS leave behind, are none of a student's.
+    without any file. Hidden folders, and those of `LEFT_BEHIND`, are none of a student's.
     """
     found = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith((".", "__")):
+            if not entry.name.startswith(".") and entry.name not in LEFT_BEHIND:
                 found[entry.name] = python_files(entry.path)
         elif entry.name.endswith(".py") if entry.is_file(follow_symlinks=False) else not entry.name.startswith("."):
             found[entry.name] = [Path(entry.path)]
@@ -112,27 +113,24 @@ def python_files(folder: str) -> list[Path]:
 
 
 def hard_links(found: dict[str, list[Path]]) -> dict[Path, str]:
-    """Of files that are in more than one submission (hard links), what is to be said; for those to be refused, with "!" before.
+    """Of files that are in more than one submission (hard links), what is to be said.
 
-    Who makes a link changes the file's ctime and the folder's mtime. So of several names the later one is known if it alone
-    lies in a folder that was changed at that time or since. Else all are graded, and all rows say so: nobody is to lose by it.
+    All of them are graded, and all rows say so: times of files and folders can be set by their owners, so nothing here tells
+    who made the link, and nobody is to lose by it.
     """
-    names: dict[tuple[int, int], list[tuple[str, Path, bool]]] = {}
+    names: dict[tuple[int, int], list[tuple[str, Path]]] = {}
     for submission, files in found.items():
         for path in files:
             with suppress(OSError):
                 status = os.lstat(path)
                 if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
-                    later = os.stat(path.parent).st_mtime_ns >= status.st_ctime_ns
-                    names.setdefault((status.st_dev, status.st_ino), []).append((submission, path, later))
+                    names.setdefault((status.st_dev, status.st_ino), []).append((submission, path))
     said = {}
     for group in names.values():
-        if len({submission for submission, _, _ in group}) > 1:
-            known = sum(later for _, _, later in group) == 1
-            for _, path, later in group:
-                others = ", ".join(str(other) for _, other, _ in group if other != path)
-                if later or not known:
-                    said[path] = "!" * known + f"{path} is the same file as {others} (a hard link)"
+        if len({submission for submission, _ in group}) > 1:
+            for _, path in group:
+                others = ", ".join(str(other) for _, other in group if other != path)
+                said[path] = f"{path} is the same file as {others} (a hard link): see whose it is"
     return said
 
 
@@ -157,10 +155,8 @@ def grade_submission(
         if time.monotonic() - begun > most:
             notes.append(f"after {most:g} seconds {len(files) - number} Python files were left out")
             break
-        said = (links or {}).get(file, "")
-        notes += [said.removeprefix("!") + ": see whose it is"] * bool(said)
-        if said.startswith("!"):
-            continue
+        if links and file in links:
+            notes.append(links[file])
         try:
             grades = grade_file(file, names, seed, limits, isolation)
         except UserError as e:

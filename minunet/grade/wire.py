@@ -55,6 +55,8 @@ def size(a: Any) -> int:
     """How many bytes of memory the content of a message takes, about."""
     if isinstance(a, np.ndarray):
         return int(a.nbytes)
+    if isinstance(a, str):
+        return len(a)
     return 8 + sum(map(size, a.values() if isinstance(a, dict) else a)) if isinstance(a, (tuple, dict)) else 8
 
 

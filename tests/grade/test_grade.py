@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +271,18 @@ def test_tampering_gains_nothing(how):
     )
     # "g unchanged" is true of whoever leaves g alone, and may be had
     assert [p.name for p in found.parts if p.ok] in ([], ["g unchanged"])
+
+
+def test_large_outputs_are_not_kept():
+    """They would stay until the exercise is over, 64 MB each."""
+    e = EXERCISES["momentum"]
+    returns = {"p": np.zeros(1 << 18), "small": np.zeros(9)}
+    for name, array in returns.items():
+        impl = SimpleNamespace(call=lambda *args, a=array, **how: (None, (a, a, a)))
+        runs = e.run_check(0, impl, 1)
+        kept = [m.output for _, marks in runs for m in marks]
+        assert len(kept) > 5 and all((a is None) == (name == "p") for a in kept)
+        assert not any(m.ok for _, marks in runs for m in marks)
 
 
 def test_one_process_serves_many_calls_and_prints_do_not_disturb():

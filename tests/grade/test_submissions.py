@@ -91,15 +91,12 @@ def test_hard_links_cost_nobody_else(tmp_path):
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "a.py").write_text(RIGHT)
     (tmp_path / "bob").mkdir()
-    time.sleep(0.02)
     os.link(tmp_path / "ada" / "a.py", tmp_path / "bob" / "x.py")
+    os.utime(tmp_path / "bob", (1, 1))  # as who would frame the other does
     links = hard_links(submissions(tmp_path))
-    assert list(links) == [tmp_path / "bob" / "x.py"] and links[tmp_path / "bob" / "x.py"].startswith("!")
-    grades, notes = grade_submission([tmp_path / "bob" / "x.py"], None, 1, QUICK, links=links)
-    assert not grades and "is the same file as" in notes[0]
-    os.utime(tmp_path / "bob", (1, 1))  # as tar does: now nobody can tell
-    links = hard_links(submissions(tmp_path))
-    assert len(links) == 2 and not any(said.startswith("!") for said in links.values())
+    for path in (tmp_path / "ada" / "a.py", tmp_path / "bob" / "x.py"):
+        grades, notes = grade_submission([path], None, 1, QUICK, links=links)
+        assert [g.score for g in grades] == [POINTS] and "is the same file as" in notes[0]
 
 
 @pytest.mark.parametrize("kind", ["deep brackets", "deep minus", "deep attributes", "control characters", "zeros"])
