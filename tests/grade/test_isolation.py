@@ -225,12 +225,33 @@ def test_require_refuses_to_grade_without(tmp_path, monkeypatch, capsys):
         assert student.call("f", np.ones(1)) == 2 and student.level == "hook only"
 
 
-def test_a_level_that_does_not_start_is_not_taken(monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32", reason="it takes a shell")
+def test_a_level_that_starts_the_second_time_is_taken(monkeypatch, tmp_path, capsys):
+    real, fails_once = isolation.command, 'test -e "$0" && exec "$@"; touch "$0"'
+    shell = ["/bin/sh", "-c", fails_once, str(tmp_path / "tried")]
+    monkeypatch.setattr(isolation, "known", {})
+    monkeypatch.setattr(isolation, "command", lambda level, *how: [*shell, *real("hook only", *how)])
+    with Student(SOURCE, "a.py") as student:
+        assert student.call("f", np.ones(1)) == 2 and student.level == "bubblewrap"
+    assert isolation.known == {"bubblewrap": True} and capsys.readouterr().err == ""
+
+
+def test_starts_after_a_death_cost_time():
+    with Student("import os\ndef f(x):\n    os._exit(1)\n", "a.py", isolation="hook") as student:
+        student.start()
+        assert student.spent == 0
+        student.end()
+        student.start()
+        assert student.spent > 0
+
+
+def test_a_level_that_does_not_start_is_not_taken(monkeypatch, capsys):
     monkeypatch.setattr(isolation, "known", {})
     monkeypatch.setattr(isolation, "bubblewrap", lambda *_: ["/bin/false"])
     with Student(SOURCE, "a.py") as student:
         assert student.call("f", np.ones(1)) == 2 and student.level != "bubblewrap"
     assert isolation.known["bubblewrap"] is False
+    assert "warning: isolation by bubblewrap did not start" in capsys.readouterr().err
     with Student(SOURCE, "a.py", isolation="bubblewrap") as student, pytest.raises(UserError):
         student.call("f", np.ones(1))
 
