@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from ..cli import csv_text
+from ..cli import csv_text, printable
 from .exercise import EXERCISES
 from .grading import POINTS, Grade
 from .runner import UNWRITTEN
@@ -74,7 +74,7 @@ def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
     """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were."""
     exercises = [n for n in EXERCISES if any(g.exercise.name == n for grades, _ in graded.values() for g in grades)]
     rows = [["submission", "score", *exercises, "forbidden", "isolation", "notes"]]
-    for name, (grades, notes) in graded.items():
+    for name, (grades, notes) in zip(labels(graded), graded.values()):
         scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
         said = {g.exercise.name: list(dict.fromkeys(p.hint for p in g.parts if p.hint)) for g in grades}
         for g in grades:
@@ -84,4 +84,17 @@ def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
         forbidden = "; ".join(g.forbidden for g in grades if g.forbidden)
         row = [name, f"{sum(g.score for g in grades):.2f}", *(scores.get(e, "") for e in exercises), forbidden]
         rows.append([*row, ", ".join(dict.fromkeys(g.isolation for g in grades)), "; ".join([*notes, *hints])])
-    return csv_text(rows)
+    return csv_text([printable(cell) for cell in row] for row in rows)
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """How submissions are called in a table: in one line each, and no two alike."""
+    found: dict[str, None] = {}
+    for name in names:
+        label = printable(name)
+        if label in found:  # names may differ only in bytes that are no UTF-8
+            label = ascii(name)[1:-1]
+        while label in found:
+            label += "_"
+        found[label] = None
+    return list(found)

@@ -98,17 +98,24 @@ def submissions(folder: Path) -> dict[str, list[Path]]:
 
 
 def python_files(folder: str) -> list[Path]:
-    """The Python files in a folder and those below, sorted; no link is followed, and only the first `ENTRIES` are looked at."""
+    """The Python files in a folder and those below, sorted; no link is followed, and only the first `ENTRIES` are looked at.
+
+    A folder that cannot be looked into counts as a file: reading it says what is wrong.
+    """
     found: list[Path] = []
     folders, seen = [folder], 0
     while folders and seen < ENTRIES:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:  # it may be closed to us, or nested too deep
-            for entry in islice(entries, ENTRIES - seen):
-                seen += 1
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.name.endswith(".py"):
-                    found.append(Path(entry.path))
+        place = folders.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in islice(entries, ENTRIES - seen):
+                    seen += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.name.endswith(".py"):
+                        found.append(Path(entry.path))
+        except OSError:  # it is closed to us, or lies too deep
+            found.append(Path(place))
     return sorted(found)
 
 
@@ -160,7 +167,8 @@ def grade_submission(
         try:
             grades = grade_file(file, names, seed, limits, isolation)
         except UserError as e:
-            notes.append(str(e))
+            said = str(e)  # in which a path may be as long as a system allows
+            notes.append(said if len(said) <= 1000 else f"{said[:450]} ... {said[-450:]}")
             continue
         for g in grades:
             known = best.get(g.exercise.name)

@@ -20,6 +20,7 @@ from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.pipes import Late, Pipes
+from minunet.grade.report import as_csv
 from minunet.grade.runner import Limits, Student, Trouble
 from minunet.grade.submissions import ENTRIES, LARGEST, grade_submission, hard_links, python_files, read, submissions
 
@@ -85,6 +86,40 @@ def test_a_folder_may_be_deep_or_full(tmp_path):
     for n in range(30):
         (tmp_path / f"{n}.py").touch()
     assert len(python_files(str(tmp_path))) == 30 < ENTRIES
+
+
+def test_a_folder_too_deep_for_a_path_is_said(tmp_path):
+    (tmp_path / "deep").mkdir()
+    place = os.open(tmp_path / "deep", os.O_RDONLY)
+    for _ in range(21):  # by steps, as no path is that long
+        os.mkdir("d" * 200, dir_fd=place)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    try:
+        (tmp_path / "deep" / "a.py").write_text(RIGHT)
+        grades, notes = grade_submission(python_files(str(tmp_path / "deep")), None, 1, QUICK)
+        assert [g.score for g in grades] == [POINTS]
+        assert len(notes) == 1 and "File name too long" in notes[0] and len(notes[0]) < 1000
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)
+
+
+def test_rows_are_one_line_each_and_no_two_are_called_alike():
+    names = ["a\nb,10.00.py", "\udcfc.py", "\udcfd.py", "\udcfe.py", "\ufffd.py"]
+    rows = list(csv.DictReader(io.StringIO(as_csv({name: ([], [f"of {name}"]) for name in names}))))
+    assert len({row["submission"] for row in rows}) == len(names)
+    assert [row["submission"] for row in rows[:3]] == ["a\\nb,10.00.py", "\ufffd.py", "\\udcfd.py"]
+    assert not any(set("\n\r") & set(cell) for row in rows for cell in row.values())
+
+
+@pytest.mark.parametrize("name, row", [("__eve__", True), ("__pycache__", False), ("__MACOSX", False), (".git", False)])
+def test_folders_whose_names_begin_with_underscores_have_rows(name, row, tmp_path):
+    for folder in (name, "ada"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").touch()
+    assert list(submissions(tmp_path)) == sorted([name] * row + ["ada"])
 
 
 def test_hard_links_cost_nobody_else(tmp_path):
