@@ -254,8 +254,8 @@ def test_shipped_cases(case):
 
 
 @pytest.mark.slow
-@pytest.mark.drawn(ci=2)
+@pytest.mark.drawn(ci=1)
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda c: c.name)
 def test_shipped_networks(case):
-    """The whole networks among it, with every parameter."""
+    """The whole networks among it, with every parameter; .ci/run checks all of them by the command."""
     assert case.run().ok
