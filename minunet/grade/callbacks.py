@@ -35,7 +35,7 @@ class Callback:
 
     def __call__(self, *args: Any) -> Any:
         if len(args) != len(self.shapes):
-            raise Refused(f"it takes {len(self.shapes)} arrays, not {len(args)}")
+            raise Refused(f"its number of arguments is {len(self.shapes)}, not {len(args)}")
         return self.function(*map(floats, args, self.shapes))
 
 

@@ -55,47 +55,50 @@ def _without_mean(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     return (dy - xhat * (dy * xhat).mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """Every element depends on all x of its channel, and unlike the norm's, the gradient is not 0 for dy = 1."""
-    return _norm(x) + np.sin(x)
-
-
-def _mixed_backward(dy: np.ndarray, x: np.ndarray, norm_backward: Any = _norm_backward) -> np.ndarray:
-    return norm_backward(dy, x) + dy * np.cos(x)
-
-
-def _sine(scale: float, wrong: float = 1.0) -> tuple[Any, Any, bool]:
-    """A multiple of the sine, its gradient, which may be wrong by a factor, and whether it is right."""
-    return lambda x: scale * np.sin(x), lambda dy, x: wrong * scale * dy * np.cos(x), wrong == 1
-
-
 @gradient_check.check("right ones pass", "0.1 %", "one place", "small gradients", "large gradients", "dy = 1", times=1)
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 3, 3, 2))
     place = tuple(int(rng.integers(n)) for n in x.shape)
+    a, phase = rng.uniform(0.5, 0.9, x.shape), rng.standard_normal(x.shape)  # so that no gradient is known without f
+
+    def sine(scale: float, wrong: float = 1.0) -> tuple[Any, Any, bool]:
+        """A multiple of a sine, its gradient, which may be wrong by a factor, and whether it is right."""
+        right = wrong == 1
+        return (
+            lambda x: scale * np.sin(a * x + phase),
+            lambda dy, x: wrong * scale * dy * a * np.cos(a * x + phase),
+            right,
+        )
+
+    def mixed(x: np.ndarray) -> np.ndarray:
+        """Every element depends on all x of its channel, and unlike the norm's, the gradient is not 0 for dy = 1."""
+        return _norm(x) + np.sin(a * x + phase)
+
+    def mixed_backward(dy: np.ndarray, x: np.ndarray, norm_backward: Any = _norm_backward) -> np.ndarray:
+        return norm_backward(dy, x) + dy * a * np.cos(a * x + phase)
 
     def dented(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
-        dx = _mixed_backward(dy, x)
+        dx = mixed_backward(dy, x)
         dx[place] += 0.01 * np.abs(dx).max()
         return dx
 
     def blind(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return _mixed_backward(dy, x, _without_mean)
+        return mixed_backward(dy, x, _without_mean)
 
     cases: list[tuple[str, tuple[Any, Any, bool]]] = [
         ("right ones pass", (_norm, _norm_backward, True)),
-        ("right ones pass", _sine(1)),
-        ("right ones pass", _sine(1, wrong=2)),
-        ("0.1 %", _sine(1)),
-        ("0.1 %", _sine(1, wrong=1.001)),
-        ("one place", (_mixed, _mixed_backward, True)),
-        ("one place", (_mixed, dented, False)),
-        ("small gradients", _sine(1e-6)),
-        ("small gradients", _sine(1e-6, wrong=1.01)),
-        ("large gradients", _sine(1e6)),
-        ("large gradients", _sine(1e6, wrong=1.01)),
-        ("dy = 1", (_mixed, _mixed_backward, True)),
-        ("dy = 1", (_mixed, blind, False)),
+        ("right ones pass", sine(1)),
+        ("right ones pass", sine(1, wrong=2)),
+        ("0.1 %", sine(1)),
+        ("0.1 %", sine(1, wrong=1.001)),
+        ("one place", (mixed, mixed_backward, True)),
+        ("one place", (mixed, dented, False)),
+        ("small gradients", sine(1e-6)),
+        ("small gradients", sine(1e-6, wrong=1.01)),
+        ("large gradients", sine(1e6)),
+        ("large gradients", sine(1e6, wrong=1.01)),
+        ("dy = 1", (mixed, mixed_backward, True)),
+        ("dy = 1", (mixed, blind, False)),
     ]
     for case in rng.permutation(len(cases)):  # right and wrong ones for each part, in an order that nobody knows
         part, (f, backward, right) = cases[case]
