@@ -191,7 +191,7 @@ class Wired:
         if name in self.called:
             raise Refused(f"the backward of {name!r} was called twice")
         try:
-            dy = floats(dy, self.takes.setdefault(name, np.shape(dy)))
+            dy = floats(dy, self.takes.setdefault(name, getattr(dy, "shape", ())))
         except Refused as e:
             raise Refused(f"the backward of {name!r}: {e}") from None
         self.called.append(name)

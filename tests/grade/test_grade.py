@@ -273,6 +273,13 @@ def test_tampering_gains_nothing(how):
     assert [p.name for p in found.parts if p.ok] in ([], ["g unchanged"])
 
 
+@pytest.mark.parametrize("given, says", [("(dy, dy)", "not a tuple"), ("dy[:, 1:]", "takes an array of the shape")])
+def test_parts_of_the_network_say_what_they_take(given, says):
+    text = f"def unet_backward(dy, back, depth):\n    return back('head', {given})\n"
+    parts = judge(EXERCISES["unet_backward"], Local(text, "a"), 1)
+    assert all("the backward of 'head': it takes an array" in p.message and says in p.message for p in parts)
+
+
 def test_large_outputs_are_not_kept():
     """They would stay until the exercise is over, 64 MB each."""
     e = EXERCISES["momentum"]
