@@ -31,7 +31,7 @@ def test_two_variants_are_trained_scored_and_kept(tmp_path, capsys, monkeypatch)
              "--only", "cross-entropy", "border-class", *SMALL]  # fmt: skip
     ablation.main(flags)
     table = capsys.readouterr().out
-    assert "| cross-entropy |" in table and "| border-class |" in table and "2 images with" in table
+    assert "| cross-entropy |" in table and "| border-class |" in table and "the 2 images, with" in table
     kept = json.loads((tmp_path / "results" / "ablation.json").read_text())["variants"]
     assert kept["border-class"]["flags"] == ["--loss", "ce", "--target", "border", *SMALL]
     assert all(0 <= r[c] <= 1 for r in kept.values() for c in ("dice", "precision", "precision_50"))
