@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ from .data.checks import Findings, Survey, shortened, survey
 from .data.dataset import find_source
 from .data.mask_scan import MASK_KINDS, ignored_values
 from .data.object_sizes import object_sizes
+from .data.objects import diameter
 from .errors import UserError
-from .kernels.device import gpu_status
+from .kernels.device import gpu_status, has_nvidia_gpu
 from .metrics import Confusion
 from .models import UNetOptions, build
 from .nn import Module
@@ -350,7 +350,7 @@ def examine_objects(
             "--instances drops such objects, unless tuned on smaller ones", "give predict a smaller --min-size, or --scale 2",
         )  # fmt: skip
     if known and known.objects:
-        ratio = known.objects.diameter / (2 * float(np.sqrt(np.median(found.areas) / np.pi)) * known.scale)
+        ratio = known.objects.diameter / (diameter(float(np.median(found.areas))) * known.scale)
         if not 1 / UNLIKE < ratio < UNLIKE:
             findings.note(
                 "object sizes", f"the objects that the network was trained on are {ratio:.2g} times as wide as these",
@@ -378,16 +378,10 @@ def examine_gpu(findings: Findings) -> None:
     status = gpu_status()
     if status:
         findings.ok("GPU", f"{status.reason} is used")
-    elif has_gpu():
+    elif has_nvidia_gpu():
         findings.trouble("GPU not used", f"there is an NVIDIA GPU here, but {status.reason}")
     else:
         findings.ok("GPU", "none found; everything is computed on the CPU")
-
-
-def has_gpu() -> bool:
-    """Whether this machine shows signs of an NVIDIA GPU, whatever is installed for it."""
-    signs = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus")
-    return which("nvidia-smi") is not None or any(Path(sign).exists() for sign in signs)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def healthy(path, n=30, value=255, ending="png"):
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "has_gpu", lambda: False)
+    monkeypatch.setattr(doctor, "has_nvidia_gpu", lambda: False)
     return healthy(tmp_path / "data")
 
 
@@ -265,18 +265,13 @@ def test_a_checkpoint_that_is_none(ask, tmp_path):
 
 
 def test_a_gpu_that_is_not_used(ask, monkeypatch):
-    monkeypatch.setattr(doctor, "has_gpu", lambda: True)
+    monkeypatch.setattr(doctor, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(
         doctor, "gpu_status", lambda: device.GpuStatus(False, "CuPy is not installed: pip install CuPy")
     )
     assert ask()["trouble"] == ["GPU not used"]
     monkeypatch.setattr(doctor, "gpu_status", lambda: device.GpuStatus(True, "a GPU"))
     assert ask()["trouble"] == []
-
-
-def test_signs_of_a_gpu(monkeypatch):
-    monkeypatch.setattr(doctor, "which", lambda name: f"/usr/bin/{name}")
-    assert doctor.has_gpu()
 
 
 def test_nothing_there(tmp_path, capsys):

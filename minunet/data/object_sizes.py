@@ -13,6 +13,7 @@ from .classes import as_numbers
 from .instance_labels import limit_numbers
 from .label_images import as_instances
 from .layouts.source import counting
+from .objects import areas_and_sides
 
 LOOKED_AT = 60  # masks, evenly over the data set
 SOME = 0.3  # share of the images that look partly outlined, from which on it is said
@@ -45,7 +46,8 @@ def object_sizes(seen: Survey) -> ObjectSizes | None:
         return None
     areas, sides, partial, marked = [], [], [], []
     usable = [entry for entry in seen.entries if entry.name in seen.sizes]
-    for entry in usable[:: -(-len(usable) // LOOKED_AT)] if usable else ():
+    looked_at = usable[:: max(1, -(-len(usable) // LOOKED_AT))]
+    for entry in looked_at:
         try:
             mask = entry.read_mask()
             labels = seen.classes.encode(mask.values, entry.mask, mask.palette)
@@ -59,12 +61,12 @@ def object_sizes(seen: Survey) -> ObjectSizes | None:
         if mask.instances is not None or seen.classes.rule == "instances":
             numbers = mask.instances if mask.instances is not None else as_numbers(mask.values, mask.palette)
         numbers = limit_numbers(np.where(labels > 0, numbers, 0))
-        boxes = [box for box in scipy.ndimage.find_objects(numbers) if box]
-        sides += [max(s.stop - s.start for s in box) for box in boxes]
-        areas += [n for n in np.bincount(numbers.ravel())[1:].tolist() if n]
+        found = areas_and_sides(numbers)
+        areas += found[0]
+        sides += found[1]
         if mask.valid is None and unlabelled(image, labels > 0, valid) >= 1:
             partial.append(entry.name)
-    if len(partial) < SOME * len(usable[:: -(-len(usable) // LOOKED_AT)]):
+    if len(partial) < SOME * len(looked_at):
         partial = []  # dirt, or another stain
     return ObjectSizes(np.array(areas), np.array(sides), partial, marked) if areas else None
 

@@ -64,22 +64,32 @@ class Separation(Settings):
         return replace(self, smooth=smooth, min_size=round(self.min_size * factor**2))
 
 
+def areas_and_sides(numbers: np.ndarray) -> tuple[list[int], list[int]]:
+    """The area in pixels, and the longest side of the bounding box, of every object in a label image (H, W) of numbers up to
+    the number of its pixels."""
+    import scipy
+
+    area = np.bincount(numbers.ravel())
+    boxes = {number: box for number, box in enumerate(scipy.ndimage.find_objects(numbers), start=1) if box}
+    return [int(area[n]) for n in boxes], [max(s.stop - s.start for s in box) for box in boxes.values()]
+
+
+def diameter(area: float) -> float:
+    """Of a disc of this area."""
+    return 2 * float(np.sqrt(area / np.pi))
+
+
 def measure_objects(labels: Iterable[np.ndarray]) -> ObjectSize | None:
     """The size of the objects in label images (H, W); None if there is no object.
 
     Objects that touch the image's edge count, though they may be cut off.
     """
-    import scipy
-
     areas: list[int] = []
     sides: list[int] = []
-    for numbers in map(limit_numbers, labels):
-        area = np.bincount(numbers.ravel())
-        for number, box in enumerate(scipy.ndimage.find_objects(numbers), start=1):
-            if box is not None:
-                areas.append(int(area[number]))
-                sides.append(max(s.stop - s.start for s in box))
+    for found in map(areas_and_sides, map(limit_numbers, labels)):
+        areas += found[0]
+        sides += found[1]
     if not areas:
         return None
     least, middle = (int(np.percentile(areas, q, method="lower")) for q in (1, 50))
-    return ObjectSize(2 * float(np.sqrt(middle / np.pi)), least, int(np.percentile(sides, 99, method="higher")))
+    return ObjectSize(diameter(middle), least, int(np.percentile(sides, 99, method="higher")))

@@ -9,9 +9,8 @@ import numpy as np
 
 from . import wire
 
-UNFIT = (
-    "the function cannot be called with this"  # all that is told of an error of ours: its text could name the answer
-)
+UNFIT = "the function cannot be called with this"
+"""All that is told of an error of ours: its text could name the answer."""
 
 
 class Refused(ValueError):

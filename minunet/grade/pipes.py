@@ -41,10 +41,8 @@ class Pipes:
         self.came = self.taken = 0  # bytes
         self.arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.leaving: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # one message at most, and b"" for the end
-        self.taken_over, self.deaf = (
-            threading.Event(),
-            False,
-        )  # whether it has all that was sent, or will take nothing more
+        self.taken_over = threading.Event()  # it has all that was sent, or will take nothing more
+        self.deaf = False  # it will take nothing more
         self.taken_over.set()
         each = (
             (self._take, self.process.stdout),
