@@ -15,7 +15,7 @@ objects.py        how large objects are, and how a network's output is divided i
 targets.py        training targets for touching objects; weightmap.py: the U-Net paper's weight map
 label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, Kaggle's format
 instance_labels.py   numbering instances in an array without gaps
-checks.py         common problems of images and masks, for `minunet.doctor`
+checks.py         common problems of images and masks, for `minunet.doctor`; findings.py: what it finds
 object_sizes.py   how large objects are, and whether all are outlined, for `minunet.doctor`
 synthetic.py      generated cells
 command.py        `minunet data fetch NAME`
@@ -23,7 +23,8 @@ command.py        `minunet data fetch NAME`
 
 from .classes import ClassMap
 from .dataset import LAYOUTS, Dataset, open_dataset
-from .files.images import count_pages, read_image, read_info, read_mask
+from .files.images import read_image, read_mask
+from .files.info import count_pages, read_info
 from .files.large import open_large
 from .image_set import ImageSet
 from .layouts.ctc import TRUTHS

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cli import printable
 from ..errors import UserError
 from .classes import ClassMap
+from .findings import Findings
 from .layouts.source import Entry, Mask, Source, counting, some
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, Value
@@ -23,57 +23,6 @@ BRIGHT = 20.0  # normalised intensity above which a network does not work well
 INVERTED = 0.75  # share of foreground above which it may be the background
 LEVEL, TIGHT = 0.01, 0.03  # share of the pixels of each of two levels at least; standard deviation within one, at most
 BURNT = 0.2  # share of pixels at the largest value of their type
-
-
-@dataclass
-class Finding:
-    """The result of a check.
-
-    Attributes
-    ----------
-    name : str
-        What was checked, or the trouble: "mask values".
-    severity : "ok", "note" (the user should know) or "trouble" (the user must change something)
-    files : list of str
-        Images that it is about, by the names that --val-files takes; empty where it is not about single images.
-    text, advice : str
-        What was found, and what to do about it.
-    """
-
-    name: str
-    severity: str
-    files: list[str]
-    text: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        text, advice = printable(self.text), printable(self.advice)
-        return f"{self.severity:<8} {self.name}: {text}" + (f"\n         -> {advice}" if advice else "")
-
-
-class Findings(list[Finding]):
-    """Findings in the order in which they were made."""
-
-    def ok(self, name: str, text: str) -> None:
-        """Add what is as it should be."""
-        self.append(Finding(name, "ok", [], text))
-
-    def note(self, name: str, text: str, advice: str = "", files: Iterable[str] = ()) -> None:
-        """Add what the user should know but need not change."""
-        self.append(Finding(name, "note", list(files), text, advice))
-
-    def trouble(self, name: str, text: str, advice: str = "", files: Iterable[str] = ()) -> None:
-        """Add what the user must change."""
-        self.append(Finding(name, "trouble", list(files), text, advice))
-
-    def count_of(self, name: str) -> int:
-        """How many findings have this name."""
-        return sum(finding.name == name for finding in self)
-
-    @property
-    def troubles(self) -> int:
-        """How many of them the user must do something about."""
-        return sum(finding.severity == "trouble" for finding in self)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
 from .files.axes import check_axes
-from .files.images import ImageInfo
+from .files.info import ImageInfo
 from .image_set import ImageSet
 from .layouts import coco, ctc, dsb2018, folder, isbi2012, nnunet
 from .layouts.parts import divided, join_parts, part_folders

@@ -19,7 +19,8 @@ import scipy
 
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
-from .files.images import SUFFIXES, read_indexed_mask, read_pages
+from .files.images import SUFFIXES, read_indexed_mask
+from .files.info import read_pages
 from .image_set import ImageSet
 from .layouts import coco, folder
 from .layouts.source import list_images, natural_key, some

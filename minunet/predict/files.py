@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from ..atomic import check_writable
 from ..data.files.axes import check_axes
-from ..data.files.images import ImageInfo, Pages, read_image, read_info, read_pages
+from ..data.files.images import read_image
+from ..data.files.info import ImageInfo, Pages, read_info, read_pages
 from ..data.files.large import can_open, is_zarr, open_large
 from ..data.files.pixel_size import PixelSize
 from ..errors import UserError

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..atomic import beside, write_atomically
 from ..cli import csv_text
-from ..data.files.images import Pages
+from ..data.files.info import Pages
 from ..data.files.pixel_size import PixelSize
 from ..errors import UserError
 from .measure import Measurements, columns

@@ -5,6 +5,7 @@ config.py       the settings of a training, and its state; checkpoints store bot
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
 step.py         one training step: forward, loss, backward, update
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
+checks.py       whether images suit a network, for `minunet.doctor`
 beforehand.py   what the end of a run needs, such as space for checkpoints, tried before it begins
 lock.py         one process at a time trains in a folder
 tuning.py       how probabilities become objects, chosen on the validation images

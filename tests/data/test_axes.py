@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from minunet.data import count_pages, open_dataset, open_large, read_image, read_info, read_mask
-from minunet.data.files.images import read_pages
+from minunet.data.files.info import read_pages
 from minunet.data.files.pixel_size import PixelSize
 from minunet.errors import UserError
 

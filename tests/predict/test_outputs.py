@@ -9,7 +9,7 @@ from PIL import Image
 
 import minunet
 from minunet.data import ClassMap, Preprocessing, count_pages
-from minunet.data.files.images import read_pages
+from minunet.data.files.info import read_pages
 from minunet.data.files.pixel_size import PixelSize
 from minunet.errors import UserError
 from minunet.predict import PredictionOptions, predict_files

@@ -6,87 +6,21 @@ with a file becomes a UserError of one line that names it.
 
 from __future__ import annotations
 
-import os
-import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from ...errors import UserError
 from ..preprocess import is_grey
-from .limits import MAX_PIXELS, PathLike
+from .limits import PathLike
 from .npy import is_npy, npy_plan
-from .pillow import ALPHA_MODES, check_frame_size, find_frame, frames, open_pillow, orientation, png_bits, read_pillow
-from .pixel_size import PixelSize
-from .tiff import check_page, checked_page, is_tiff, open_tiff, tiff_bits
-from .tiff_planes import TiffPlan, TiffPlane, plan
-from .turn import turned_size
+from .one_line import one_line_errors
+from .pillow import png_bits, read_pillow
+from .tiff import is_tiff, open_tiff
+from .tiff_planes import find_plane, plan
 
 SUFFIXES = (
     *(".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".pnm"),
     *(".lsm", ".stk", ".npy"),
 )
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What a file's header says.
-
-    Attributes
-    ----------
-    height, width : int, in pixels
-    bands : int
-        Channels, with alpha.
-    kind : str
-        As a report calls it: "8-bit RGBA".
-    jpeg : bool
-        Whether it is a JPEG.
-    alpha : bool
-        Whether the file says that the last channel is alpha.
-    turned : bool
-        Whether the pixels are stored in another orientation, and were turned.
-    rgb : bool
-        Whether three or four channels are red, green and blue, and perhaps alpha, as far as the file says.
-    """
-
-    height: int
-    width: int
-    bands: int
-    kind: str
-    jpeg: bool = False
-    alpha: bool = False
-    turned: bool = False
-    rgb: bool = True
-
-
-@dataclass(frozen=True)
-class Pages:
-    """The images in a file.
-
-    Attributes
-    ----------
-    count : int
-    axes : str
-        Of the file's array, by tifffile's letters: "TCYX".
-    page_axes, page_shape : str and tuple of int
-        The axes that count images, and how many each has; "" and () if they do not lie in one array.
-    named : bool
-        Whether the file, or the user, says what the axes are.
-    notes : list of str
-        What is left out, and what was guessed.
-    pixel : PixelSize or None
-    """
-
-    count: int
-    axes: str = "YX"
-    page_axes: str = ""
-    page_shape: tuple[int, ...] = ()
-    named: bool = True
-    notes: list[str] = field(default_factory=list)
-    pixel: PixelSize | None = None
 
 
 def read_image(
@@ -197,94 +131,6 @@ def read_indexed_mask(
     return pixels, None
 
 
-def read_info(path: PathLike, page: int | None = None, axes: str | None = None) -> ImageInfo:
-    """What the header says, without reading the pixels.
-
-    Parameters
-    ----------
-    path, page, axes : as in `read_image`
-
-    Returns
-    -------
-    ImageInfo
-
-    Raises
-    ------
-    UserError
-        If the file is missing, not an image, or its header is damaged.
-    """
-    with one_line_errors(path):
-        if is_npy(path):
-            found = npy_plan(path, axes)
-            h, w = found.division.size
-            bits = (
-                "float"
-                if found.dtype.kind == "f"
-                else "1-bit"
-                if found.dtype == bool
-                else f"{8 * found.dtype.itemsize}-bit"
-            )
-            return ImageInfo(h, w, found.division.bands, _kind(bits, found.division.bands, False))
-        if is_tiff(path):
-            with open_tiff(path) as tiff:
-                plane = find_plane(plan(tiff, path, axes), path, page)
-                check_page(first := checked_page(tiff, plane.pages[0], path), path)
-                bands = plane.bands
-                rgb = bands == 1 or (len(plane.pages) == 1 and plane.division is None)
-                kind = _kind(tiff_bits(first), bands, plane.alpha) if rgb else f"{tiff_bits(first)} {bands} channels"
-                return ImageInfo(*plane.size, bands, kind, False, plane.alpha, plane.orientation > 1, rgb)
-        with open_pillow(path) as image:
-            find_frame(image, path, page)
-            turned = orientation(image, unread=path)
-            check_frame_size(image, path)
-            deep = png_bits(path) == 16 or image.mode.startswith("I;16")
-            bits = "float" if image.mode == "F" else "1-bit" if image.mode == "1" else "16-bit" if deep else "8-bit"
-            bands, alpha = 3 if image.mode == "P" else len(image.getbands()), image.mode in ALPHA_MODES
-            kind = f"{bits} palette" if image.mode == "P" else _kind(bits, bands, alpha)
-            size = turned_size((image.height, image.width), turned)
-            return ImageInfo(*size, bands, kind, image.format == "JPEG", alpha, turned > 1)
-
-
-def count_pages(path: PathLike, axes: str | None = None) -> int:
-    """Number of images in a file: pages of a TIFF, slices and time points of a stack, frames of an animation.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged.
-    """
-    return read_pages(path, axes).count
-
-
-def read_pages(path: PathLike, axes: str | None = None, mask: bool = False) -> Pages:
-    """Which images a file holds; parameters as in `read_image`, `mask` as in `divide`."""
-    with one_line_errors(path):
-        if is_npy(path):
-            of = npy_plan(path, axes, mask)
-            d = of.division
-            return Pages(d.count, d.axes, d.page_axes, d.page_shape, of.named)
-        if is_tiff(path):
-            with open_tiff(path) as tiff:
-                found = plan(tiff, path, axes, mask)
-            return Pages(
-                len(found.planes), found.axes, found.page_axes, found.page_shape, found.named, found.notes, found.pixel
-            )
-        with open_pillow(path) as image:
-            n, held = frames(image), getattr(image, "n_frames", 1)
-            notes = [f"{held - n} other views in it are left out"] * (image.format == "MPO" and held > n)
-            return Pages(n, "TYX" if n > 1 else "YX", "T" * (n > 1), (n,) * (n > 1), True, notes)
-
-
-def find_plane(found: TiffPlan, path: PathLike, page: int | None) -> TiffPlane:
-    """The image of a TIFF that was asked for; the only one if none was."""
-    count = len(found.planes)
-    if page is None and count > 1:
-        raise UserError(f"{path}: a stack of {count} pages, one image was expected; save its pages as single files")
-    if not 0 <= (page or 0) < count:
-        raise UserError(f"{path}: has no page {page}, its pages are 0 to {count - 1}")
-    return found.planes[page or 0]
-
-
 # ---- the pieces ------------------------------------------------------------------------------------------------------
 
 
@@ -319,38 +165,3 @@ def _read_stored(
 def _apply_palette(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """The palette's colours at unsigned indices; the last colour where an index is beyond the palette."""
     return palette[np.minimum(pixels.astype(np.uint16), min(len(palette) - 1, 65535))]
-
-
-@contextmanager
-def one_line_errors(path: PathLike) -> Iterator[None]:
-    """Turn whatever a reader raises into a UserError that names the file, and silence its warnings."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mode = os.stat(path).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of which reading may never end
-                raise UserError(f"{path}: is a pipe or a device, an image was expected")
-            yield
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, an image was expected") from None
-    except PermissionError:
-        raise UserError(f"{path}: may not be read (permission denied)") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image that can be read (PNG, TIFF, JPEG, BMP); convert or remove it") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{path}: claims more than {MAX_PIXELS:,} pixels; cut it into smaller images") from None
-    except Exception as e:  # on mangled files readers raise nearly anything: SyntaxError, struct.error, KeyError ...
-        reason = " ".join(str(e).split())[:120] or type(e).__name__
-        raise UserError(f"{path}: damaged or cut off ({reason}); copy or export it again") from None
-
-
-def _kind(bits: str, bands: int, alpha: bool) -> str:
-    """How the report calls an image: "16-bit grey", "8-bit RGBA"."""
-    marked, plain = {2: "grey + alpha", 4: "RGBA"}, {1: "grey", 3: "RGB"}
-    return f"{bits} {(marked if alpha else plain).get(bands, f'{bands} channels')}"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UserError
-from .images import one_line_errors
 from .large_tiff import LargeTiff
 from .large_zarr import LargeZarr
 from .limits import PathLike
+from .one_line import one_line_errors
 from .tiff import is_tiff
 
 ZARR_MARKS = (".zgroup", ".zattrs", ".zarray", "zarr.json")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .images import find_plane, one_line_errors
 from .limits import MAX_BLANK, MAX_PACKING, PathLike
+from .one_line import one_line_errors
 from .tiff import BLANK, LZW, check_lzw, checked_page, open_tiff
-from .tiff_planes import plan
+from .tiff_planes import find_plane, plan
 from .turn import stored_window, upright
 
 CACHE = 128 << 20  # bytes of decoded strips that are kept: neighbouring windows need them again

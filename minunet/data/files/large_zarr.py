@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .images import one_line_errors
 from .limits import PathLike
+from .one_line import one_line_errors
 from .pixel_size import PixelSize, tidy_unit
 
 MAX_CHUNK = 1 << 28  # bytes of a chunk or shard, that may be tiny on disk

@@ -276,3 +276,13 @@ def page_orientation(page: Any) -> int:
     tag = page.tags.get(274)
     value = getattr(tag, "value", 1)
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def find_plane(found: TiffPlan, path: PathLike, page: int | None) -> TiffPlane:
+    """The image of a TIFF that was asked for; the only one if none was."""
+    count = len(found.planes)
+    if page is None and count > 1:
+        raise UserError(f"{path}: a stack of {count} pages, one image was expected; save its pages as single files")
+    if not 0 <= (page or 0) < count:
+        raise UserError(f"{path}: has no page {page}, its pages are 0 to {count - 1}")
+    return found.planes[page or 0]

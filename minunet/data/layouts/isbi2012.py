@@ -20,7 +20,8 @@ import scipy
 
 from ...errors import UserError
 from ..classes import ClassMap
-from ..files.images import count_pages, read_mask
+from ..files.images import read_mask
+from ..files.info import count_pages
 from .source import Entry, Mask, Source, list_images, natural_key, some
 
 NAME = "isbi2012"

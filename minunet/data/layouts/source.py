@@ -14,7 +14,8 @@ import numpy as np
 from ...cli import printable
 from ...errors import UserError
 from ..classes import ClassMap
-from ..files.images import SUFFIXES, ImageInfo, read_image, read_indexed_mask, read_info
+from ..files.images import SUFFIXES, read_image, read_indexed_mask
+from ..files.info import ImageInfo, read_info
 
 
 class Mask(NamedTuple):

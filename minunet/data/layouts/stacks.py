@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import UserError
-from ..files.images import Pages, read_pages
+from ..files.info import Pages, read_pages
 from .source import Entry, Source, some
 
 
