@@ -20,8 +20,8 @@ from .checkpoint.load import load
 from .cli import HelpFormatter, add_quiet, number, run, typed
 from .data import LAYOUTS, NORMALISATIONS, TRUTHS, Preprocessing, to_channels
 from .data.checks import Survey, shortened, survey
-from .data.dataset import find_source
 from .data.findings import Findings
+from .data.layouts.find import find_source
 from .data.mask_scan import MASK_KINDS, ignored_values
 from .errors import UserError
 from .kernels.device import gpu_status, has_nvidia_gpu

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
-from minunet.data.dataset import LAYOUTS
+from minunet.data import LAYOUTS
 from minunet.data.files.axes import LETTERS
 from minunet.data.files.images import SUFFIXES
 from minunet.data.layouts.listing import UNREAD
@@ -42,7 +42,8 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {  # by titl
     "Intensity": ("What is done to every image before the network sees it.", ("preprocess",), ("--normalise", "--scale")),
     "Masks": (
         "What a value means is told, or found by rules that the report names.",
-        ("mask_kinds", "classes", "layouts.annotated", "layouts.shapes"), ("--masks", "--ignore", "--truth-kind", "--classes"),
+        ("mask_kinds", "mask_noise", "mask_regions", "classes", "layouts.annotated", "layouts.shapes"),
+        ("--masks", "--ignore", "--truth-kind", "--classes"),
     ),
 }  # fmt: skip
 

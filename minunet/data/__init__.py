@@ -4,7 +4,8 @@ files/            reading image files: PNG, TIFF of 1 to 16 bits or float, JPEG,
 layouts/          which file is the mask of which image
 public/           public data sets, downloaded and checked
 dataset.py        a data set on disk: `open_dataset`; arrays.py: in memory; image_set.py: the base of all data sets
-mask_kinds.py     what the values of masks stand for, from what mask_scan.py counts of them
+mask_kinds.py     what the values of masks stand for, from what mask_scan.py counts of them; mask_noise.py: noisy ones;
+                  mask_regions.py: classes or objects, by their connected pieces
 classes.py        from mask values to class numbers and back, and their colours
 sample.py         one image with its annotation; preprocess.py: channels, size and intensity as the network takes them
 groups.py         kinds of images: by colour and brightness, or as a file says
@@ -22,12 +23,13 @@ command.py        `minunet data fetch NAME`
 """
 
 from .classes import ClassMap
-from .dataset import LAYOUTS, Dataset, open_dataset
+from .dataset import Dataset, open_dataset
 from .files.images import read_image, read_mask
 from .files.info import count_pages, read_info
 from .files.large import open_large
 from .image_set import ImageSet
 from .layouts.ctc import TRUTHS
+from .layouts.find import LAYOUTS
 from .loader import Batches
 from .preprocess import NORMALISATIONS, TARGETS, Preprocessing, normalise, prepare, to_channels
 from .sample import Sample

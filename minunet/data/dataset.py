@@ -10,22 +10,15 @@ import numpy as np
 
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
-from .files.axes import check_axes
 from .files.info import ImageInfo
 from .image_set import ImageSet
-from .layouts import coco, ctc, dsb2018, folder, isbi2012, nnunet
-from .layouts.parts import divided, join_parts, part_folders
+from .layouts.find import find_source
 from .layouts.source import Entry, Mask, Source, counting, some
-from .layouts.stacks import with_pages
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, ignored_values
 from .nodata import without_data
 from .preprocess import NORMALISATIONS, is_grey, prepare, resize_labels, scaled_size
 from .sample import Sample
-
-LAYOUTS = {
-    module.NAME: module for module in (dsb2018, isbi2012, ctc, nnunet, coco, folder)
-}  # in the order in which they are tried
 
 
 def open_dataset(
@@ -47,7 +40,7 @@ def open_dataset(
     Parameters
     ----------
     path : path
-    layout : "auto" or a name from LAYOUTS
+    layout : "auto" or a name from `minunet.data.LAYOUTS`
     channels : int or None
         What the network takes; None gives 1 if no image holds colour, 3 if one does, and 2 or 4 if all images have so many.
     normalise : "percentile", "range", "none" or "255", as in `minunet.data.normalise`
@@ -90,41 +83,6 @@ def open_dataset(
     return Dataset(
         Path(path), find_source(path, layout, truth, axes), channels, normalise, scale, classes, masks, ignore
     )
-
-
-def find_source(path: str | Path, layout: str = "auto", truth: str = "auto", axes: str | None = None) -> Source:
-    """The images and masks of a folder, paired but not read; parameters and errors are those of `open_dataset`."""
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: {'is a file, a folder was expected' if path.exists() else 'no such folder'}")
-    if layout != "auto" and layout not in LAYOUTS:
-        raise UserError(f"layout: {layout!r} is unknown, choose one of auto, {', '.join(LAYOUTS)}")
-    if truth not in ctc.TRUTHS:
-        raise UserError(f"truth: {truth!r} is unknown, choose one of {', '.join(ctc.TRUTHS)}")
-    if axes:
-        check_axes(axes)
-    found = divided(with_pages(_source(path, layout, truth), axes))
-    if truth != "auto" and found.layout != ctc.NAME:
-        raise UserError(
-            f"truth: {truth!r} is for the layout {ctc.NAME}, but {path} has the layout {found.layout}; leave it out"
-        )
-    return found
-
-
-def _source(path: Path, layout: str, truth: str) -> Source:
-    """The files of a folder, or of its parts train/ and val/, by their layout."""
-    name = layout if layout != "auto" else next((n for n, m in LAYOUTS.items() if m.recognise(path)), None)
-    parts = part_folders(path) if name is None or not LAYOUTS[name].recognise(path) else {}
-    if parts:
-        return join_parts(path, parts, lambda part: _source(part, layout, truth))
-    if name is None:
-        found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
-        known = "; ".join(f"{n} ({m.EXPECTS})" for n, m in LAYOUTS.items())
-        hint = "; images that are divided lie in train/ and val/, each with a layout of these"
-        raise UserError(
-            f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}{hint}"
-        )
-    return ctc.open_source(path, truth) if name == ctc.NAME else LAYOUTS[name].open_source(path)
 
 
 class Dataset(ImageSet):

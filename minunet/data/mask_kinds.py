@@ -20,21 +20,16 @@ classes are in the order of the palette, else sorted by (red, green, blue), so t
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 from typing import NamedTuple
-
-import numpy as np
-import scipy
 
 from ..errors import UserError
 from .classes import MAX_CLASSES, ClassMap, unpack_colour
-from .mask_scan import MASK_KINDS, MaskScan, Regions
+from .mask_noise import BRIGHT, SOFT, is_nearly_binary, refuse_noise, softness
+from .mask_regions import MANY_WIDE, consistency, objecthood, pieces
+from .mask_scan import MASK_KINDS, MaskScan
 
-MANY = 64  # values above which one-piece values are objects,
-MANY_WIDE = 8  # and of masks in over 8 bits, which usually hold object numbers
+MANY = 64  # values above which one-piece values are objects; of masks in over 8 bits MANY_WIDE
 ONE, SEVERAL = 1.15, 1.3  # mean number of pieces of a value: of objects at most, and of classes at least
-SOFT = 0.1  # share of pixels in 2x2 squares below which values are noise
-BRIGHT = 64  # the least value of a white that is noisy; below, values are numbers
 RARE = 1e-4  # share of all pixels below which a class is suspect
 VOID = (255, 65535)  # values that mark what does not count in well-known data sets
 MOST_BESIDE_VOID = 63
@@ -89,7 +84,7 @@ def _guess(scan: MaskScan, pixels: Counter, wanted: str | None) -> Reading:
         return Reading(*_classes(scan, pixels, ""))
     if not scan.colour and is_nearly_binary(pixels, scan.flat):
         return _binary(scan, pixels)
-    _refuse_noise(scan, pixels)
+    refuse_noise(scan, pixels)
     others = [v for v in pixels if v > 0 and v != void_value(scan, pixels)]
     if len(others) < 2:
         return Reading(*_classes(scan, pixels, ""))
@@ -130,47 +125,12 @@ def _guess(scan: MaskScan, pixels: Counter, wanted: str | None) -> Reading:
     )
 
 
-# ---- a foreground with noise -----------------------------------------------------------------------------------------
-
-
-def is_nearly_binary(pixels: Counter, flat: Counter) -> bool:
-    """Whether grey values are a background and a foreground with noise or smoothed edges, by rule 2 above.
-
-    Parameters
-    ----------
-    pixels : Counter
-        Pixels by value.
-    flat : Counter
-        Pixels that are the first of a 2x2 square of their value.
-    """
-    top = max(pixels, default=0)
-    if len(pixels) <= 2 or top < BRIGHT or min(pixels) < 0:
-        return False
-    near = top // 16
-    low, high = [v for v in pixels if v <= near], [v for v in pixels if v >= top - near]
-    between = [v for v in pixels if near < v < top - near]
-    dark, bright, middle = (sum(pixels[v] for v in values) for values in (low, high, between))
-    if bright < 0.25 * middle or dark + bright < middle:
-        return False
-    if not between:
-        return len(high) > 1
-    thin = sum(flat[v] for v in between) < SOFT * middle
-    centre = [v for v in between if top // 4 <= v < top - top // 4]
-    grey = sum(pixels[v] for v in centre)
-    densest = max((sum(pixels[v] for v in centre if low <= v <= low + top // 8) for low in centre), default=0)
-    if grey > 0.05 * pixels.total() and densest > 0.6 * grey:  # a third level, with noise around it
-        return False
-    return thin and (len(between) > 2 or len(high) > 1 or len(low) > 1)
-
-
 def _binary(scan: MaskScan, pixels: Counter) -> Reading:
     """Foreground and background by a threshold."""
     if len(pixels) <= 2:
         return Reading(*_classes(scan, pixels, ""))
     top = max(pixels)
-    noisy = (
-        not scan.colour and top >= BRIGHT and (is_nearly_binary(pixels, scan.flat) or _softness(scan, pixels) < SOFT)
-    )
+    noisy = not scan.colour and top >= BRIGHT and (is_nearly_binary(pixels, scan.flat) or softness(scan, pixels) < SOFT)
     white = top if noisy else 1
     classes = ClassMap([0, white], ["background", "foreground"], "threshold", _ignore(scan, colour=bool(scan.colour)))
     what = (
@@ -183,99 +143,6 @@ def _binary(scan: MaskScan, pixels: Counter) -> Reading:
     ]
     why = f"background and foreground, from {classes.threshold} on"
     return Reading(classes, why, notices if noisy else [])
-
-
-def _softness(scan: MaskScan, pixels: Counter) -> float:
-    """Share of the pixels above 0 that begin a 2x2 square of their value."""
-    return sum(scan.flat[v] for v in pixels if v > 0) / max(sum(n for v, n in pixels.items() if v > 0), 1)
-
-
-def _refuse_noise(scan: MaskScan, pixels: Counter) -> None:
-    """UserError if values are not those of areas, by rule 3."""
-    above = [v for v in pixels if v > 0]
-    if max(above) < BRIGHT or len(above) < 4:
-        return
-    found = f"the masks hold {len(pixels)} different " + (
-        f"values up to {max(above)}" if not scan.colour else "colours"
-    )
-    if _softness(scan, pixels) < SOFT:
-        raise UserError(
-            f"{found}, hardly two neighbouring pixels alike: this looks like a photograph or a soft mask; --masks binary "
-            f"thresholds it at half, --masks objects takes its values for the numbers of very small objects"
-        )
-    ragged = sum(scan.flat[v] < SOFT / 2 * pixels[v] for v in above)
-    if len(above) > 8 and ragged > len(above) / 2:
-        raise UserError(
-            f"{found}, and {ragged} of them fill no area: this looks like classes with the noise of JPEG or of smoothed edges; "
-            "save masks without loss (PNG, TIFF), or give --masks classes, objects or binary if they are right"
-        )
-
-
-# ---- classes or objects ----------------------------------------------------------------------------------------------
-
-
-def pieces(regions: list[Regions], values: list[int]) -> float:
-    """In how many pieces a value lies on average in the masks that hold it."""
-    counts = [r.pieces[np.isin(r.values, values)] for r in regions]
-    joined = np.concatenate(counts) if counts else np.zeros(0)
-    return float(joined.mean()) if joined.size else 1.0
-
-
-def consistency(regions: list[Regions], values: list[int]) -> bool | None:
-    """Whether values have their own size, or their own place, in all masks: as classes have and objects have not.
-
-    By the intraclass correlation of sizes and of places (one-way analysis of variance, Shrout and Fleiss 1979,
-    doi:10.1037/0033-2909.86.2.420). None if it is neither clearly there nor clearly absent.
-    """
-    group = np.concatenate([r.values for r in regions]) if regions else np.zeros(0, int)
-    chosen = np.isin(group, values)
-    if len(np.unique(group[chosen])) < 2 or chosen.sum() == len(np.unique(group[chosen])):
-        return None
-    size, row, column = (
-        intraclass(group[chosen], np.concatenate([measure(r) for r in regions])[chosen])
-        for measure in (lambda r: np.log(r.area), lambda r: r.row, lambda r: r.column)
-    )
-    axes = [
-        axis for axis in (row, column) if axis is not None
-    ]  # objects that are numbered row by row agree in one of two
-    sized = size is not None and size[0] > 0.5 and size[1] < 0.01
-    placed = bool(axes) and all(axis[0] > 0.5 and axis[1] < 0.05 for axis in axes)
-    if sized or placed:
-        return True
-    return False if (size or (0, 1))[0] < 0.4 and min((axis[0] for axis in axes), default=0) < 0.4 else None
-
-
-def intraclass(group: np.ndarray, x: np.ndarray) -> tuple[float, float] | None:
-    """Intraclass correlation of x (n,) in the groups (n,), and the probability that chance gives as much.
-
-    None if x is nearly the same everywhere.
-    """
-    _, which, counts = np.unique(group, return_inverse=True, return_counts=True)
-    k, n = len(counts), len(x)
-    means = np.bincount(which, x) / counts
-    between = float((counts * (means - x.mean()) ** 2).sum()) / (k - 1)
-    within = float(((x - means[which]) ** 2).sum()) / (n - k)
-    if x.std() < 0.01:
-        return None
-    size = (n - (counts**2).sum() / n) / (k - 1)
-    chance = float(scipy.stats.f.sf(between / within, k - 1, n - k)) if within > 1e-12 * between else 0.0
-    return (between - within) / (between + (size - 1) * within), chance
-
-
-def objecthood(regions: list[Regions], values: list[int]) -> int:
-    """How much the sets of values are like those of object numbers: 0 not, 1 somewhat, 2 much.
-
-    They are if masks hold 1 to n with different n, much so with three n or more; and if masks hold altogether different
-    numbers.
-    """
-    held = [set(r.values[np.isin(r.values, values)].tolist()) for r in regions]
-    held = [numbers for numbers in held if numbers]
-    counted = sum(numbers == set(range(1, len(numbers) + 1)) for numbers in held)
-    sizes = set(map(len, held))
-    if counted >= 0.9 * len(held) and len(sizes) > 1 and max(sizes) > 2:
-        return 2 if len(sizes) > 2 else 1
-    shared = [len(a & b) / len(a | b) for a, b in pairwise(held)]
-    return 2 if len(values) > MANY_WIDE and shared and float(np.mean(shared)) < 0.2 else 0
 
 
 # ---- class maps ------------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.dataset import find_source
 from ..data.files.images import SUFFIXES
 from ..data.files.large import is_zarr
 from ..data.layouts import ctc
+from ..data.layouts.find import find_source
 from ..data.layouts.listing import told_left_out, walk
 from ..data.layouts.source import natural_key, some
 from ..errors import UserError

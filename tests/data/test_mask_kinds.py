@@ -8,7 +8,8 @@ from PIL import Image
 import minunet
 from minunet.data import ClassMap, open_dataset
 from minunet.data.arrays import ArraySet
-from minunet.data.mask_kinds import find_classes, is_nearly_binary
+from minunet.data.mask_kinds import find_classes
+from minunet.data.mask_noise import is_nearly_binary
 from minunet.data.mask_scan import MaskScan, find_regions, ignored_values
 from minunet.errors import UserError
 from minunet.evaluate import evaluate

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minunet.data.dataset import LAYOUTS
+from minunet.data import LAYOUTS
 from minunet.data.files.images import SUFFIXES
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "website" / "reads.py"

@@ -1,5 +1,6 @@
 """Layouts of data sets on disk: which file is the mask of which image.
 
+find.py       which layout a folder has
 folder.py     images and masks that belong together by name
 dsb2018.py    the 2018 Data Science Bowl: a folder for each image, a file for each nucleus
 isbi2012.py   the ISBI 2012 challenge: sections of one volume

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...atomic import write_atomically
 from ...errors import UserError
-from ..dataset import LAYOUTS
+from ..layouts.find import LAYOUTS
 from .download import Resuming, Unreachable, check_space
 
 
