@@ -117,6 +117,34 @@ def conv_dw_a_thousandth_too_large(dy: Array, cache: tuple) -> Any:
     return dx, dw * 1.001, db
 
 
+@planted("depthwise_conv2d", "dw is summed over the channels, too: every channel gets the sum of all")
+def depthwise_dw_mixes_channels(dy: Array, cache: tuple) -> Any:
+    dx, dw, db = ops.depthwise_conv2d_backward(dy, cache)
+    return dx, np.broadcast_to(dw.sum(2, keepdims=True), dw.shape).copy(), db
+
+
+@planted("depthwise_conv2d", "where taps meet, the last one overwrites what the others gave: = instead of +=")
+def depthwise_dx_overwrites(dy: Array, cache: tuple) -> Any:
+    x, w, _, stride, pads, dilation = cache
+    dpadded, (OH, OW) = np.zeros_like(pad_spatial(x, pads)), dy.shape[1:3]
+    for i, j in np.ndindex(w.shape[:2]):
+        window(dpadded, i, j, OH, OW, stride, dilation)[...] = dy * w[i, j]
+    (top, _), (left, _) = pads
+    dx = dpadded[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return dx, *ops.depthwise_conv2d_backward(dy, cache)[1:]
+
+
+@planted(
+    "depthwise_conv2d stride, dilation", "dx is cut out of the padded gradient at (left, top) instead of (top, left)"
+)
+def depthwise_dx_margins_swapped(dy: Array, cache: tuple) -> Any:
+    x, w, has_bias, stride, (rows, columns), dilation = cache
+    dx, dw, db = ops.depthwise_conv2d_backward(dy, cache)
+    whole = np.zeros(pad_spatial(x, (rows, columns)).shape)
+    whole[:, rows[0] : rows[0] + x.shape[1], columns[0] : columns[0] + x.shape[2]] = dx
+    return whole[:, columns[0] : columns[0] + x.shape[1], rows[0] : rows[0] + x.shape[2]], dw, db
+
+
 @planted("conv_transpose2d", "dx multiplies by w where it should by its transpose; it only fits because C = K here")
 def conv_transpose_w_not_transposed(dy: Array, cache: tuple) -> Any:
     x, w, _, stride, pads = cache

@@ -16,11 +16,12 @@ a cache can be used only once.
 module.py        the base of all layers and networks, `Apply` and `Sequential`
 description.py   the description of a layer: cost, how far it looks, its ONNX node, ...
 init.py          initial weights
-activation.py, conv.py, norm.py, pool.py, resample.py   the layers, in files named like those of their ops
+activation.py, conv.py, depthwise.py, norm.py, pool.py, resample.py   the layers, in files named like those of their ops
 """
 
 from .activation import Dropout, LeakyReLU, ReLU
 from .conv import Conv2d, ConvTranspose2d
+from .depthwise import DepthwiseConv2d
 from .description import ALL, PIXEL, Description, NotDescribed, Window
 from .init import draw_uniform, he_normal
 from .module import Apply, Cache, Module, Sequential, take
@@ -29,7 +30,7 @@ from .pool import AvgPool2d, MaxPool2d
 from .resample import UpsampleBilinear, UpsampleNearest
 
 __all__ = [
-    "ALL", "PIXEL", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Conv2d", "ConvTranspose2d", "Description", "Dropout",
-    "GroupNorm", "LeakyReLU", "MaxPool2d", "Module", "NotDescribed", "ReLU", "Sequential", "UpsampleBilinear",
-    "UpsampleNearest", "Window", "draw_uniform", "he_normal", "take",
+    "ALL", "PIXEL", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Conv2d", "ConvTranspose2d", "DepthwiseConv2d",
+    "Description", "Dropout", "GroupNorm", "LeakyReLU", "MaxPool2d", "Module", "NotDescribed", "ReLU", "Sequential",
+    "UpsampleBilinear", "UpsampleNearest", "Window", "draw_uniform", "he_normal", "take",
 ]  # fmt: skip

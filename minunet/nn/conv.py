@@ -48,28 +48,49 @@ class Conv2d(Module):
         stride, padding, dilation, groups = self.options.values()
         if Cg * groups != C:
             raise ValueError(f"a convolution takes {Cg * groups} channels and would get {C}")
-        pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
-        OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
+        slide = Slide(x, (KH, KW), stride, padding, dilation)
+        OH, OW = slide.size
         numbers, padded = N * H * W * C, N * H * W * C * ((KH, KW) != (1, 1))
-        reads = [
-            Window(down=stride, first=-before, last=dilation * (k - 1) - before)
-            for (before, _), k in zip(pads, (KH, KW))
-        ]
-        where = [resolve_padding(padding, (H + n, W + n), (KH, KW), stride, dilation) for n in range(stride)]
 
         def onnx(graph: Graph, x: str) -> str:
-            (top, bottom), (left, right) = pads
-            by_size = padding == "same" and stride > 1  # so that ONNX pads maps of other sizes as we do
-            how = {"auto_pad": "SAME_UPPER"} if by_size else {"pads": [top, left, bottom, right]}
-            return graph.node("Conv", x, *weights(graph, self, (3, 2, 0, 1)), strides=[stride, stride],
-                              dilations=[dilation, dilation], group=groups, **how)  # fmt: skip
+            return graph.node("Conv", x, *weights(graph, self, (3, 2, 0, 1)), group=groups, **slide.onnx)
 
         return Description(
-            output=(N, OH, OW, K), reads=(reads[0], reads[1]), flops=2 * N * OH * OW * K * KH * KW * Cg,
-            depends_on_size=len({(rows[0], columns[0]) for rows, columns in where}) > 1,  # the padding at top or left
-            keeps_input=True, fused="conv", words=f"{KH}x{KW} convolution", picture="conv", onnx=onnx, unrecordable="",
+            output=(N, OH, OW, K), reads=slide.reads, flops=2 * N * OH * OW * K * KH * KW * Cg,
+            depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", words=f"{KH}x{KW} convolution",
+            picture="conv", onnx=onnx, unrecordable="",
             work=(2 * padded + N * OH * OW * K, padded + numbers),  # a padded copy, and one tap's window and product
         )  # fmt: skip
+
+
+class Slide:
+    """What a filter that slides over a map says of itself, whatever it does with what it sees.
+
+    Attributes
+    ----------
+    size : (int, int)
+        The output's rows and columns.
+    reads : (Window, Window)
+    depends_on_size : bool
+        Whether the padding at the top or left depends on the size of the map.
+    onnx : dict
+        The attributes of ONNX's node: strides, dilations, and padding.
+    """
+
+    def __init__(self, x: Shape, kernel: tuple[int, int], stride: int, padding: Padding, dilation: int) -> None:
+        H, W = x[1:3]
+        pads = resolve_padding(padding, (H, W), kernel, stride, dilation)
+        self.size = output_size((H, W), kernel, pads, stride, dilation)
+        rows, columns = (
+            Window(down=stride, first=-before, last=dilation * (k - 1) - before) for (before, _), k in zip(pads, kernel)
+        )
+        self.reads = rows, columns
+        where = [resolve_padding(padding, (H + n, W + n), kernel, stride, dilation) for n in range(stride)]
+        self.depends_on_size = len({(rows[0], columns[0]) for rows, columns in where}) > 1
+        (top, bottom), (left, right) = pads
+        by_size = padding == "same" and stride > 1  # so that ONNX pads maps of other sizes as we do
+        how = {"auto_pad": "SAME_UPPER"} if by_size else {"pads": [top, left, bottom, right]}
+        self.onnx: dict[str, Any] = {"strides": [stride, stride], "dilations": [dilation, dilation], **how}
 
 
 class ConvTranspose2d(Module):

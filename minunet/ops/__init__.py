@@ -12,6 +12,7 @@ channel), labels (N, H, W) integers: the convention of JAX and Keras. Names: arr
 dy), sizes upper case (N H W C, K output channels, KH KW).
 
 conv.py        convolution and transposed convolution, with their gradients
+depthwise.py   depthwise convolution
 norm.py        batch norm and group norm
 activation.py  ReLU, leaky ReLU, sigmoid, softmax
 pool.py        max-pooling and mean-pooling
@@ -34,6 +35,7 @@ from .activation import (
     softmax_backward,
 )
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from .depthwise import depthwise_conv2d, depthwise_conv2d_backward
 from .dropout import dropout, dropout_backward
 from .loss import (
     bce_with_logits,
@@ -68,6 +70,8 @@ __all__ = [
     "conv_transpose2d_backward",
     "crop",
     "crop_backward",
+    "depthwise_conv2d",
+    "depthwise_conv2d_backward",
     "dropout",
     "dropout_backward",
     "focal",

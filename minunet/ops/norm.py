@@ -44,7 +44,7 @@ Op = TypeVar("Op", bound=Callable[..., Any])
 
 
 def widened(op: Op) -> Op:
-    """Decorate a norm or its backward, so that it computes in float32 when maps come in half precision.
+    """Decorate an op or its backward, so that it computes in float32 when maps come in half precision.
 
     The result is in half precision again, and the cache holds x as it came.
     """

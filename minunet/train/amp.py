@@ -20,7 +20,7 @@ import numpy as np
 
 from ..array import Array, get_array_module
 from ..errors import UserError
-from ..nn import Conv2d, ConvTranspose2d, Module
+from ..nn import Conv2d, ConvTranspose2d, DepthwiseConv2d, Module
 from ..ops.dispatch import accelerated
 
 KINDS = ("fp16", "bf16")
@@ -74,7 +74,7 @@ class MixedPrecision:
         self.half = copy.deepcopy(model)
         self.convolutions = []
         for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
-            if isinstance(m, (Conv2d, ConvTranspose2d)):
+            if isinstance(m, (Conv2d, ConvTranspose2d, DepthwiseConv2d)):
                 self.convolutions.append((master, m))
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers

@@ -42,6 +42,13 @@ LAYERS = {
     "Conv2d stride, where the padding depends on the size": (lambda: nn.Conv2d(4, 3, stride=2), [MAP]),
     "Conv2d stride, where it does not": (lambda: nn.Conv2d(4, 3, stride=2, padding=1), [MAP]),
     "Conv2d 5x5 stride 3": (lambda: nn.Conv2d(4, 2, 5, stride=3, padding=2), [MAP]),
+    "DepthwiseConv2d": (lambda: nn.DepthwiseConv2d(4), [MAP]),
+    "DepthwiseConv2d stride, where the padding depends on the size": (
+        lambda: nn.DepthwiseConv2d(4, stride=2, bias=False),
+        [MAP],
+    ),
+    "DepthwiseConv2d 5x5 stride 2, padded by hand": (lambda: nn.DepthwiseConv2d(4, 5, stride=2, padding=(2, 1)), [MAP]),
+    "DepthwiseConv2d dilation": (lambda: nn.DepthwiseConv2d(4, dilation=2), [MAP]),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(4, 3), [MAP]),
     "ConvTranspose2d overlapping": (lambda: nn.ConvTranspose2d(4, 3, 3, padding=1), [MAP]),
     "ConvTranspose2d 5x5 stride 3": (lambda: nn.ConvTranspose2d(4, 2, 5, stride=3, bias=False), [(2, 5, 4, 4)]),

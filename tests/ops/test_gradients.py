@@ -53,6 +53,41 @@ def test_conv2d(xp, N, H, W, C, K, KH, KW, stride, dilation, groups, bias, seed,
 
 @FEW
 @given(
+    N=st.integers(1, 2), H=sizes, W=sizes, C=channels, KH=st.integers(1, 4), KW=st.integers(1, 3), stride=st.integers(1, 3),
+    dilation=st.integers(1, 3), bias=st.booleans(), seed=seeds,
+    padding=st.sampled_from(["same", "valid", 1, (2, 0), ((0, 1), (2, 1))]),
+)  # fmt: skip
+@example(1, 5, 5, 1, 3, 3, 2, 1, True, 0, 1)
+@example(2, 2, 3, 2, 3, 3, 1, 3, False, 0, "same")  # only the middle tap meets the image
+def test_depthwise_conv2d(xp, N, H, W, C, KH, KW, stride, dilation, bias, seed, padding):
+    x, w = drawn((N, H, W, C), seed, xp), drawn((KH, KW, C), seed + 1, xp)
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    try:
+        ops.depthwise_conv2d(x, w, **options)
+    except ValueError:
+        assume(False)  # the filter does not fit
+    pair = (ops.depthwise_conv2d, ops.depthwise_conv2d_backward)
+    check(pair, x, w, drawn(C, seed + 2, xp) if bias else None, **options)
+    linear_both_ways(pair, (x, w), ("x", "w"), xp, **options)
+
+
+def test_depthwise_names_the_channels(xp):
+    with pytest.raises(ValueError, match="x has 3 channels, w takes 2"):
+        ops.depthwise_conv2d(xp.ones((1, 4, 4, 3)), xp.ones((3, 3, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_depthwise_sums_half_precision_in_float32(xp, dtype):
+    """dw has a term for every pixel: 4096 ones and more are not counted in float16."""
+    x = xp.ones((1, 70, 70, 2), dtype)
+    y, cache = ops.depthwise_conv2d(x, xp.ones((1, 1, 2), dtype), xp.zeros(2, dtype))
+    dx, dw, db = ops.depthwise_conv2d_backward(xp.ones_like(y), cache)
+    assert dx.dtype == y.dtype == dw.dtype == dtype
+    assert dw.tolist() == [[[4900, 4900]]] and db.tolist() == [4900, 4900]
+
+
+@FEW
+@given(
     st.integers(1, 2), sizes, sizes, channels, channels, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), seeds
 )
 @example(2, 3, 5, 4, 2, 2, 2, 0, 0)

@@ -47,6 +47,49 @@ def test_conv2d(rng, stride, padding, dilation, groups):
     close(db, tb.grad)
 
 
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("side, stride, dilation, padding, same", [
+    (7, 2, 1, 3, False), (3, 2, 1, 1, False), (1, 2, 1, 0, True), (3, 1, 6, 6, True), (3, 1, 1, 1, True), (3, 2, 2, 2, False),
+])  # fmt: skip
+def test_the_padding_of_resnet_mobilenet_and_deeplab(rng, size, side, stride, dilation, padding, same):
+    """PyTorch pads both sides alike. So does a number as padding; "same" with a stride does not where sizes are even."""
+    x, w = rng.standard_normal((1, size, size, 2)), rng.standard_normal((side, side, 2, 3))
+    expected = nhwc(F.conv2d(nchw(x), torch.tensor(w.transpose(3, 2, 0, 1).copy()), None, stride, padding, dilation))
+    close(ops.conv2d(x, w, None, stride, padding, dilation)[0], expected)
+    found, _ = ops.conv2d(x, w, None, stride, "same", dilation)
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected) == (same or size % 2 == 1)
+
+
+@pytest.mark.parametrize("side, stride", [(3, 2), (5, 2), (3, 1), (4, 3)])
+@pytest.mark.parametrize("size", [7, 8, 10])
+def test_same_padding_is_tensorflows(rng, size, side, stride):
+    """SAME: ceil(H / stride) rows, and of an odd number of zeros one more at the far end. By TensorFlow's published formula."""
+    x, w = rng.standard_normal((1, size, size, 2)), rng.standard_normal((side, side, 2, 3))
+    total = max(side - (stride if size % stride == 0 else size % stride), 0)
+    margins = (total // 2, total - total // 2)
+    expected = F.conv2d(F.pad(nchw(x), margins * 2), torch.tensor(w.transpose(3, 2, 0, 1).copy()), None, stride)
+    close(ops.conv2d(x, w, None, stride, "same")[0], nhwc(expected))
+
+
+@pytest.mark.parametrize("stride, padding, dilation", [
+    (1, 1, 1), (2, 1, 1), (2, 0, 1), (1, (2, 1), 2), (3, 1, 1), (1, "same", 2), (1, 18, 18),
+])  # fmt: skip
+def test_depthwise_conv2d(rng, stride, padding, dilation):
+    x, w, b = rng.standard_normal((2, 9, 8, 5)), rng.standard_normal((3, 3, 5)), rng.standard_normal(5)
+    tx, tb = nchw(x), torch.tensor(b, requires_grad=True)
+    tw = torch.tensor(w.transpose(2, 0, 1)[:, None].copy(), requires_grad=True)
+    ty = F.conv2d(tx, tw, tb, stride, padding, dilation, groups=5)
+    y, cache = ops.depthwise_conv2d(x, w, b, stride, padding, dilation)
+    close(y, nhwc(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    dx, dw, db = ops.depthwise_conv2d_backward(dy, cache)
+    close(dx, nhwc(tx.grad))
+    close(dw, tw.grad.numpy()[:, 0].transpose(1, 2, 0))
+    close(db, tb.grad)
+
+
 @pytest.mark.parametrize("size, stride, padding", [(2, 2, 0), (3, 2, 1), (4, 3, 0), (3, 1, 1)])
 def test_conv_transpose2d(rng, size, stride, padding):
     x, w, b = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((size, size, 3, 2)), rng.standard_normal(2)
