@@ -95,10 +95,20 @@ def choose_channels(nodes: list[Node], most: int) -> None:
         elif node.kind == "pool" or (node.kind == "up" and not node.calls[0].module.params):
             node.shown = nodes[node.sources[0]].shown
         elif node.kind == "join":
-            skip, up = (nodes[s] for s in node.sources)
-            start = skip.value.shape[-1]
-            room = max(most - len(up.shown), most // 2)
-            node.shown = skip.shown[:room] + [start + c for c in up.shown[: most - min(room, len(skip.shown))]]
+            *skips, up = (nodes[s] for s in node.sources)
+            first = getattr(node.calls[0].module, "up_first", False)
+            node.shown = choose_side_by_side([up, *skips] if first else [*skips, up], most)
         else:
             judged = nodes[i + 1] if node.kind == "conv" and nodes[i + 1].kind == "act" else node
             node.shown = np.argsort(-judged.value.std((0, 1, 2)), kind="stable")[:most].tolist()
+
+
+def choose_side_by_side(sources: list[Node], most: int) -> list[int]:
+    """Channels of a concatenation: of every source those that it shows, as far as there is room for its part."""
+    shown: list[int] = []
+    start = 0
+    for k, source in enumerate(sources):
+        left, later = most - len(shown), sum(len(s.shown) for s in sources[k + 1 :])
+        shown += [start + c for c in source.shown[: max(left - later, left // (len(sources) - k))]]
+        start += source.value.shape[-1]
+    return shown

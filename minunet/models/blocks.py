@@ -1,8 +1,10 @@
-"""The larger parts of a U-Net: the double convolution, the up-step and the joint of a skip."""
+"""The larger parts of a U-Net: the double convolution, the up-step and the joint of skips."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from ..nn import (
     UpsampleNearest,
     Window,
 )
-from ..nn.description import Graph, Shape
+from ..nn.description import Graph, Reads, Shape
 from ..ops.lazy import single_use
 from ..ops.shape import Margins
 
@@ -61,56 +63,76 @@ def up_step(
 
 
 class Join(Module):
-    """The joint of a skip connection: bring (skip, up) to one size and concatenate them, the skip first.
+    """The joint of skip connections: bring (skip, ..., up) to one size and concatenate them, the skips first.
 
-    With "same" padding the map from below is at most a pixel smaller than the skip (a pool drops an odd row), and is padded
-    with zeros. With "valid" the skip is larger by what the convolutions below have cut off, and is cropped to its middle.
-    Without `keep`, only one layer may read the result: the convolution that follows.
+    With "same" padding the map from below differs from the skips by at most a pixel, at the bottom and at the right: a pool
+    drops an odd row, then `up` is padded with zeros; a strided convolution rounds up, then `up` is cropped. With "valid"
+    padding the skips are larger by what the convolutions below have cut off, and are cropped to their middle. Without `keep`,
+    only one layer may read the result: the convolution that follows.
+
+    Parameters
+    ----------
+    up_first : bool
+        Whether the channels of the map from below come first in the result.
     """
 
+    def __init__(self, up_first: bool = False) -> None:
+        super().__init__()
+        self.up_first = up_first
+
     def forward(
-        self, x: tuple[Array, Array], train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+        self, x: tuple[Array, ...], train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
     ) -> tuple[Array, Cache]:
-        skip, up = x
-        pads, margins = self.fit(skip.shape, up.shape)
-        if pads:
-            up, fit = ops.pad(up, margins)
+        *skips, up = x
+        bring, margins = self.fit(skips[0].shape, up.shape)
+        fits: Any
+        if bring == "crop skips":
+            cropped = [ops.crop(skip, margins) for skip in skips]
+            skips, fits = [y for y, _ in cropped], [fit for _, fit in cropped]
         else:
-            skip, fit = ops.crop(skip, margins)
-        y, split = ops.concat([skip, up])
-        return (y, (pads, fit, split)) if keep else (single_use(y), None)
+            up, fits = (ops.crop if bring == "crop" else ops.pad)(up, margins)
+        y, split = ops.concat([up, *skips] if self.up_first else [*skips, up])
+        return (y, (bring, fits, split)) if keep else (single_use(y), None)
 
-    def backward(self, dy: Array, cache: Cache) -> tuple[Array, Array]:
-        pads, fit, split = cache
-        dskip, dup = ops.concat_backward(dy, split)
-        if pads:
-            return dskip, ops.pad_backward(dup, fit)
-        return ops.crop_backward(dskip, fit), dup
+    def backward(self, dy: Array, cache: Cache) -> tuple[Array, ...]:
+        bring, fits, split = cache
+        *dskips, dup = in_turn(ops.concat_backward(dy, split), -self.up_first)
+        if bring == "crop skips":
+            return (*(ops.crop_backward(dskip, fit) for dskip, fit in zip(dskips, fits)), dup)
+        return (*dskips, (ops.crop_backward if bring == "crop" else ops.pad_backward)(dup, fits))
 
-    def fit(self, skip: Shape, up: Shape) -> tuple[bool, Margins]:
-        """Whether the map from below is padded (else the skip is cropped), and the margins in pixels."""
+    def fit(self, skip: Shape, up: Shape) -> tuple[str, Margins]:
+        """What brings the maps to one size, "pad" or "crop" of the map from below or "crop skips", and the margins."""
         lack = [s - u for s, u in zip(skip[1:3], up[1:3])]
-        rows, columns = ((n // 2, n - n // 2) for n in lack)
-        return max(lack) <= 1, (rows, columns)
+        rows, columns = ((abs(n) // 2, abs(n) - abs(n) // 2) for n in lack)
+        return "crop skips" if max(lack) > 1 else "crop" if min(lack) < 0 else "pad", (rows, columns)
 
-    def describe(self, skip: Shape, up: Shape) -> Description:
-        pads, ((top, _), (left, _)) = self.fit(skip, up)
-        shift = -1 if pads else 1
+    def describe(self, *inputs: Shape) -> Description:
+        *skips, up = inputs
+        bring, ((top, _), (left, _)) = self.fit(skips[0], up)
+        shift = -1 if bring == "pad" else 1
         moved = (Window(first=shift * top, last=shift * top), Window(first=shift * left, last=shift * left))
+        reads: list[Reads] = [moved] * len(skips) + [PIXEL] if bring == "crop skips" else [PIXEL] * len(skips) + [moved]
 
-        def onnx(graph: Graph, skip: str, up: str) -> str:
-            sizes = [graph.node("Shape", name, start=2, end=4) for name in (skip, up)]
+        def onnx(graph: Graph, *maps: str) -> str:
+            *skips, up = maps
+            sizes = [graph.node("Shape", name, start=2, end=4) for name in (skips[0], up)]
             lack = graph.node("Sub", *sizes)
-            before = graph.node("Div", lack, graph.constant("two", [2]))
-            if pads:
+            before = graph.node("Div", lack, graph.constant("two", [2]))  # rounded towards 0
+            if bring == "crop skips":
+                after, axes = graph.node("Add", before, sizes[1]), graph.constant("axes", [2, 3])
+                skips = [graph.node("Slice", skip, before, after, axes) for skip in skips]
+            else:  # ONNX pads by negative numbers, too
                 after, none = graph.node("Sub", lack, before), graph.constant("none", [0, 0])
                 up = graph.node("Pad", up, graph.node("Concat", none, before, none, after, axis=0))
-            else:
-                after, axes = graph.node("Add", before, sizes[1]), graph.constant("axes", [2, 3])
-                skip = graph.node("Slice", skip, before, after, axes)
-            return graph.node("Concat", skip, up, axis=1)
+            return graph.node("Concat", *([up, *skips] if self.up_first else [*skips, up]), axis=1)
 
         return Description(
-            output=(*(skip if pads else up)[:3], skip[3] + up[3]), reads=[PIXEL, moved] if pads else [moved, PIXEL],
+            output=(*(up if bring == "crop skips" else skips[0])[:3], sum(shape[3] for shape in inputs)), reads=reads,
             fused="concat", words="concatenation", picture="join", onnx=onnx, unrecordable="",
         )  # fmt: skip
+
+
+def in_turn(parts: Sequence[Any], places: int) -> list[Any]:
+    """The parts with the first moved to the end if `places` is -1; as they are if it is 0."""
+    return [*parts[-places:], *parts[:-places]]

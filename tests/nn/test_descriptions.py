@@ -66,6 +66,9 @@ LAYERS = {
     "Join": (lambda: Join(), [(2, 7, 6, 3), (2, 7, 6, 4)]),
     "Join that pads": (lambda: Join(), [(2, 7, 7, 3), (2, 6, 7, 4)]),
     "Join that crops": (lambda: Join(), [(2, 9, 8, 3), (2, 4, 5, 4)]),
+    "Join of four": (lambda: Join(), [(2, 7, 7, 3), (2, 7, 7, 2), (2, 7, 7, 1), (2, 7, 6, 4)]),
+    "Join that crops three": (lambda: Join(), [(2, 9, 8, 3), (2, 9, 8, 2), (2, 4, 5, 4)]),
+    "Join, up first, cropped": (lambda: Join(up_first=True), [(2, 7, 7, 3), (2, 8, 7, 4)]),
 }
 
 
