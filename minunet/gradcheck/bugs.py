@@ -4,13 +4,12 @@ A checker that has never failed proves nothing. These are the mistakes that peop
 each stands in for the right backward of one case, and the tests require that the check of that case fails. Lessons show
 some of them, and a grader uses their stories as hints.
 
-To plant one more, add a function decorated with ``@planted(case name, story)`` that has the right one's signature.
+To plant one more, add a function decorated with ``@planted(case name, story)`` that has the right one's signature. Those of the
+parts of U-Net's relatives are in bugs_maps.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,37 +20,10 @@ from ..models import UNet
 from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
 from ..ops.loss import one_hot
-from .cases import case
-from .report import GradientReport
-
-
-@dataclass
-class Bug:
-    """A wrong backward: of which case, what the mistake is (a hint in words), and the code."""
-
-    name: str
-    case: str
-    story: str
-    backward: Any
-
-    def run(self, **how: Any) -> GradientReport:
-        """Check the case with the bug in it; of a network dx is enough, every parameter would take long."""
-        right = case(self.case).target
-        if isinstance(right, tuple):
-            return case(self.case).run((right[0], self.backward), **how)
-        return case(self.case).run(self.backward, wrt=["x"], **how)
-
-
-BUGS: list[Bug] = []
-
-
-def planted(case_name: str, story: str) -> Callable[[Any], Any]:
-    def register(wrong: Any) -> Any:
-        BUGS.append(Bug(wrong.__name__, case_name, story, wrong))
-        return wrong
-
-    return register
-
+from . import bugs_maps as bugs_maps
+from .planting import BUGS as BUGS
+from .planting import Bug as Bug
+from .planting import planted
 
 # ---- convolution -----------------------------------------------------------------------------------------------------
 

@@ -80,9 +80,24 @@ def _labelled(K: int) -> Callable[[np.random.Generator], tuple]:
     return inputs
 
 
+def _gate(*a: int) -> Callable[[np.random.Generator], tuple]:
+    """A map and a gate."""
+    return lambda rng: (draw((2, 3, 4, 2), rng), draw(a, rng))
+
+
 def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
     """`ops.concat` of two arguments, for the checker."""
     return ops.concat([a, b])
+
+
+def concat3(a: Any, b: Any, c: Any) -> tuple[Any, tuple]:
+    """`ops.concat` of three arguments."""
+    return ops.concat([a, b, c])
+
+
+def add2(a: Any, b: Any) -> tuple[Any, tuple]:
+    """`ops.add` of two arguments."""
+    return ops.add([a, b])
 
 
 def conv_norm_relu() -> Module:
@@ -124,12 +139,21 @@ CASES = [
     Case("pad", (ops.pad, ops.pad_backward), _images(2, 3, 4, 2), {"margins": MARGINS}, ("x",)),
     Case("crop", (ops.crop, ops.crop_backward), _images(2, 4, 6, 2), {"margins": MARGINS}, ("x",)),
     Case("concat", (concat2, ops.concat_backward), lambda rng: (draw((2, 3, 2, 2), rng), draw((2, 3, 2, 2), rng))),
+    Case("concat of three", (concat3, ops.concat_backward),
+         lambda rng: (draw((2, 3, 2, 2), rng), draw((2, 3, 2, 1), rng), draw((2, 3, 2, 3), rng))),
+    Case("add", (add2, ops.add_backward), lambda rng: (draw((2, 3, 2, 2), rng), draw((2, 3, 2, 2), rng))),
+    Case("gate of channels", (ops.gate, ops.gate_backward), _gate(2, 1, 1, 2), {}, ("x", "a")),
+    Case("gate of pixels", (ops.gate, ops.gate_backward), _gate(2, 3, 4, 1), {}, ("x", "a")),
+    Case("gate of values", (ops.gate, ops.gate_backward), _gate(2, 3, 4, 2), {}, ("x", "a")),
+    Case("global_avg_pool2d", (ops.global_avg_pool2d, ops.global_avg_pool2d_backward), _images(2, 3, 5, 2), {}, ("x",)),
     Case("batch_norm", (ops.batch_norm, ops.batch_norm_backward), _norm(2, 3, 4, 3)),
     Case("batch_norm given statistics", (ops.batch_norm, ops.batch_norm_backward), _norm(2, 3, 4, 2),
          {"mean": np.array([0.3, -0.1]), "var": np.array([0.7, 2.0])}),
     Case("group_norm", (ops.group_norm, ops.group_norm_backward), _norm(2, 3, 3, 4), {"groups": 2}),
     Case("relu", (ops.relu, ops.relu_backward), _images(2, 3, 4, 2)),
     Case("leaky_relu", (ops.leaky_relu, ops.leaky_relu_backward), _images(2, 3, 4, 2), {"slope": 0.1}),
+    Case("relu6", (ops.relu6, ops.relu6_backward), lambda rng: (6 * draw((2, 3, 4, 2), rng),)),
+    Case("tanh", (ops.tanh, ops.tanh_backward), _images(2, 3, 4, 2)),
     Case("sigmoid", (ops.sigmoid, ops.sigmoid_backward), _images(2, 3, 4, 2)),
     Case("softmax", (ops.softmax, ops.softmax_backward), _images(2, 3, 4, 3)),
     Case("dropout", (ops.dropout, ops.dropout_backward), _images(2, 3, 4, 3),

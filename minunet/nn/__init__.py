@@ -16,21 +16,25 @@ a cache can be used only once.
 module.py        the base of all layers and networks, `Apply` and `Sequential`
 description.py   the description of a layer: cost, how far it looks, its ONNX node, ...
 init.py          initial weights
-activation.py, conv.py, depthwise.py, norm.py, pool.py, resample.py   the layers, in files named like those of their ops
+activation.py, combine.py, conv.py, depthwise.py, norm.py, pool.py, resample.py, shape.py
+               the layers, in files named like those of their ops
 """
 
-from .activation import Dropout, LeakyReLU, ReLU
+from .activation import Dropout, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
+from .combine import Add, Gate
 from .conv import Conv2d, ConvTranspose2d
 from .depthwise import DepthwiseConv2d
 from .description import ALL, PIXEL, Description, NotDescribed, Window
 from .init import draw_uniform, he_normal
 from .module import Apply, Cache, Module, Sequential, take
 from .norm import BatchNorm2d, GroupNorm
-from .pool import AvgPool2d, MaxPool2d
+from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .resample import UpsampleBilinear, UpsampleNearest
+from .shape import Concat
 
 __all__ = [
-    "ALL", "PIXEL", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Conv2d", "ConvTranspose2d", "DepthwiseConv2d",
-    "Description", "Dropout", "GroupNorm", "LeakyReLU", "MaxPool2d", "Module", "NotDescribed", "ReLU", "Sequential",
-    "UpsampleBilinear", "UpsampleNearest", "Window", "draw_uniform", "he_normal", "take",
+    "ALL", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d", "ConvTranspose2d",
+    "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm", "LeakyReLU", "MaxPool2d",
+    "Module", "NotDescribed", "ReLU", "ReLU6", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest",
+    "Window", "draw_uniform", "he_normal", "take",
 ]  # fmt: skip

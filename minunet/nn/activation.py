@@ -25,6 +25,45 @@ class ReLU(Apply):
         )  # fmt: skip
 
 
+class ReLU6(Apply):
+    """`ops.relu6`."""
+
+    def __init__(self) -> None:
+        super().__init__(ops.relu6, ops.relu6_backward)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_bytes=prod(x), words="ReLU6", picture="act", unrecordable="",
+            onnx=lambda graph, x: graph.node("Clip", x, graph.constant("least", 0.0), graph.constant("most", 6.0)),
+        )  # fmt: skip
+
+
+class Sigmoid(Apply):
+    """`ops.sigmoid`."""
+
+    def __init__(self) -> None:
+        super().__init__(ops.sigmoid, ops.sigmoid_backward)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_output=True, words="sigmoid", picture="act",
+            onnx=lambda graph, x: graph.node("Sigmoid", x), unrecordable="",
+        )  # fmt: skip
+
+
+class Tanh(Apply):
+    """`ops.tanh`."""
+
+    def __init__(self) -> None:
+        super().__init__(ops.tanh, ops.tanh_backward)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=x, reads=PIXEL, keeps_output=True, words="tanh", picture="act",
+            onnx=lambda graph, x: graph.node("Tanh", x), unrecordable="",
+        )  # fmt: skip
+
+
 class LeakyReLU(Apply):
     """`ops.leaky_relu`."""
 

@@ -7,7 +7,7 @@ from math import prod
 
 from .. import ops
 from ..ops.conv import output_size
-from .description import Description, Shape, Window
+from .description import ALL, Description, Shape, Window
 from .module import Apply
 
 
@@ -30,6 +30,19 @@ class AvgPool2d(Apply):
 
     def describe(self, x: Shape) -> Description:
         return describe_pool("AveragePool", "average pool", x, **self.options)
+
+
+class GlobalAvgPool2d(Apply):
+    """`ops.global_avg_pool2d`: a map to one pixel, its mean."""
+
+    def __init__(self) -> None:
+        super().__init__(ops.global_avg_pool2d, ops.global_avg_pool2d_backward)
+
+    def describe(self, x: Shape) -> Description:
+        return Description(
+            output=(x[0], 1, 1, x[3]), reads=ALL, words="global mean", picture="pool",
+            onnx=lambda graph, x: graph.node("GlobalAveragePool", x), unrecordable="",
+        )  # fmt: skip
 
 
 def describe_pool(operator: str, words: str, x: Shape, size: int, stride: int | None) -> Description:

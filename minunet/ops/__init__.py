@@ -14,8 +14,9 @@ dy), sizes upper case (N H W C, K output channels, KH KW).
 conv.py        convolution and transposed convolution, with their gradients
 depthwise.py   depthwise convolution
 norm.py        batch norm and group norm
-activation.py  ReLU, leaky ReLU, sigmoid, softmax
+activation.py  ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax
 pool.py        max-pooling and mean-pooling
+combine.py     sums of maps, and gates
 resample.py    upsampling: nearest neighbour and bilinear
 shape.py       pad, crop, concatenate
 dropout.py     dropout
@@ -28,12 +29,17 @@ from .activation import (
     leaky_relu,
     leaky_relu_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
     sigmoid,
     sigmoid_backward,
     softmax,
     softmax_backward,
+    tanh,
+    tanh_backward,
 )
+from .combine import add, add_backward, gate, gate_backward
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward
 from .dropout import dropout, dropout_backward
@@ -50,11 +56,20 @@ from .loss import (
     softmax_cross_entropy_backward,
 )
 from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward, running_average
-from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from .resample import upsample_bilinear, upsample_bilinear_backward, upsample_nearest, upsample_nearest_backward
 from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
 
 __all__ = [
+    "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -76,6 +91,10 @@ __all__ = [
     "dropout_backward",
     "focal",
     "focal_backward",
+    "gate",
+    "gate_backward",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
     "group_norm",
     "group_norm_backward",
     "leaky_relu",
@@ -86,6 +105,8 @@ __all__ = [
     "pad",
     "pad_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "running_average",
     "sigmoid",
@@ -96,6 +117,8 @@ __all__ = [
     "softmax_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "tanh",
+    "tanh_backward",
     "upsample_bilinear",
     "upsample_bilinear_backward",
     "upsample_nearest",

@@ -1,12 +1,13 @@
-"""Activations: ReLU, leaky ReLU, sigmoid, softmax.
+"""Activations: ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax.
 
 Elementwise functions have a diagonal Jacobian: dx = f'(x) * dy. The backward of ReLU needs only where x is positive, one byte a
-value; that of the sigmoid only the output, since s' = s (1 - s). Softmax couples the K channels of a pixel: with
-p_k = exp(x_k) / sum exp(x_j),
+value; those of sigmoid and tanh only the output, since s' = s (1 - s) and t' = 1 - t^2. Softmax couples the K channels of a
+pixel: with p_k = exp(x_k) / sum exp(x_j),
 
     d p_j / d x_k = p_j ([j = k] - p_k)        so        dx_k = p_k (dy_k - sum_j dy_j p_j).
 
 At the kink of a ReLU (x = 0) any value between the two one-sided slopes is a subgradient; here it is the slope for x < 0.
+ReLU6, min(max(x, 0), 6), has a second kink at 6, where the slope is 0 here, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -41,6 +42,30 @@ def relu_backward(dy: Array, cache: tuple) -> Array:
 
 
 @accelerated
+def relu6(x: Array) -> tuple[Array, tuple]:
+    """min(max(x, 0), 6), for an array of any shape; the cache is the mask 0 < x < 6.
+
+    Source: Howard et al., "MobileNets", arXiv:1704.04861, and its code; the bound keeps values within few bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.relu6(np.array([-1.0, 2.0, 9.0]))[0]
+    array([0., 2., 6.])
+    """
+    xp = get_array_module(x)
+    return xp.minimum(xp.maximum(x, 0), 6), ((x > 0) & (x < 6),)
+
+
+@accelerated
+def relu6_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `relu6`: dy where x was between 0 and 6."""
+    (mask,) = cache
+    return dy * mask
+
+
+@accelerated
 def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
     """x where positive, slope * x elsewhere; the cache is the mask x > 0 and the slope."""
     mask = x > 0
@@ -54,6 +79,7 @@ def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
     return get_array_module(dy).where(mask, dy, slope * dy)
 
 
+@accelerated
 def sigmoid(x: Array) -> tuple[Array, tuple]:
     """1 / (1 + exp(-x)), computed so that nothing overflows; the cache is the output.
 
@@ -70,10 +96,25 @@ def sigmoid(x: Array) -> tuple[Array, tuple]:
     return y, (y,)
 
 
+@accelerated
 def sigmoid_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `sigmoid`: dy * y * (1 - y)."""
     (y,) = cache
     return dy * y * (1 - y)
+
+
+@accelerated
+def tanh(x: Array) -> tuple[Array, tuple]:
+    """The hyperbolic tangent; the cache is the output."""
+    y = get_array_module(x).tanh(x)
+    return y, (y,)
+
+
+@accelerated
+def tanh_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `tanh`: dy * (1 - y^2)."""
+    (y,) = cache
+    return dy * (1 - y * y)
 
 
 @accelerated

@@ -10,7 +10,8 @@ Max-pool. Only the winner of a window reaches the output, so only the winner get
 The backward needs only the winner's number i*size + j, which fits into a byte; it does not need x. In a tie the first pixel of
 the window, in reading order, wins alone: the whole gradient goes to one pixel, not to each of the tied ones.
 
-Mean-pool is linear; every pixel of the window counts 1/size^2, forwards and backwards.
+Mean-pool is linear; every pixel of the window counts 1/size^2, forwards and backwards. The mean over the whole map does the
+same with one window of H * W pixels.
 
 Sizes: OH = (H - size) // stride + 1; pixels at the bottom and the right that do not fill a window are dropped.
 """
@@ -18,6 +19,8 @@ Sizes: OH = (H - size) // stride + 1; pixels at the bottom and the right that do
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from ..array import Array, get_array_module
 from .conv import output_size, window
@@ -104,3 +107,27 @@ def avg_pool2d_backward(dy: Array, cache: tuple) -> Array:
         for j in range(size):
             window(dx, i, j, OH, OW, stride)[...] += share
     return dx
+
+
+@accelerated
+def global_avg_pool2d(x: Array) -> tuple[Array, tuple]:
+    """Mean of every channel over the whole map: (N, H, W, C) to (N, 1, 1, C), summed in float64; the cache is the shape of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, cache = ops.global_avg_pool2d(np.array([3.0, 1.0, 2.0, 6.0]).reshape(1, 2, 2, 1))
+    >>> y.tolist()
+    [[[[3.0]]]]
+    >>> ops.global_avg_pool2d_backward(y, cache).ravel().tolist()
+    [0.75, 0.75, 0.75, 0.75]
+    """
+    return x.mean((1, 2), dtype=np.float64, keepdims=True).astype(x.dtype), (x.shape,)
+
+
+@accelerated
+def global_avg_pool2d_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `global_avg_pool2d`: every pixel of dx (N, H, W, C) gets dy / (H * W); a view, in which all share memory."""
+    (shape,) = cache
+    return get_array_module(dy).broadcast_to(dy / (shape[1] * shape[2]), shape)

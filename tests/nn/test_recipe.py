@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import nn
 from minunet.data import ClassMap, Preprocessing
-from minunet.gradcheck import GradientError, bugs, cases, check, draw
+from minunet.gradcheck import GradientError, cases, check, draw, planting
 from minunet.gradcheck.cases import Case
 from minunet.kernels import cuda
 from minunet.look.show import show
@@ -45,11 +45,11 @@ def scale_forgets_the_images(dy, cache):
 
 def test_step_1(monkeypatch):
     monkeypatch.setattr(cases, "CASES", [*cases.CASES, CASE])
-    monkeypatch.setattr(bugs, "BUGS", list(bugs.BUGS))
-    bugs.planted("scale", "gamma's gradient is a sum over all images")(scale_forgets_the_images)
+    monkeypatch.setattr(planting, "BUGS", list(planting.BUGS))
+    planting.planted("scale", "gamma's gradient is a sum over all images")(scale_forgets_the_images)
     assert CASE.run().ok
     with pytest.raises(GradientError):
-        bugs.BUGS[-1].run()
+        planting.BUGS[-1].run()
 
 
 # ---- step 2: drawn shapes, and PyTorch ---------------------------------------------------------------------------------

@@ -173,6 +173,36 @@ def test_concat(xp, H, W, widths, seed):
 
 
 @FEW
+@given(st.integers(1, 2), sizes, sizes, channels, st.tuples(*[st.booleans()] * 4), seeds)
+@example(2, 3, 4, 2, (False, True, True, False), 0)
+@example(2, 3, 4, 2, (False, False, False, True), 0)
+def test_gates_and_sums(xp, N, H, W, C, one, seed):
+    x = drawn((N, H, W, C), seed, xp)
+    a = drawn(tuple(1 if single else n for single, n in zip(one, x.shape)), seed + 1, xp)
+    check((ops.gate, ops.gate_backward), x, a)
+    linear_both_ways((ops.gate, ops.gate_backward), (x, a), ("x", "a"), xp)
+    y, cache = ops.add([x, x + 1, x])
+    assert float(abs(y - 3 * x - 1).max()) < 1e-12 and all((d == y).all() for d in ops.add_backward(y, cache))
+    pair = (ops.global_avg_pool2d, ops.global_avg_pool2d_backward)
+    check(pair, x)
+    linear_both_ways(pair, (x,), ("x",), xp)
+
+
+def test_maps_that_do_not_fit_each_other_are_refused(xp):
+    with pytest.raises(ValueError, match=r"one shape, not \(1, 2, 2, 3\), \(1, 2, 2, 1\)"):
+        ops.add([xp.ones((1, 2, 2, 3)), xp.ones((1, 2, 2, 1))])
+    for shape in ((1, 2, 1, 3), (3,), (1, 1, 3, 3)):
+        x, a = xp.ones((1, 1, 2, 3)), xp.ones(shape)
+        with pytest.raises(ValueError, match="does not fit a map"):
+            ops.gate(x, a)
+
+
+def test_a_mean_of_many_float32_numbers_keeps_its_digits(xp):
+    x = xp.full((1, 600, 700, 2), 0.1, np.float32)
+    assert float(abs(ops.global_avg_pool2d(x)[0] - x[0, 0, 0]).max()) < 1e-8
+
+
+@FEW
 @given(st.integers(1, 3), sizes, sizes, channels, seeds)
 def test_batch_norm(xp, N, H, W, C, seed):
     x, gamma, beta = drawn((N, H, W, C), seed, xp), drawn(C, seed + 1, xp), drawn(C, seed + 2, xp)
@@ -204,7 +234,9 @@ def test_activations(xp, shape, seed):
     x = drawn(tuple(shape), seed, xp)
     check((ops.relu, ops.relu_backward), x)
     check((ops.leaky_relu, ops.leaky_relu_backward), x, slope=0.2)
+    check((ops.relu6, ops.relu6_backward), 6 * x)
     check((ops.sigmoid, ops.sigmoid_backward), x)
+    check((ops.tanh, ops.tanh_backward), x)
     check((ops.softmax, ops.softmax_backward), x)
 
 

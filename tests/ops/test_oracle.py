@@ -122,6 +122,7 @@ def test_pools_and_upsampling(rng):
     compare(rng, x, lambda a: ops.max_pool2d(a, 3, 2), ops.max_pool2d_backward, lambda t: F.max_pool2d(t, 3, 2))
     compare(rng, x, ops.max_pool2d, ops.max_pool2d_backward, lambda t: F.max_pool2d(t, 2))
     compare(rng, x, lambda a: ops.avg_pool2d(a, 3, 2), ops.avg_pool2d_backward, lambda t: F.avg_pool2d(t, 3, 2))
+    compare(rng, x, ops.global_avg_pool2d, ops.global_avg_pool2d_backward, lambda t: t.mean((2, 3), keepdim=True))
     compare(rng, x, ops.upsample_nearest, ops.upsample_nearest_backward, lambda t: F.interpolate(t, scale_factor=2))
     for corners in (True, False):
         compare(
@@ -135,7 +136,37 @@ def test_activations(rng):
     compare(rng, x, ops.relu, ops.relu_backward, F.relu)
     compare(rng, x, ops.leaky_relu, ops.leaky_relu_backward, F.leaky_relu)
     compare(rng, x, ops.sigmoid, ops.sigmoid_backward, torch.sigmoid)
+    compare(rng, x, ops.tanh, ops.tanh_backward, torch.tanh)
+    z = 4 * x
+    z[0, 0, 0, :2] = 0, 6  # at the kinks both have slope 0
+    compare(rng, z, ops.relu6, ops.relu6_backward, F.relu6)
     compare(rng, x, ops.softmax, ops.softmax_backward, lambda t: F.softmax(t, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 4, 5, 1), (2, 4, 5, 3)], ids=str)
+def test_gates(rng, shape):
+    x, a = rng.standard_normal((2, 4, 5, 3)), rng.standard_normal(shape)
+    tx, ta = nchw(x), nchw(a)
+    ty = tx * ta
+    y, cache = ops.gate(x, a)
+    close(y, nhwc(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    for ours, theirs in zip(ops.gate_backward(dy, cache), (tx, ta)):
+        close(ours, nhwc(theirs.grad))
+
+
+def test_concat_of_three_with_one_map_twice(rng):
+    a, b = rng.standard_normal((2, 4, 5, 3)), rng.standard_normal((2, 4, 5, 2))
+    ta, tb = nchw(a), nchw(b)
+    ty = torch.cat([ta, tb, ta], 1)
+    y, cache = ops.concat([a, b, a])
+    close(y, nhwc(ty))
+    dy = rng.standard_normal(y.shape)
+    ty.backward(torch.tensor(np.moveaxis(dy, -1, 1).copy()))
+    first, db, second = ops.concat_backward(dy, cache)
+    close(first + second, nhwc(ta.grad))
+    close(db, nhwc(tb.grad))
 
 
 def test_norms(rng):

@@ -1,0 +1,104 @@
+"""Planted bugs in the parts of U-Net's relatives: gates, sums, and other ways to combine and resize maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..array import Array
+from .planting import planted
+
+# ---- activations -----------------------------------------------------------------------------------------------------
+
+
+@planted("relu6", "the mask is taken from dy instead of x: what lies between 0 and 6 passes")
+def relu6_masks_by_dy(dy: Array, cache: tuple) -> Any:
+    return dy * ((dy > 0) & (dy < 6))
+
+
+@planted("relu6", "the gradient is clipped as the values were, to 0 at least")
+def relu6_clips_the_gradient(dy: Array, cache: tuple) -> Any:
+    return np.maximum(dy, 0) * cache[0]
+
+
+@planted("sigmoid", "the slope y (1 - y) lacks its second factor")
+def sigmoid_half_a_slope(dy: Array, cache: tuple) -> Any:
+    return dy * cache[0]
+
+
+@planted("sigmoid", "the cache has the output, and the sigmoid is applied to it once more")
+def sigmoid_of_the_output(dy: Array, cache: tuple) -> Any:
+    s = ops.sigmoid(cache[0])[0]
+    return dy * s * (1 - s)
+
+
+@planted("tanh", "the slope of the sigmoid, y (1 - y), in place of 1 - y^2")
+def tanh_slope_of_the_sigmoid(dy: Array, cache: tuple) -> Any:
+    (y,) = cache
+    return dy * y * (1 - y)
+
+
+@planted("tanh", "1 - y where the slope is 1 - y^2")
+def tanh_without_the_square(dy: Array, cache: tuple) -> Any:
+    return dy * (1 - cache[0])
+
+
+# ---- several maps ----------------------------------------------------------------------------------------------------
+
+
+@planted("concat of three", "every part is cut from the beginning: the widths are not added up")
+def concat_widths_not_added_up(dy: Array, cache: tuple) -> Any:
+    return tuple(dy[..., :n] for n in cache)
+
+
+@planted("concat of three", "the parts are taken from the end, in the reverse order of the forward")
+def concat_from_the_end(dy: Array, cache: tuple) -> Any:
+    return ops.concat_backward(dy[..., ::-1], cache)
+
+
+@planted("add", "the gradient is shared out between the summands, where each gets all of it")
+def add_shares_out(dy: Array, cache: tuple) -> Any:
+    return tuple(dx / cache[0] for dx in ops.add_backward(dy, cache))
+
+
+@planted("add", "the second summand is forgotten: as if the shortcut were a constant")
+def add_forgets_the_shortcut(dy: Array, cache: tuple) -> Any:
+    return dy, np.zeros_like(dy)
+
+
+@planted("gate of channels", "da is the mean over the pixels that the gate weighed, where their gradients add up")
+def gate_mean_instead_of_sum(dy: Array, cache: tuple) -> Any:
+    x, a = cache
+    return dy * a, (dy * x).mean((1, 2), keepdims=True)
+
+
+@planted("gate of pixels", "da is summed over the pixels instead of the channels: the axes of the other kind of gate")
+def gate_sums_the_other_axes(dy: Array, cache: tuple) -> Any:
+    x, a = cache
+    return dy * a, np.zeros_like(a) + (dy * x).sum((1, 2, 3), keepdims=True)
+
+
+@planted("gate of values", "the two factors are exchanged: each gets the other's gradient")
+def gate_swapped(dy: Array, cache: tuple) -> Any:
+    return ops.gate_backward(dy, cache)[::-1]
+
+
+@planted("gate of pixels", "dx does not pass through the gate: the gate is taken for a constant 1")
+def gate_forgotten_in_dx(dy: Array, cache: tuple) -> Any:
+    return dy.copy(), ops.gate_backward(dy, cache)[1]
+
+
+# ---- pools -----------------------------------------------------------------------------------------------------------
+
+
+@planted("global_avg_pool2d", "every pixel gets the whole gradient instead of its share of 1 / (H * W)")
+def global_mean_not_divided(dy: Array, cache: tuple) -> Any:
+    return np.broadcast_to(dy, cache[0])
+
+
+@planted("global_avg_pool2d", "the share is 1 / (N * H * W): the images are counted too")
+def global_mean_counts_the_images(dy: Array, cache: tuple) -> Any:
+    N, H, W, _ = cache[0]
+    return np.broadcast_to(dy / (N * H * W), cache[0])
