@@ -1,11 +1,16 @@
-"""The site: built whole, and every page looked at in Chromium, from file://, on a phone's width and on a desk's."""
+"""The site: built, and every page looked at in Chromium, from file://, on a phone's width and on a desk's.
+
+With the reference of all packages in the size `whole`, and else of some, drawn anew every day.
+"""
 
 import importlib.util
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -52,14 +57,22 @@ def build(runs, out, *flags):
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
+def packages(option):
+    """What the reference is built of: the package whose pages are looked at below, and some others or all."""
+    found = [path for path in (ROOT / "minunet").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = sorted(path.stem for path in found if not path.stem.startswith("_") and path.stem != "ops")
+    drawn = names if option.size == "whole" else random.Random(option.draw).sample(names, len(names) // 4)
+    return [f"minunet.{name}" for name in ("ops", *drawn)]
+
+
 @pytest.fixture(scope="module")
-def site(run_lesson, tmp_path_factory):
-    """The folder of the whole site."""
+def site(run_lesson, tmp_path_factory, pytestconfig):
+    """The folder of the site."""
     for lesson in reversed(LESSONS):  # test_tutorials.py has begun with the first in another worker
         left, problem = run_lesson(lesson)
         assert not problem, problem
     out = tmp_path_factory.mktemp("out") / "site"
-    done = build(left.parent, out)
+    done = build(left.parent, out, "--only", *packages(pytestconfig.option))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -84,16 +97,30 @@ def test_every_lesson_and_module_has_its_page(site):
         assert words in conv
 
 
+class Addresses(HTMLParser):
+    """The anchors of a page, and what it links to or loads: (tag, address)."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.anchors, self.addresses = set(), []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors.add(given.get("id"))
+        if tag in ("a", "link", "img", "script", "source") and (address := given.get("href") or given.get("src")):
+            self.addresses.append((tag, address))
+
+
 def test_links_and_images_lead_somewhere(site):
     """Every address within the site, with its anchor; and nothing is fetched from elsewhere."""
-    trees = {path: parse(path) for path in pages_of(site)}
-    anchors = {path: {e["id"] for e in tree.select("[id]")} for path, tree in trees.items()}
+    found = {path: Addresses(path) for path in pages_of(site)}
+    anchors = {path: page.anchors for path, page in found.items()}
     broken, foreign = [], []
-    for path, tree in trees.items():
-        for element in tree.select("a[href], link[href], img[src], script[src], source[src]"):
-            address = element.get("href") or element.get("src")
+    for path, page in found.items():
+        for tag, address in page.addresses:
             if re.match(r"(https?:)?//", address):
-                foreign += [(path.name, address)] if element.name != "a" else []
+                foreign += [(path.name, address)] if tag != "a" else []
                 continue
             if re.match(r"(mailto|data|javascript):", address):
                 continue

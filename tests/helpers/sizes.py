@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +38,11 @@ def examples(most: int) -> settings:
     """Hypothesis' settings for a test of `most` examples in the whole size, and a part of them in the others."""
     number = max(1, most * settings().max_examples // SIZES["whole"].examples)
     return settings(max_examples=number, suppress_health_check=list(HealthCheck))
+
+
+def unless_quick(*values: Any) -> list[Any]:
+    """The values in the sizes `ci` and `whole`, none in `quick`: for what takes long to compile."""
+    return [] if settings().max_examples == SIZES["quick"].examples else list(values)
 
 
 def pytest_addoption(parser):

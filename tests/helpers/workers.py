@@ -15,9 +15,15 @@ from typing import Any
 import pytest
 
 SECONDS = 1800  # to wait for what another worker does
-TOGETHER = ("kernels/cpu/*", "bench/test_bench.py", "docs/test_site.py", "look/test_look_page.py")
-"""Files whose tests go to one worker each: they need the same kernels, which are compiled at their first call, or a fixture
-that takes long."""
+TOGETHER = (
+    "kernels/cpu",
+    "bench/test_conv_ladder.py",
+    "bench/test_bench.py",
+    "docs/test_site.py",
+    "look/test_look_page.py",
+)
+"""Folders and files of whose tests each goes to one worker: they need the same kernels, which are compiled at their first call,
+or a fixture that takes long."""
 
 # A thread of the kernels that has nothing to do sleeps. By default it spins for a while, and two workers with two threads each
 # on two cores spin away ten times what they compute. OpenMP reads this when numba loads it.
@@ -54,8 +60,9 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.split("::")[0]
-            return file if any(PurePath(file).match(pattern) for pattern in TOGETHER) else nodeid
+            file = PurePath(nodeid.split("::")[0])
+            places = ("/".join(path.parts[-2:]) for path in (file, file.parent))
+            return next((place for place in places if place in TOGETHER), nodeid)
 
     return Scheduling(config, log)
 

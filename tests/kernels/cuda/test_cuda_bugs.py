@@ -51,7 +51,7 @@ def outcome(tmp_path_factory, shared_folder):
         process.stdin.close()
 
 
-@pytest.mark.drawn(quick=3, ci=30)
+@pytest.mark.drawn(quick=2, ci=20)
 @pytest.mark.parametrize("bug", cuda_bugs.BUGS, ids=lambda b: b.name)
 def test_caught(outcome, bug, tmp_path):
     sources = copied(tmp_path)
@@ -62,5 +62,7 @@ def test_caught(outcome, bug, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_a_bug_all_checks_pass(outcome, tmp_path):
-    assert outcome(copied(tmp_path), "all") == "passed"
+@pytest.mark.drawn(ci=6)
+@pytest.mark.parametrize("check", cuda_bugs.checks())
+def test_without_a_bug_a_check_passes(outcome, check, tmp_path):
+    assert outcome(copied(tmp_path), check) == "passed"

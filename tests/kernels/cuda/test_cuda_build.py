@@ -26,7 +26,7 @@ indexed(float* x, int i) {
 """
 
 
-@pytest.mark.drawn(quick=2, ci=8)
+@pytest.mark.drawn(quick=1, ci=4)
 @needs_nvrtc
 @pytest.mark.parametrize("file", build.kernel_files())
 @pytest.mark.parametrize("arch", build.ARCHITECTURES)
