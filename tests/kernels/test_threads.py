@@ -134,7 +134,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.drawn(quick=1)
+@pytest.mark.drawn(quick=1, ci=1)
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_other_processes_compute_while_a_kernel_runs(how, tmp_path):
     if how == "fork" and not hasattr(os, "fork"):

@@ -321,7 +321,7 @@ def test_shipped_cases(case):
 
 
 @pytest.mark.slow
-@pytest.mark.drawn(ci=1)
+@pytest.mark.drawn(ci=0)
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda c: c.name)
 def test_shipped_networks(case):
     """The whole networks among it, with every parameter; .ci/run checks all of them by the command."""

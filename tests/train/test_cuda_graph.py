@@ -238,7 +238,7 @@ def test_rmsprop_in_mixed_precision_has_no_graph(gpu, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.drawn(quick=1)
+@pytest.mark.drawn(quick=1, ci=2)
 @pytest.mark.parametrize(("scale", "epochs"), [(2.0**10, 4), (2.0**28, 10)])  # of two steps
 def test_mixed_precision_with_graphs_is_that_without(gpu, tmp_path, monkeypatch, optimizer, scale, epochs):
     """Overflows, too: their steps are left out, the scale falls, and rises again."""
