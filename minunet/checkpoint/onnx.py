@@ -46,6 +46,13 @@ class Graph:
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
+    def several(self, count: int, kind: str, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with so many outputs; returns their names, which are unique."""
+        name = f"{self.layer}.{kind}#{len(self.nodes)}"
+        outputs = [f"{name}.{n}" for n in range(count)]
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
+        return outputs
+
     def constant(self, name: str, values: Any) -> str:
         """Add an array, float32 unless it holds integers; returns its name in the graph, which is unique."""
         a = to_numpy(values) if hasattr(values, "dtype") else np.array(values)

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..array import Array
+from ..ops.conv import window
 from .planting import planted
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -102,3 +103,62 @@ def global_mean_not_divided(dy: Array, cache: tuple) -> Any:
 def global_mean_counts_the_images(dy: Array, cache: tuple) -> Any:
     N, H, W, _ = cache[0]
     return np.broadcast_to(dy / (N * H * W), cache[0])
+
+
+@planted(
+    "max_pool2d padded ties", "the padding is 0: where all of a window is 0, the padding wins, and its gradient is lost"
+)
+def max_pool_padded_with_zeros(dy: Array, cache: tuple) -> Any:
+    ((_, shape, size, stride), margins) = cache
+    (top, bottom), (left, right) = margins
+    x = np.zeros((shape[0], shape[1] - top - bottom, shape[2] - left - right, shape[3]))  # the case's input
+    _, cache = ops.max_pool2d(ops.pad(x, margins)[0], size, stride)
+    return ops.crop(ops.max_pool2d_backward(dy, cache), margins)[0]
+
+
+@planted("max_pool2d padded", "dx is cut out of the padded gradient at its corner: off by the padding")
+def max_pool_padding_not_cut(dy: Array, cache: tuple) -> Any:
+    cache, ((top, bottom), (left, right)) = cache
+    return ops.crop(ops.max_pool2d_backward(dy, cache), ((0, top + bottom), (0, left + right)))[0]
+
+
+@planted(
+    "max_pool2d padded ceil",
+    "what the last windows pass on is dropped: they reach beyond the map, as if they were not there",
+)
+def max_pool_last_windows_forgotten(dy: Array, cache: tuple) -> Any:
+    dy = dy.copy()
+    dy[:, -1] = dy[:, :, -1] = 0
+    return ops.max_pool2d_padded_backward(dy, cache)
+
+
+@planted("max_unpool2d", "the first pixel of every window is gathered, not the one where the value was put")
+def unpool_gathers_the_corner(dy: Array, cache: tuple) -> Any:
+    winner, size = cache
+    OH, OW = winner.shape[1:3]
+    return window(dy, 0, 0, OH, OW, size).copy()
+
+
+@planted("max_unpool2d", "all of a window is summed, as after up-sampling: the zeros between have no gradient to give")
+def unpool_sums_the_window(dy: Array, cache: tuple) -> Any:
+    winner, size = cache
+    OH, OW = winner.shape[1:3]
+    return sum(window(dy, i, j, OH, OW, size) for i in range(size) for j in range(size))
+
+
+# ---- instance norm ---------------------------------------------------------------------------------------------------
+
+
+@planted("group_norm of each channel", "the means are taken over the images, too: a batch norm's backward")
+def instance_norm_over_the_batch(dy: Array, cache: tuple) -> Any:
+    x, gamma, mean, rstd = cache
+    xhat = (x - mean.reshape(len(x), 1, 1, -1)) * rstd.reshape(len(x), 1, 1, -1)
+    g, pixels = dy * gamma, (0, 1, 2)
+    dx = g - g.mean(pixels, keepdims=True) - xhat * (g * xhat).mean(pixels, keepdims=True)
+    return dx * rstd.reshape(len(x), 1, 1, -1), *ops.group_norm_backward(dy, cache)[1:]
+
+
+@planted("group_norm of each channel", "dgamma and dbeta are means over the images, where every image adds its share")
+def instance_norm_mean_of_images(dy: Array, cache: tuple) -> Any:
+    dx, dgamma, dbeta = ops.group_norm_backward(dy, cache)
+    return dx, dgamma / len(dy), dbeta / len(dy)

@@ -85,6 +85,11 @@ def _gate(*a: int) -> Callable[[np.random.Generator], tuple]:
     return lambda rng: (draw((2, 3, 4, 2), rng), draw(a, rng))
 
 
+def _unpool(*x: int) -> Callable[[np.random.Generator], tuple]:
+    """Values, and the numbers of winners of 2 x 2 windows."""
+    return lambda rng: (draw(x, rng), rng.integers(0, 4, x).astype(np.uint8))
+
+
 def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
     """`ops.concat` of two arguments, for the checker."""
     return ops.concat([a, b])
@@ -131,6 +136,12 @@ CASES = [
     Case("max_pool2d overlapping", (ops.max_pool2d, ops.max_pool2d_backward), _images(1, 7, 6, 2), {"size": 3, "stride": 2}),
     Case("max_pool2d ties", (ops.max_pool2d, ops.max_pool2d_backward), lambda rng: (np.ones((1, 4, 6, 2)),),
          {"mode": "projected", "directions": [np.ones((1, 4, 6, 2))]}),  # along (1, ..., 1) it is smooth in a tie too
+    Case("max_pool2d padded", (ops.max_pool2d_padded, ops.max_pool2d_padded_backward), _images(2, 5, 6, 2)),
+    Case("max_pool2d padded ceil", (ops.max_pool2d_padded, ops.max_pool2d_padded_backward), _images(1, 7, 10, 2),
+         {"size": 4, "stride": 3, "ceil_mode": True}),
+    Case("max_pool2d padded ties", (ops.max_pool2d_padded, ops.max_pool2d_padded_backward),
+         lambda rng: (np.zeros((1, 5, 6, 2)),), {"mode": "projected", "directions": [np.ones((1, 5, 6, 2))]}),
+    Case("max_unpool2d", (ops.max_unpool2d, ops.max_unpool2d_backward), _unpool(2, 2, 3, 2), {"output_size": (5, 6)}, ("x",)),
     Case("avg_pool2d", (ops.avg_pool2d, ops.avg_pool2d_backward), _images(2, 5, 7, 2), {}, ("x",)),
     Case("upsample_nearest", (ops.upsample_nearest, ops.upsample_nearest_backward), _images(2, 3, 4, 2), {}, ("x",)),
     Case("upsample_bilinear", (ops.upsample_bilinear, ops.upsample_bilinear_backward), _images(2, 3, 4, 2), {}, ("x",)),
@@ -150,6 +161,7 @@ CASES = [
     Case("batch_norm given statistics", (ops.batch_norm, ops.batch_norm_backward), _norm(2, 3, 4, 2),
          {"mean": np.array([0.3, -0.1]), "var": np.array([0.7, 2.0])}),
     Case("group_norm", (ops.group_norm, ops.group_norm_backward), _norm(2, 3, 3, 4), {"groups": 2}),
+    Case("group_norm of each channel", (ops.group_norm, ops.group_norm_backward), _norm(2, 3, 3, 3), {"groups": 3}),
     Case("relu", (ops.relu, ops.relu_backward), _images(2, 3, 4, 2)),
     Case("leaky_relu", (ops.leaky_relu, ops.leaky_relu_backward), _images(2, 3, 4, 2), {"slope": 0.1}),
     Case("relu6", (ops.relu6, ops.relu6_backward), lambda rng: (6 * draw((2, 3, 4, 2), rng),)),

@@ -70,7 +70,7 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
             for source, dinput in zip(sources, call.handed):
                 nodes[source].handed[kind] = dinput
             nodes.append(Node(kind, "", level, side, call.output, call.gradient, [call], sources))
-        made_by[id(call.output)] = len(nodes) - 1
+        made_by.update({id(a): len(nodes) - 1 for a in (call.output, call.numbers) if a is not None})
     for node in nodes[1:]:
         node.title = title(node)
     choose_channels(nodes, most)

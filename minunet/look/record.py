@@ -32,11 +32,14 @@ class Call:
     inputs : list of arrays (1, H, W, C)
         Of most layers one, of the joint of a skip two.
     output : (1, H, W, C) array
+        The map that it returned.
     gradient : (1, H, W, C) array
         The gradient of the output, which the backward was given.
     handed : list of arrays
         The gradients of the inputs, as this layer returned them; the gradient of a map that two layers take is a sum of theirs.
     seconds, backward_seconds : float
+    numbers : array, optional
+        What it returned beside the map: a pool's winners.
     """
 
     path: str
@@ -47,6 +50,7 @@ class Call:
     gradient: Any = None
     handed: Any = None
     backward_seconds: float = 0.0
+    numbers: Any = None
 
     @property
     def description(self) -> Description:
@@ -77,7 +81,8 @@ def _watched_forward(path: str, m: Module, calls: list[Call], waiting: list[Call
         start = perf_counter()
         y, cache = forward(x, *mode, **named)
         seconds = perf_counter() - start
-        calls.append(Call(path, m, list(x) if isinstance(x, tuple) else [x], y, seconds))
+        output, numbers = y if isinstance(y, tuple) else (y, None)
+        calls.append(Call(path, m, list(x) if isinstance(x, tuple) else [x], output, seconds, numbers=numbers))
         waiting.append(calls[-1])
         return y, cache
 

@@ -77,7 +77,7 @@ def show(
     loss = cross_entropy(labels)
     trace = follow(model, x[None].shape)
     for step in trace.steps:
-        if len(step.outputs) > 1:
+        if len(step.outputs) - step.description.numbers > 1:
             raise UserError(f"{step.name} gives several maps at once: the page draws layers that give one")
     with tqdm(total=2 + n * n, desc="running the network", unit="pass", disable=quiet or None, leave=False) as bar:
         calls, value = record(model, x[None], loss)

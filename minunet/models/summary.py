@@ -114,9 +114,9 @@ class Summary:
             gradients = gradients - set(row.makes) | set(row.takes)
         return (2 + optimizer_slots) * self.weight_bytes + worst
 
-    def store(self, size: int) -> int:
-        """Enter a stored array with so many elements; returns the array's number."""
-        self.stored.append(size * self.itemsize)
+    def store(self, size: int, itemsize: int = 0) -> int:
+        """Enter a stored array with so many elements, numbers of the maps' dtype unless told; returns the array's number."""
+        self.stored.append(size * (itemsize or self.itemsize))
         return len(self.stored) - 1
 
     def _bytes(self, numbers: Iterable[int]) -> int:
@@ -200,17 +200,17 @@ def row(result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map]
     d, inputs, outputs = step.description, step.inputs, step.outputs
     part = d.fused if fused else None
     passing = part == "norm" or (part == "act" and inputs[0] in raw)  # computed while the next layer reads
-    for y in outputs:
+    for n, y in enumerate(outputs):
         if passing:
             stored[y] = stored[inputs[0]]
         elif part == "concat":
             stored[y] = [n for x in inputs for n in brought_to_size(result, x, y, stored[x])]
         else:
-            stored[y] = [result.store(y.size)]
+            stored[y] = [result.store(y.size, int(n >= len(outputs) - d.numbers))]
     if part in ("conv", "norm"):
         raw.update(outputs)
     takes, makes = ([n for m in maps for n in stored[m]] for maps in (inputs, outputs))
-    keeps = takes * (d.keeps_input or passing) + makes * d.keeps_output
+    keeps = takes if passing else [n for m in d.kept(inputs, outputs) for n in stored[m]]
     extra = 0 if passing else d.keeps_bytes  # a ReLU's mask can be read off its input again
     already = {n for r in result.rows for n in r.keeps}
     kept = extra + sum(result.stored[n] for n in set(keeps) - already)

@@ -24,17 +24,18 @@ from .activation import Dropout, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
 from .combine import Add, Gate
 from .conv import Conv2d, ConvTranspose2d
 from .depthwise import DepthwiseConv2d
-from .description import ALL, PIXEL, Description, NotDescribed, Window
+from .description import ALL, NOTHING, PIXEL, Description, NotDescribed, Window
 from .init import draw_uniform, he_normal
 from .module import Apply, Cache, Module, Sequential, take
-from .norm import BatchNorm2d, GroupNorm
-from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from .norm import BatchNorm2d, GroupNorm, InstanceNorm2d
+from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxPoolWinners2d, MaxUnpool2d
 from .resample import UpsampleBilinear, UpsampleNearest
 from .shape import Concat
 
 __all__ = [
-    "ALL", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d", "ConvTranspose2d",
-    "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm", "LeakyReLU", "MaxPool2d",
-    "Module", "NotDescribed", "ReLU", "ReLU6", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest",
-    "Window", "draw_uniform", "he_normal", "take",
+    "ALL", "NOTHING", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d",
+    "ConvTranspose2d", "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm",
+    "InstanceNorm2d", "LeakyReLU", "MaxPool2d", "MaxPoolWinners2d", "MaxUnpool2d", "Module", "NotDescribed", "ReLU",
+    "ReLU6", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window", "draw_uniform",
+    "he_normal", "take",
 ]  # fmt: skip

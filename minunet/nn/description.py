@@ -32,6 +32,9 @@ class Graph(Protocol):
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node of ONNX's operator `kind`; returns the name of its output."""
 
+    def several(self, count: int, kind: str, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with so many outputs; returns their names."""
+
     def constant(self, name: str, values: Any) -> str:
         """Add an array, float32 unless it holds integers; returns its name in the graph."""
 
@@ -59,6 +62,9 @@ class Window:
 PIXEL = Window()
 """Reads only the pixel at the same place."""
 
+NOTHING = Window(down=0, first=1, last=0)
+"""Reads no pixel of an input: only its size counts."""
+
 ALL = Window(whole=True)
 """Reads all of the map, as its mean does."""
 
@@ -74,6 +80,8 @@ class Description:
     ----------
     output : shape (N, H, W, C), or a list of them
         Shape of the map that forward returns, or of each of them.
+    numbers : int
+        How many of several outputs, the last ones, are no maps but whole numbers, a byte each: a pool's winners.
     reads : Window, (Window, Window) or a list of these
         How far an output pixel looks in inference: one window for rows and columns alike, or a pair (rows, columns); for
         several inputs, a list of these.
@@ -83,8 +91,9 @@ class Description:
         Whether cutting the map to a part changes the result even far from the cut, farther than `reads` reaches.
     depends_on_batch : bool
         Whether in training the result for one image depends on the others.
-    keeps_input, keeps_output : bool
-        Whether the cache holds the input, and whether it holds the output.
+    keeps_input, keeps_output : bool or tuple of bools
+        Whether the cache holds the input, and whether it holds the output; where there are several and it holds some of them, a
+        tuple says which.
     keeps_bytes : int
         Further bytes in the cache: a mask, a pool's winners.
     work : (int, int)
@@ -107,11 +116,12 @@ class Description:
 
     output: Shape | list[Shape]
     reads: Reads | list[Reads]
+    numbers: int = 0
     flops: int = 0
     depends_on_size: bool = False
     depends_on_batch: bool = False
-    keeps_input: bool = False
-    keeps_output: bool = False
+    keeps_input: bool | tuple[bool, ...] = False
+    keeps_output: bool | tuple[bool, ...] = False
     keeps_bytes: int = 0
     work: tuple[int, int] = (0, 0)
     fused: Literal["conv", "norm", "act", "concat"] | None = None
@@ -125,7 +135,17 @@ class Description:
         """The shapes of all outputs as a list; most layers have one."""
         return self.output if isinstance(self.output, list) else [self.output]
 
+    def kept(self, inputs: list[Any], outputs: list[Any]) -> list[Any]:
+        """Those of these inputs and outputs that the cache holds."""
+        pairs = ((inputs, self.keeps_input), (outputs, self.keeps_output))
+        return [m for maps, said in pairs for m, held in zip(maps, as_many(said, maps)) if held]
+
     def window(self, i: int, axis: int) -> Window:
         """What an output pixel reads of input i, along rows (axis 0) or columns (axis 1)."""
         reads = self.reads[i] if isinstance(self.reads, list) else self.reads
         return reads[axis] if isinstance(reads, tuple) else reads
+
+
+def as_many(said: bool | tuple[bool, ...], maps: list[Any]) -> tuple[bool, ...]:
+    """What is said of each of these maps, from one answer for all or from one for each."""
+    return (said,) * len(maps) if isinstance(said, bool) else said

@@ -1,13 +1,15 @@
-"""Batch norm and group norm as layers."""
+"""Batch norm, group norm and instance norm as layers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from .. import ops
 from ..array import Array
+from ..errors import UserError
 from .description import ALL, PIXEL, Description, Graph, Shape
 from .module import Cache, Module
 
@@ -16,21 +18,40 @@ class BatchNorm2d(Module):
     """`ops.batch_norm` with scale gamma, shift beta, and running statistics for inference.
 
     Every training batch moves the running statistics, see `ops.running_average`.
+
+    A batch with a single value a channel, one image of 1 x 1 pixels, has no spread: its norm would be beta whatever x is, and
+    would move the running variance towards 0. In training it is refused.
+
+    Parameters
+    ----------
+    channels : int
+    momentum, eps : float
+    single_value : {"refuse", "running"}
+        What becomes of such a batch: UserError, or the running statistics are used, as in inference, and do not move.
     """
 
-    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, single_value: str = "refuse") -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        if single_value not in ("refuse", "running"):
+            raise ValueError(f'single_value must be "refuse" or "running", not {single_value!r}')
+        self.momentum, self.eps, self.single_value = momentum, eps, single_value
         self.params.update(gamma=np.ones(channels, np.float32), beta=np.zeros(channels, np.float32))
         self.buffers.update(mean=np.zeros(channels, np.float32), var=np.ones(channels, np.float32))
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
     ) -> tuple[Array, Cache]:
+        M = x.size // x.shape[-1]
+        if train and M == 1:
+            if self.single_value == "refuse":
+                raise UserError(
+                    "batch norm gets one value a channel here, of a single image of 1 x 1 pixels, and cannot learn from it: "
+                    "use --batch-size 2 or more, or a larger --crop"
+                )
+            train = False
         mean, var = (None, None) if train else (self.buffers["mean"], self.buffers["var"])
         y, cache, (mean, var) = ops.batch_norm(x, self.params["gamma"], self.params["beta"], mean, var, self.eps)
         if train:
-            M = x.size // x.shape[-1]
             ops.running_average(self.buffers["mean"], self.buffers["var"], mean, var, M, self.momentum)
         return y, cache if keep else None
 
@@ -54,6 +75,8 @@ class BatchNorm2d(Module):
 class GroupNorm(Module):
     """`ops.group_norm` with scale gamma and shift beta; the same in training and inference."""
 
+    words = "group norm"
+
     def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.groups, self.eps = groups, eps
@@ -72,7 +95,7 @@ class GroupNorm(Module):
 
     def describe(self, x: Shape) -> Description:
         return Description(
-            output=x, reads=ALL, keeps_input=True, work=(prod(x), 2 * prod(x)), words="group norm", picture="act",
+            output=x, reads=ALL, keeps_input=True, work=(prod(x), 2 * prod(x)), words=self.words, picture="act",
             onnx=self._onnx, unrecordable="",
         )  # fmt: skip
 
@@ -84,3 +107,37 @@ class GroupNorm(Module):
         back = graph.node("Reshape", normal, graph.node("Shape", x))
         gamma, beta = (graph.constant(name, self.params[name][:, None, None]) for name in ("gamma", "beta"))
         return graph.node("Add", graph.node("Mul", back, gamma), beta)
+
+
+class InstanceNorm2d(GroupNorm):
+    """Group norm with one channel a group: every channel of every image by itself, without running statistics.
+
+    A map of 1 x 1 pixels has no spread; its norm would be beta whatever x is, and is refused.
+
+    Source: Ulyanov, Vedaldi and Lempitsky, arXiv:1607.08022.
+    """
+
+    words = "instance norm"
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, channels, eps)
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        check_spread(x.shape)
+        return super().forward(x, train, rng, keep)
+
+    def describe(self, x: Shape) -> Description:
+        check_spread(x)
+        return replace(super().describe(x), onnx=self._onnx_of_channels)
+
+    def _onnx_of_channels(self, graph: Graph, x: str) -> str:
+        gamma, beta = (graph.constant(name, self.params[name]) for name in ("gamma", "beta"))
+        return graph.node("InstanceNormalization", x, gamma, beta, epsilon=self.eps)
+
+
+def check_spread(x: Shape) -> None:
+    """UserError if a map (N, H, W, C) has a single pixel."""
+    if x[1] * x[2] == 1:
+        raise UserError("instance norm gets a map of 1 x 1 pixels, which it would make constant: use larger images")

@@ -15,7 +15,7 @@ conv.py        convolution and transposed convolution, with their gradients
 depthwise.py   depthwise convolution
 norm.py        batch norm and group norm
 activation.py  ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax
-pool.py        max-pooling and mean-pooling
+pool.py        max-pooling, unpooling and mean-pooling
 combine.py     sums of maps, and gates
 resample.py    upsampling: nearest neighbour and bilinear
 shape.py       pad, crop, concatenate
@@ -63,6 +63,10 @@ from .pool import (
     global_avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+    max_pool2d_padded,
+    max_pool2d_padded_backward,
+    max_unpool2d,
+    max_unpool2d_backward,
 )
 from .resample import upsample_bilinear, upsample_bilinear_backward, upsample_nearest, upsample_nearest_backward
 from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
@@ -101,6 +105,10 @@ __all__ = [
     "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool2d_padded",
+    "max_pool2d_padded_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
     "named_loss",
     "pad",
     "pad_backward",

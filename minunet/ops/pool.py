@@ -14,6 +14,21 @@ Mean-pool is linear; every pixel of the window counts 1/size^2, forwards and bac
 same with one window of H * W pixels.
 
 Sizes: OH = (H - size) // stride + 1; pixels at the bottom and the right that do not fill a window are dropped.
+
+Padded max-pool. What is added around the map is -inf, so that it never wins. Zeros would give the right y after a ReLU, but the
+wrong dx: where all pixels of a window at the border are 0, the padding would win and its gradient would be lost. With
+`ceil_mode` the last window may reach beyond the map: OH = ceil((H + 2 padding - size) / stride) + 1, or one less if that window
+would begin beyond the map. (All as in PyTorch.)
+
+Unpooling puts every value back where its window's winner was, and zeros elsewhere. That is what a max-pool's backward does with
+dy, used forwards; so the backward of unpooling is a gather:
+
+    window(y, i, j) = x where (i, j) won, else 0        dx = sum over (i, j) of window(dy, i, j) where (i, j) won
+
+The winners are numbers, and get no gradient. Windows must not overlap, else two values could fall on one pixel.
+
+Sources: Badrinarayanan, Kendall and Cipolla, "SegNet", arXiv:1511.00561 (unpooling); He et al., arXiv:1512.03385, and its code
+(padded pool).
 """
 
 from __future__ import annotations
@@ -25,6 +40,8 @@ import numpy as np
 from ..array import Array, get_array_module
 from .conv import output_size, window
 from .dispatch import accelerated
+from .lazy import materialize
+from .shape import Margins, crop
 
 
 @accelerated
@@ -84,6 +101,122 @@ def max_pool2d_backward(dy: Array, cache: tuple) -> Array:
     for n in range(size * size):
         i, j = divmod(n, size)
         window(dx, i, j, OH, OW, stride)[...] += dy * (winner == n)
+    return dx
+
+
+@accelerated
+def max_pool2d_padded(
+    x: Array, size: int = 3, stride: int = 2, padding: int = 1, ceil_mode: bool = False
+) -> tuple[Array, tuple]:
+    """Largest value of every window of a map with -inf around it; by default the pool at the beginning of a ResNet.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    size, stride : int
+        As in `max_pool2d`.
+    padding : int, at most size // 2
+        Pixels around the map, on all four sides.
+    ceil_mode : bool
+        Whether the last window may reach beyond the padded map, so that no pixel is dropped.
+
+    Returns
+    -------
+    y : (N, OH, OW, C) float array
+    cache : tuple for `max_pool2d_padded_backward`; holds the winners, a byte each
+
+    Raises
+    ------
+    ValueError
+        If the padding is more than half of a window, or a window does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, _ = ops.max_pool2d_padded(np.arange(5.0).reshape(1, 5, 1, 1))
+    >>> y.ravel().tolist()
+    [1.0, 3.0, 4.0]
+    """
+    margins = pool_margins(x.shape, size, stride, padding, ceil_mode)
+    padded = get_array_module(x).pad(x, ((0, 0), *margins, (0, 0)), constant_values=-np.inf)
+    y, cache = max_pool2d(padded, size, stride)
+    return y, (cache, margins)
+
+
+@accelerated
+def max_pool2d_padded_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `max_pool2d_padded`: dy (N, OH, OW, C) goes to each window's winner in dx (N, H, W, C)."""
+    cache, margins = cache
+    return crop(materialize(max_pool2d_backward(dy, cache)), margins)[0]
+
+
+def pool_margins(x_shape: tuple[int, ...], size: int, stride: int, padding: int, ceil_mode: bool) -> Margins:
+    """What must be added around a map (N, H, W, C), so that just the windows of a padded pool fit."""
+    if not 0 <= padding <= size // 2:
+        raise ValueError(
+            f"padding {padding}: at most half of the window, {size // 2}, else it may hold nothing but padding"
+        )
+    ends = []
+    for n in x_shape[1:3]:
+        windows = (n + 2 * padding - size + (stride - 1 if ceil_mode else 0)) // stride + 1
+        if ceil_mode and (windows - 1) * stride >= n + padding:
+            windows -= 1
+        ends.append(max(0, (windows - 1) * stride + size - n - padding))
+    return (padding, ends[0]), (padding, ends[1])
+
+
+@accelerated
+def max_unpool2d(x: Array, winner: Array, output_size: tuple[int, int], size: int = 2) -> tuple[Array, tuple]:
+    """Put every value where the winner of its window was; zeros elsewhere.
+
+    Parameters
+    ----------
+    x : (N, OH, OW, C) float array
+    winner : (N, OH, OW, C) uint8 array
+        The winners of ``max_pool2d(..., size)``, the first part of its cache.
+    output_size : (H, W)
+        Rows and columns of the map that was pooled: size * OH or a few more, which the pool has dropped.
+    size : int
+        Side and stride of the windows.
+
+    Returns
+    -------
+    y : (N, H, W, C) float array
+    cache : tuple for `max_unpool2d_backward`; holds the winners
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> x = np.array([[3.0, 1.0, 5.0], [2.0, 9.0, 7.0]]).reshape(1, 2, 3, 1)
+    >>> y, (winner, *_) = ops.max_pool2d(x)  # the third column is dropped
+    >>> ops.max_unpool2d(y, winner, (2, 3))[0][0, :, :, 0].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 9.0, 0.0]]
+    """
+    N, OH, OW, C = x.shape
+    H, W = output_size
+    if winner.shape != x.shape or (H // size, W // size) != (OH, OW):
+        raise ValueError(
+            f"winners {winner.shape} of {size} x {size} windows do not bring {x.shape} to {H} x {W} pixels"
+        )
+    return materialize(max_pool2d_backward(x, (winner, (N, H, W, C), size, size))), (winner, size)
+
+
+@accelerated
+def max_unpool2d_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `max_unpool2d`: what lies at the winners of dy (N, H, W, C) is gathered to dx (N, OH, OW, C)."""
+    winner, size = cache
+    OH, OW = winner.shape[1:3]
+    dx = get_array_module(dy).zeros(winner.shape, dy.dtype)
+    for n in range(size * size):
+        i, j = divmod(n, size)
+        dx += window(dy, i, j, OH, OW, size) * (winner == n)
     return dx
 
 

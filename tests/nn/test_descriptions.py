@@ -6,7 +6,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from helpers.descriptions import check_description
+from helpers.descriptions import check_description, check_onnx
 
 import minunet
 from minunet import nn, optim
@@ -55,11 +55,17 @@ LAYERS = {
     "MaxPool2d": (lambda: nn.MaxPool2d(), [MAP]),
     "MaxPool2d overlapping": (lambda: nn.MaxPool2d(3, 2), [MAP]),
     "GlobalAvgPool2d": (lambda: nn.GlobalAvgPool2d(), [MAP]),
+    "MaxPool2d padded": (lambda: nn.MaxPool2d(3, 2, padding=1), [MAP]),
+    "MaxPool2d padded, to its last pixel": (lambda: nn.MaxPool2d(3, 2, padding=1, ceil_mode=True), [(2, 10, 13, 4)]),
+    "MaxPool2d to its last pixel": (lambda: nn.MaxPool2d(4, ceil_mode=True), [(2, 9, 14, 4)]),
+    "MaxPoolWinners2d": (lambda: nn.MaxPoolWinners2d(), [MAP]),
+    "MaxUnpool2d": (lambda: nn.MaxUnpool2d(), [(2, 4, 6, 4), (2, 4, 6, 4), (2, 9, 12, 3)]),
     "AvgPool2d": (lambda: nn.AvgPool2d(3), [MAP]),
     "UpsampleNearest": (lambda: nn.UpsampleNearest(3), [(2, 5, 4, 4)]),
     "UpsampleBilinear": (lambda: nn.UpsampleBilinear(), [(2, 6, 5, 4)]),
     "UpsampleBilinear half-pixel": (lambda: nn.UpsampleBilinear(3, align_corners=False), [(2, 6, 5, 4)]),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), [MAP]),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4), [MAP]),
     "GroupNorm": (lambda: nn.GroupNorm(4, 2), [MAP]),
     "ReLU": (lambda: nn.ReLU(), [MAP]),
     "ReLU6": (lambda: nn.ReLU6(), [MAP]),
@@ -87,7 +93,7 @@ LAYERS = {
 def test_a_layer_is_as_it_says(name):
     make, shapes = LAYERS[name]
     with minunet.use("reference"):
-        check_description(make(), *shapes)
+        check_description(make(), *shapes, whole_numbers=[1] if name == "MaxUnpool2d" else ())
 
 
 def test_all_layers_are_in_the_list():
@@ -390,6 +396,65 @@ def test_a_composite_of_layers_with_several_maps_is_followed(rng):
     assert stride(trace) == 3  # the mean, a map of one pixel, is no grid that windows could miss
     with pytest.raises(UserError, match=r"Halves \(halves\) gives several maps"):
         show(model, x[0], None, 1, ABOUT)
+
+
+class Unpooling(nn.Module):
+    """The smallest SegNet: winners go from the pool to the way up."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.conv, self.pool, self.deep = nn.Conv2d(2, 4, rng=rng), nn.MaxPoolWinners2d(), nn.Conv2d(4, 4, rng=rng)
+        self.unpool, self.head = nn.MaxUnpool2d(), nn.Conv2d(4, 2, rng=rng)
+
+    def forward(self, x, train=True, rng=None, keep=True):
+        caches, mode = [], (train, rng, keep)
+
+        def run(m, x):
+            y, cache = m.forward(x, *mode)
+            caches.append(cache)
+            return y
+
+        before = run(self.conv, x)
+        x, winner = run(self.pool, before)
+        return run(self.head, run(self.unpool, (run(self.deep, x), winner, before))), caches if keep else None
+
+    def backward(self, dy, cache):
+        for m in (self.head, self.unpool, self.deep, self.pool, self.conv):
+            dy = m.backward(dy, nn.take(cache))
+        return dy
+
+
+def test_unpooling_in_a_network(rng):
+    """Odd sizes: its gradients, what it costs, how far it looks, in ONNX, and drawn."""
+    model = Unpooling()
+    check(model, draw((2, 5, 7, 2), rng))
+    kept = {row.name: row.kept for row in summary(model, (1, 9, 12, 2), fused=False).rows}
+    assert kept["pool"] == 4 * 6 * 4 and kept["unpool"] == 0  # the winners, a byte each, once
+    assert why_not_local(follow(model, (1, 9, 12, 2))) == ""
+    assert (reach(follow(model, (1, 16, 16, 2))), tiles.stride(model)) == (5, 2)
+    check_onnx(model, (1, 9, 13, 2))
+    with minunet.use("reference"):
+        assert '"title":"unpooling"' in show(model, np.zeros((9, 12, 2), np.float32), None, 1, ABOUT)
+
+
+def test_a_norm_of_a_single_value_is_refused(rng):
+    """Or takes the running statistics, where it is told so, and then learns and lets pass what a constant map would not."""
+    x = rng.standard_normal((1, 1, 1, 4)).astype(np.float32)
+    with pytest.raises(UserError, match=r"one value a channel .* --batch-size 2 or more"):
+        nn.BatchNorm2d(4).forward(x)
+    for run in (lambda: nn.InstanceNorm2d(4).forward(x), lambda: nn.InstanceNorm2d(4)(x)):
+        with pytest.raises(UserError, match="1 x 1 pixels"):
+            run()
+    norm = nn.BatchNorm2d(4, single_value="running")
+    before = {name: a.copy() for name, a in norm.buffers.items()}
+    y, cache = norm.forward(x)
+    np.testing.assert_array_equal(y, norm(x))
+    assert norm.backward(np.ones_like(x), cache).all() and norm.grads["gamma"].all()
+    assert all((a == before[name]).all() for name, a in norm.buffers.items())
+    norm.forward(np.concatenate([x, 2 * x]))
+    assert (norm.buffers["mean"] != before["mean"]).all()
+    assert nn.BatchNorm2d(4)(x).shape == x.shape  # in inference there is nothing to refuse
 
 
 def test_where_the_padding_depends_on_the_size_tiles_differ():

@@ -118,6 +118,49 @@ def test_pools(xp, N, H, W, C, size, stride, seed):
     linear_both_ways((ops.avg_pool2d, ops.avg_pool2d_backward), (x,), ("x",), xp, size=size, stride=stride)
 
 
+@FEW
+@given(
+    st.integers(1, 2),
+    sizes,
+    sizes,
+    channels,
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(0, 2),
+    st.booleans(),
+    seeds,
+)
+@example(1, 5, 4, 2, 3, 2, 1, False, 0)
+@example(1, 3, 3, 1, 8, 8, 0, True, 0)
+def test_padded_pools(xp, N, H, W, C, size, stride, padding, ceil_mode, seed):
+    assume(padding <= size // 2 and (ceil_mode or min(H, W) + 2 * padding >= size))
+    x, how = drawn((N, H, W, C), seed, xp), {"padding": padding, "ceil_mode": ceil_mode}
+    pair = (ops.max_pool2d_padded, ops.max_pool2d_padded_backward)
+    check(pair, x, size=size, stride=stride, **how)
+    if padding == 0 and not ceil_mode:
+        assert (ops.max_pool2d_padded(x, size, stride, **how)[0] == ops.max_pool2d(x, size, stride)[0]).all()
+
+
+def test_a_window_of_nothing_but_padding_is_refused(xp):
+    with pytest.raises(ValueError, match="at most half of the window, 1"):
+        ops.max_pool2d_padded(xp.ones((1, 4, 4, 1)), 3, 2, 2)
+
+
+@FEW
+@given(st.integers(1, 2), sizes, sizes, channels, st.integers(1, 3), st.integers(0, 2), st.integers(0, 2), seeds)
+def test_unpooling(xp, N, OH, OW, C, size, below, right, seed):
+    H, W = OH * size + below % size, OW * size + right % size
+    x = drawn((N, H, W, C), seed, xp)
+    y, (winner, *_) = ops.max_pool2d(x, size)
+    pair = (ops.max_unpool2d, ops.max_unpool2d_backward)
+    check(pair, y, winner, output_size=(H, W), size=size)
+    linear_both_ways(pair, (y, winner), ("x",), xp, output_size=(H, W), size=size)
+    back, cache = ops.max_unpool2d(y, winner, (H, W), size)
+    assert ((back == x) | (back == 0)).all() and (ops.max_unpool2d_backward(back, cache) == y).all()
+    with pytest.raises(ValueError, match=f"to {H + size} x {W} pixels"):
+        ops.max_unpool2d(y, winner, (H + size, W), size)
+
+
 def test_a_tie_goes_to_the_first(xp):
     x = xp.ones((1, 2, 2, 1))
     _, cache = ops.max_pool2d(x)

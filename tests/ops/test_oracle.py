@@ -131,6 +131,29 @@ def test_pools_and_upsampling(rng):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("size, stride, padding, ceil_mode", [
+    (3, 2, 1, False), (3, 2, 1, True), (2, 2, 0, True), (8, 8, 0, True), (4, 3, 2, True), (5, 1, 2, False), (2, 3, 1, True),
+])  # fmt: skip
+@pytest.mark.parametrize("shape", [(2, 7, 10, 3), (1, 8, 9, 2)], ids=str)
+def test_padded_pools(rng, size, stride, padding, ceil_mode, shape):
+    """Also where all is negative, so that zeros would win, and all 0, so that everything is tied."""
+    how = (size, stride, padding)
+    for x in (rng.standard_normal(shape), -1 - rng.random(shape), np.zeros(shape)):
+        compare(rng, x, lambda a: ops.max_pool2d_padded(a, *how, ceil_mode), ops.max_pool2d_padded_backward,
+                lambda t: F.max_pool2d(t, *how, ceil_mode=ceil_mode))  # fmt: skip
+
+
+@pytest.mark.parametrize("H, W", [(6, 8), (7, 9)])
+def test_unpooling(rng, H, W):
+    """PyTorch's indices count within a plane, our winners within a window; both make the same map."""
+    x = rng.standard_normal((2, H, W, 3))
+    y, (winner, *_) = ops.max_pool2d(x)
+    _, indices = F.max_pool2d(nchw(x), 2, return_indices=True)
+    h = rng.standard_normal(y.shape)
+    compare(rng, h, lambda a: ops.max_unpool2d(a, winner, (H, W)), ops.max_unpool2d_backward,
+            lambda t: F.max_unpool2d(t, indices, 2, output_size=(H, W)))  # fmt: skip
+
+
 def test_activations(rng):
     x = rng.standard_normal((2, 4, 5, 3))
     compare(rng, x, ops.relu, ops.relu_backward, F.relu)
@@ -177,6 +200,8 @@ def test_norms(rng):
             lambda t: F.batch_norm(t, None, None, tg, tb, training=True))  # fmt: skip
     compare(rng, x, lambda a: ops.batch_norm(a, gamma, beta, mean, var)[:2], lambda dy, c: ops.batch_norm_backward(dy, c)[0],
             lambda t: F.batch_norm(t, torch.tensor(mean), torch.tensor(var), tg, tb))  # fmt: skip
+    compare(rng, x, lambda a: ops.group_norm(a, gamma, beta, 6), lambda dy, c: ops.group_norm_backward(dy, c)[0],
+            lambda t: F.instance_norm(t, weight=tg, bias=tb))  # fmt: skip
     compare(rng, x, lambda a: ops.group_norm(a, gamma, beta, 3), lambda dy, c: ops.group_norm_backward(dy, c)[0],
             lambda t: F.group_norm(t, 3, tg, tb))  # fmt: skip
 
