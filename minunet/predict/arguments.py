@@ -47,8 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--pixel-size", type=number(float, 0, above=True), metavar="MICROMETRES",
                    help="width and height of a pixel (default: as the images' files tell)")  # fmt: skip
     p.add_argument("--axes", metavar="LETTERS",
-                   help="the axes of TIFF and .npy files where they do not tell, or tell wrong: Y rows, X columns, C channels, "
-                        "any other letter images, such as ZYX, CYX, TCYX or YXC")  # fmt: skip
+                   help="the axes of TIFF, .npy and zarr images where they do not tell, or tell wrong: Y rows, X columns, "
+                        "C channels, any other letter images, such as ZYX, CYX, TCYX or YXC")  # fmt: skip
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
     p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), metavar="P",

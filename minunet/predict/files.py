@@ -111,12 +111,12 @@ def predict_file(
     """
     progress = progress or Progress()
     channels = preprocessing_of(model).channels
-    held = Pages(1, pixel=open_large(path).pixel) if is_zarr(path) else read_pages(path, options.axes)
+    held = read_pages(path, options.axes)
     if options.pixel_size:
         held = replace(held, pixel=PixelSize(options.pixel_size, options.pixel_size, "um"))
     notes = [*held.notes, *note_axes(held, path, channels)]
     numbers = list(range(held.count)) if held.count > 1 else [None]
-    infos = [] if is_zarr(path) else [read_info(path, number, options.axes) for number in numbers]
+    infos = [read_info(path, number, options.axes) for number in numbers]
     notes += [note for info in infos for note in note_channels(info, path, channels)]
     by_parts = is_read_by_parts(path, options.tile, options.axes)
     if by_parts:

@@ -16,7 +16,8 @@ import tifffile
 from helpers.zarr_files import write_zarr
 from PIL import Image
 
-from minunet.data import read_image
+from minunet.data import count_pages, read_image, read_info
+from minunet.data.files.info import read_pages
 from minunet.data.files.large import can_open, open_large
 from minunet.data.files.lzw import is_sound
 from minunet.errors import UserError
@@ -339,11 +340,63 @@ def test_windows_of_zarrs(tmp_path, version, axes):
     assert (image[5:70, 20:69] == whole[5:70, 20:69]).all()
 
 
-def test_zarrs_that_are_no_image(tmp_path, monkeypatch):
-    for axes, shape, words in (("zyx", (4, 20, 20), "flat image"), ("tyx", (2, 20, 20), "flat image")):
-        path = write_zarr(tmp_path / f"{axes}.zarr", np.zeros(shape, np.uint8), axes, "0.5")
+def test_time_and_slices_of_zarrs_are_images(tmp_path):
+    stored = np.random.default_rng(1).integers(0, 256, (3, 2, 4, 40, 50), np.uint8)  # of four slices, three times
+    path = write_zarr(tmp_path / "x.zarr", stored, "tczyx", "0.5")
+    assert read_pages(path).page_axes == "TZ" and read_pages(path).page_shape == (3, 4) and count_pages(path) == 12
+    image = open_large(path, 7)  # t = 1, z = 3
+    assert image.shape == (40, 50, 2)
+    assert (image[5:30, 20:45] == np.moveaxis(stored[1, :, 3, 5:30, 20:45], 0, -1)).all()
+    with pytest.raises(UserError, match="12 images"):
+        open_large(path)
+    with pytest.raises(UserError, match="has no page 12"):
+        open_large(path, 12)
+    assert read_info(path, 0).kind == "8-bit 2 channels" and not read_info(path, 0).rgb
+    assert open_large(path, 0, "CTZYX").shape == (40, 50, 3)  # as the user says
+    with pytest.raises(UserError, match="--axes ZYX has 3 letters"):
+        open_large(path, 0, "ZYX")
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "axes", "count", "size"),
+    [
+        ((5, 30, 40), None, None, 5, (30, 40, 1)),  # nothing is said: pages, as for any array
+        ((30, 40, 3), None, None, 1, (30, 40, 3)),
+        ((5, 30, 40), None, "CYX", 1, (30, 40, 5)),
+        ((30, 40, 3), None, "ZYX", 30, (40, 3, 1)),
+        ((30, 40), None, "ZYX", 1, (30, 40, 1)),
+        ((30, 40, 5), ("y", "x", "channel"), None, 1, (30, 40, 5)),
+        ((4, 30, 40), ("time", "y", "x"), None, 4, (30, 40, 1)),
+    ],
+)
+def test_axes_of_zarr_arrays(tmp_path, shape, names, axes, count, size):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=shape, dtype="u2", dimension_names=names)
+    array[...] = np.arange(np.prod(shape)).reshape(shape)
+    pages = read_pages(tmp_path / "a.zarr", axes)
+    image = open_large(tmp_path / "a.zarr", 0, axes)
+    assert (pages.count, image.shape) == (count, size)
+    assert pages.named == (count == 1 or names is not None or axes is not None)
+    assert image[0:1, 1:2].ravel()[0] == (size[2] if image.division.axes[-1] in "CS" else 1)
+
+
+def test_zarrs_of_several_images_say_where_they_are(tmp_path):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    for name, said, words in (
+        ("plate", {"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}, "plate of 2 wells.*plate/A/1/0"),
+        ("well", {"well": {"images": [{"path": "0"}]}}, "well of 1 images.*well/0"),
+        ("series", {"bioformats2raw.layout": 3}, "series/0"),
+        ("other", {"x": 1}, "without OME's multiscales"),
+    ):
+        zarr.create_group(str(tmp_path / name)).attrs.update({"ome": said})
         with pytest.raises(UserError, match=words):
-            open_large(path)
+            open_large(tmp_path / name)
+
+
+def test_zarrs_that_are_no_image(tmp_path, monkeypatch):
+    path = write_zarr(tmp_path / "zx.zarr", np.zeros((4, 20), np.uint8), "zx", "0.5")
+    with pytest.raises(UserError, match="axes ZX and shape"):
+        open_large(path)
     (path / "zarr.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         open_large(path)

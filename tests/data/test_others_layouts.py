@@ -82,6 +82,15 @@ def test_folders_below_are_read_and_other_files_named(tmp_path):
         open_dataset(tmp_path)
 
 
+def test_a_zarr_among_the_images_is_one_thing_that_is_left_out(tmp_path):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    pairs(tmp_path, ["a", "b"])
+    zarr.create_array(str(tmp_path / "images" / "film.zarr"), shape=(20, 30), dtype="u1")[...] = 1
+    data = open_dataset(tmp_path)
+    assert data.names == ["a", "b"]
+    assert data.left_out == ["1 zarr images (film.zarr), which predict reads; export them as TIFF"]
+
+
 def test_names_composed_and_decomposed_are_the_same(tmp_path):
     for i, name in enumerate(("zellen_ü", "crème")):
         save(tmp_path / "images" / f"{unicodedata.normalize('NFC', name)}.png", grey(i))

@@ -46,6 +46,28 @@ def table(path):
         return [{k: float(v) for k, v in row.items() if k != "object"} for row in csv.DictReader(f)]
 
 
+def test_time_points_of_a_zarr_are_segmented_one_by_one(model, tmp_path, capsys):
+    """The file says that T are images, and the mask of each is that of the frame by itself; C are never images."""
+    frames = np.stack([blobs(), blobs()[::-1, ::-1]])
+    write_zarr(tmp_path / "film.zarr", frames[:, None], "tcyx", "0.5")
+    write_zarr(tmp_path / "two.zarr", frames, "cyx", "0.5")
+    tifffile.imwrite(tmp_path / "second.tif", frames[1], tile=(32, 32))
+    zarrs = [str(tmp_path / "film.zarr"), str(tmp_path / "second.tif")]
+    assert predict(["-m", str(model), "-i", *zarrs, "-o", str(tmp_path / "out"), "--tile", "64"]) == 0
+    made = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"film_000_mask.zarr", "film_001_mask.zarr", "second_mask.png"} <= made
+    second = open_large(tmp_path / "out" / "film_001_mask.zarr")[0:150, 0:131][..., 0]
+    assert (second != np.asarray(Image.open(tmp_path / "out" / "second_mask.png"))).mean() < 1e-3
+    capsys.readouterr()
+    assert predict(["-m", str(model), "-i", str(tmp_path / "two.zarr"), "-o", str(tmp_path / "out")]) != 0
+    assert (
+        "2 channels, the network takes 1 channels; if its axis C counts images, give --axes" in capsys.readouterr().err
+    )
+    as_images = ["-o", str(tmp_path / "pages"), "--tile", "64", "--axes", "ZYX"]
+    assert predict(["-m", str(model), "-i", str(tmp_path / "two.zarr"), *as_images]) == 0
+    assert (tmp_path / "pages" / "two_001_mask.zarr").is_dir()
+
+
 def test_streams_as_small_images_go(model, tmp_path, small_limits, capsys):
     """Masks, probabilities, objects and their table are those that the usual way gives, of a tiled TIFF and of an OME-Zarr."""
     image = blobs()

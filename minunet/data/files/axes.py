@@ -75,7 +75,10 @@ class Division:
 
     def take(self, array: np.ndarray, page: int) -> np.ndarray:
         """An image of the array: (H, W), or (H, W, C) if there is an axis of channels."""
-        part = np.asarray(array[self.index(page)])
+        return self.arranged(np.asarray(array[self.index(page)]))
+
+    def arranged(self, part: np.ndarray) -> np.ndarray:
+        """What `index` selects, or a window of it, with rows and columns first, as `take` returns it."""
         left = [a for a in self.axes if a not in self.page_axes]
         bands = [a for a in left if a not in "YX"]
         part = part.transpose([left.index(a) for a in ("Y", "X", *bands)])

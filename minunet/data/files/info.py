@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from .axes import Division
+from .large_zarr import LargeZarr, is_zarr
 from .limits import PathLike
 from .npy import is_npy, npy_plan
 from .one_line import one_line_errors
@@ -89,17 +93,12 @@ def read_info(path: PathLike, page: int | None = None, axes: str | None = None) 
         If the file is missing, not an image, or its header is damaged.
     """
     with one_line_errors(path):
+        if is_zarr(path):
+            zarr = LargeZarr(path, page, axes)
+            return _array_info(zarr.division, zarr.array.dtype)
         if is_npy(path):
             found = npy_plan(path, axes)
-            h, w = found.division.size
-            bits = (
-                "float"
-                if found.dtype.kind == "f"
-                else "1-bit"
-                if found.dtype == bool
-                else f"{8 * found.dtype.itemsize}-bit"
-            )
-            return ImageInfo(h, w, found.division.bands, _kind(bits, found.division.bands, False))
+            return _array_info(found.division, found.dtype)
         if is_tiff(path):
             with open_tiff(path) as tiff:
                 plane = find_plane(plan(tiff, path, axes), path, page)
@@ -134,6 +133,10 @@ def count_pages(path: PathLike, axes: str | None = None) -> int:
 def read_pages(path: PathLike, axes: str | None = None, mask: bool = False) -> Pages:
     """Which images a file holds; parameters as in `read_image`, `mask` as in `divide`."""
     with one_line_errors(path):
+        if is_zarr(path):
+            zarr = LargeZarr(path, 0, axes)
+            d = zarr.division
+            return Pages(d.count, d.axes, d.page_axes, d.page_shape, zarr.named, [], zarr.pixel)
         if is_npy(path):
             of = npy_plan(path, axes, mask)
             d = of.division
@@ -148,6 +151,13 @@ def read_pages(path: PathLike, axes: str | None = None, mask: bool = False) -> P
             n, held = frames(image), getattr(image, "n_frames", 1)
             notes = [f"{held - n} other views in it are left out"] * (image.format == "MPO" and held > n)
             return Pages(n, "TYX" if n > 1 else "YX", "T" * (n > 1), (n,) * (n > 1), True, notes)
+
+
+def _array_info(d: Division, dtype: np.dtype) -> ImageInfo:
+    """What is known of an image in an array."""
+    bits = {"f": "float", "b": "1-bit"}.get(dtype.kind, f"{8 * dtype.itemsize}-bit")
+    rgb = d.bands == 1 or "C" not in d.axes
+    return ImageInfo(*d.size, d.bands, _kind(bits, d.bands, False) if rgb else f"{bits} {d.bands} channels", rgb=rgb)
 
 
 def _kind(bits: str, bands: int, alpha: bool) -> str:

@@ -10,17 +10,10 @@ from pathlib import Path
 
 from ...errors import UserError
 from .large_tiff import LargeTiff
-from .large_zarr import LargeZarr
+from .large_zarr import LargeZarr, is_zarr
 from .limits import PathLike
 from .one_line import one_line_errors
 from .tiff import is_tiff
-
-ZARR_MARKS = (".zgroup", ".zattrs", ".zarray", "zarr.json")
-
-
-def is_zarr(path: PathLike) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((Path(path) / mark).is_file() for mark in ZARR_MARKS)
 
 
 def can_open(path: PathLike) -> bool:
@@ -38,7 +31,7 @@ def open_large(
     path : path
         A TIFF, or the folder of an OME-Zarr (NGFF 0.4 or 0.5; level 0 is read) or of a zarr array.
     page : int or None
-        Image of a TIFF stack, from 0.
+        Image of a stack, from 0.
     axes, alpha : as in `read_image`
 
     Returns
@@ -65,7 +58,7 @@ def open_large(
     ((500, 800, 1), (40, 60, 1))
     """
     if is_zarr(path):
-        return LargeZarr(path)
+        return LargeZarr(path, page, axes)
     with one_line_errors(path):
         if not is_tiff(path):
             raise UserError(f"{path}: only TIFF and OME-Zarr can be read by tiles; convert it, or use --tile 0")

@@ -40,7 +40,8 @@ def is_npy(path: PathLike) -> bool:
 def npy_plan(path: PathLike, axes: str | None = None, mask: bool = False) -> NpyPlan:
     """Divide an array into images."""
     array = _open(path)
-    division = divide(guess_axes(array.shape), array.shape, path, axes, mask)
+    letters = axes if axes and len(axes) == array.ndim and not mask else guess_axes(array.shape)
+    division = divide(letters, array.shape, path, axes, mask)
     return NpyPlan(division, array.dtype, bool(axes) or not set(division.page_axes) & set(UNNAMED))
 
 

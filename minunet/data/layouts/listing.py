@@ -7,37 +7,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..files.images import SUFFIXES
+from ..files.large import is_zarr
 from .source import natural_key, some
 
 UNREAD = (
-    *(".czi", ".nd2", ".lif", ".oib", ".oif", ".vsi", ".ims", ".dm3", ".dm4", ".mrc", ".nii", ".gz", ".dcm", ".h5"),
-    *(
-        ".hdf5",
-        ".npz",
-        ".svs",
-        ".ndpi",
-        ".scn",
-        ".mrxs",
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jxl",
-        ".psd",
-        ".raw",
-        ".dng",
-        ".cr2",
-    ),
-    *(".nef", ".mp4", ".avi", ".mov", ".exr", ".webm", ".svg", ".pdf"),
-)  # formats of pictures that nothing here reads
+    ".czi", ".nd2", ".lif", ".oib", ".oif", ".vsi", ".ims", ".dm3", ".dm4", ".mrc", ".nii", ".gz", ".dcm", ".h5",
+    ".hdf5", ".npz", ".svs", ".ndpi", ".scn", ".mrxs", ".heic", ".heif", ".avif", ".jxl", ".psd", ".raw", ".dng",
+    ".cr2", ".nef", ".mp4", ".avi", ".mov", ".exr", ".webm", ".svg", ".pdf",
+)  # fmt: skip  # formats of pictures that nothing here reads
 
 
 def walk(folder: Path) -> list[Path]:
-    """All files below a folder in natural order, without hidden ones and the __MACOSX of some archives."""
+    """All files below a folder in natural order, without hidden ones and the __MACOSX of some archives; a zarr is one."""
     found: list[Path] = []
     for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)):
         if path.name.startswith((".", "__MACOSX")):
             continue
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             found += walk(path)
         else:
             found.append(path)
@@ -63,9 +49,14 @@ def key(path: Path, root: Path) -> str:
 def told_left_out(files: Iterable[Path]) -> list[str]:
     """Phrases on files that are not used: pictures of formats that are not read, and all others."""
     files = list(files)
+    zarrs = [p for p in files if p.is_dir()]
     pictures = [p for p in files if p.suffix.lower() in UNREAD]
-    others = [p for p in files if p not in pictures]
+    others = [p for p in files if p not in pictures and p not in zarrs]
     phrases = []
+    if zarrs:
+        phrases.append(
+            f"{len(zarrs)} zarr images ({some(p.name for p in zarrs)}), which predict reads; export them as TIFF"
+        )
     if pictures:
         phrases.append(
             f"{len(pictures)} of formats that are not read ({some(p.name for p in pictures)}); export them as TIFF"
