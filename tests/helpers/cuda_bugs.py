@@ -46,8 +46,8 @@ BUGS = [
     Bug(
         "results read too early",
         "conv.cu",
-        "  store_sums(c, s->out);\n  __syncthreads();\n",
-        "  store_sums(c, s->out);\n",
+        "  store_sums(c, s->result.out);\n  __syncthreads();\n",
+        "  store_sums(c, s->result.out);\n",
         "deep",
     ),
     Bug(

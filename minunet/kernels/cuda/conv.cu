@@ -82,15 +82,15 @@ __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
 struct alignas(16) Four {
   float v[4];
 };
-struct Tiles {
-  union {
-    struct {
-      number a[STAGES][BM * BK], b[STAGES][BN * BK];
-    };
-    struct {
-      float out[BM * OUT_ROW], sums[THREADS];
-    };
-  };
+struct Factors {
+  number a[STAGES][BM * BK], b[STAGES][BN * BK];
+};
+struct Results {
+  float out[BM * OUT_ROW], sums[THREADS];
+};
+union Tiles {  // of structs with names: NVRTC before 12.8 finds no members of those without
+  Factors in;
+  Results result;
 };
 
 struct Shape {
@@ -106,7 +106,7 @@ __device__ __forceinline__ uint32_t taps_inside(int first, int size, int side) {
   return end > lowest ? (1u << end) - (1u << lowest) : 0;
 }
 
-// What follows the sums of a tile in s->out: bias, moments, ReLU, and coalesced stores to the halves of y.
+// What follows the sums of a tile in s->result.out: bias, moments, ReLU, and coalesced stores to the halves of y.
 __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* scale,
                                             const float* bias, number* y1,
                                             number* y2, float* moments, int relu, int accumulate, int wide) {
@@ -116,22 +116,22 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
     const int column = tid % BN, group = tid / BN;
     const float shift = bias && n0 + column < K ? bias[n0 + column] : 0.f;
     float mean = 0.f, squares = 0.f;
-    for (int r = group; r < rows; r += GROUPS) mean += s->out[r * OUT_ROW + column];
-    s->sums[tid] = mean;
+    for (int r = group; r < rows; r += GROUPS) mean += s->result.out[r * OUT_ROW + column];
+    s->result.sums[tid] = mean;
     __syncthreads();
     mean = 0.f;
-    for (int i = 0; i < GROUPS; ++i) mean += s->sums[i * BN + column];
+    for (int i = 0; i < GROUPS; ++i) mean += s->result.sums[i * BN + column];
     mean /= rows;
     __syncthreads();
     for (int r = group; r < rows; r += GROUPS) {
-      const float d = s->out[r * OUT_ROW + column] - mean;
+      const float d = s->result.out[r * OUT_ROW + column] - mean;
       squares += d * d;
     }
-    s->sums[tid] = squares;
+    s->result.sums[tid] = squares;
     __syncthreads();
     if (group == 0 && n0 + column < K) {
       squares = 0.f;
-      for (int i = 0; i < GROUPS; ++i) squares += s->sums[i * BN + column];
+      for (int i = 0; i < GROUPS; ++i) squares += s->result.sums[i * BN + column];
       float* of_tile = moments + (long long)(m0 / BM) * 2 * K + n0 + column;
       of_tile[0] = mean + shift;
       of_tile[K] = squares;
@@ -146,7 +146,7 @@ __device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, in
   }
   for (int r = tid / QUADS; r < rows; r += THREADS / QUADS) {
     const int p = m0 + r;
-    const Four value = load<Four>(s->out + r * OUT_ROW + tid % QUADS * 4);
+    const Four value = load<Four>(s->result.out + r * OUT_ROW + tid % QUADS * 4);
     long long pixel = p;
     if (q.up > 1) {
       const int w = p % q.OW, h = p / q.OW % q.OH, n = p / q.OW / q.OH;
@@ -202,7 +202,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   const int row = tid, p = m0 + row;
   const int image = p / OW / OH, top = p / OW % OH * stride - pad, left = p % OW * stride - pad;
   auto copy = [&](int step) {
-    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    number *a = s->in.a[step % STAGES], *b = s->in.b[step % STAGES];
     int c = step * BK % C, tap_i = step * BK / C / side, tap_j = step * BK / C % side;  // no division for each number
     for (int i = 0; i < BK; ++i) {
       const int y = top + tap_i, x = left + tap_j;
@@ -237,7 +237,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   }
   int tap_i = first / chunks / side, tap_j = first / chunks % side, chunk = first % chunks;  // of the step to copy next
   auto copy = [&](int step) {
-    number *a = s->a[step % STAGES], *b = s->b[step % STAGES];
+    number *a = s->in.a[step % STAGES], *b = s->in.b[step % STAGES];
     const int tap = tap_i * side + tap_j, second = chunk >= chunks1;
     const int c0 = (second ? chunk - chunks1 : chunk) * BK, last = second ? C2 : C1;  // channels of this source
     const number* x = second ? x2 : x1;
@@ -276,17 +276,18 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     __syncthreads();  // everybody's; and everybody is done with the tiles of the step before
     if (step + STAGES - 1 < stop) copy(step + STAGES - 1);
     cp_async_commit();
-    multiply(c, s->a[step % STAGES], s->b[step % STAGES]);
+    multiply(c, s->in.a[step % STAGES], s->in.b[step % STAGES]);
   }
   cp_async_wait<0>();
   __syncthreads();  // the results take the tiles' place
-  store_sums(c, s->out);
+  store_sums(c, s->result.out);
   __syncthreads();
   if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, scale, bias, y1, y2, moments, relu, accumulate, wide);
   partial += (long long)blockIdx.z * P * K;
   for (int item = tid; item < BM * BN; item += THREADS) {
     const int row = item / BN, column = item % BN;
-    if (m0 + row < P && n0 + column < K) partial[(long long)(m0 + row) * K + n0 + column] = s->out[row * OUT_ROW + column];
+    if (m0 + row < P && n0 + column < K)
+      partial[(long long)(m0 + row) * K + n0 + column] = s->result.out[row * OUT_ROW + column];
   }
 }
 
@@ -304,7 +305,7 @@ conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, 
     float sum = 0.f;
     if (m0 + row < P && n0 + column < K)
       for (int i = 0; i < splits; ++i) sum += partial[((long long)i * P + m0 + row) * K + n0 + column];
-    s->out[row * OUT_ROW + column] = sum;
+    s->result.out[row * OUT_ROW + column] = sum;
   }
   __syncthreads();
   finish_tile(s, q, m0, n0, blockIdx.z, scale, bias, y1, y2, moments, relu, accumulate, wide);
