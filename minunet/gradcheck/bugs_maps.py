@@ -146,6 +146,50 @@ def unpool_sums_the_window(dy: Array, cache: tuple) -> Any:
     return sum(window(dy, i, j, OH, OW, size) for i in range(size) for j in range(size))
 
 
+# ---- resizing --------------------------------------------------------------------------------------------------------
+
+
+@planted("resize_nearest", "the source row is rounded, where the forward took the one below")
+def resize_nearest_rounds(dy: Array, cache: tuple) -> Any:
+    (H, W), (OH, OW) = cache, dy.shape[1:3]
+    rows, columns = np.round(np.arange(OH) * H / OH).astype(int), np.round(np.arange(OW) * W / OW).astype(int)
+    dx = np.zeros((len(dy), H, W, dy.shape[3]))
+    np.add.at(dx, np.ix_(range(len(dx)), np.minimum(rows, H - 1), np.minimum(columns, W - 1)), dy)
+    return dx
+
+
+@planted("resize_nearest", "rows that were taken several times get one gradient, the last: = instead of +=")
+def resize_nearest_overwrites(dy: Array, cache: tuple) -> Any:
+    (H, W), (OH, OW) = cache, dy.shape[1:3]
+    dx = np.zeros((len(dy), H, W, dy.shape[3]))
+    dx[np.ix_(range(len(dx)), np.arange(OH) * H // OH, np.arange(OW) * W // OW)] = dy
+    return dx
+
+
+@planted("resize_bilinear", "dy is resized to the size of x: the shares of a row of the matrix, not of a column")
+def resize_bilinear_resizes_back(dy: Array, cache: tuple) -> Any:
+    H, W, align_corners = cache
+    return ops.resize_bilinear(dy, (H, W), align_corners)[0]
+
+
+@planted("resize_bilinear corners", "the backward uses the other convention for the corners than the forward")
+def resize_bilinear_other_corners(dy: Array, cache: tuple) -> Any:
+    H, W, align_corners = cache
+    return ops.resize_bilinear_backward(dy, (H, W, not align_corners))
+
+
+@planted("conv_transpose2d output padding", "the gradient's new last row is taken for the one that the padding cut off")
+def output_padding_as_padding(dy: Array, cache: tuple) -> Any:
+    x, w, has_bias, stride, _ = cache
+    return ops.conv_transpose2d_backward(dy[:, :-1, :-1], (x, w, has_bias, stride, ((1, 1), (1, 1))))
+
+
+@planted("conv_transpose2d output padding", "the margins are those of the near end: dy is read one pixel too late")
+def output_padding_at_the_near_end(dy: Array, cache: tuple) -> Any:
+    x, w, has_bias, stride, pads = cache
+    return ops.conv_transpose2d_backward(dy, (x, w, has_bias, stride, tuple(p[::-1] for p in pads)))
+
+
 # ---- instance norm ---------------------------------------------------------------------------------------------------
 
 

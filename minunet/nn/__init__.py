@@ -29,13 +29,13 @@ from .init import draw_uniform, he_normal
 from .module import Apply, Cache, Module, Sequential, take
 from .norm import BatchNorm2d, GroupNorm, InstanceNorm2d
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxPoolWinners2d, MaxUnpool2d
-from .resample import UpsampleBilinear, UpsampleNearest
+from .resample import Resize, UpsampleBilinear, UpsampleNearest
 from .shape import Concat
 
 __all__ = [
     "ALL", "NOTHING", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d",
     "ConvTranspose2d", "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm",
     "InstanceNorm2d", "LeakyReLU", "MaxPool2d", "MaxPoolWinners2d", "MaxUnpool2d", "Module", "NotDescribed", "ReLU",
-    "ReLU6", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window", "draw_uniform",
-    "he_normal", "take",
+    "ReLU6", "Resize", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window",
+    "draw_uniform", "he_normal", "take",
 ]  # fmt: skip

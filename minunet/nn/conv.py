@@ -94,13 +94,23 @@ class Slide:
 
 
 class ConvTranspose2d(Module):
-    """`ops.conv_transpose2d` with w (size, size, in, out) and b (out,); by default the paper's 2x2 up-convolution."""
+    """`ops.conv_transpose2d` with w (size, size, in, out) and b (out,); by default the paper's 2x2 up-convolution.
+
+    `output_padding` gives so many rows and columns more at the far ends, at most as many as the padding cuts off: a 3x3 filter
+    with a stride of 2, padding 1 and output padding 1 doubles the map.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, size: int = 2, *, stride: int = 2, padding: Padding = 0,
-        bias: bool = True, rng: np.random.Generator | None = None,
+        output_padding: int = 0, bias: bool = True, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if output_padding:
+            if not isinstance(padding, int) or not 0 < output_padding <= padding:
+                raise ValueError(
+                    f"output_padding {output_padding} needs a padding of at least as much, not {padding!r}"
+                )
+            padding = ((padding, padding - output_padding),) * 2
         self.options: dict[str, Any] = {"stride": stride, "padding": padding}
         self.fan_in = in_channels  # at stride = size, every output comes from one input pixel
         self.params["w"] = he_normal((size, size, in_channels, out_channels), rng, self.fan_in)

@@ -17,7 +17,7 @@ norm.py        batch norm and group norm
 activation.py  ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax
 pool.py        max-pooling, unpooling and mean-pooling
 combine.py     sums of maps, and gates
-resample.py    upsampling: nearest neighbour and bilinear
+resample.py    upsampling and resizing to any size: nearest neighbour and bilinear
 shape.py       pad, crop, concatenate
 dropout.py     dropout
 loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
@@ -68,7 +68,16 @@ from .pool import (
     max_unpool2d,
     max_unpool2d_backward,
 )
-from .resample import upsample_bilinear, upsample_bilinear_backward, upsample_nearest, upsample_nearest_backward
+from .resample import (
+    resize_bilinear,
+    resize_bilinear_backward,
+    resize_nearest,
+    resize_nearest_backward,
+    upsample_bilinear,
+    upsample_bilinear_backward,
+    upsample_nearest,
+    upsample_nearest_backward,
+)
 from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
 
 __all__ = [
@@ -116,6 +125,10 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "resize_bilinear",
+    "resize_bilinear_backward",
+    "resize_nearest",
+    "resize_nearest_backward",
     "running_average",
     "sigmoid",
     "sigmoid_backward",

@@ -1,4 +1,4 @@
-"""Upsampling by a whole factor: nearest neighbour and bilinear.
+"""Upsampling by a whole factor, and resizing to any size: nearest neighbour and bilinear.
 
 Both are linear in x, and linear along rows and columns separately: with one interpolation matrix R (OH, H) for the rows
 and one Q (OW, W) for the columns, each channel of each image is
@@ -12,6 +12,11 @@ Row r of R says where output row r lies among the input rows. Two conventions ex
 
 and the value is interpolated from the two rows beside that place: a row of R has two entries, which sum to 1. The nearest
 neighbour needs no matrix: every pixel becomes a block, and the gradients of the block are summed.
+
+To any size, up or down, the same matrices serve, for any H and OH; down, some rows of the input may not be read at all. Of the
+nearest neighbours, output row r takes the input row floor(r * H / OH), as PyTorch does: R has a single 1 in each row, and R^T
+dy sums the gradients of all rows that took the same one. Sizes are given, not factors: a factor that does not divide leaves
+open whether H / OH or the factor places the pixels, and frameworks differ.
 """
 
 from __future__ import annotations
@@ -72,6 +77,70 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
     H, W, align_corners = cache
     OH, OW = dy.shape[1:3]
     return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)
+
+
+@accelerated
+def resize_nearest(x: Array, size: tuple[int, int]) -> tuple[Array, tuple]:
+    """Take the pixel of row floor(r * H / OH), and of columns alike: (N, H, W, C) to (N, OH, OW, C), for size (OH, OW).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.resize_nearest(np.array([0.0, 1.0, 2.0]).reshape(1, 1, 3, 1), (1, 5))[0].ravel().tolist()
+    [0.0, 0.0, 1.0, 1.0, 2.0]
+    """
+    (H, W), (OH, OW), xp = x.shape[1:3], size, get_array_module(x)
+    rows, columns = xp.asarray(nearest_places(H, OH)), xp.asarray(nearest_places(W, OW))
+    return x.take(rows, axis=1).take(columns, axis=2), (H, W)
+
+
+@accelerated
+def resize_nearest_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `resize_nearest`: every pixel of dx (N, H, W, C) gets the sum of dy (N, OH, OW, C) where it was taken."""
+    rows, columns = (nearest_places(n, m)[:, None] == np.arange(n) for n, m in zip(cache, dy.shape[1:3]))
+    return _apply(dy, rows.T, columns.T)
+
+
+@accelerated
+def resize_bilinear(x: Array, size: tuple[int, int], align_corners: bool = False) -> tuple[Array, tuple]:
+    """Interpolate linearly along rows and columns, to any size.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float array
+    size : (OH, OW)
+    align_corners : bool
+        Which of the two conventions above places the output pixels.
+
+    Returns
+    -------
+    y : (N, OH, OW, C) float array
+    cache : tuple for `resize_bilinear_backward`; nothing of x's size
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> ops.resize_bilinear(np.array([0.0, 3.0]).reshape(1, 2, 1, 1), (3, 1), align_corners=True)[0].ravel().tolist()
+    [0.0, 1.5, 3.0]
+    """
+    (H, W), (OH, OW) = x.shape[1:3], size
+    rows, columns = interpolation_matrix(H, OH, align_corners), interpolation_matrix(W, OW, align_corners)
+    return _apply(x, rows, columns), (H, W, align_corners)
+
+
+@accelerated
+def resize_bilinear_backward(dy: Array, cache: tuple) -> Array:
+    """Gradient of `resize_bilinear`: the same two matrices, transposed, applied to dy (N, OH, OW, C)."""
+    H, W, align_corners = cache
+    OH, OW = dy.shape[1:3]
+    return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)
+
+
+def nearest_places(n: int, m: int) -> np.ndarray:
+    """Which of n rows each of m output rows takes: (m,) integers."""
+    return np.arange(m) * n // m
 
 
 def interpolation_matrix(n: int, m: int, align_corners: bool) -> np.ndarray:

@@ -51,6 +51,10 @@ LAYERS = {
     "DepthwiseConv2d dilation": (lambda: nn.DepthwiseConv2d(4, dilation=2), [MAP]),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(4, 3), [MAP]),
     "ConvTranspose2d overlapping": (lambda: nn.ConvTranspose2d(4, 3, 3, padding=1), [MAP]),
+    "ConvTranspose2d with output padding": (
+        lambda: nn.ConvTranspose2d(4, 3, 3, padding=1, output_padding=1),
+        [(2, 6, 5, 4)],
+    ),
     "ConvTranspose2d 5x5 stride 3": (lambda: nn.ConvTranspose2d(4, 2, 5, stride=3, bias=False), [(2, 5, 4, 4)]),
     "MaxPool2d": (lambda: nn.MaxPool2d(), [MAP]),
     "MaxPool2d overlapping": (lambda: nn.MaxPool2d(3, 2), [MAP]),
@@ -64,6 +68,11 @@ LAYERS = {
     "UpsampleNearest": (lambda: nn.UpsampleNearest(3), [(2, 5, 4, 4)]),
     "UpsampleBilinear": (lambda: nn.UpsampleBilinear(), [(2, 6, 5, 4)]),
     "UpsampleBilinear half-pixel": (lambda: nn.UpsampleBilinear(3, align_corners=False), [(2, 6, 5, 4)]),
+    "Resize up": (lambda: nn.Resize(), [(2, 6, 5, 4), (2, 18, 10, 1)]),
+    "Resize up and down": (lambda: nn.Resize(), [(2, 5, 12, 4), (2, 9, 7, 1)]),
+    "Resize, corners aligned": (lambda: nn.Resize(align_corners=True), [(2, 5, 12, 4), (2, 9, 7, 1)]),
+    "Resize of a pixel": (lambda: nn.Resize(), [(2, 1, 1, 4), (2, 9, 7, 1)]),
+    "Resize nearest": (lambda: nn.Resize("nearest"), [(2, 5, 12, 4), (2, 9, 7, 1)]),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), [MAP]),
     "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4), [MAP]),
     "GroupNorm": (lambda: nn.GroupNorm(4, 2), [MAP]),
@@ -398,6 +407,32 @@ def test_a_composite_of_layers_with_several_maps_is_followed(rng):
         show(model, x[0], None, 1, ABOUT)
 
 
+class Resizing(nn.Module):
+    """Maps of several sizes brought to one: by a resize to the size of another map, and by a gate of one channel."""
+
+    def __init__(self, mode, align_corners):
+        super().__init__()
+        self.conv, self.down, self.pool = nn.Conv2d(2, 4), nn.Conv2d(4, 4, stride=2, padding=1), nn.GlobalAvgPool2d()
+        self.wide, self.narrow = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 1, 1)
+        self.resize, self.sigmoid, self.gate = nn.Resize(mode, align_corners), nn.Sigmoid(), nn.Gate()
+        self.add, self.concat = nn.Add(), nn.Concat()
+
+    def forward(self, x, train=True, rng=None, keep=True):
+        run = lambda m, x: m.forward(x, train, rng, keep)[0]  # noqa: E731
+        x = run(self.conv, x)
+        low = run(self.down, x)
+        mean = run(self.wide, run(self.pool, low))
+        a = run(self.sigmoid, run(self.resize, (run(self.narrow, low), x)))
+        y = run(self.add, (run(self.resize, (low, x)), run(self.gate, (x, a)), run(self.resize, (mean, x))))
+        return run(self.concat, (y, x, run(self.gate, (x, run(self.sigmoid, mean))))), None
+
+
+@pytest.mark.parametrize("mode, align_corners", [("bilinear", False), ("bilinear", True), ("nearest", False)])
+def test_maps_of_several_sizes_in_onnx(mode, align_corners):
+    with minunet.use("reference"):
+        check_onnx(Resizing(mode, align_corners), (1, 9, 13, 2))
+
+
 class Unpooling(nn.Module):
     """The smallest SegNet: winners go from the pool to the way up."""
 
@@ -428,6 +463,7 @@ class Unpooling(nn.Module):
 def test_unpooling_in_a_network(rng):
     """Odd sizes: its gradients, what it costs, how far it looks, in ONNX, and drawn."""
     model = Unpooling()
+    model.preprocessing = Preprocessing(1, ClassMap.binary())
     check(model, draw((2, 5, 7, 2), rng))
     kept = {row.name: row.kept for row in summary(model, (1, 9, 12, 2), fused=False).rows}
     assert kept["pool"] == 4 * 6 * 4 and kept["unpool"] == 0  # the winners, a byte each, once

@@ -179,6 +179,23 @@ def test_upsampling(xp, N, H, W, C, scale, corners, seed):
     linear_both_ways((bilinear, ops.upsample_bilinear_backward), (x,), ("x",), xp, scale=scale, align_corners=corners)
 
 
+@FEW
+@given(st.integers(1, 2), sizes, sizes, channels, st.integers(1, 15), st.integers(1, 15), st.booleans(), seeds)
+@example(1, 1, 7, 2, 9, 3, False, 0)
+@example(1, 7, 4, 1, 1, 12, True, 0)
+def test_resizing(xp, N, H, W, C, OH, OW, corners, seed):
+    x = drawn((N, H, W, C), seed, xp)
+    for pair, how in (
+        ((ops.resize_nearest, ops.resize_nearest_backward), {}),
+        ((ops.resize_bilinear, ops.resize_bilinear_backward), {"align_corners": corners}),
+    ):
+        check(pair, x, size=(OH, OW), **how)
+        linear_both_ways(pair, (x,), ("x",), xp, size=(OH, OW), **how)
+        if OH % H == 0 and OH // H * W == OW:
+            y = getattr(ops, pair[0].__name__.replace("resize", "upsample"))(x, OH // H, **how)[0]
+            assert float(abs(pair[0](x, (OH, OW), **how)[0] - y).max()) < 1e-12
+
+
 def test_bilinear_keeps_constants_and_ramps(xp):
     """Weights sum to 1; with align_corners a straight line stays one."""
     ramp = xp.arange(5.0)[None, :, None, None] * xp.ones((1, 1, 3, 1))

@@ -154,6 +154,28 @@ def test_unpooling(rng, H, W):
             lambda t: F.max_unpool2d(t, indices, 2, output_size=(H, W)))  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [(13, 20), (3, 4), (7, 9), (1, 1), (14, 27), (16, 1)], ids=str)
+def test_resizing(rng, size):
+    """To sizes: with a factor that does not divide, PyTorch places pixels by the factor unless told otherwise."""
+    for shape in ((2, 7, 9, 3), (1, 1, 1, 2), (1, 1, 6, 1)):
+        x = rng.standard_normal(shape)
+        compare(rng, x, lambda a: ops.resize_nearest(a, size), ops.resize_nearest_backward,
+                lambda t: F.interpolate(t, size=size, mode="nearest"))  # fmt: skip
+        for corners in (True, False):
+            compare(
+                rng, x, lambda a, c=corners: ops.resize_bilinear(a, size, c), ops.resize_bilinear_backward,
+                lambda t, c=corners: F.interpolate(t, size=size, mode="bilinear", align_corners=c),
+            )  # fmt: skip
+
+
+def test_output_padding(rng):
+    x, w = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((3, 3, 3, 2))
+    tw = torch.tensor(w.transpose(2, 3, 0, 1).copy())
+    compare(rng, x, lambda a: ops.conv_transpose2d(a, w, padding=((1, 0), (1, 0))),
+            lambda dy, c: ops.conv_transpose2d_backward(dy, c)[0],
+            lambda t: F.conv_transpose2d(t, tw, None, 2, 1, output_padding=1))  # fmt: skip
+
+
 def test_activations(rng):
     x = rng.standard_normal((2, 4, 5, 3))
     compare(rng, x, ops.relu, ops.relu_backward, F.relu)
