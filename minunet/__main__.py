@@ -16,12 +16,13 @@ from .cli import HelpFormatter, complete_files, run
 from .errors import UserError
 
 COMMANDS = {
-    "train": ("train.command", "train a U-Net on generated cells or on your own images"),
+    "train": ("train.command", "train a network on generated cells or on your own images"),
     "predict": ("predict.command", "segment images with a trained network"),
     "evaluate": ("evaluate", "score segmentations against the truth"),
     "doctor": ("doctor", "find common problems of a data set"),
     "look": ("look.command", "write a page that shows a trained network at work on an image"),
     "export": ("export", "write a trained network as a file for other programs"),
+    "models": ("models.command", "list the networks with their parameters and arithmetic"),
     "data": ("data.command", "download a public data set"),
     "grade": ("grade.command", "grade exercises"),
     "gradcheck": ("gradcheck.command", "check the gradient of every op and model"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,13 @@ import numpy as np
 from ..cli import printable
 from ..data import Preprocessing
 from ..errors import UserError
-from ..models import NetworkOptions, build
-from ..models.unet import count_filters
+from ..models import NetworkOptions, build, outline
 from ..nn import Module
 
 
 def check_described(architecture: NetworkOptions, weights: dict[str, np.ndarray]) -> None:
     """ValueError if a network with these options would have more weights than there are; called before memory is taken."""
-    described, held = count_filters(**asdict(architecture)), sum(a.size for a in weights.values())
+    described, held = outline(architecture).num_params(), sum(a.size for a in weights.values())
     if described > held:
         raise ValueError(f"{described:,} weights are described, the file holds {held:,}")
 

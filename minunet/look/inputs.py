@@ -38,7 +38,11 @@ def fitting_size(model: Module, n: int) -> int:
     """The most rows (or columns) up to n that pass through the network; the least that do if n are too few."""
 
     def passes(m: int) -> bool:
-        return m >= 2**model.depth and model.output_size(m) > 0  # type: ignore[attr-defined]
+        try:
+            model.check_size(m, m)
+        except ValueError:
+            return False
+        return True
 
     fits = [m for m in range(1, n + 1) if passes(m)]
     if fits:

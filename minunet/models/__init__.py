@@ -1,28 +1,82 @@
 """The networks, by the name that ``--arch`` takes.
 
 unet.py       the U-Net, forward and backward; options.py: the options to build it from, as checkpoints store them
-blocks.py     its larger parts: double convolution, up-step, joint of a skip
+network.py    the base of the networks: which images they take, how much each of their heads counts
+blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
 trace.py      which layers run, on which maps, without computing anything
 summary.py    what a network costs: parameters, arithmetic, memory
 receptive_field.py   how far a network looks
+command.py    the command that lists the networks
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from typing import Any
 
-from ..nn import Module
+from ..errors import UserError, shown
+from ..nn import Module, shapes_only
 from .ensemble import Ensemble
-from .options import OPTIONS, NetworkOptions, UNetOptions
+from .network import Network
+from .options import NetworkOptions, UNetOptions, unknown_option
 from .unet import UNet
 
-ARCHITECTURES: dict[str, type[Module]] = {"unet": UNet}
+# a network is one line in each: its class, and its options, from its own file
+ARCHITECTURES: dict[str, type[Module]] = {
+    "unet": UNet,
+}
+OPTIONS: dict[str, type[NetworkOptions]] = {
+    "unet": UNetOptions,
+}
 
 
-def build(options: NetworkOptions) -> Module:
-    """Build a network from its options, which it keeps as `architecture`."""
-    return ARCHITECTURES[options.name](**asdict(options))
+def build(network: NetworkOptions | str, **options: Any) -> Module:
+    """Build a network from its options, which it keeps as `architecture`.
+
+    Parameters
+    ----------
+    network : NetworkOptions or str
+        Options, or the name of an architecture (`minunet models` lists them).
+    **options
+        The architecture's options, see its class; those that are left out are `network`'s, or have their defaults.
+
+    Raises
+    ------
+    UserError
+        If there is no such architecture, it has no such option, or an option takes no such value.
+
+    Examples
+    --------
+    >>> from minunet.models import build
+    >>> build("unet", in_channels=3, num_classes=2, base_width=32).num_params()
+    7763074
+    """
+    chosen = network if isinstance(network, NetworkOptions) else options_of(network)()
+    for name in options:
+        if name not in type(chosen).__dataclass_fields__:
+            raise UserError(unknown_option(type(chosen), name))
+    chosen = replace(chosen, **options)
+    return ARCHITECTURES[chosen.name](**asdict(chosen))
 
 
-__all__ = ["ARCHITECTURES", "OPTIONS", "Ensemble", "NetworkOptions", "UNet", "UNetOptions", "build"]
+def outline(network: NetworkOptions | str, **options: Any) -> Module:
+    """The same network without memory for its weights, which have shapes only: to count and to follow it."""
+    with shapes_only():
+        return build(network, **options)
+
+
+def options_of(name: str) -> type[NetworkOptions]:
+    """The class of an architecture's options; UserError, which suggests the nearest name, if there is none of this name."""
+    if name not in OPTIONS:
+        near = get_close_matches(str(name), OPTIONS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(OPTIONS)}"
+        raise UserError(f"there is no architecture {shown(name)}: {hint}")
+    return OPTIONS[name]
+
+
+__all__ = [
+    "ARCHITECTURES", "OPTIONS", "Ensemble", "Network", "NetworkOptions", "UNet", "UNetOptions", "build", "options_of",
+    "outline",
+]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, fields
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from ..errors import Settings, UserError, setting, shown
@@ -29,6 +31,22 @@ class NetworkOptions(Settings):
     in_channels: int = setting(1, least=1)
     num_classes: int = setting(2, least=1)
     seed: int = setting(0, least=0)
+
+    @classmethod
+    def own(cls) -> dict[str, Field[Any]]:
+        """The options of this architecture beyond what all have, by name."""
+        return {f.name: f for f in fields(cls) if f.name not in NetworkOptions.__dataclass_fields__}
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str | int]) -> dict[str, Any]:
+        """The values of options that are given as texts: ["steps=3", "separate=true"].
+
+        Raises
+        ------
+        UserError
+            If a text is not of the form NAME=VALUE, an option is unknown, or it takes no such value.
+        """
+        return dict(_value_of(cls, str(text)) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -71,4 +89,28 @@ def _are_widths(sides: Any) -> bool:
     return lists and all(len(sides[0]) == len(side) + 1 for side in sides[1:])
 
 
-OPTIONS: dict[str, type[NetworkOptions]] = {"unet": UNetOptions}
+def _value_of(kind: type[NetworkOptions], text: str) -> tuple[str, Any]:
+    """The name and the value of an option from a text NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    name, own = name.strip().replace("-", "_"), kind.own()
+    if not equals:
+        raise UserError(f"{shown(text)} is no option: write NAME=VALUE, such as {next(iter(own), 'depth')}=4")
+    if name not in own:
+        raise UserError(unknown_option(kind, name))
+    what, _, optional = str(own[name].type).partition(" | ")
+    if value.lower() == "none" and (optional == "None" or None in own[name].metadata.get("choices", ())):
+        return name, None
+    try:
+        kinds: dict[str, Any] = {"int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
+        return name, kinds.get(what, str)(value.strip())
+    except (ValueError, KeyError):
+        raise UserError(f"{name}: {shown(value)} is no {what}") from None
+
+
+def unknown_option(kind: type[NetworkOptions], name: str) -> str:
+    """A sentence: that an architecture has no option of this name, and which it has."""
+    near = get_close_matches(name, kind.own(), 1)
+    return (
+        f"{kind.name} has no option {shown(name)}{f'; did you mean {near[0]}?' if near else ''}; it has "
+        f"{', '.join(kind.own()) or 'none'}"
+    )

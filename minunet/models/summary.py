@@ -68,8 +68,8 @@ class Summary:
 
     @property
     def params(self) -> int:
-        """Learned values."""
-        return sum(r.params for r in self.rows)
+        """Learned values, also of heads that only run in training."""
+        return self.weight_bytes // self.itemsize
 
     @property
     def flops(self) -> int:

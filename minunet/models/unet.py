@@ -23,13 +23,13 @@ from ..array import Array
 from ..nn import Cache, Conv2d, MaxPool2d, Module, take
 from ..ops.lazy import fusion_scope
 from .blocks import Join, double_conv, up_step
+from .network import Network
 from .options import UNetOptions
 
 Widths = Sequence[int | tuple[int, int]]
-MAX_DEPTH = 16
 
 
-class UNet(Module):
+class UNet(Network):
     """A U-Net with `depth` down-samplings.
 
     Parameters
@@ -77,21 +77,14 @@ class UNet(Module):
         padding: str = "same", up: str = "transpose", dropout: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_options(norm=norm, padding=padding, up=up)
+        self.architecture = UNetOptions(
+            in_channels, num_classes, seed, base_width, depth, widths, conv_bias, norm, padding, up, dropout
+        )
         rng = np.random.default_rng(seed)
         sides: Any = widths or default_widths(base_width, depth, up)
         encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
         turned_out = sides[2] if len(sides) > 2 else [None] * len(decoder)
-        if len(encoder) != len(decoder) + 1 or len(turned_out) != len(decoder):
-            raise ValueError(
-                f"widths: {len(encoder)} encoder levels need {len(encoder) - 1} decoders and up-steps, not {len(decoder)} "
-                f"and {len(turned_out)}"
-            )
-        if min(in_channels, num_classes, *(n for side in (encoder, decoder) for w in side for n in w)) < 1:
-            raise ValueError(
-                f"{in_channels} to {num_classes} channels by {encoder} and {decoder}: each must be 1 or more"
-            )
-        self.depth, self.padding = len(decoder), padding
+        self.depth, self.padding, self.least = len(decoder), padding, 2 ** len(decoder)
         bias = norm is None if conv_bias is None else conv_bias
         block: dict[str, Any] = {"norm": norm, "bias": bias, "padding": padding, "rng": rng}
 
@@ -112,9 +105,6 @@ class UNet(Module):
         self.pool, self.join = MaxPool2d(2), Join()
         self.up, self.decoder = ups, decoders
         self.head = Conv2d(below, num_classes, size=1, rng=rng)
-        self.architecture = UNetOptions(
-            in_channels, num_classes, seed, base_width, depth, widths, conv_bias, norm, padding, up, dropout
-        )
 
     @fusion_scope
     def forward(
@@ -166,11 +156,7 @@ class UNet(Module):
     def check_size(self, H: int, W: int) -> None:
         """ValueError, with the nearest sizes that fit, if images of H x W pixels do not."""
         if self.padding == "same":
-            if min(H, W) < 2**self.depth:
-                raise ValueError(
-                    f"{H} x {W} pixels are too small for {self.depth} poolings: {2**self.depth} is the least"
-                )
-            return
+            return super().check_size(H, W)
         for n in (H, W):
             if self.valid_output(n) is None:
                 fits = [m for m in range(n - 2**self.depth, n + 2 ** (self.depth + 9)) if self.valid_output(m)]
@@ -183,7 +169,7 @@ class UNet(Module):
     def fit_size(self, n: int) -> int:
         """The smallest number of rows or columns, at least n, that fits and whose output has at least n."""
         if self.padding == "same":
-            return max(n, 2**self.depth)
+            return super().fit_size(n)
         fits = n
         while (self.valid_output(fits) or 0) < n:
             fits += 1
@@ -211,8 +197,6 @@ def default_widths(base_width: int, depth: int, up: str) -> tuple[list, list]:
     decoder but that of level 0 give half as many channels, and the middle of a decoder's block is half as wide as its input, as
     in the common implementations.
     """
-    if depth > MAX_DEPTH:
-        raise ValueError(f"depth must be at most {MAX_DEPTH}, not {depth}")
     encoder = [base_width * 2**level for level in range(depth + 1)]
     if up == "transpose":
         return encoder, encoder[:-1]
@@ -221,37 +205,7 @@ def default_widths(base_width: int, depth: int, up: str) -> tuple[list, list]:
     return encoder, decoder
 
 
-def count_filters(
-    in_channels: int, num_classes: int, base_width: int = 64, depth: int = 4, widths: Any = None, up: str = "transpose",
-    **other: Any,
-) -> int:  # fmt: skip
-    """How many parameters the filters of a U-Net with these options have, found without allocating anything."""
-    sides: Any = widths or default_widths(base_width, depth, up)
-    encoder, decoder = [[mid_out(w) for w in side] for side in sides[:2]]
-    total, last = 0, in_channels
-    for mid, out in encoder:
-        total, last = total + 9 * (last * mid + mid * out), out
-    for level in reversed(range(len(decoder))):
-        mid, out = decoder[level]
-        risen = sides[2][level] if len(sides) > 2 else last // 2 if up == "transpose" else last
-        total += 9 * ((encoder[level][1] + risen) * mid + mid * out) + (4 * last * risen if up == "transpose" else 0)
-        last = out
-    return total + last * num_classes
-
-
 def mid_out(width: int | tuple[int, int]) -> tuple[int, int]:
     """A block's (mid, out) channels from a pair, or from one number for both."""
     mid, out = (width, width) if isinstance(width, int) else width
     return int(mid), int(out)
-
-
-def check_options(**options: Any) -> None:
-    """ValueError for an option that is not one of the known words."""
-    known = {
-        "norm": ("batch", "group", None),
-        "padding": ("same", "valid"),
-        "up": ("transpose", "bilinear", "nearest"),
-    }
-    for name, value in options.items():
-        if value not in known[name]:
-            raise ValueError(f"{name} must be one of {known[name]}, not {value!r}")

@@ -25,7 +25,7 @@ from .combine import Add, Gate
 from .conv import Conv2d, ConvTranspose2d
 from .depthwise import DepthwiseConv2d
 from .description import ALL, NOTHING, PIXEL, Description, NotDescribed, Window
-from .init import draw_uniform, he_normal
+from .init import constant, draw_uniform, he_normal, shapes_only
 from .module import Apply, Cache, Module, Sequential, take
 from .norm import BatchNorm2d, GroupNorm, InstanceNorm2d
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxPoolWinners2d, MaxUnpool2d
@@ -37,5 +37,5 @@ __all__ = [
     "ConvTranspose2d", "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm",
     "InstanceNorm2d", "LeakyReLU", "MaxPool2d", "MaxPoolWinners2d", "MaxUnpool2d", "Module", "NotDescribed", "ReLU",
     "ReLU6", "Resize", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window",
-    "draw_uniform", "he_normal", "take",
+    "constant", "draw_uniform", "he_normal", "shapes_only", "take",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from .. import ops
 from ..array import Array
 from ..ops.conv import Padding, output_size, resolve_padding
 from .description import Description, Graph, Shape, Window
-from .init import he_normal
+from .init import constant, he_normal
 from .module import Cache, Module
 
 
@@ -30,7 +30,7 @@ class Conv2d(Module):
         self.fan_in = size * size * in_channels // groups
         self.params["w"] = he_normal((size, size, in_channels // groups, out_channels), rng)
         if bias:
-            self.params["b"] = np.zeros(out_channels, np.float32)
+            self.params["b"] = constant(0, out_channels)
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
@@ -115,7 +115,7 @@ class ConvTranspose2d(Module):
         self.fan_in = in_channels  # at stride = size, every output comes from one input pixel
         self.params["w"] = he_normal((size, size, in_channels, out_channels), rng, self.fan_in)
         if bias:
-            self.params["b"] = np.zeros(out_channels, np.float32)
+            self.params["b"] = constant(0, out_channels)
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True

@@ -11,7 +11,7 @@ from ..array import Array
 from ..ops.conv import Padding
 from .conv import Slide
 from .description import Description, Graph, Shape
-from .init import he_normal
+from .init import constant, he_normal
 from .module import Cache, Module
 
 
@@ -31,7 +31,7 @@ class DepthwiseConv2d(Module):
         self.fan_in = size * size
         self.params["w"] = he_normal((size, size, channels), rng)
         if bias:
-            self.params["b"] = np.zeros(channels, np.float32)
+            self.params["b"] = constant(0, channels)
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True

@@ -11,6 +11,7 @@ from .. import ops
 from ..array import Array
 from ..errors import UserError
 from .description import ALL, PIXEL, Description, Graph, Shape
+from .init import constant
 from .module import Cache, Module
 
 
@@ -35,8 +36,8 @@ class BatchNorm2d(Module):
         if single_value not in ("refuse", "running"):
             raise ValueError(f'single_value must be "refuse" or "running", not {single_value!r}')
         self.momentum, self.eps, self.single_value = momentum, eps, single_value
-        self.params.update(gamma=np.ones(channels, np.float32), beta=np.zeros(channels, np.float32))
-        self.buffers.update(mean=np.zeros(channels, np.float32), var=np.ones(channels, np.float32))
+        self.params.update(gamma=constant(1, channels), beta=constant(0, channels))
+        self.buffers.update(mean=constant(0, channels), var=constant(1, channels))
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
@@ -80,7 +81,7 @@ class GroupNorm(Module):
     def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.groups, self.eps = groups, eps
-        self.params.update(gamma=np.ones(channels, np.float32), beta=np.zeros(channels, np.float32))
+        self.params.update(gamma=constant(1, channels), beta=constant(0, channels))
 
     def forward(
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True

@@ -80,7 +80,9 @@ def fusion_scope(method: F) -> F:
             _scope.running.pop()
         if fusing():
             return result
-        return tuple(materialize(r) for r in result) if isinstance(result, tuple) else materialize(result)
+        if isinstance(result, tuple):  # the first may be a list of heads, the second is a cache
+            return (materialize_all(result[0]), *map(materialize, result[1:]))
+        return materialize(result)
 
     return run  # type: ignore[return-value]
 

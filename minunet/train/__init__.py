@@ -3,7 +3,7 @@
 fit.py          `minunet.fit`: from images and masks to a trained network and its history
 config.py       the settings of a training, and its state; checkpoints store both
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
-step.py         one training step: forward, loss, backward, update
+step.py         one training step: forward, loss, backward, update; heads.py: the loss of networks with several heads
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`
 beforehand.py   what the end of a run needs, such as space for checkpoints, tried before it begins
@@ -11,7 +11,8 @@ lock.py         one process at a time trains in a folder
 tuning.py       how probabilities become objects, chosen on the validation images
 callbacks.py    what is called while a network trains: the user's functions, and the progress on the screen
 amp.py          mixed precision; cuda_graph.py: a step recorded once and replayed
-command.py      `minunet train`; arguments.py: its flags; config_file.py: flags in a TOML file
+command.py      `minunet train`; arguments.py: its flags; config_file.py: flags in a TOML file;
+                network.py: the network that they ask for
 session.py      a run of the command; start.py: where it writes and what it starts from; signals.py: Ctrl-C and others;
                 report.py: what it prints at the end; figures.py: curves and predictions as pictures
 

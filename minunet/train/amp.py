@@ -20,7 +20,7 @@ import numpy as np
 
 from ..array import Array, get_array_module
 from ..errors import UserError
-from ..nn import Conv2d, ConvTranspose2d, DepthwiseConv2d, Module
+from ..nn import Module
 from ..ops.dispatch import accelerated
 
 KINDS = ("fp16", "bf16")
@@ -74,7 +74,7 @@ class MixedPrecision:
         self.half = copy.deepcopy(model)
         self.convolutions = []
         for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
-            if isinstance(m, (Conv2d, ConvTranspose2d, DepthwiseConv2d)):
+            if hasattr(m, "fan_in"):  # a convolution of whatever kind
                 self.convolutions.append((master, m))
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers
@@ -108,24 +108,25 @@ class MixedPrecision:
         self.model.zero_grad()
         self.half.zero_grad()
 
-    def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Array, Any]:
-        """Float32 images to float32 logits, and the cache."""
+    def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Any, Any]:
+        """Float32 images to float32 logits (a list of them, if the model has several heads), and the cache."""
         for master, m in self.convolutions:
             m.params.update({name: p.astype(self.dtype) for name, p in master.params.items()})
         y, cache = self.half.forward(x.astype(self.dtype), train=train, rng=rng, keep=keep)
-        return y.astype(np.float32), cache
+        return [head.astype(np.float32) for head in y] if isinstance(y, list) else y.astype(np.float32), cache
 
-    def backward(self, dy: Array, cache: Any) -> None:
-        """Add the gradients, in float32, to the model's, and see whether they are finite."""
+    def backward(self, dy: Any, cache: Any) -> None:
+        """Add the gradients, in float32, to the model's, and see whether they are finite; `dy` is a list for several heads."""
         self.half.zero_grad()
         scale: Any = np.float32(self.scale)
         factor: float | Array = 1 / self.scale
         if self.held is None:
-            self.broken = get_array_module(dy).zeros(1, np.float32)
+            self.broken = get_array_module(*(dy if isinstance(dy, list) else [dy])).zeros(1, np.float32)
         else:
             scale, factor = self.held[:1], self.held[1:]
             self.broken[...] = 0
-        self.half.backward((dy * scale).astype(self.dtype), cache)
+        scaled = [d if d is None else (d * scale).astype(self.dtype) for d in (dy if isinstance(dy, list) else [dy])]
+        self.half.backward(scaled if isinstance(dy, list) else scaled[0], cache)
         for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
             grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}
             for g in grads.values():

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
 from ..errors import LISTS, Values, setting
-from .config import TrainingConfig
-from .config_file import COMMAND_LINE_ONLY, read_config, toml
+from .config import ARCHITECTURE_NAMES, TrainingConfig
+from .config_file import COMMAND_LINE_ONLY, read_config
 
 DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
 
@@ -85,7 +85,8 @@ class Arguments(TrainingConfig):
     sigma: float = setting(5.0, above=0, most=100)
     cache: str | None = None
 
-    arch: str = setting("unet", choices=("unet",))
+    arch: str = setting("unet", choices=ARCHITECTURE_NAMES)
+    arch_options: Values = ()
     base_width: int = setting(16, least=1)
     depth: int = setting(4, least=1, most=8)
     up: str = setting("transpose", choices=("transpose", "bilinear", "nearest"))
@@ -107,7 +108,7 @@ class Arguments(TrainingConfig):
 
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
-NETWORK = ("base_width", "depth", "up", "norm", "padding")  # with --load these come from the checkpoint
+NETWORK = ("arch", "arch_options", "base_width", "depth", "up", "norm", "padding")  # with --load from the checkpoint
 FORMER = {"truth": "truth_kind"}  # arguments that had another name in earlier versions
 AUTO = "auto"  # as the value of --resume
 TITLE = "# minunet train --config config.toml repeats this run"  # the first line of a run's config.toml
@@ -206,9 +207,11 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--cache", metavar="DIR", help="folder that keeps the maps of the gaps for later runs")
 
     g = p.add_argument_group("network")
-    add(g, "--arch", help="architecture")
-    add(g, "--base-width", metavar="N", help="channels of the first level; the paper's is 64")
-    add(g, "--depth", metavar="N", help="number of poolings")
+    add(g, "--arch", metavar="NAME", help="architecture; minunet models lists them")
+    add(g, "--arch-options", metavar="NAME=VALUE",
+        help="options of the architecture for which there is no flag; minunet models NAME lists them")  # fmt: skip
+    add(g, "--base-width", metavar="N", help="channels of the first level; the U-Net paper's is 64")
+    add(g, "--depth", metavar="N", default=None, help="number of poolings (default: the architecture's)")
     add(g, "--up", help="how maps are up-sampled")
     g.add_argument("--bilinear", action="store_const", dest="up", const="bilinear", help="the same as --up bilinear")
     add(g, "--norm", help="normalisation after convolutions")
@@ -299,14 +302,3 @@ def from_checkpoint(stored: Any, path: Path | str) -> Arguments:
     if isinstance(stored, dict):  # "network", of earlier versions, is in the checkpoint's own description, too
         stored = {FORMER.get(name, name): value for name, value in stored.items() if name != "network"}
     return Arguments.from_json(stored, f"{path}: train.arguments")
-
-
-def config_toml(args: Arguments, given: set[str]) -> str:
-    """The text of a file that repeats the run with --config: every value, except those that come from a loaded checkpoint."""
-    groups: list[tuple[str, dict[str, Any]]] = []
-    values = whole_paths(args).to_json()
-    left_out = {name for name in NETWORK if args.load and name not in given} | set(COMMAND_LINE_ONLY)
-    for group in make_parser()._action_groups:
-        names = dict.fromkeys(a.dest for a in group._group_actions if a.dest in FIELDS and a.dest not in left_out)
-        groups.append((group.title or "", {name.replace("_", "-"): values[name] for name in names}))
-    return toml(TITLE, groups)

@@ -60,11 +60,11 @@ def examine_sizes(model: Module | None, crop: int, depth: int, padding: str, see
             network.check_size(crop, crop)
         except ValueError as e:
             findings.trouble("sizes", f"patches of --crop {crop}: {e}", "give one of these sizes as --crop")
-    least = 2**network.depth
+    least = network.least
     small = [name for name, size in seen.sizes.items() if min(size) < least]
     if small:
         findings.trouble(
-            "sizes", f"{len(small)} images are smaller than {least} pixels, the least for {network.depth} poolings "
+            "sizes", f"{len(small)} images are smaller than {least} pixels, the least that the network takes "
             f"({shortened(small)}): most of what the network sees of them would be their mirror image",
             f"enlarge them with --scale {least / min(min(seen.sizes[n]) for n in small):.2g}, or train with a smaller --depth",
             small,

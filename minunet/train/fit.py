@@ -19,7 +19,7 @@ from ..data.arrays import ArraySet, JoinedSet
 from ..data.targets import Target, TargetSet
 from ..errors import UserError, shown
 from ..kernels.device import select_device
-from ..models import Ensemble, NetworkOptions, UNetOptions, build
+from ..models import Ensemble, NetworkOptions, build, options_of
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
@@ -70,7 +70,7 @@ def fit(dataset: ImageSet, config: TrainingConfig | None = None, /, **settings: 
 def fit(images: Any, masks: Any, config: TrainingConfig | None = None, /, **settings: Any) -> Fitted: ...
 def fit(
     images: Any, masks: Any = None, config: TrainingConfig | None = None, /, *,
-    model: Module | NetworkOptions | None = None, target: Target | None = None, validation: Any = 0.1,
+    model: Module | NetworkOptions | str | None = None, target: Target | None = None, validation: Any = 0.1,
     callbacks: Callbacks = (), out: Path | str | RunFolder | None = None, resume: Path | str | None = None,
     device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None,
     masks_are: str = "auto", ignore: Sequence[object] = (), **settings: Any,
@@ -88,8 +88,9 @@ def fit(
         `minunet/data/mask_kinds.py`.
     config : TrainingConfig, optional
         How to train. Any of its fields may also be given by name: ``fit(images, masks, epochs=30, crop=256)``.
-    model : Module or NetworkOptions, optional
-        What to train: a network, which is changed in place, or the options to build one from. A network may be of a class of
+    model : Module, NetworkOptions or str, optional
+        What to train: a network, which is changed in place, the options to build one from, or the name of an architecture
+        (`minunet models` lists them), of base width 16. A network may be of a class of
         your own, but then without `out`. Channels and classes of options become those of the data (but ``num_classes=1``, a
         sigmoid, stays for two classes). If not given, a U-Net of base width 16.
     target : Target, optional
@@ -237,7 +238,13 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
     return dataset, train, sorted(int(i) for i in held)
 
 
-def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config: TrainingConfig) -> Module:
+def default_options(name: str, seed: int) -> NetworkOptions:
+    """What a network is built from of which only the architecture's name is given."""
+    kind = options_of(name)
+    return kind(seed=seed, **({"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}))
+
+
+def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, config: TrainingConfig) -> Module:
     """The network to train on a data set, with its preprocessing; UserError if network and data do not fit together."""
     prepared = dataset.preprocessing
     allowed = prepared.outputs()
@@ -248,10 +255,10 @@ def network_for(model: Module | NetworkOptions | None, dataset: ImageSet, config
             model.architecture = measured(model, dataset, config)
         options: NetworkOptions = model.architecture
         model.preprocessing = replace(prepared, tta=getattr(getattr(model, "preprocessing", None), "tta", 1))
-    elif not isinstance(model, NetworkOptions | None):
+    elif not isinstance(model, NetworkOptions | str | None):
         raise UserError(f"model: {shown(model)} is no network or its options; minunet.load reads a network from a file")
     else:
-        options = model or UNetOptions(base_width=BASE_WIDTH, seed=config.seed)
+        options = model if isinstance(model, NetworkOptions) else default_options(model or "unet", config.seed)
         wanted = 1 if config.loss == "bce" else options.num_classes
         outputs = wanted if wanted in allowed else allowed[-1]
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -22,14 +23,15 @@ from ..data.groups import read_groups
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
 from ..kernels.device import device_name, select_device
-from ..models import NetworkOptions, UNetOptions, build
-from ..nn import Module, draw_uniform
-from .arguments import FIELDS, Arguments, config_toml, kept
+from ..models import build
+from ..nn import BatchNorm2d, Module, draw_uniform
+from .arguments import FIELDS, NETWORK, TITLE, Arguments, kept, make_parser, whole_paths
 from .beforehand import check_pictures, check_space
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
-from .config_file import COMMAND_LINE_ONLY, read_config
+from .config_file import COMMAND_LINE_ONLY, read_config, toml
 from .fit import check_class_weights, check_classes, check_crop, fit
+from .network import NETWORK_FLAGS, network_flags, network_options, told_network
 from .report import report
 from .run_folder import RunFolder
 from .signals import StopOnSignal
@@ -74,13 +76,12 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
         told = ", ".join(f"{n} {w:g}" for n, w in zip(dataset.classes.names, config.class_weights))
         say(f"loss        pixels count by their class: {told}")
     tell_groups(dataset, config, say)
-    if config.batch_size == 1 and args.norm == "batch":
+    if config.batch_size == 1 and any(isinstance(m, BatchNorm2d) for _, m in model.modules()):
         say("note: batch norm sees one image a step (-b 1); where images differ, predictions suffer: try --norm group")
     check_pictures([dataset.names[i] for i in split[1][:50]])
     check_space(folder.path, model, config)
     folder.arguments = kept(args)
-    size = f"{model.num_params():,} parameters, base width {args.base_width}, depth {args.depth}"
-    say(f"network     {args.arch}, {size}\nrun folder  {folder.path}\n")
+    say(f"network     {told_network(model, args)}\nrun folder  {folder.path}\n")
     begins = Begin(folder.path / "config.toml", repeating(args, given, folder.path / "config.toml"), args.quiet)
     return carry_out(args, model, dataset, split, config, folder, [begins, stopper])
 
@@ -201,23 +202,6 @@ def with_new_head(model: Module, file: Checkpoint, dataset: ImageSet, path: str,
     return file.weights
 
 
-def network_options(
-    args: Arguments, given: set[str], channels: int, outputs: int, file: Checkpoint | None
-) -> NetworkOptions:
-    """What the network is built from: the arguments, and options of a checkpoint's network for which there is no flag."""
-    if file and args.resume:
-        return file.architecture
-    options = UNetOptions(
-        channels, outputs, args.seed, args.base_width, args.depth, up=args.up, padding=args.padding, dropout=args.dropout,
-        norm=None if args.norm == "none" else args.norm,
-    )  # fmt: skip
-    if file and isinstance(file.architecture, UNetOptions):
-        options = replace(options, conv_bias=file.architecture.conv_bias)
-        if not given & {"base_width", "depth"}:
-            options = replace(options, widths=file.architecture.widths)
-    return options
-
-
 def repeating(args: Arguments, given: set[str], path: Path) -> str:
     """The text of config.toml. When a run is resumed, this is its old config.toml with the arguments that were changed.
 
@@ -229,6 +213,18 @@ def repeating(args: Arguments, given: set[str], path: Path) -> str:
             values |= {name: getattr(args, name) for name in given - set(COMMAND_LINE_ONLY)}
             return config_toml(Arguments(**values), set(values))
     return config_toml(args, given)
+
+
+def config_toml(args: Arguments, given: set[str]) -> str:
+    """The text of a file that repeats the run with --config: every value, except those that come from a loaded checkpoint."""
+    groups: list[tuple[str, dict[str, Any]]] = []
+    values = whole_paths(args).to_json()
+    left_out = {name for name in NETWORK if args.load and name not in given} | set(COMMAND_LINE_ONLY)
+    left_out |= set(NETWORK_FLAGS) - set(network_flags(args, given))
+    for group in make_parser()._action_groups:
+        names = dict.fromkeys(a.dest for a in group._group_actions if a.dest in FIELDS and a.dest not in left_out)
+        groups.append((group.title or "", {name.replace("_", "-"): values[name] for name in names}))
+    return toml(TITLE, groups)
 
 
 def compile_kernels() -> None:

@@ -105,13 +105,14 @@ def resumed(args: Arguments, given: set[str], file: Checkpoint, begun: bool) -> 
 
 def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
     """The arguments with network and preprocessing of a loaded checkpoint, except those in `given`."""
-    if file.architecture.name != args.arch:
-        raise UserError(
-            f"{args.load} holds a network of the kind {file.architecture.name}, not {args.arch}; see --arch"
-        )
     options = file.architecture
-    values: dict[str, Any] = {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
-    if isinstance(options, UNetOptions):
+    if "arch" in given and options.name != args.arch:
+        raise UserError(
+            f"{args.load} holds a network of the kind {options.name}, not {args.arch}: leave out --arch {args.arch}"
+        )
+    values: dict[str, Any] = {"arch": options.name}
+    values |= {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
+    if isinstance(options, UNetOptions):  # of others the flags are used only where they are given
         values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
         if options.widths:  # these two are for display: the network gets the checkpoint's widths
             encoder, decoder = options.widths[:2]

@@ -18,6 +18,7 @@ from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
 from .amp import MixedPrecision
 from .config import TrainingConfig
+from .heads import heads_gradients, heads_loss
 
 
 class NotFinite(Exception):
@@ -55,6 +56,7 @@ class TrainingStep:
         self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.outputs: int = model.architecture.num_classes
+        self.head_weights: tuple[float, ...] = getattr(model, "head_weights", (1.0,))
         self._loss, self._loss_backward = named_loss(config.loss, self.outputs)
         weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
         self._class_weight = {} if weights is None else {"class_weight": weights}
@@ -99,22 +101,23 @@ class TrainingStep:
         return self._on_host(loss, batch[1])
 
     def loss(self, logits: Any, labels: Any, weights: Any = None) -> float:
-        """The loss of logits (N, h, w, K) against the middle of labels and weights (N, H, W)."""
-        return self._on_host(self._loss_of(logits, labels, weights)[0], labels)
+        """The loss of the main head's logits (N, h, w, K) against the middle of labels and weights (N, H, W)."""
+        return self._on_host(self._loss_of([logits], labels, weights, (1.0,))[0], labels)
 
-    def _loss_of(self, logits: Any, labels: Any, weights: Any) -> tuple[Any, tuple]:
-        t, w = (a if a is None else self.xp.asarray(centre(a, logits.shape[1:3])) for a in (labels, weights))
-        return self._loss(logits, t, weight=w, **self._class_weight)
+    def _loss_of(self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...]) -> tuple[Any, list]:
+        t, w = (a if a is None else self.xp.asarray(centre(a, heads[0].shape[1:3])) for a in (labels, weights))
+        return heads_loss(self._loss, shares, heads, t, w, **self._class_weight)
 
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
         """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""
         network = self.mixed or self.model
         network.zero_grad()  # before the forward, whose maps may need the memory
-        logits, cache = network.forward(x, train=True, rng=rng)
-        loss, loss_cache = self._loss_of(logits, labels, weights)
+        y, cache = network.forward(x, train=True, rng=rng)
+        loss, loss_caches = self._loss_of(y if isinstance(y, list) else [y], labels, weights, self.head_weights)
         if self.xp is np:
             self._on_host(loss, labels)  # check it before the weights change; on a GPU that would be a wait
-        backward_to_parameters(network, self._loss_backward(1.0, loss_cache), cache)
+        dy = heads_gradients(self._loss_backward, self.head_weights, loss_caches)
+        backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
         return loss
 
     def _record(self) -> Callable[..., Any] | None:

@@ -16,7 +16,6 @@ from minunet.checkpoint.load import load
 from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
 from minunet.models import UNet, UNetOptions, build
-from minunet.models.unet import count_filters
 from minunet.nn import BatchNorm2d, Conv2d, Dropout, ReLU, Sequential
 from minunet.optim import Adam
 
@@ -27,21 +26,6 @@ def test_parameter_counts():
     assert UNet(1, 2, norm=None, padding="valid").num_params() == 31_030_658
     assert UNet(1, 1).num_params() == 31_036_481
     assert UNet(3, 2, conv_bias=True).num_params() == 31_043_586
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"base_width": 7, "depth": 3},
-        {"base_width": 6, "depth": 2, "up": "bilinear"},
-        {"widths": ([4, (5, 7), 9], [3, (6, 2)])},
-        {"widths": ([4, (5, 7), 9], [3, (6, 2)], [5, 11])},
-        {"base_width": 3, "depth": 1, "norm": None, "up": "nearest"},
-    ],
-)
-def test_filters_are_counted_before_anything_is_allocated(options):
-    filters = [p.size for p in UNet(3, 5, **options).named_params().values() if p.ndim == 4]
-    assert count_filters(3, 5, **options) == sum(filters)
 
 
 @pytest.mark.parametrize("claim", [{"base_width": 10**6}, {"depth": 10**9}, {"num_classes": 10**9}, {"base_width": 0},
@@ -85,10 +69,9 @@ def test_explicit_widths():
     assert shapes["encoder.1.conv1.w"] == (4, 5) and shapes["encoder.1.conv2.w"] == (5, 6)
     assert shapes["decoder.1.conv1.w"] == (6 + 7, 9) and shapes["decoder.0.conv1.w"] == (4 + 9, 3)
     assert shapes["head.w"] == (8, 3)
-    with pytest.raises(ValueError, match="decoders"):
-        UNet(1, 2, widths=([4, 8, 16], [4]))
-    with pytest.raises(ValueError, match="up-steps, not 2 and 1"):
-        UNet(1, 2, widths=([4, 8, 16], [4, 8], [4]))
+    for widths in (([4, 8, 16], [4]), ([4, 8, 16], [4, 8], [4]), ([4, 0, 16], [4, 8])):
+        with pytest.raises(UserError, match="encoder's has one more"):
+            UNet(1, 2, widths=widths)
     net = UNet(1, 2, widths=([4, 8, 8], [4, 4], [3, 8]))
     shapes = {path: p.shape[2:] for path, p in net.named_params().items()}
     assert shapes["up.0.w"] == (4, 3) and shapes["up.1.w"] == (8, 8) and shapes["decoder.0.conv1.w"] == (4 + 3, 4)
@@ -104,7 +87,7 @@ def test_any_size_in_same_mode(H, W, up):
 
 
 def test_bad_options_and_sizes():
-    with pytest.raises(ValueError, match="norm must be one of"):
+    with pytest.raises(UserError, match="norm: 'layer' is unknown"):
         UNet(1, 2, norm="layer")
     with pytest.raises(ValueError, match="16 is the least"):
         UNet(1, 2, base_width=1)(np.zeros((1, 15, 30, 1), np.float32))

@@ -1,0 +1,61 @@
+"""The network of a run of ``minunet train``: which flags it gets, and the options that it is built from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..checkpoint.load import Checkpoint
+from ..errors import UserError
+from ..models import NetworkOptions, UNetOptions, options_of
+from ..models.options import unknown_option
+from ..nn import Module
+from .arguments import Arguments
+
+NETWORK_FLAGS = ("base_width", "depth", "up", "norm", "padding", "dropout")  # options of networks that are flags
+
+
+def network_flags(args: Arguments, given: set[str]) -> list[str]:
+    """The flags whose values the network gets: all for the U-Net; for others those in `given`, and --base-width of a new one.
+
+    UserError, naming flag and architecture, if one was given that the architecture does not have.
+    """
+    if args.arch == "unet":
+        return list(NETWORK_FLAGS)
+    kind = options_of(args.arch)
+    if args.recipe == "paper":
+        raise UserError(f"--recipe paper is the U-Net's, not {args.arch}'s: leave it out, or leave out --arch")
+    for name in NETWORK_FLAGS:
+        if name in given and name not in kind.own():
+            raise UserError(f"--{name.replace('_', '-')}: {unknown_option(kind, name)}")
+    wanted = given if args.load else given | {"base_width"}
+    return [name for name in NETWORK_FLAGS if name in kind.own() and name in wanted]
+
+
+def network_options(
+    args: Arguments, given: set[str], channels: int, outputs: int, file: Checkpoint | None
+) -> NetworkOptions:
+    """What the network is built from: the arguments, and options of a checkpoint's network for which there is no flag."""
+    if file and args.resume:
+        return file.architecture
+    options = file.architecture if file else options_of(args.arch)()
+    chosen = {name: getattr(args, name) for name in network_flags(args, given)}
+    if chosen.get("norm") == "none":
+        chosen["norm"] = None
+    if isinstance(options, UNetOptions) and given & {"base_width", "depth"}:
+        chosen["widths"] = None
+    try:
+        chosen |= options.from_texts(args.arch_options)
+    except UserError as e:
+        raise UserError(f"--arch-options: {e}") from None
+    return replace(options, in_channels=channels, num_classes=outputs, seed=args.seed, **chosen)
+
+
+def told_network(model: Module, args: Arguments) -> str:
+    """The network in a line: its architecture, parameters and size."""
+    options = args if isinstance(model.architecture, UNetOptions) else model.architecture
+    sizes = [
+        f"{name.replace('_', ' ')} {getattr(options, name)}"
+        for name in ("base_width", "depth")
+        if hasattr(options, name)
+    ]
+    return ", ".join([args.arch, f"{model.num_params():,} parameters", *sizes, *map(str, args.arch_options)])

@@ -1,0 +1,92 @@
+"""The family of networks, each as small as it can be: what tests/models/test_family.py runs every one through.
+
+To add a network, add
+
+* its class and options to `minunet/models/__init__.py`, and its name to `minunet/train/config.py`;
+* an entry to `MEMBERS` below;
+* to helpers/family_twins.py the same network in PyTorch, written from its paper, with the names of our parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minunet.data import ClassMap, Preprocessing
+from minunet.models import build
+from minunet.nn import Module
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network of the family.
+
+    Attributes
+    ----------
+    tiny : dict
+        Options with which it is small, widths of 2 to 8.
+    variants : sequence of dict
+        Further options, each added to `tiny`, with which gradients are checked and compared with the twin's.
+    counts : sequence of (dict, int, int)
+        Options, learned parameters and running statistics, from the paper or a known implementation; 3 channels, 2 classes.
+    size : (int, int)
+        Rows and columns of the images, odd where the network takes such.
+    twin : bool
+        Whether there is a twin in family_twins.py.
+    """
+
+    tiny: dict[str, Any]
+    variants: Sequence[dict[str, Any]] = ({},)
+    counts: Sequence[tuple[dict[str, Any], int, int]] = ()
+    size: tuple[int, int] = (17, 22)
+    twin: bool = True
+
+
+MEMBERS: dict[str, Member] = {
+    "unet": Member(
+        {"base_width": 2, "depth": 2},
+        [{}, {"up": "bilinear", "norm": "group"}],
+        [({}, 31_037_698, 11_776), ({"base_width": 32}, 7_763_074, 5_888)],
+    ),
+}
+
+VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]
+
+
+def make(name: str, **options: Any) -> Module:
+    """A small network for images of 2 channels and 3 classes, norms and biases away from their start, where errors hide."""
+    model = build(name, **{"in_channels": 2, "num_classes": 3, "seed": 1, **MEMBERS[name].tiny, **options})
+    rng = np.random.default_rng(0)
+    for path, array in model.state().items():
+        if path.endswith(("gamma", "var")):
+            array[...] = rng.uniform(0.5, 1.5, array.shape)
+        elif not path.endswith(".w"):
+            array[...] = rng.normal(0, 0.3, array.shape)
+    K = model.architecture.num_classes
+    model.preprocessing = Preprocessing(
+        model.architecture.in_channels, ClassMap(list(range(K)), [f"c{n}" for n in range(K)])
+    )
+    return model
+
+
+class AllHeads(Module):
+    """A network whose heads come as one vector, so that the gradient checker sees them all."""
+
+    def __init__(self, net: Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, train=True, rng=None, keep=True):
+        y, cache = self.net.forward(x, train, rng, keep)
+        heads = y if isinstance(y, list) else [y]
+        shapes = [head.shape for head in heads]
+        return np.concatenate([head.ravel() for head in heads]), (cache, shapes)
+
+    def backward(self, dy, cache):
+        inner, shapes = cache
+        parts = np.split(dy, np.cumsum([np.prod(s) for s in shapes])[:-1])
+        dheads = [part.reshape(s) for part, s in zip(parts, shapes)]
+        return self.net.backward(dheads if len(dheads) > 1 else dheads[0], list(inner))

@@ -1,0 +1,113 @@
+"""The family in PyTorch, written from the papers, to compare with: the modules have the names of our parameters."""
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def cat(*maps):
+    return torch.cat(maps, 1)
+
+
+def conv_norm_relu(i, o, n, norm="batch", bias=False):
+    """One of a block's convolutions, with its norm and ReLU, under our names for the nth."""
+    layers = [(f"conv{n}", nn.Conv2d(i, o, 3, padding=1, bias=bias))]
+    if norm == "batch":
+        layers.append((f"norm{n}", nn.BatchNorm2d(o)))
+    elif norm == "group":
+        layers.append((f"norm{n}", nn.GroupNorm(np.gcd(o, max(1, o // 16)), o)))
+    return [*layers, (f"relu{n}", nn.ReLU())]
+
+
+def double_conv(i, mid, o, **options):
+    return nn.Sequential(OrderedDict(conv_norm_relu(i, mid, 1, **options) + conv_norm_relu(mid, o, 2, **options)))
+
+
+def join(skip, up):
+    """Pad what comes from below to the skip's size, where a pool dropped an odd row or column, and concatenate."""
+    dh, dw = (s - u for s, u in zip(skip.shape[2:], up.shape[2:]))
+    return cat(skip, F.pad(up, [dw // 2, dw - dw // 2, dh // 2, dh - dh // 2]))
+
+
+class UNet(nn.Module):
+    """Ronneberger et al. 2015, with padding."""
+
+    def __init__(self, i, k, base_width, depth, up="transpose", norm="batch"):
+        super().__init__()
+        w = [base_width * 2**level for level in range(depth + 1)]
+        mids, outs = w[:-1], w[:-1]
+        if up != "transpose":
+            w[-1] //= 2
+            mids, outs = w[:-1], [max(n // 2, base_width) for n in w[:-1]]
+        block = {"norm": norm, "bias": norm is None}
+        ins = [i, *w]
+        self.encoder = nn.ModuleList([double_conv(ins[n], w[n], w[n], **block) for n in range(depth)])
+        self.bottom = double_conv(ins[depth], w[depth], w[depth], **block)
+        below = [*outs[1:], w[-1]]  # what comes up to each level
+        if up == "transpose":
+            self.up = nn.ModuleList([nn.ConvTranspose2d(b, b // 2, 2, stride=2) for b in below])
+            below = [b // 2 for b in below]
+        else:
+            self.up = [lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)] * depth
+        self.decoder = nn.ModuleList([double_conv(w[n] + below[n], mids[n], outs[n], **block) for n in range(depth)])
+        self.head = nn.Conv2d(outs[0], k, 1)
+
+    def forward(self, x):
+        skips = []
+        for block in self.encoder:
+            skips.append(block(x))
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.bottom(x)
+        for level in reversed(range(len(skips))):
+            x = self.decoder[level](join(skips[level], self.up[level](x)))
+        return self.head(x)
+
+
+TWINS = {"unet": UNet}
+"""A class for each network: (image channels, classes, **options) to a module."""
+
+
+# ---- our weights in a twin, and its gradients by our names -----------------------------------------------------------
+
+LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def twin_of(model):
+    """The twin of a network, in float64, with its weights."""
+    options = model.architecture.to_json()
+    i, k = options.pop("in_channels"), options.pop("num_classes")
+    make = TWINS[model.architecture.name]
+    taken = make.__init__.__code__.co_varnames[: make.__init__.__code__.co_argcount]
+    twin = make(i, k, **{name: value for name, value in options.items() if name in taken}).double()
+    assert sum(p.numel() for p in twin.parameters()) == model.num_params()
+    with torch.no_grad():
+        for path, array in model.state().items():
+            leaf(twin, path).copy_(as_torch(twin, path, array))
+    return twin
+
+
+def leaf(twin, path):
+    """The twin's tensor for one of our paths, such as "encoder.0.conv1.w"."""
+    owner, _, name = path.rpartition(".")
+    return getattr(twin.get_submodule(owner), LEAVES[name])
+
+
+def axes(twin, path):
+    """The order in which our filters' axes stand in PyTorch: of convolutions HWIO to OIHW, of transposed ones HWIO to IOHW."""
+    return (2, 3, 0, 1) if isinstance(twin.get_submodule(path.rpartition(".")[0]), nn.ConvTranspose2d) else (3, 2, 0, 1)
+
+
+def as_torch(twin, path, array):
+    """One of our arrays as the twin has it; depthwise filters (size, size, C) are (C, 1, size, size) there."""
+    array = np.asarray(array, np.float64)
+    array = array[:, :, None] if array.ndim == 3 else array
+    return torch.tensor(array.transpose(axes(twin, path)) if array.ndim == 4 else array)
+
+
+def as_ours(twin, path, shape):
+    """The twin's gradient of one of our parameters, of this shape."""
+    grad = leaf(twin, path).grad.numpy()
+    return (grad.transpose(np.argsort(axes(twin, path))) if grad.ndim == 4 else grad).reshape(shape)
