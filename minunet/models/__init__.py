@@ -1,6 +1,7 @@
 """The networks, by the name that ``--arch`` takes.
 
 unet.py       the U-Net, forward and backward; options.py: the options to build it from, as checkpoints store them
+residual_unet.py   the U-Net of residual units
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -21,14 +22,17 @@ from ..nn import Module, shapes_only
 from .ensemble import Ensemble
 from .network import Network
 from .options import NetworkOptions, UNetOptions, unknown_option
+from .residual_unet import ResidualUNet, ResidualUNetOptions
 from .unet import UNet
 
 # a network is one line in each: its class, and its options, from its own file
 ARCHITECTURES: dict[str, type[Module]] = {
     "unet": UNet,
+    "residual_unet": ResidualUNet,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
+    "residual_unet": ResidualUNetOptions,
 }
 
 

@@ -10,7 +10,10 @@ from ..errors import Numbers, Settings, UserError, limits, setting, shown
 
 OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # written out, so that --help need not load the optimisers
 SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
-ARCHITECTURE_NAMES = ("unet",)  # those of minunet.models, in its order
+ARCHITECTURE_NAMES = (
+    "unet",
+    "residual_unet",
+)  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 
 

@@ -19,7 +19,7 @@ from ..data.arrays import ArraySet, JoinedSet
 from ..data.targets import Target, TargetSet
 from ..errors import UserError, shown
 from ..kernels.device import select_device
-from ..models import Ensemble, NetworkOptions, build, options_of
+from ..models import OPTIONS, Ensemble, NetworkOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
@@ -240,7 +240,7 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
 
 def default_options(name: str, seed: int) -> NetworkOptions:
     """What a network is built from of which only the architecture's name is given."""
-    kind = options_of(name)
+    kind = OPTIONS[name]
     return kind(seed=seed, **({"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}))
 
 
@@ -255,8 +255,11 @@ def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, 
             model.architecture = measured(model, dataset, config)
         options: NetworkOptions = model.architecture
         model.preprocessing = replace(prepared, tta=getattr(getattr(model, "preprocessing", None), "tta", 1))
-    elif not isinstance(model, NetworkOptions | str | None):
-        raise UserError(f"model: {shown(model)} is no network or its options; minunet.load reads a network from a file")
+    elif not isinstance(model, NetworkOptions | None) and not (isinstance(model, str) and model in OPTIONS):
+        raise UserError(
+            f"model: {shown(model)} is no network, its options, or an architecture's name ({', '.join(OPTIONS)}); minunet.load "
+            "reads a network from a file"
+        )
     else:
         options = model if isinstance(model, NetworkOptions) else default_options(model or "unet", config.seed)
         wanted = 1 if config.loss == "bce" else options.num_classes

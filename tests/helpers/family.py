@@ -41,7 +41,7 @@ class Member:
     tiny: dict[str, Any]
     variants: Sequence[dict[str, Any]] = ({},)
     counts: Sequence[tuple[dict[str, Any], int, int]] = ()
-    size: tuple[int, int] = (17, 22)
+    size: tuple[int, int] = (9, 10)
     twin: bool = True
 
 
@@ -51,6 +51,7 @@ MEMBERS: dict[str, Member] = {
         [{}, {"up": "bilinear", "norm": "group"}],
         [({}, 31_037_698, 11_776), ({"base_width": 32}, 7_763_074, 5_888)],
     ),
+    "residual_unet": Member({"base_width": 2, "depth": 2}, counts=[({}, 8_216_834, 6_400)]),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]

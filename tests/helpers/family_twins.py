@@ -1,6 +1,7 @@
 """The family in PyTorch, written from the papers, to compare with: the modules have the names of our parameters."""
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -66,7 +67,45 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-TWINS = {"unet": UNet}
+class ResidualUnit(nn.Module):
+    """He et al. 2016, with a bare projection where shapes change."""
+
+    def __init__(self, i, o, stride=1, first=False):
+        super().__init__()
+        before = [] if first else [("norm1", nn.BatchNorm2d(i)), ("relu1", nn.ReLU())]
+        conv1, conv2 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.Conv2d(o, o, 3, 1, 1, bias=False)
+        after = [("conv1", conv1), ("norm2", nn.BatchNorm2d(o)), ("relu2", nn.ReLU()), ("conv2", conv2)]
+        self.branch = nn.Sequential(OrderedDict(before + after))
+        self.shortcut = nn.Identity() if (i, 1) == (o, stride) else nn.Conv2d(i, o, 1, stride, bias=False)
+
+    def forward(self, x):
+        return self.branch(x) + self.shortcut(x)
+
+
+class ResidualUNet(nn.Module):
+    """Zhang et al. 2017."""
+
+    def __init__(self, i, k, base_width, depth):
+        super().__init__()
+        w = [base_width * 2**level for level in range(depth + 1)]
+        units = [ResidualUnit(i, w[0], first=True), *(ResidualUnit(a, b, 2) for a, b in pairwise(w))]
+        self.encoder, self.bottom = nn.ModuleList(units[:-1]), units[-1]
+        self.decoder = nn.ModuleList([ResidualUnit(a + b, a) for a, b in pairwise(w)])
+        self.head = nn.Conv2d(w[0], k, 1)
+
+    def forward(self, x):
+        skips = []
+        for unit in self.encoder:
+            x = unit(x)
+            skips.append(x)
+        x = self.bottom(x)
+        for skip, unit in zip(reversed(skips), reversed(self.decoder)):
+            up = F.interpolate(x, scale_factor=2, mode="nearest")[:, :, : skip.shape[2], : skip.shape[3]]
+            x = unit(cat(skip, up))
+        return self.head(x)
+
+
+TWINS = {"unet": UNet, "residual_unet": ResidualUNet}
 """A class for each network: (image channels, classes, **options) to a module."""
 
 
