@@ -1,4 +1,4 @@
-"""Planted bugs in the parts of U-Net's relatives: gates, sums, and other ways to combine and resize maps."""
+"""Planted bugs in the parts of U-Net's relatives: gates, sums, other ways to combine and resize maps, losses of detectors."""
 
 from __future__ import annotations
 
@@ -206,3 +206,33 @@ def instance_norm_over_the_batch(dy: Array, cache: tuple) -> Any:
 def instance_norm_mean_of_images(dy: Array, cache: tuple) -> Any:
     dx, dgamma, dbeta = ops.group_norm_backward(dy, cache)
     return dx, dgamma / len(dy), dbeta / len(dy)
+
+
+# ---- losses of detectors ---------------------------------------------------------------------------------------------
+
+
+@planted("sigmoid_focal", "alpha weighs the positives only: the others count fully")
+def focal_alpha_of_the_positives(dloss: float, cache: tuple) -> Array:
+    signed, *rest = cache
+    return ops.sigmoid_focal_backward(dloss, (np.where(signed < 0, signed / 0.75, signed), *rest))
+
+
+@planted("sigmoid_focal", "the sign s is left out: background is pushed up as well")
+def focal_pushes_all_up(dloss: float, cache: tuple) -> Array:
+    signed, *rest = cache
+    return ops.sigmoid_focal_backward(dloss, (np.abs(signed), *rest))
+
+
+@planted("giou", "the union is taken for a constant: only the intersection and the hull move")
+def giou_constant_union(dloss: float, cache: tuple) -> Array:
+    boxes, targets, share, own, inner, hull, union, around = cache
+    d_inner = -inner[..., ::-1] * (inner.prod(-1, keepdims=True) > 0) / union[:, None]
+    d_hull = hull[..., ::-1] * (union / around**2)[:, None]
+    begin = -(d_inner * (boxes > targets)[:, :2] + d_hull * (boxes < targets)[:, :2])
+    end = d_inner * (boxes < targets)[:, 2:] + d_hull * (boxes > targets)[:, 2:]
+    return dloss * share[:, None] * np.concatenate([begin, end], -1)
+
+
+@planted("giou", "where the boxes do not meet there is no gradient, as the plain IoU has none: the hull is forgotten")
+def giou_without_the_hull(dloss: float, cache: tuple) -> Array:
+    return ops.giou_backward(dloss, cache) * (cache[4].prod(-1, keepdims=True) > 0)

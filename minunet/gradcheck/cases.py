@@ -90,6 +90,12 @@ def _unpool(*x: int) -> Callable[[np.random.Generator], tuple]:
     return lambda rng: (draw(x, rng), rng.integers(0, 4, x).astype(np.uint8))
 
 
+def _boxes(rng: np.random.Generator) -> tuple:
+    """Boxes, others that meet some of them, and weights."""
+    corners = [rng.uniform(0, 5, (8, 2)) for _ in range(2)]
+    return (*(np.concatenate([c, c + rng.uniform(1, 5, c.shape)], -1) for c in corners), rng.uniform(0.5, 2, 8))
+
+
 def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
     """`ops.concat` of two arguments, for the checker."""
     return ops.concat([a, b])
@@ -183,6 +189,9 @@ CASES = [
     Case("soft_dice one channel", (ops.soft_dice, ops.soft_dice_backward), _labelled(1), {"wrt": ["logits"]}),
     Case("focal", (ops.focal, ops.focal_backward), _labelled(3), {"wrt": ["logits"]}),
     Case("focal one channel", (ops.focal, ops.focal_backward), _labelled(1), {"gamma": 1.5, "wrt": ["logits"]}),
+    Case("sigmoid_focal", (ops.sigmoid_focal, ops.sigmoid_focal_backward),
+         lambda rng: (4 * draw((2, 3, 4), rng), rng.integers(-1, 2, (2, 3, 4))), {"wrt": ["logits"]}),
+    Case("giou", (ops.giou, ops.giou_backward), _boxes, {"wrt": ["boxes"]}),
     Case("conv norm relu conv", conv_norm_relu, _images(2, 4, 5, 2)),
     Case("UNet", unet(), _images(2, 9, 10, 2)),
     Case("UNet at inference", unet(depth=1), _images(1, 4, 6, 2), {"train": False}),

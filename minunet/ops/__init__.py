@@ -21,6 +21,7 @@ resample.py    upsampling and resizing to any size: nearest neighbour and biline
 shape.py       pad, crop, concatenate
 dropout.py     dropout
 loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
+detection.py   losses of detectors: focal loss of independent classes, generalised IoU of boxes
 dispatch.py    how an op finds its kernel (which one runs: rules.py of kernels/cpu and kernels/cuda)
 lazy.py        lazy maps, which kernels may return in place of arrays
 """
@@ -42,6 +43,7 @@ from .activation import (
 from .combine import add, add_backward, gate, gate_backward
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward
+from .detection import giou, giou_backward, sigmoid_focal, sigmoid_focal_backward
 from .dropout import dropout, dropout_backward
 from .loss import (
     bce_with_logits,
@@ -106,6 +108,8 @@ __all__ = [
     "focal_backward",
     "gate",
     "gate_backward",
+    "giou",
+    "giou_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "group_norm",
@@ -132,6 +136,8 @@ __all__ = [
     "running_average",
     "sigmoid",
     "sigmoid_backward",
+    "sigmoid_focal",
+    "sigmoid_focal_backward",
     "soft_dice",
     "soft_dice_backward",
     "softmax",

@@ -338,6 +338,51 @@ def test_losses(xp, name, N, H, W, K, weighted, class_weighted, ignoring, seed):
     check(pair, drawn((N, H, W, K), seed, xp), labels, weight, class_weight, wrt=["logits"])
 
 
+@FEW
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3), st.floats(0, 1), st.sampled_from([0.0, 0.5, 2.0, 3.0]), seeds
+)
+def test_focal_loss_of_independent_classes(xp, shape, alpha, gamma, seed):
+    rng = np.random.default_rng(seed)
+    targets = xp.asarray(rng.integers(-1, 2, tuple(shape)))
+    pair = (ops.sigmoid_focal, ops.sigmoid_focal_backward)
+    check(pair, 5 * drawn(tuple(shape), seed, xp), targets, alpha=alpha, gamma=gamma, wrt=["logits"])
+
+
+@FEW
+@given(st.integers(1, 6), st.floats(0, 12), st.booleans(), seeds)
+def test_giou(xp, n, apart, weighted, seed):
+    """Boxes that meet, lie within each other, or are far apart."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.uniform(0, 4, (n, 2)) for _ in range(2))
+    boxes, targets = (
+        xp.asarray(np.concatenate([c, c + rng.uniform(0.5, 6, (n, 2))], -1)) for c in (a, b + np.array([0, apart]))
+    )
+    weight = xp.asarray(rng.uniform(0.1, 2, n)) if weighted else None
+    check((ops.giou, ops.giou_backward), boxes, targets, weight, wrt=["boxes"])
+
+
+def test_losses_of_detectors_at_their_ends(xp):
+    """Sure and wrong, nothing to find, equal boxes, boxes turned inside out: finite, and 0 where it should be."""
+    loss, cache = ops.sigmoid_focal(xp.asarray([-1e4, 1e4, 1e4]), xp.asarray([1, 1, 0]))
+    assert float(loss) == 0.25e4 / 2 + 0.75e4 / 2
+    assert ops.sigmoid_focal_backward(1.0, cache).tolist() == [-0.125, 0, 0.375]
+    loss, cache = ops.sigmoid_focal(xp.asarray([-3.0, 2.0]), xp.asarray([0, -1]))
+    assert 0 < float(loss) < 1e-3 and ops.sigmoid_focal_backward(1.0, cache)[1] == 0
+    box = xp.asarray([[1.0, 2.0, 5.0, 4.0]])
+    loss, cache = ops.giou(box, box)
+    assert float(loss) == 0 and not ops.giou_backward(1.0, cache).any()
+    loss, cache = ops.giou(box, box, xp.zeros(1))
+    assert float(loss) == 0 and not ops.giou_backward(1.0, cache).any()
+    loss, cache = ops.giou(xp.asarray([[5.0, 4.0, 1.0, 2.0]]), box)
+    assert 1 <= float(loss) <= 2 and bool(np.isfinite(ops.giou_backward(1.0, cache).tolist()).all())
+    for wrong in (xp.ones((1, 3)), xp.ones((2, 4))):
+        with pytest.raises(ValueError, match=r"\(..., 4\)"):
+            ops.giou(wrong, box)
+    with pytest.raises(ValueError, match="they must agree"):
+        ops.sigmoid_focal(xp.ones(3), xp.ones(2, int))
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_nothing_to_learn_from_gives_zero(xp, name):
     K = 1 if name == "bce_with_logits" else 3

@@ -254,6 +254,30 @@ def test_losses(rng):
     close(ops.bce_with_logits_backward(1.0, cache), nhwc(t.grad))
 
 
+def test_losses_of_detectors(rng):
+    z, targets = 3 * rng.standard_normal(60), rng.integers(0, 2, 60)
+    t, true = torch.tensor(z, requires_grad=True), torch.tensor(targets)
+    p = torch.where(true == 1, torch.sigmoid(t), torch.sigmoid(-t))
+    loss = (torch.tensor(np.where(targets, 0.3, 0.7)) * -((1 - p) ** 1.5) * torch.log(p)).sum() / targets.sum()
+    loss.backward()
+    ours, cache = ops.sigmoid_focal(z, targets, 0.3, 1.5)
+    close(ours, loss.detach())
+    close(ops.sigmoid_focal_backward(1.0, cache), t.grad)
+
+    corners = [rng.uniform(0, 5, (40, 2)) for _ in range(2)]
+    boxes, targets = (np.concatenate([c, c + rng.uniform(1, 5, c.shape)], -1) for c in corners)
+    t, true = torch.tensor(boxes, requires_grad=True), torch.tensor(targets)
+    area = lambda a, b: (b - a).clamp(min=0).prod(-1)  # noqa: E731
+    both = area(torch.maximum(t[:, :2], true[:, :2]), torch.minimum(t[:, 2:], true[:, 2:]))
+    hull = area(torch.minimum(t[:, :2], true[:, :2]), torch.maximum(t[:, 2:], true[:, 2:]))
+    union = area(t[:, :2], t[:, 2:]) + area(true[:, :2], true[:, 2:]) - both
+    loss = (1 - (both / union - (hull - union) / hull)).mean()
+    loss.backward()
+    ours, cache = ops.giou(boxes, targets)
+    close(ours, loss.detach())
+    close(ops.giou_backward(1.0, cache), t.grad)
+
+
 # ---- whole networks --------------------------------------------------------------------------------------------------
 
 
