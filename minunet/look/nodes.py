@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log2
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Node:
     title : str
         What the layers are, in words.
     level : int
-        How many pools above the map are not undone yet: 0 for the image's resolution.
+        How many times the image was halved: 0 for its own resolution.
     side : "down" or "up"
     value, gradient : (1, H, W, C) arrays
         The map, and the loss's gradient with respect to it.
@@ -29,7 +30,7 @@ class Node:
     sources : list of int
         Numbers of the nodes whose maps these layers took.
     handed : dict
-        What the readers of the map handed back, by their kind: where there are two, the gradient is their sum.
+        What the readers of the map handed back, by their kind; the gradient is the sum of all.
     shown : list of int
         Channels to draw, the most telling first.
     """
@@ -56,7 +57,7 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
     x, dx = calls[0].inputs[0], calls[0].handed[0]
     nodes = [Node("image", "image", 0, "down", x, dx)]
     made_by = {id(x): 0}
-    level, side = 0, "down"
+    side = "down"
     for call in calls:
         kind = "head" if call is calls[-1] else call.description.picture
         sources = [made_by[id(a)] for a in call.inputs]
@@ -65,16 +66,22 @@ def make_nodes(calls: list[Call], most: int = 16) -> list[Node]:
             node.calls.append(call)
             node.value, node.gradient = call.output, call.gradient
         else:
-            level += {"pool": 1, "up": -1}.get(kind, 0)
-            side = "up" if kind == "up" else side
-            for source, dinput in zip(sources, call.handed):
-                nodes[source].handed[kind] = dinput
+            level = nodes[sources[0]].level + halvings(call)
+            side = {"up": "up", "pool": "down"}.get(kind, side)
+            for handed, dinput in ((nodes[s].handed, d) for s, d in zip(sources, call.handed)):
+                handed[kind] = handed[kind] + dinput if kind in handed else dinput
             nodes.append(Node(kind, "", level, side, call.output, call.gradient, [call], sources))
         made_by.update({id(a): len(nodes) - 1 for a in (call.output, call.numbers) if a is not None})
     for node in nodes[1:]:
         node.title = title(node)
     choose_channels(nodes, most)
     return nodes
+
+
+def halvings(call: Call) -> int:
+    """How many times a layer halves the map that it takes first; negative if it doubles it."""
+    window = call.description.window(0, 0)
+    return 0 if window.whole else round(log2(window.down / window.up))
 
 
 def title(node: Node) -> str:

@@ -2,6 +2,8 @@
 
 unet.py       the U-Net, forward and backward; options.py: the options to build it from, as checkpoints store them
 residual_unet.py   the U-Net of residual units
+unet_plus_plus.py, unet_3plus.py   U-Nets whose skips are filled with nodes, and whose decoders read all levels
+nnunet.py     nnU-Net's plain 2-D network
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -21,18 +23,27 @@ from ..errors import UserError, shown
 from ..nn import Module, shapes_only
 from .ensemble import Ensemble
 from .network import Network
+from .nnunet import NNUNet, NNUNetOptions
 from .options import NetworkOptions, UNetOptions, unknown_option
 from .residual_unet import ResidualUNet, ResidualUNetOptions
 from .unet import UNet
+from .unet_3plus import UNet3Plus, UNet3PlusOptions
+from .unet_plus_plus import UNetPlusPlus, UNetPlusPlusOptions
 
 # a network is one line in each: its class, and its options, from its own file
 ARCHITECTURES: dict[str, type[Module]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
+    "unet_plus_plus": UNetPlusPlus,
+    "unet_3plus": UNet3Plus,
+    "nnunet": NNUNet,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
     "residual_unet": ResidualUNetOptions,
+    "unet_plus_plus": UNetPlusPlusOptions,
+    "unet_3plus": UNet3PlusOptions,
+    "nnunet": NNUNetOptions,
 }
 
 
@@ -81,6 +92,6 @@ def options_of(name: str) -> type[NetworkOptions]:
 
 
 __all__ = [
-    "ARCHITECTURES", "OPTIONS", "Ensemble", "Network", "NetworkOptions", "UNet", "UNetOptions", "build", "options_of",
-    "outline",
+    "ARCHITECTURES", "OPTIONS", "Ensemble", "NNUNet", "NNUNetOptions", "Network", "NetworkOptions", "UNet", "UNet3Plus",
+    "UNet3PlusOptions", "UNetOptions", "UNetPlusPlus", "UNetPlusPlusOptions", "build", "options_of", "outline",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from .. import ops
 from ..array import Array
 from ..nn import (
+    NOTHING,
     PIXEL,
     BatchNorm2d,
     Cache,
@@ -38,15 +39,24 @@ def double_conv(
     """3x3 convolution, norm (if any) and ReLU, and all three once more; then dropout (if any)."""
     layers: dict[str, Module] = {}
     for n, (i, o) in enumerate([(in_channels, mid_channels), (mid_channels, out_channels)], 1):
-        layers[f"conv{n}"] = Conv2d(i, o, bias=bias, padding=padding, rng=rng)
-        if norm == "batch":
-            layers[f"norm{n}"] = BatchNorm2d(o)
-        elif norm == "group":
-            layers[f"norm{n}"] = GroupNorm(o, groups=gcd(o, max(1, o // 16)))  # about 16 channels a group
-        layers[f"relu{n}"] = ReLU()
+        single = conv_norm_relu(i, o, norm, bias, padding, rng)
+        layers.update({f"{name}{n}": m for name, m in single.children.items()})
     if dropout:
         layers["dropout"] = Dropout(dropout)
     return Sequential(**layers)
+
+
+def conv_norm_relu(
+    in_channels: int, out_channels: int, norm: str | None = "batch", bias: bool = False, padding: str = "same",
+    rng: np.random.Generator | None = None,
+) -> Sequential:  # fmt: skip
+    """3x3 convolution, norm (if any) and ReLU."""
+    layers: dict[str, Module] = {"conv": Conv2d(in_channels, out_channels, bias=bias, padding=padding, rng=rng)}
+    if norm == "batch":
+        layers["norm"] = BatchNorm2d(out_channels)
+    elif norm == "group":
+        layers["norm"] = GroupNorm(out_channels, groups=gcd(out_channels, max(1, out_channels // 16)))  # some 16 each
+    return Sequential(**layers, relu=ReLU())
 
 
 def up_step(
@@ -129,10 +139,50 @@ class Join(Module):
 
         return Description(
             output=(*(up if bring == "crop skips" else skips[0])[:3], sum(shape[3] for shape in inputs)), reads=reads,
-            fused="concat", words="concatenation", picture="join", onnx=onnx, unrecordable="",
+            fused="concat" if len(inputs) == 2 else None, words="concatenation", picture="join", onnx=onnx, unrecordable="",
         )  # fmt: skip
 
 
 def in_turn(parts: Sequence[Any], places: int) -> list[Any]:
     """The parts with the first moved to the end if `places` is -1; as they are if it is 0."""
     return [*parts[-places:], *parts[:-places]]
+
+
+class Fit(Module):
+    """(x, image) to x with as many rows and columns as the image: padded with zeros, or cropped, at the bottom and the right.
+
+    A map that was halved and doubled lacks a pixel where a pool dropped one, or has one too many where a strided convolution
+    rounded up.
+    """
+
+    def forward(
+        self, x: tuple[Array, Array], train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        small, image = x
+        rows, columns = (m - n for n, m in zip(small.shape[1:3], image.shape[1:3]))
+        small, cut = ops.crop(small, ((0, max(-rows, 0)), (0, max(-columns, 0))))
+        y, filled = ops.pad(small, ((0, max(rows, 0)), (0, max(columns, 0))))
+        return y, (cut, filled) if keep else None
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        """The gradient of x alone: of the image only the size was read."""
+        cut, filled = cache
+        return ops.crop_backward(ops.pad_backward(dy, filled), cut)
+
+    def describe(self, x: Shape, image: Shape) -> Description:
+        def onnx(graph: Graph, x: str, image: str) -> str:
+            lack = graph.node("Sub", *(graph.node("Shape", name, start=2, end=4) for name in (image, x)))
+            none = graph.constant("none", [0, 0, 0, 0, 0, 0])  # ONNX crops by negative numbers
+            return graph.node("Pad", x, graph.node("Concat", none, lack, axis=0))
+
+        return Description(
+            output=(x[0], *image[1:3], x[3]), reads=[PIXEL, NOTHING], words="", picture="up", onnx=onnx, unrecordable=""
+        )
+
+
+def add(dx: Array | None, more: Array | None) -> Any:
+    """The sum of two gradients of one map, in place of the first; None stands for zeros."""
+    if dx is None or more is None:
+        return more if dx is None else dx
+    dx += more
+    return dx

@@ -38,6 +38,11 @@ class NetworkOptions(Settings):
         return {f.name: f for f in fields(cls) if f.name not in NetworkOptions.__dataclass_fields__}
 
     @classmethod
+    def for_patches(cls, side: int) -> dict[str, Any]:
+        """The options that follow from the side of the training patches, in pixels: none for most architectures."""
+        return {}
+
+    @classmethod
     def from_texts(cls, texts: Iterable[str | int]) -> dict[str, Any]:
         """The values of options that are given as texts: ["steps=3", "separate=true"].
 

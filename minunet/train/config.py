@@ -13,6 +13,9 @@ SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
 ARCHITECTURE_NAMES = (
     "unet",
     "residual_unet",
+    "unet_plus_plus",
+    "unet_3plus",
+    "nnunet",
 )  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 

@@ -238,10 +238,11 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
     return dataset, train, sorted(int(i) for i in held)
 
 
-def default_options(name: str, seed: int) -> NetworkOptions:
+def default_options(name: str, config: TrainingConfig) -> NetworkOptions:
     """What a network is built from of which only the architecture's name is given."""
     kind = OPTIONS[name]
-    return kind(seed=seed, **({"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}))
+    width = {"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}
+    return kind(seed=config.seed, **width, **kind.for_patches(config.crop))
 
 
 def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, config: TrainingConfig) -> Module:
@@ -261,7 +262,7 @@ def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, 
             "reads a network from a file"
         )
     else:
-        options = model if isinstance(model, NetworkOptions) else default_options(model or "unet", config.seed)
+        options = model if isinstance(model, NetworkOptions) else default_options(model or "unet", config)
         wanted = 1 if config.loss == "bce" else options.num_classes
         outputs = wanted if wanted in allowed else allowed[-1]
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)

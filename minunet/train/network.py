@@ -43,6 +43,8 @@ def network_options(
         chosen["norm"] = None
     if isinstance(options, UNetOptions) and given & {"base_width", "depth"}:
         chosen["widths"] = None
+    if not file:
+        chosen |= options.for_patches(args.crop)
     try:
         chosen |= options.from_texts(args.arch_options)
     except UserError as e:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from minunet.data import ClassMap, Preprocessing
 from minunet.models import build
-from minunet.nn import Module
+from minunet.nn import Module, Sequential
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,36 @@ MEMBERS: dict[str, Member] = {
         [({}, 31_037_698, 11_776), ({"base_width": 32}, 7_763_074, 5_888)],
     ),
     "residual_unet": Member({"base_width": 2, "depth": 2}, counts=[({}, 8_216_834, 6_400)]),
+    "unet_plus_plus": Member(
+        {"base_width": 2, "depth": 2},
+        [{}, {"norm": None, "up": "bilinear"}, {"deep_supervision": False, "conv_bias": True}],
+        [
+            ({}, 9_046_056, 7_296),
+            ({"norm": None}, 9_042_408, 0),
+            ({"norm": None, "in_channels": 1, "num_classes": 1}, 9_041_700, 0),
+            ({"deep_supervision": False}, 9_045_858, 7_296),
+            ({"up": "bilinear", "conv_bias": True}, 9_163_560, 7_296),  # the port "nested-unet"
+        ],
+    ),
+    "unet_3plus": Member(
+        {"base_width": 2, "depth": 2},
+        [{"depth": 3}, {"norm": None}, {"deep_supervision": False, "conv_bias": True}],
+        [
+            ({"conv_bias": True}, 27_010_378, 13_056),
+            ({"conv_bias": True, "num_classes": 1}, 26_989_637, 13_056),
+            ({}, 27_003_850, 13_056),
+            ({"conv_bias": True, "deep_supervision": False}, 26_974_658, 13_056),
+        ],
+    ),
+    "nnunet": Member(
+        {"base_width": 2, "stages": 3},
+        [{"widest": 3, "stages": 4}, {"deep_supervision": False}],
+        [
+            ({}, 33_472_396, 0),
+            ({"patch": 128}, 20_619_658, 0),
+            ({"patch": 512}, 46_325_134, 0),
+        ],
+    ),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]
@@ -91,3 +122,14 @@ class AllHeads(Module):
         parts = np.split(dy, np.cumsum([np.prod(s) for s in shapes])[:-1])
         dheads = [part.reshape(s) for part, s in zip(parts, shapes)]
         return self.net.backward(dheads if len(dheads) > 1 else dheads[0], list(inner))
+
+
+def biases_before_norms(net: Module) -> list[str]:
+    """Paths of the biases that a norm takes away again, directly after their convolution: their gradient is 0."""
+    found = []
+    for path, block in net.modules():
+        layers = list(block.children.items())
+        for (name, m), (_, after) in pairwise(layers):
+            if isinstance(block, Sequential) and "b" in m.params and "gamma" in after.params:
+                found.append(f"{path}.{name}.b")
+    return found

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from helpers import nested_twins
 from torch import nn
 from torch.nn import functional as F
 
@@ -105,7 +106,7 @@ class ResidualUNet(nn.Module):
         return self.head(x)
 
 
-TWINS = {"unet": UNet, "residual_unet": ResidualUNet}
+TWINS = {"unet": UNet, "residual_unet": ResidualUNet, **nested_twins.TWINS}
 """A class for each network: (image channels, classes, **options) to a module."""
 
 

@@ -18,7 +18,7 @@ from minunet.kernels.cpu.lazy_maps import LazyAffine, NormGradient
 from minunet.kernels.device import memory_explained
 from minunet.look.show import show
 from minunet.models import Ensemble, UNet, UNetOptions, build
-from minunet.models.blocks import Join
+from minunet.models.blocks import Fit, Join
 from minunet.models.receptive_field import reach, receptive_field, stride, why_not_local
 from minunet.models.summary import summary
 from minunet.models.trace import follow
@@ -94,6 +94,8 @@ LAYERS = {
     "Join that crops": (lambda: Join(), [(2, 9, 8, 3), (2, 4, 5, 4)]),
     "Join of four": (lambda: Join(), [(2, 7, 7, 3), (2, 7, 7, 2), (2, 7, 7, 1), (2, 7, 6, 4)]),
     "Join that crops three": (lambda: Join(), [(2, 9, 8, 3), (2, 9, 8, 2), (2, 4, 5, 4)]),
+    "Fit that crops": (lambda: Fit(), [(2, 9, 8, 3), (2, 7, 7, 4)]),
+    "Fit that pads": (lambda: Fit(), [(2, 6, 7, 3), (2, 7, 7, 4)]),
     "Join, up first, cropped": (lambda: Join(up_first=True), [(2, 7, 7, 3), (2, 8, 7, 4)]),
 }
 

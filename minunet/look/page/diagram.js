@@ -83,7 +83,7 @@ function makeWires() {
   $("wires").setAttribute("height", HIGH);
   nodes.forEach((to, i) => {
     to.sources.forEach((source, k) => {
-      const from = nodes[source], skip = to.kind === "join" && k === 0;
+      const from = nodes[source], skip = to.kind === "join" && k < to.sources.length - 1;
       let d = null;
       if (skip) {
         const y = Math.min(from.y, to.y) - 30, [a, b] = [from.x + from.w * 0.7, to.x + to.w * 0.2];

@@ -49,6 +49,7 @@ function forwardWords(node, nodes) {
     case "up":
       return [node.title, node.params ? "every pixel stamps 2 × 2 pixels: x[h,w] · w[i,j]" : "every pixel becomes 2 × 2", "The map has twice as many rows and columns again. What there is, it knows from below; where, it must get from the skip."];
     case "join":
+      if (from.length > 2) return [`Skip connections: concatenation of ${from.length} maps`, "y = [skip, …, skip, up]", `The maps of this size that there are already are laid beside the one from below: ${from.map((n) => number(n.shape[2])).join(", ")} channels.`];
       return ["Skip connection: concatenation", "y = [skip, up]", `The encoder’s map comes over the skip with its sharp edges and is laid beside the one from below: ${number(from[0].shape[2])} and ${channelsOf(from[1].shape[2])}${from[0].shape[0] > H ? ", the skip cropped to its middle" : ""}.`];
     case "layer":
       return [node.title, "", `It takes ${from.map((n) => times(n.shape)).join(" and ")} numbers (rows, columns, channels) and gives ${times(node.shape)}.`];
