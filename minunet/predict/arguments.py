@@ -87,10 +87,9 @@ def add_objects(g: argparse._ArgumentGroup) -> None:
                    help=f"objects of fewer pixels are dropped ({tuned} 20)")  # fmt: skip
     g.add_argument("--neck", type=number(float, 0, 1), metavar="SHARE",
                    help="split objects at necks narrower than this share of their width: less splits less, 0 only at "
-                        f"borders ({tuned} 0.9, and 0.3 after --target border)")  # fmt: skip
+                        f"borders ({tuned} 0.9, and 0.8 after --target border)")  # fmt: skip
     g.add_argument("--smooth", type=number(float, 0, SMOOTH), metavar="PIXELS",
-                   help=f"sigma by which outlines are smoothed before necks are looked for ({tuned} 1, and 0 after --target "
-                        "border)")  # fmt: skip
+                   help=f"sigma by which outlines are smoothed before necks are looked for ({tuned} 1)")  # fmt: skip
     g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
                    help="split foreground at narrow necks; without it, objects are connected regions")  # fmt: skip
     g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")

@@ -1,10 +1,11 @@
 """How a trained network's probabilities become objects: measured on the training images, tuned on the validation images.
 
 Which threshold, neck, smoothing and least size are best depends on how large objects are and on the network's mistakes. So the
-objects of the training images are measured, and the four numbers are chosen by the precision of the objects found in the
-validation images, the mean over the thresholds of the IoU from 0.5 to 0.95. Neck and smoothing go together, the others one
-after the other, from grids in units of the objects' diameter and least area; what was found before is changed only for a better
-score. That takes about 20 labellings of half a million pixels, which is seconds.
+objects of the training images are measured, and the four numbers are chosen by the precision of the objects found in windows
+of the validation images, the mean over the thresholds of the IoU from 0.5 to 0.95. A window of each of many images tells more
+than all of a few. Neck and smoothing go together, the others one after the other, from grids in units of the objects' diameter
+and least area; what was found before is changed only for a better score. That takes about 20 labellings of a million pixels,
+which is seconds.
 
 Whoever reports how good the objects are has to score other images than these: neither trained on nor tuned on.
 
@@ -13,6 +14,7 @@ Source: Schmidt et al. 2018, Cell detection with star-convex polygons, arXiv:180
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ import numpy as np
 
 from ..array import to_numpy
 from ..data import ImageSet
-from ..data.instance_labels import renumber
+from ..data.instance_labels import limit_numbers, renumber
 from ..data.objects import SMOOTH, ObjectSize, Separation, measure_objects
 from ..metrics.instances import ObjectCounts
 from ..nn import Module
@@ -29,7 +31,8 @@ from ..ops import class_probabilities
 from ..predict.inference import predict_logits
 from ..predict.instances import UNTUNED, separate
 
-PIXELS = 1 << 19  # of the validation images are tuned on, about
+PIXELS = 1 << 20  # of the validation images are tuned on, about
+WINDOW = 256  # rows and columns of a window, at least; three of the largest objects, if these are larger
 MEASURED = 500  # training images whose objects are measured, at most
 NECKS = (0.3, 0.0, 0.6, 0.8, 0.9)
 SMOOTHING = (0.0, 0.02, 0.05)  # in diameters
@@ -46,7 +49,7 @@ class Tuned(NamedTuple):
     before, after : float
         The precision with the values to begin with, and with these.
     images : int
-        On how many of the validation images.
+        In how many of the validation images.
     """
 
     separation: Separation
@@ -56,7 +59,7 @@ class Tuned(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A validation image: probabilities (H, W, K), true objects (H, W), and where these count, (H, W) bool or None."""
+    """A window of a validation image: probabilities (H, W, K), true objects (H, W), where these count, (H, W) bool or None."""
 
     p: np.ndarray
     truth: np.ndarray
@@ -76,19 +79,22 @@ def add_objects(model: Module, dataset: ImageSet, train: list[int], validation: 
     size = measure_objects(labels for labels in numbered if labels is not None)
     if size is None:
         return None
-    tuned = tune(list(examples(model, dataset, validation)), known.target, size)
+    tuned = tune(list(examples(model, dataset, validation, max(WINDOW, 3 * size.extent))), known.target, size)
     model.preprocessing = replace(known, objects=size, separation=tuned.separation)
     return tuned
 
 
-def examples(model: Module, dataset: ImageSet, validation: list[int]) -> Iterator[Example]:
-    """Validation images, evenly chosen so that they have about `PIXELS` pixels together; at least one."""
-    total = sum(dataset.sizes[i][0] * dataset.sizes[i][1] for i in validation)
-    for i in validation[:: max(1, min(round(total / PIXELS), len(validation)))]:
+def examples(model: Module, dataset: ImageSet, validation: list[int], side: int) -> Iterator[Example]:
+    """The middle of validation images, of up to side x side pixels; images are evenly chosen, so that there are `PIXELS`."""
+    held = sum(math.prod(min(n, side) for n in dataset.sizes[i]) for i in validation)
+    for i in validation[:: max(1, min(round(held / PIXELS), len(validation)))]:
         sample = dataset[i]
         if sample.instances is not None:
-            p = to_numpy(class_probabilities(predict_logits(model, sample.image[None])))[0]
-            yield Example(p, sample.instances, sample.valid)
+            rows, columns = (slice(max(0, n - side) // 2, max(0, n - side) // 2 + side) for n in sample.labels.shape)
+            x = sample.image[None, rows, columns]
+            p = to_numpy(class_probabilities(predict_logits(model, x)))[0]
+            valid = None if sample.valid is None else sample.valid[rows, columns]
+            yield Example(p, limit_numbers(sample.instances[rows, columns]), valid)
 
 
 def tune(found: list[Example], target: str, size: ObjectSize) -> Tuned:
@@ -104,8 +110,10 @@ def tune(found: list[Example], target: str, size: ObjectSize) -> Tuned:
 
 
 def start(target: str, size: ObjectSize) -> Separation:
-    """What tuning begins with: as untuned, but nothing is dropped that is as large as the smallest objects."""
-    return replace(UNTUNED[target], min_size=min(UNTUNED[target].min_size, size.least_area))
+    """What tuning begins with: as untuned, but objects are dropped that have less than a quarter of the smallest ones' pixels,
+    and none that is as large as these."""
+    usual = UNTUNED[target]
+    return replace(usual, min_size=max(min(usual.min_size, size.least_area), size.least_area // 4))
 
 
 def grids(size: ObjectSize) -> list[list[dict[str, Any]]]:

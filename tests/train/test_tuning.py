@@ -1,6 +1,7 @@
 """Post-processing that is measured on the training images, tuned on the validation images, and stored."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from minunet.data.objects import ObjectSize, Separation, measure_objects
 from minunet.data.targets import border_labels
 from minunet.errors import UserError
 from minunet.metrics.instances import ObjectCounts
-from minunet.predict.instances import UNTUNED, reach_of, separate, separation_of
+from minunet.predict.instances import UNTUNED, label_objects, reach_of, separate, separation_of
 from minunet.predict.options import PredictionOptions
+from minunet.train import tuning
 from minunet.train.fit import Fitted
 from minunet.train.report import told_objects
 from minunet.train.tuning import Example, Tuned, start, tune
@@ -60,11 +62,35 @@ def test_noise_is_tuned_away_and_what_is_right_stays():
 
 
 def test_without_images_nothing_is_tuned():
-    size = ObjectSize(50.0, 900, 80)
-    assert tune([], "classes", size).separation == UNTUNED["classes"]
-    assert (
-        start("border", ObjectSize(5.0, 12, 9)).min_size == 12
-    )  # nothing is dropped that is as large as a true object
+    """But what is dropped follows the objects' size: nothing that is as large as a true one, and crumbs of large ones."""
+    for target in ("classes", "border"):
+        for least, dropped in ((12, 12), (40, 20), (900, 225)):
+            separation = tune([], target, ObjectSize(50.0, least, 80)).separation
+            assert separation == replace(UNTUNED[target], min_size=dropped)
+
+
+def test_networks_that_nobody_tuned_are_taken_to_miss_borders(run):
+    """As of checkpoints from before the tuning: on nuclei a smaller neck merges twice as many."""
+    model = minunet.load(run / "best.safetensors")
+    model.preprocessing = replace(model.preprocessing, separation=None, objects=None)
+    assert separation_of(model) == Separation(0.5, 0.8, 1.0, 20)
+    y, x = np.mgrid[:60, :100]
+    pair = (np.hypot(y - 30, x - 30) < 20) | (np.hypot(y - 30, x - 66) < 20)  # with no border between them
+    p = np.eye(3, dtype=np.float32)[border_labels(pair.astype(int))]
+    assert separate(p, "border", separation_of(model)).max() == 2 and label_objects(p, "border").max() == 1
+
+
+def test_a_window_of_many_images_is_tuned_on(run, tmp_path, monkeypatch):
+    dataset = minunet.data.open_dataset(make_objects(tmp_path / "more", 6))
+    model = minunet.load(run / "best.safetensors")
+    monkeypatch.setattr(tuning, "PIXELS", 3 * 16 * 16)
+    found = list(tuning.examples(model, dataset, [0, 1, 2, 3, 4, 5], 16))
+    assert len(found) == 3 and {e.p.shape for e in found} == {(16, 16, 3)}
+    H, W = dataset.sizes[2]
+    top, left = (H - 16) // 2, (W - 16) // 2
+    assert ((found[1].truth > 0) == (dataset[2].instances[top : top + 16, left : left + 16] > 0)).all()
+    (whole, *_) = tuning.examples(model, dataset, [4], 10_000)
+    assert np.array_equal(whole.truth, dataset[4].instances) and whole.p.shape == (H, W, 3)
 
 
 @pytest.fixture
