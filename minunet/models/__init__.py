@@ -4,6 +4,8 @@ unet.py       the U-Net, forward and backward; options.py: the options to build 
 residual_unet.py   the U-Net of residual units
 unet_plus_plus.py, unet_3plus.py   U-Nets whose skips are filled with nodes, and whose decoders read all levels
 nnunet.py     nnU-Net's plain 2-D network
+encoder_unet.py   a U-Net with a classification network as its encoder
+encoders/     VGG, ResNet and MobileNetV2
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -21,6 +23,7 @@ from typing import Any
 
 from ..errors import UserError, shown
 from ..nn import Module, shapes_only
+from .encoder_unet import EncoderUNet, EncoderUNetOptions
 from .ensemble import Ensemble
 from .network import Network
 from .nnunet import NNUNet, NNUNetOptions
@@ -37,6 +40,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "unet_plus_plus": UNetPlusPlus,
     "unet_3plus": UNet3Plus,
     "nnunet": NNUNet,
+    "encoder_unet": EncoderUNet,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
@@ -44,6 +48,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet_plus_plus": UNetPlusPlusOptions,
     "unet_3plus": UNet3PlusOptions,
     "nnunet": NNUNetOptions,
+    "encoder_unet": EncoderUNetOptions,
 }
 
 

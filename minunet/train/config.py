@@ -16,6 +16,7 @@ ARCHITECTURE_NAMES = (
     "unet_plus_plus",
     "unet_3plus",
     "nnunet",
+    "encoder_unet",
 )  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 

@@ -83,6 +83,20 @@ MEMBERS: dict[str, Member] = {
             ({"patch": 512}, 46_325_134, 0),
         ],
     ),
+    "encoder_unet": Member(
+        {"encoder": "resnet18", "encoder_width": 1 / 32, "decoder_width": 1},
+        [{}, {"encoder": "vgg11", "full_resolution_skip": True}],
+        [
+            ({"encoder": "vgg11"}, 18_254_178, 4_032),
+            ({"encoder": "vgg11_bn"}, 18_259_682, 9_536),
+            ({"encoder": "vgg16_bn"}, 23_756_834, 12_480),
+            ({"encoder": "resnet18"}, 14_328_354, 11_584),
+            ({"encoder": "resnet34"}, 24_436_514, 19_008),
+            ({"encoder": "resnet50"}, 32_521_250, 55_104),
+            ({"encoder": "mobilenet_v2"}, 6_629_090, 36_096),
+        ],
+        size=(33, 46),
+    ),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]

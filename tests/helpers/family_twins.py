@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from helpers import nested_twins
+from helpers import encoder_twins, nested_twins
 from torch import nn
 from torch.nn import functional as F
 
@@ -106,7 +106,7 @@ class ResidualUNet(nn.Module):
         return self.head(x)
 
 
-TWINS = {"unet": UNet, "residual_unet": ResidualUNet, **nested_twins.TWINS}
+TWINS = {"unet": UNet, "residual_unet": ResidualUNet, **nested_twins.TWINS, "encoder_unet": encoder_twins.EncoderUNet}
 """A class for each network: (image channels, classes, **options) to a module."""
 
 
@@ -123,9 +123,14 @@ def twin_of(model):
     taken = make.__init__.__code__.co_varnames[: make.__init__.__code__.co_argcount]
     twin = make(i, k, **{name: value for name, value in options.items() if name in taken}).double()
     assert sum(p.numel() for p in twin.parameters()) == model.num_params()
+    return with_weights(twin, model)
+
+
+def with_weights(twin, model, path_there=lambda path: path):
+    """The twin with a network's weights and statistics; `path_there` says where in the twin one of our paths is."""
     with torch.no_grad():
         for path, array in model.state().items():
-            leaf(twin, path).copy_(as_torch(twin, path, array))
+            leaf(twin, path_there(path)).copy_(as_torch(twin, path_there(path), array))
     return twin
 
 
@@ -151,3 +156,39 @@ def as_ours(twin, path, shape):
     """The twin's gradient of one of our parameters, of this shape."""
     grad = leaf(twin, path).grad.numpy()
     return (grad.transpose(np.argsort(axes(twin, path))) if grad.ndim == 4 else grad).reshape(shape)
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------------
+
+EXACT = 1e-9  # in float64, of a whole network, relative to the largest value
+
+
+def agree(net, twin, x, rng, path_there=lambda path: path):
+    """In training, logits, the gradients of the image and of all parameters, and the running statistics are the twin's."""
+    image = nchw(x).requires_grad_()
+    theirs = twin.train()(image)
+    y, cache = net.forward(x, rng=rng)
+    dy = rng.standard_normal(y.shape)
+    theirs.backward(nchw(dy))
+    dx = net.backward(dy, cache)
+    same(y, nhwc(theirs), "logits")
+    same(dx, nhwc(image.grad), "image")
+    grads = net.named_grads()
+    assert grads.keys() == net.named_params().keys()
+    largest = max(abs(g).max() for g in grads.values())  # a bias before a norm has no gradient but rounding
+    for path, g in grads.items():
+        same(g, as_ours(twin, path_there(path), g.shape), path, largest)
+    for path, a in net.named_buffers().items():
+        same(a, leaf(twin, path_there(path)).numpy(), path)
+
+
+def same(a, b, what, scale=0.0):
+    np.testing.assert_allclose(a, b, rtol=0, atol=EXACT * max(abs(b).max(), scale), err_msg=what)
+
+
+def nchw(x):
+    return torch.tensor(np.moveaxis(x, -1, 1).copy())
+
+
+def nhwc(x):
+    return np.moveaxis(x.detach().numpy(), 1, -1)

@@ -203,11 +203,12 @@ def test_onnx_runtime_agrees(name):
 @every
 def test_it_learns(name, tmp_path):
     """The loss falls, what was trained is kept in files, and a run goes on."""
-    cells = SyntheticCells(6, size=32, seed=0)
+    side = max(32, 2 * make(name).least)  # the deepest map has more than one pixel
+    cells = SyntheticCells(6, size=side, seed=0)
     options = OPTIONS[name](
         **{**MEMBERS[name].tiny, **({"base_width": 4} if "base_width" in MEMBERS[name].tiny else {})}
     )
-    settings = {"crop": 32, "batch_size": 2, "learning_rate": 0.01, "schedule": "constant"}
+    settings = {"crop": side, "batch_size": 2, "learning_rate": 0.01, "schedule": "constant"}
     fitted = minunet.fit(cells, model=options, epochs=2, out=tmp_path / "run", **settings)
     first, second = (row["train_loss"] for row in fitted.history)
     assert second < first
