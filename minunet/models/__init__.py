@@ -6,6 +6,7 @@ unet_plus_plus.py, unet_3plus.py   U-Nets whose skips are filled with nodes, and
 nnunet.py     nnU-Net's plain 2-D network
 encoder_unet.py   a U-Net with a classification network as its encoder
 encoders/     VGG, ResNet and MobileNetV2
+segnet.py   unpooling at the winners of the pools: SegNet
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -29,6 +30,7 @@ from .network import Network
 from .nnunet import NNUNet, NNUNetOptions
 from .options import NetworkOptions, UNetOptions, unknown_option
 from .residual_unet import ResidualUNet, ResidualUNetOptions
+from .segnet import SegNet, SegNetOptions
 from .unet import UNet
 from .unet_3plus import UNet3Plus, UNet3PlusOptions
 from .unet_plus_plus import UNetPlusPlus, UNetPlusPlusOptions
@@ -41,6 +43,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "unet_3plus": UNet3Plus,
     "nnunet": NNUNet,
     "encoder_unet": EncoderUNet,
+    "segnet": SegNet,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
@@ -49,6 +52,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet_3plus": UNet3PlusOptions,
     "nnunet": NNUNetOptions,
     "encoder_unet": EncoderUNetOptions,
+    "segnet": SegNetOptions,
 }
 
 

@@ -17,6 +17,7 @@ ARCHITECTURE_NAMES = (
     "unet_3plus",
     "nnunet",
     "encoder_unet",
+    "segnet",
 )  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 

@@ -262,6 +262,12 @@ class SegNet(nn.Module):
         return self.head(x)
 
 
+TWINS = {"encoder_unet": EncoderUNet, "segnet": SegNet, "deeplab_v3plus": DeepLabV3Plus}
+
+
+# ---- segmentation_models.pytorch -------------------------------------------------------------------------------------
+
+
 def import_smp():
     """segmentation_models.pytorch, which needs torchvision; the test is skipped without them.
 

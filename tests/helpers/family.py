@@ -37,6 +37,9 @@ class Member:
         Rows and columns of the images, odd where the network takes such.
     twin : bool
         Whether there is a twin in family_twins.py.
+    steady : tuple of str
+        How the paths of the parameters begin whose gradients half precision must give; by default all. Where values are put
+        back at the places of maxima, a rounding moves them, and what comes before has another gradient altogether.
     """
 
     tiny: dict[str, Any]
@@ -44,6 +47,7 @@ class Member:
     counts: Sequence[tuple[dict[str, Any], int, int]] = ()
     size: tuple[int, int] = (9, 10)
     twin: bool = True
+    steady: tuple[str, ...] = ("",)
 
 
 MEMBERS: dict[str, Member] = {
@@ -96,6 +100,12 @@ MEMBERS: dict[str, Member] = {
             ({"encoder": "mobilenet_v2"}, 6_629_090, 36_096),
         ],
         size=(33, 46),
+    ),
+    "segnet": Member(
+        {"base_width": 1, "conv_bias": False},
+        counts=[({}, 29_444_162, 15_872), ({"conv_bias": False}, 29_436_226, 15_872)],
+        size=(33, 46),
+        steady=("head", "decoder.0"),
     ),
 }
 

@@ -106,7 +106,13 @@ class ResidualUNet(nn.Module):
         return self.head(x)
 
 
-TWINS = {"unet": UNet, "residual_unet": ResidualUNet, **nested_twins.TWINS, "encoder_unet": encoder_twins.EncoderUNet}
+TWINS = {
+    "unet": UNet,
+    "residual_unet": ResidualUNet,
+    **nested_twins.TWINS,
+    "encoder_unet": encoder_twins.EncoderUNet,
+    "segnet": encoder_twins.SegNet,
+}
 """A class for each network: (image channels, classes, **options) to a module."""
 
 
