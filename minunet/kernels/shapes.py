@@ -113,6 +113,29 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
 
 
 @of
+def depthwise_conv2d(
+    x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 1, padding: Padding = "same", dilation: int = 1
+) -> bool:
+    """x (N, H, W, C), w (KH, KW, C), b (C,)."""
+    KH, KW, C = w.shape
+    return x.shape[3] == C and conv2d(x, w.reshape(KH, KW, C, 1), None, stride, padding, dilation) and (
+        b is None or b.shape == (C,)
+    )  # fmt: skip
+
+
+@of
+def depthwise_conv2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    """dy (N, OH, OW, C), x (N, H, W, C), w (KH, KW, C)."""
+    x, w, _, stride, ((top, bottom), (left, right)), dilation = cache
+    (N, H, W, C), (KH, KW, Cw) = x.shape, w.shape
+    margins = is_margin(top) and is_margin(bottom) and is_margin(left) and is_margin(right)
+    if not margins or Cw != C or not counts(stride, dilation, N, H, W, C, KH, KW):
+        return False
+    OH, OW = outputs(H + top + bottom, KH, stride, dilation), outputs(W + left + right, KW, stride, dilation)
+    return dy.shape == (N, OH, OW, C) and OH > 0 and OW > 0
+
+
+@of
 def conv_transpose2d(x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 2, padding: Padding = 0) -> bool:
     """x (N, H, W, C), w (KH, KW, C, K), b (K,)."""
     (N, H, W, C), (KH, KW, Cw, K) = x.shape, w.shape

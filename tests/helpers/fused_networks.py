@@ -100,8 +100,8 @@ def block(draw, C, K, depth=1):
 def layer(draw, C, side):
     """A layer for maps with C channels and sides of at least `side`; its output's channels and sides."""
     K = draw(st.one_of(st.integers(1, 12), st.sampled_from([16, 17, 24, 33])))
-    kind = draw(st.sampled_from(["conv", "conv", "conv", "conv", "norm", "norm", "relu", "relu", "relu", "pool", "pool",
-                                 "group", "leaky", "dropout", "average", "up", "beside", "residual", "plainly", "twice",
+    kind = draw(st.sampled_from(["conv", "conv", "conv", "conv", "depthwise", "norm", "norm", "relu", "relu", "relu", "pool",
+                                 "pool", "group", "leaky", "dropout", "average", "up", "beside", "residual", "plainly", "twice",
                                  "nested"]))  # fmt: skip
     match kind:
         case "conv":
@@ -112,6 +112,10 @@ def layer(draw, C, side):
             options = {"stride": stride, "dilation": dilation, "padding": padding, "bias": draw(st.booleans())}
             options["rng"] = SEED()
             return nn.Conv2d(C, K, size, **options), K, (side - lost - 1) // stride + 1
+        case "depthwise":
+            stride, options = draw(st.sampled_from([1, 1, 2])), {"dilation": draw(st.sampled_from([1, 1, 3]))}
+            options |= {"bias": draw(st.booleans()), "rng": SEED()}
+            return nn.DepthwiseConv2d(C, stride=stride, **options), C, (side - 1) // stride + 1
         case "norm":
             return nn.BatchNorm2d(C), C, side
         case "relu":

@@ -17,6 +17,7 @@ from minunet.train.amp import unscale
 
 FORWARDS = {
     "conv2d": ("x", "w", "b?", "stride", "padding", "dilation", "groups"),
+    "depthwise_conv2d": ("x", "depthwise", "c?", "stride", "padding", "dilation"),
     "conv_transpose2d": ("x", "stamp", "b?", 2, 0),
     "max_pool2d": ("x", 2, None),
     "avg_pool2d": ("x", 3, 2),
@@ -66,8 +67,8 @@ def legal(draw: Any, rng: np.random.Generator, name: str, dtype: np.dtype) -> tu
     N, H, W, C = (draw(st.integers(*limits)) for limits in ((1, 2), (3, 6), (3, 6), (1, 5)))
     C, K, groups = 2 * C, 2 * draw(st.integers(1, 4)), draw(st.sampled_from([1, 1, 2]))
     sizes = {
-        "x": (N, H, W, C), "w": (3, 3, C // groups, K), "stamp": (2, 2, C, K), "b": (K,), "c": (C,), "p": (3, C, 4),
-        "one": (1,), "weight": (N, H, W), "classes": (C,),
+        "x": (N, H, W, C), "w": (3, 3, C // groups, K), "depthwise": (3, 2, C), "stamp": (2, 2, C, K), "b": (K,),
+        "c": (C,), "p": (3, C, 4), "one": (1,), "weight": (N, H, W), "classes": (C,),
     }  # fmt: skip
     options = {"stride": draw(st.sampled_from([1, 1, 2])), "padding": draw(st.sampled_from(["same", "valid", 1])),
                "dilation": 1, "groups": groups}  # fmt: skip

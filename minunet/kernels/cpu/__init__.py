@@ -3,12 +3,14 @@
 rules.py           which kernel runs for which op and arguments
 conv.py            convolutions: which algorithm for which shape
 direct.py          direct convolution; direct_weights.py: its gradient for the filters
+depthwise.py       depthwise convolution
 winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
 norm.py, pointwise.py, activation.py, resample.py, loss.py, optim.py: the other ops
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
 epilogues.py       how kernels read lazy maps and write results
 simd.py            explicit vector instructions (AVX2, AVX-512, Neon)
-simd_gemm.py       small matrix products with them; simd_transform.py: Winograd's transforms with them
+simd_gemm.py       small matrix products with them; simd_depthwise.py: depthwise convolution's blocks;
+                   simd_transform.py: Winograd's transforms
 launch.py          compiling and starting kernels; memory.py: recycled memory for arrays; warm_up.py: compiling ahead
 """
 

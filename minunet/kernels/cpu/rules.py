@@ -81,6 +81,16 @@ def _conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return _on_cpu(dy, *cache[:2])
 
 
+def _depthwise_conv2d(
+    x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 1, padding: Padding = "same", dilation: int = 1
+) -> bool:
+    return _on_cpu(x, w, b)
+
+
+def _depthwise_conv2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    return _on_cpu(dy, *cache[:2])
+
+
 def _max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
     winner, *_ = cache
     return _large(dy) and type(winner) is np.ndarray and winner.dtype == BYTE
@@ -183,6 +193,8 @@ CPU_KERNELS: dict[str, Rule] = {
     "conv2d_backward": Rule("conv", _conv2d_backward),
     "conv_transpose2d": Rule("conv", _conv_transpose2d),
     "conv_transpose2d_backward": Rule("conv", _conv_transpose2d_backward),
+    "depthwise_conv2d": Rule("depthwise", _depthwise_conv2d),
+    "depthwise_conv2d_backward": Rule("depthwise", _depthwise_conv2d_backward),
     "max_pool2d": Rule("pointwise", _large),
     "max_pool2d_backward": Rule("pointwise", _max_pool2d_backward),
     "batch_norm": Rule("norm", _batch_norm),

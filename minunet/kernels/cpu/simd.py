@@ -5,7 +5,8 @@ multiply-adds in each cycle, 16 float32 numbers wide with AVX-512, but only if a
 that reads and writes c in memory is bound by loads and stores and reaches a tenth of that. Compilers turn plain loops
 into vector code, yet do not keep a block of c in registers across a loop. So innermost blocks are written as vector
 instructions, in LLVM's own notation (numba compiles functions by LLVM, and an ``@intrinsic`` emits LLVM instructions itself):
-the matrix product in simd_gemm.py, Winograd's transforms in simd_transform.py. Everything around them is ordinary numba code.
+the matrix product in simd_gemm.py, depthwise convolution in simd_depthwise.py, Winograd's transforms in simd_transform.py.
+Everything around them is ordinary numba code.
 
 A register holds VECTOR_BYTES bytes, which depends on the features of the CPU that numba compiles for. To try a narrower one,
 set both NUMBA_CPU_NAME=haswell and NUMBA_CPU_FEATURES=+avx2,+fma: the name alone leaves this machine's features on.

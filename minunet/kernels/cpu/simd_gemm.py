@@ -29,7 +29,7 @@ _ROWS = {1: (24, 8), 2: (12, 4), 3: (8, 4), 4: (6, 4)} if REGISTERS == 32 else {
 _INT = ir.IntType(64)
 
 
-def _loop(builder, count, start):
+def loop(builder, count, start):
     """Open a loop of `count` >= 1 rounds that carries values; returns them as phis, and a function that closes it."""
     before, body = builder.block, builder.append_basic_block("loop")
     builder.branch(body)
@@ -89,9 +89,9 @@ def _block(rows, vectors):
             # Every third row of a has its own pointer; the two after it are one and two row steps away.
             bases = [address(builder, a, builder.mul(a_row, const(r))) for r in range(0, rows, 3)]
             steps = [const(0), a_row, builder.mul(a_row, const(2))]
-            (b_tap, *rest), close_taps = _loop(builder, taps, [b, *bases, *sums])
+            (b_tap, *rest), close_taps = loop(builder, taps, [b, *bases, *sums])
             bases, sums = rest[: len(bases)], rest[len(bases) :]
-            (b_k, *rest), close_depth = _loop(builder, depth, [b_tap, *bases, *sums])
+            (b_k, *rest), close_depth = loop(builder, depth, [b_tap, *bases, *sums])
             at_k, sums = rest[: len(bases)], rest[len(bases) :]
             row_b = [simd.load(address(builder, b_k, const(v * width))) for v in range(vectors)]
             added = []
