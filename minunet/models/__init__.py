@@ -1,7 +1,9 @@
 """The networks, by the name that ``--arch`` takes.
 
 unet.py       the U-Net, forward and backward; options.py: the options to build it from, as checkpoints store them
-residual_unet.py   the U-Net of residual units
+residual_unet.py   the U-Net of residual units; attention_unet.py: with gated skips; se_unet.py: with excited channels;
+              scse_unet.py: and pixels; r2_unet.py: of recurrent blocks, which are in recurrent.py
+gates.py      attention gates and excitations
 unet_plus_plus.py, unet_3plus.py   U-Nets whose skips are filled with nodes, and whose decoders read all levels
 nnunet.py     nnU-Net's plain 2-D network
 encoder_unet.py   a U-Net with a classification network as its encoder
@@ -24,12 +26,16 @@ from typing import Any
 
 from ..errors import UserError, shown
 from ..nn import Module, shapes_only
+from .attention_unet import AttentionUNet, AttentionUNetOptions
 from .encoder_unet import EncoderUNet, EncoderUNetOptions
 from .ensemble import Ensemble
 from .network import Network
 from .nnunet import NNUNet, NNUNetOptions
 from .options import NetworkOptions, UNetOptions, unknown_option
+from .r2_unet import R2UNet, R2UNetOptions
 from .residual_unet import ResidualUNet, ResidualUNetOptions
+from .scse_unet import ScSEUNet, ScSEUNetOptions
+from .se_unet import SEUNet, SEUNetOptions
 from .segnet import SegNet, SegNetOptions
 from .unet import UNet
 from .unet_3plus import UNet3Plus, UNet3PlusOptions
@@ -39,6 +45,10 @@ from .unet_plus_plus import UNetPlusPlus, UNetPlusPlusOptions
 ARCHITECTURES: dict[str, type[Module]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
+    "attention_unet": AttentionUNet,
+    "se_unet": SEUNet,
+    "scse_unet": ScSEUNet,
+    "r2_unet": R2UNet,
     "unet_plus_plus": UNetPlusPlus,
     "unet_3plus": UNet3Plus,
     "nnunet": NNUNet,
@@ -48,6 +58,10 @@ ARCHITECTURES: dict[str, type[Module]] = {
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
     "residual_unet": ResidualUNetOptions,
+    "attention_unet": AttentionUNetOptions,
+    "se_unet": SEUNetOptions,
+    "scse_unet": ScSEUNetOptions,
+    "r2_unet": R2UNetOptions,
     "unet_plus_plus": UNetPlusPlusOptions,
     "unet_3plus": UNet3PlusOptions,
     "nnunet": NNUNetOptions,

@@ -72,6 +72,12 @@ def up_step(
     return {"bilinear": UpsampleBilinear, "nearest": UpsampleNearest}[kind](), in_channels
 
 
+def up_conv(in_channels: int, out_channels: int, rng: np.random.Generator | None = None) -> Sequential:
+    """Nearest up-sampling, and a 3x3 convolution (with a bias, as it is usual here), norm and ReLU."""
+    conv = Conv2d(in_channels, out_channels, rng=rng)
+    return Sequential(nearest=UpsampleNearest(), conv=conv, norm=BatchNorm2d(out_channels), relu=ReLU())
+
+
 class Join(Module):
     """The joint of skip connections: bring (skip, ..., up) to one size and concatenate them, the skips first.
 

@@ -69,11 +69,13 @@ def follow_large(model: Module) -> Trace:
     return follow(model, (1, n, n, input_channels(model)))
 
 
-def why_not_equal(model: Module, overlap: int) -> str:
-    """Why tiles cannot have the values of the whole image; "" if they can."""
+def why_not_equal(model: Module, overlap: int, size: tuple[int, ...] = ()) -> str:
+    """Why tiles cannot have the values of the whole image, of `size` rows and columns; "" if they can."""
     for m in networks(model):
-        if reason := receptive_field.why_not_local(follow_large(m)):
-            return reason
+        whole = [follow(m, (1, *map(m.fit_size, size), input_channels(m)))] if size else []
+        for trace in (follow_large(m), *whole):  # maps of odd sizes are resized otherwise than their parts
+            if reason := receptive_field.why_not_local(trace):
+                return reason
     if overlap < reach(model):
         return f"the overlap of {overlap} pixels is less than the {reach(model)} that the network sees"
     return ""
@@ -187,7 +189,7 @@ class Tiles:
         self.model, self.windows, self.size = model, windows, (int(size[0]), int(size[1]))
         step = stride(model)
         overlap = default_overlap(model) if overlap is None else -(-overlap // step) * step
-        self.note = why_not_equal(model, overlap)
+        self.note = why_not_equal(model, overlap, windows.size)
         self.tile = [max(1, round(max(step, tile // step * step) * n / m)) for n, m in zip(size, windows.size)]
         self.half = self._half(overlap) if self.note else 0  # of the width in which neighbours fade into each other
         whole = [model.fit_size(n) for n in windows.size]

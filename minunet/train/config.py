@@ -13,6 +13,10 @@ SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
 ARCHITECTURE_NAMES = (
     "unet",
     "residual_unet",
+    "attention_unet",
+    "se_unet",
+    "scse_unet",
+    "r2_unet",
     "unet_plus_plus",
     "unet_3plus",
     "nnunet",

@@ -57,6 +57,27 @@ MEMBERS: dict[str, Member] = {
         [({}, 31_037_698, 11_776), ({"base_width": 32}, 7_763_074, 5_888)],
     ),
     "residual_unet": Member({"base_width": 2, "depth": 2}, counts=[({}, 8_216_834, 6_400)]),
+    "attention_unet": Member(
+        {"base_width": 2, "depth": 2},
+        [{}, {"reduction": 2}, {"gates": "upsampled"}],
+        [
+            ({}, 33_450_629, 13_568),
+            ({"reduction": 2}, 32_417_541, 13_568),
+            ({"gates": "upsampled"}, 34_878_638, 15_624),
+        ],
+    ),
+    "se_unet": Member(
+        {"base_width": 2, "depth": 2, "reduction": 2},
+        counts=[({}, 31_261_891 - 2944 - 9, 11_776)],  # scSE without sSE
+    ),
+    "scse_unet": Member(
+        {"base_width": 2, "depth": 2}, counts=[({}, 32_789_963, 11_776), ({"reduction": 16}, 31_261_891, 11_776)]
+    ),
+    "r2_unet": Member(
+        {"base_width": 2, "depth": 1},
+        [{}, {"separate": True}, {"step_norms": True, "steps": 1}],
+        [({}, 39_091_458, 13_696), ({"separate": True}, 70_499_586, 13_696)],
+    ),
     "unet_plus_plus": Member(
         {"base_width": 2, "depth": 2},
         [{}, {"norm": None, "up": "bilinear"}, {"deep_supervision": False, "conv_bias": True}],

@@ -106,9 +106,163 @@ class ResidualUNet(nn.Module):
         return self.head(x)
 
 
+class GridGate(nn.Module):
+    """Oktay et al. 2018."""
+
+    def __init__(self, c, g, f):
+        super().__init__()
+        self.theta, self.phi = nn.Conv2d(c, f, 2, 2, bias=False), nn.Conv2d(g, f, 1)
+        self.score = nn.Sequential(OrderedDict(relu=nn.ReLU(), psi=nn.Conv2d(f, 1, 1), sigmoid=nn.Sigmoid()))
+        self.out = nn.Sequential(OrderedDict(w=nn.Conv2d(c, c, 1), norm=nn.BatchNorm2d(c)))
+
+    def forward(self, x, g):
+        a = self.score(self.theta(x) + self.phi(g))
+        return self.out(x * F.interpolate(a, size=x.shape[2:], mode="bilinear", align_corners=False))
+
+
+class UpsampledGate(nn.Module):
+    """LeeJunHyun's."""
+
+    def __init__(self, c, g, f):
+        super().__init__()
+        conv_norm = lambda i, o: nn.Sequential(OrderedDict(conv=nn.Conv2d(i, o, 1), norm=nn.BatchNorm2d(o)))  # noqa: E731
+        self.theta, self.phi = conv_norm(c, f), conv_norm(g, f)
+        self.score = nn.Sequential(OrderedDict(psi=nn.Conv2d(f, 1, 1), norm=nn.BatchNorm2d(1)))
+
+    def forward(self, x, g):
+        return x * torch.sigmoid(self.score(F.relu(self.theta(x) + self.phi(g))))
+
+
+def up_conv(i, o):
+    up = nn.Upsample(scale_factor=2, mode="nearest")
+    return nn.Sequential(OrderedDict(up=up, conv=nn.Conv2d(i, o, 3, padding=1), norm=nn.BatchNorm2d(o), relu=nn.ReLU()))
+
+
+class AttentionUNet(UNet):
+    """A U-Net of either kind of gates."""
+
+    def __init__(self, i, k, base_width, depth, gates, reduction):
+        super().__init__(i, k, base_width, depth)
+        self.late = gates == "upsampled"
+        w = [base_width * 2**level for level in range(depth + 1)]
+        if self.late:
+            ins = [i, *w]
+            self.encoder = nn.ModuleList([double_conv(ins[n], w[n], w[n], bias=True) for n in range(depth)])
+            self.bottom = double_conv(w[-2], w[-1], w[-1], bias=True)
+            self.up = nn.ModuleList([up_conv(b, a) for a, b in pairwise(w)])
+            self.decoder = nn.ModuleList([double_conv(2 * a, a, a, bias=True) for a in w[:-1]])
+            self.gate = nn.ModuleList([UpsampledGate(a, a, a // (reduction or 2)) for a in w[:-1]])
+        else:
+            self.gate = nn.ModuleList([GridGate(a, b, a // (reduction or 1)) for a, b in list(pairwise(w))[1:]])
+
+    def forward(self, x):
+        skips = []
+        for block in self.encoder:
+            skips.append(block(x))
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.bottom(x)
+        for level in reversed(range(len(skips))):
+            skip, up = skips[level], self.up[level](x)
+            if self.late:
+                skip = self.gate[level](skip, up)
+            elif level:
+                skip = self.gate[level - 1](skip, x)
+            x = self.decoder[level](join(skip, up))
+        return self.head(x)
+
+
+class Excitation(nn.Module):
+    """Hu et al. 2018 and Roy et al. 2018: of channels; with `both`, of pixels, too."""
+
+    def __init__(self, c, r, both):
+        super().__init__()
+        m = max(1, c // r)
+        conv1, conv2 = nn.Conv2d(c, m, 1), nn.Conv2d(m, c, 1)
+        excite = nn.Sequential(OrderedDict(conv1=conv1, relu=nn.ReLU(), conv2=conv2, sigmoid=nn.Sigmoid()))
+        self.both = both
+        if both:
+            self.channel, self.spatial = nn.Module(), nn.Module()
+            self.channel.excite = excite
+            self.spatial.excite = nn.Sequential(OrderedDict(conv=nn.Conv2d(c, 1, 1), sigmoid=nn.Sigmoid()))
+        else:
+            self.excite = excite
+
+    def forward(self, x):
+        means = x.mean((2, 3), keepdim=True)
+        if not self.both:
+            return x * self.excite(means)
+        return x * self.channel.excite(means) + x * self.spatial.excite(x)
+
+
+class SEUNet(UNet):
+    both = False
+
+    def __init__(self, i, k, base_width, depth, reduction):
+        super().__init__(i, k, base_width, depth)
+        for block in [*self.encoder, self.bottom, *self.decoder]:
+            block.add_module("excite", Excitation(block.conv2.out_channels, reduction, self.both))
+
+
+class ScSEUNet(SEUNet):
+    both = True
+
+
+class Recurrent(nn.Module):
+    """One convolution for x and its own output, or with `separate` one for each; a norm for all steps, or for each."""
+
+    def __init__(self, c, steps, separate, step_norms):
+        super().__init__()
+        self.steps, self.separate = steps, separate
+        self.norm = nn.ModuleList([nn.BatchNorm2d(c) for _ in range(steps + 1 if step_norms else 1)])
+        if separate:
+            self.feed, self.recur = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1, bias=False)
+        else:
+            self.conv = nn.Conv2d(c, c, 3, padding=1)
+
+    def forward(self, x):
+        if self.separate:
+            a = self.feed(x)
+            h = F.relu(self.norm[0](a))
+            for step in range(self.steps):
+                h = F.relu(self.norm[(step + 1) % len(self.norm)](a + self.recur(h)))
+            return h
+        h = F.relu(self.norm[0](self.conv(x)))
+        for step in range(self.steps):
+            h = F.relu(self.norm[(step + 1) % len(self.norm)](self.conv(x + h)))
+        return h
+
+
+class RecurrentBlock(nn.Module):
+    def __init__(self, i, o, **how):
+        super().__init__()
+        self.project = nn.Conv2d(i, o, 1)
+        self.branch = nn.Sequential(OrderedDict(recurrent1=Recurrent(o, **how), recurrent2=Recurrent(o, **how)))
+
+    def forward(self, x):
+        x = self.project(x)
+        return x + self.branch(x)
+
+
+class R2UNet(UNet):
+    """Alom et al. 2018."""
+
+    def __init__(self, i, k, base_width, depth, steps, separate, step_norms):
+        super().__init__(i, k, base_width, depth)
+        how = {"steps": steps, "separate": separate, "step_norms": step_norms}
+        w = [base_width * 2**level for level in range(depth + 1)]
+        blocks = [RecurrentBlock(a, b, **how) for a, b in pairwise([i, *w])]
+        self.encoder, self.bottom = nn.ModuleList(blocks[:-1]), blocks[-1]
+        self.up = nn.ModuleList([up_conv(b, a) for a, b in pairwise(w)])
+        self.decoder = nn.ModuleList([RecurrentBlock(2 * a, a, **how) for a in w[:-1]])
+
+
 TWINS = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
+    "attention_unet": AttentionUNet,
+    "se_unet": SEUNet,
+    "scse_unet": ScSEUNet,
+    "r2_unet": R2UNet,
     **nested_twins.TWINS,
     "encoder_unet": encoder_twins.EncoderUNet,
     "segnet": encoder_twins.SegNet,

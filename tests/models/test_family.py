@@ -76,7 +76,8 @@ def test_published_parameters(name, options, params, running):
 @every_variant
 def test_every_gradient_is_right(name, options):
     """Of the image and of every parameter, along random directions, for random gradients of all heads."""
-    x, net = draw((2, *MEMBERS[name].size, 2), np.random.default_rng(3)), AllHeads(make(name, **options))
+    model = make(name, **options)
+    x, net = draw((2, *map(model.fit_size, MEMBERS[name].size), 2), np.random.default_rng(3)), AllHeads(model)
     zero = biases_before_norms(net)  # and so the differences are nothing but rounding
     wrt = [path for path in ("x", *net.named_params()) if path not in zero]
     assert check(net, x, mode="projected", directions=1, wrt=wrt).ok
@@ -97,7 +98,7 @@ def test_the_twin_agrees(name, options):
     model = make(name, **options).convert(np.float64)
     twin = family_twins.twin_of(model)
     rng = np.random.default_rng(4)
-    x = rng.standard_normal((2, *MEMBERS[name].size, 2))
+    x = rng.standard_normal((2, *map(model.fit_size, MEMBERS[name].size), 2))
     for train in (False, True):
         y, cache = model.forward(x, train=train, rng=rng)
         tx = torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True)
