@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UserError
 from .classes import ClassMap
 from .findings import Findings
-from .layouts.source import Entry, Mask, Source, counting, some
+from .layouts.source import AS_STORED, Entry, Mask, Source, counting, some, upright_by_hand
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, Value
 from .nodata import without_data
@@ -272,6 +272,10 @@ def say_of_images(seen: Survey, method: str, findings: Findings) -> None:
     for names, name, what, advice in troubles:
         if names:
             findings.trouble(name, f"{len(names)} images {what} ({shortened(names)})", advice, names)
+    upright = [entry.name for entry in seen.entries if entry.name in seen.sizes and upright_by_hand(entry)]
+    if upright:
+        what = f"{len(upright)} images are turned by their EXIF or TIFF orientation, masks have none ({shortened(upright)})"
+        findings.note("orientation", what, f"right if masks are drawn on what a viewer shows; {AS_STORED}", upright)
     if seen.bordered:
         what = f"{len(seen.bordered)} images have pixels without data: NaN or a constant border ({shortened(seen.bordered)})"
         findings.note("no data", what, "with --normalise percentile they do not count when intensity is measured; better cut "

@@ -13,7 +13,7 @@ from .classes import ClassMap, as_numbers
 from .files.info import ImageInfo
 from .image_set import ImageSet
 from .layouts.find import find_source
-from .layouts.source import Entry, Mask, Source, counting, some
+from .layouts.source import AS_STORED, Entry, Mask, Source, counting, some, upright_by_hand
 from .mask_kinds import find_classes
 from .mask_scan import MaskScan, ignored_values
 from .nodata import without_data
@@ -219,6 +219,12 @@ class Dataset(ImageSet):
             if without_data(image) is not None:
                 bordered.append(entry.name)
             self._opaque &= image.shape[-1] == 4 and bool(np.ptp(image[..., 3]) == 0)
+        upright = [entry.name for entry in self.entries if upright_by_hand(entry)]
+        if upright:
+            what = (
+                "images are turned by their EXIF or TIFF orientation, their masks have none and are taken to be upright"
+            )
+            self.warnings.append(f"{len(upright)} {what}: {some(upright)}; {AS_STORED}")
         if bordered and self.normalise == "percentile":
             what = "have pixels without data (NaN, or a constant border), which do not count when intensity is measured"
             self.warnings.append(f"{len(bordered)} images {what}: {some(bordered)}; see minunet.doctor")

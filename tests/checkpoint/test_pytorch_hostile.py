@@ -1,6 +1,8 @@
 """Files that claim to be checkpoints of PyTorch and would run code, waste memory, or are simply broken: each is refused in
 one line, and nothing in them is run."""
 
+import argparse
+import collections
 import io
 import pickle
 import struct
@@ -82,6 +84,15 @@ CODE = {
     "a persistent id of a module": (b"\x80\x02(X\x06\0\0\0modulecos\nsystem\nX\x01\0\0\0atQ.", "os.system"),
     "a persistent id as text": (b"\x80\x02PX\n.", "PERSID"),
     "a whole model": (b"\x80\x02cunet.unet_model\nUNet\n)\x81.", "unet.unet_model.UNet"),
+    "in the attributes of options": (dumped(argparse.Namespace(a=through_reduce(eval, "1"))), "eval"),
+    "what options were made of": (b"\x80\x02cargparse\nNamespace\ncos\nsystem\n\x81.", "os.system"),
+    "what makes missing values": (dumped(collections.defaultdict(__import__("os").getcwd)), "posix.getcwd"),
+    "an array of objects": (dumped(np.array([through_reduce(eval, "1")], object)), "eval"),
+    "a known kind's attribute": (b"\x80\x04\x8c\x08argparse\x8c\x12Namespace.__init__\x93.", "Namespace.__init__"),
+    "a parser": (b"\x80\x02cargparse\nArgumentParser\n)\x81.", "argparse.ArgumentParser"),
+    "calls what was made": (b"\x80\x02cargparse\nNamespace\n)\x81)R.", "no function"),
+    "makes an object of a text": (b"\x80\x02X\x02\0\0\0ls)\x81.", "NEWOBJ"),
+    "a set that is none": (b"\x80\x04](K\x01\x90.", "set"),
     "control characters": (b"\x80\x02cos\x1b[31m\nsystem\n.", "os\\x1b[31m.system"),
     "out-of-band buffers": (b"\x80\x05\x97.", "NEXT_BUFFER"),
 }  # fmt: skip

@@ -1,11 +1,20 @@
 """Prefixes, wrappers and types of numbers in other people's checkpoints: taken off, left out and said so."""
 
+import argparse
+import collections
+import datetime
+import io
 import json
+import pathlib
+import pickle
+import random
+import types
 
 import numpy as np
 import pytest
 
 import minunet
+from minunet.checkpoint.pytorch.pickles import read_pickle
 from minunet.checkpoint.pytorch.state import find_state, without_prefixes
 from minunet.errors import UserError
 
@@ -58,6 +67,29 @@ def test_a_moving_average(tmp_path, twin):
     torch.save(averaged.state_dict(), tmp_path / "a.pth")
     same(tmp_path / "a.pth", twin, lines := [])
     assert any("left out, as no part of the network: n_averaged" in line for line in lines)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_what_training_scripts_save_beside_the_weights_is_not_needed(tmp_path, twin, protocol):
+    args = argparse.Namespace(lr=1e-3, out=pathlib.Path("runs"), sizes=(1, 2), inner=argparse.Namespace(a=[1]))
+    beside = {
+        "args": args, "hyper_parameters": {"args": args, "more": types.SimpleNamespace(b=2)}, "best": np.float64(0.9),
+        "history": collections.defaultdict(list, loss=[np.float32(0.5)]), "milestones": collections.Counter([30, 60]),
+        "when": datetime.datetime(2026, 1, 2), "numpy": np.random.RandomState(0).get_state(),
+        "python": random.getstate(), "seen": {1, 2}, "device": torch.device("cpu"), "dtype": torch.float32,
+        "mean": np.arange(3.0), "names": np.array(["a", "bc"]), "optimizer": torch.optim.Adam(twin.parameters()).state_dict(),
+        "rng": torch.get_rng_state(), "mask_values": [np.int64(0), np.uint8(200)],
+    }  # fmt: skip
+    torch.save({"model": twin.state_dict(), **beside}, tmp_path / "a.pth", pickle_protocol=protocol)
+    same(tmp_path / "a.pth", twin, [])
+    assert minunet.load_torch(tmp_path / "a.pth", None).preprocessing.classes.values == [0, 200]
+
+
+@pytest.mark.parametrize("code", ["f8", "f4", "f2", "i8", "u2", "i1", "b1", ">f8", ">i4", "<u8"])
+@pytest.mark.parametrize("protocol", [2, 3, 5])
+def test_numbers_of_numpy_are_read_as_they_are(code, protocol):
+    number = np.ones(1, code)[0] if code == "b1" else np.array([77], code)[0]
+    assert read_pickle(io.BytesIO(pickle.dumps({"a": [number]}, protocol))) == {"a": [number.item()]}
 
 
 def test_bfloat16_and_half_in_safetensors(tmp_path, twin):

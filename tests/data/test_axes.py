@@ -253,6 +253,11 @@ def test_a_mask_beside_a_turned_photograph(tmp_path):
         Image.fromarray(shown).save(tmp_path / "masks" / f"{i}.png")
     data = open_dataset(tmp_path)
     assert data[0].image[..., 0][data[0].labels == 1].min() > 0.5 and "2 images are turned upright" in data.describe()
+    (warning,) = data.warnings
+    assert "2 images are turned by their EXIF" in warning and "exiftool -n -Orientation=1 FILES" in warning
+    from minunet.doctor import examine
+
+    assert any(f.name == "orientation" and "2 images are turned" in f.text for f in examine(tmp_path))
     Image.fromarray(np.rot90(shown).copy()).save(tmp_path / "masks" / "1.png")
     with pytest.raises(UserError, match="the image is turned by its EXIF orientation, the mask is not"):
         open_dataset(tmp_path)

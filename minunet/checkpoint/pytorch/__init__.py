@@ -1,6 +1,6 @@
 """Checkpoints of PyTorch-UNet (github.com/milesial/Pytorch-UNet), read and written without PyTorch.
 
-pickles.py     what a pickle describes, found without running it
+pickles.py     what a pickle describes, found without running it; beside.py: what is often saved beside tensors
 container.py   the files: a zip since PyTorch 1.6, a chain of pickles before
 state.py       the network's tensors among a file's, under wrappers and prefixes of any depth
 layout.py      which key is which parameter, in every version of PyTorch-UNet

@@ -2,8 +2,8 @@
 
 A pickle is a program for a small stack machine. It is dangerous because some instructions import any object by name and call
 it. Here `pickletools` of the standard library splits the bytes into instructions, and the machine below knows only those that
-describe tensors in dictionaries. Names are looked up in `NAMES`, where a few stand for harmless functions of this file: nothing
-is ever imported, and any other name or instruction is refused.
+describe tensors in dictionaries. Names are looked up in `NAMES`, where a few stand for harmless functions of this file, and of
+beside.py, for what is often saved beside tensors: nothing is ever imported, and any other name or instruction is refused.
 
 A tensor is only described: the key of its storage, its offset there, its shape and its strides. These are checked against each
 other here, and against the bytes in the file by container.py, before memory of their size is allocated.
@@ -17,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, BinaryIO
+
+from . import beside
+from .beside import Beside, Kind, NumberType
 
 MAX_INSTRUCTIONS = 200_000  # a file of PyTorch-UNet has 5,000
 MAX_DIMENSIONS = 8
@@ -109,8 +112,9 @@ NAMES: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch", "Size"): _size,
     **{("torch", storage): Dtype(dtype) for storage, dtype in DTYPES.items()},
+    **beside.NAMES,
 }
-CALLABLE: tuple[Callable[..., Any], ...] = (_ordered_dict, _tensor, _parameter, _size)
+CALLABLE: tuple[Callable[..., Any], ...] = (_ordered_dict, _tensor, _parameter, _size, *beside.CALLABLE)
 
 
 def _look_up(module: Any, name: Any) -> Any:
@@ -155,9 +159,12 @@ def _count(value: Any, what: str) -> int:
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-NEW: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+NEW: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": lambda: Beside("set"),
+}  # fmt: skip
 VALUES = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
+    "SHORT_BINBYTES",
 }  # fmt: skip
 
 
@@ -210,7 +217,7 @@ class _Machine:
         elif name == "MARK":
             self.waiting.append(stack)
             self.stack = []
-        elif name in ("TUPLE", "APPENDS", "SETITEMS"):
+        elif name in ("TUPLE", "APPENDS", "SETITEMS", "ADDITEMS"):
             self.stack = self.waiting.pop()
             self._fill(name, stack)
         elif name in ("APPEND", "SETITEM", "TUPLE1", "TUPLE2", "TUPLE3"):
@@ -225,13 +232,20 @@ class _Machine:
             attribute, module = stack.pop(), stack.pop()
             stack.append(_look_up(module, attribute))
         elif name == "REDUCE":
-            arguments, function = stack.pop(), stack.pop()
-            if not any(function is known for known in CALLABLE):
+            arguments, function = _checked(stack.pop(), tuple, "a call's arguments"), stack.pop()
+            if isinstance(function, Kind):
+                stack.append(Beside(function.name))
+            elif any(function is known for known in CALLABLE):
+                stack.append(function(*arguments))
+            else:
                 raise Refused("it calls something that is no function")
-            stack.append(function(*_checked(arguments, tuple, "a call's arguments")))
-        elif name == "BUILD":  # an OrderedDict's attributes: the versions of PyTorch's modules
+        elif name == "NEWOBJ" and isinstance(stack[-2], Kind):
             stack.pop()
-            _checked(stack[-1], dict, "what attributes are given to")
+            stack.append(Beside(stack.pop().name))
+        elif name == "BUILD":  # an OrderedDict's attributes are the versions of PyTorch's modules
+            state = stack.pop()
+            if isinstance(_checked(stack[-1], (dict, Beside, NumberType), "what attributes are given to"), NumberType):
+                stack[-1].build(state)
         elif name == "BINPERSID":
             stack.append(_storage(stack.pop()))
         else:
@@ -241,8 +255,12 @@ class _Machine:
         """Make a tuple of items, or add them to the list or the dictionary on top of the stack."""
         if name.startswith("TUPLE"):
             self.stack.append(tuple(items))
+        elif isinstance(self.stack[-1], Beside):
+            pass
         elif name.startswith("APPEND"):
             _checked(self.stack[-1], list, "what is appended to").extend(items)
+        elif name == "ADDITEMS":
+            raise Refused("it adds to a set that is none")
         else:
             target = _checked(self.stack[-1], dict, "what items are set in")
             for key, value in zip(items[::2], items[1::2], strict=True):

@@ -35,6 +35,11 @@ class Mask(NamedTuple):
     palette: np.ndarray | None = None
 
 
+AS_STORED = (
+    "if masks are drawn on the pixels as stored, take the orientation off the images: exiftool -n -Orientation=1 FILES"
+)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One image with its mask.
@@ -117,11 +122,16 @@ def counting(mask: Mask, classes: ClassMap) -> np.ndarray | None:
     return np.logical_and.reduce(maps) if maps else None
 
 
+def upright_by_hand(entry: Entry) -> bool:
+    """Whether an image is turned upright and its mask, a file without an orientation of its own, has to be upright already."""
+    return entry.info.turned and entry.read is None and not read_info(entry.mask, entry.page).turned
+
+
 def check_same_size(mask: np.ndarray, path: Path, entry: Entry) -> None:
     """Raise a UserError if a mask is not of its image's size."""
     height, width = entry.info.height, entry.info.width
     if mask.shape[:2] != (height, width):
-        turned = "; the image is turned by its EXIF orientation, the mask is not" * (
+        turned = f"; the image is turned by its EXIF orientation, the mask is not; {AS_STORED}" * (
             entry.info.turned and mask.shape[:2] == (width, height)
         )
         raise UserError(
