@@ -9,6 +9,7 @@ nnunet.py     nnU-Net's plain 2-D network
 encoder_unet.py   a U-Net with a classification network as its encoder
 encoders/     VGG, ResNet and MobileNetV2
 segnet.py   unpooling at the winners of the pools: SegNet
+deeplab_v3plus.py   dilated convolutions in place of a long way down: DeepLab v3+
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -27,6 +28,7 @@ from typing import Any
 from ..errors import UserError, shown
 from ..nn import Module, shapes_only
 from .attention_unet import AttentionUNet, AttentionUNetOptions
+from .deeplab_v3plus import DeepLabV3Plus, DeepLabV3PlusOptions
 from .encoder_unet import EncoderUNet, EncoderUNetOptions
 from .ensemble import Ensemble
 from .network import Network
@@ -54,6 +56,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "nnunet": NNUNet,
     "encoder_unet": EncoderUNet,
     "segnet": SegNet,
+    "deeplab_v3plus": DeepLabV3Plus,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
@@ -67,6 +70,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "nnunet": NNUNetOptions,
     "encoder_unet": EncoderUNetOptions,
     "segnet": SegNetOptions,
+    "deeplab_v3plus": DeepLabV3PlusOptions,
 }
 
 

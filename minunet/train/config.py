@@ -22,6 +22,7 @@ ARCHITECTURE_NAMES = (
     "nnunet",
     "encoder_unet",
     "segnet",
+    "deeplab_v3plus",
 )  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 

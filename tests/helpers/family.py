@@ -128,6 +128,23 @@ MEMBERS: dict[str, Member] = {
         size=(33, 46),
         steady=("head", "decoder.0"),
     ),
+    "deeplab_v3plus": Member(
+        {"encoder": "resnet18", "encoder_width": 1 / 32, "width": 2, "dropout": 0.0},
+        [{}, {"output_stride": 8, "separable": True}],
+        [({}, 39_756_962, 56_800), ({"output_stride": 8}, 39_756_962, 56_800)]
+        + [
+            ({"layout": "smp", "encoder": name, "separable": separable, "output_stride": stride}, params, running)
+            for name, separable, stride, params, running in (
+                ("resnet18", True, 16, 12_329_554, 13_792),
+                ("resnet34", True, 16, 22_437_714, 21_216),
+                ("resnet50", True, 8, 26_677_842, 57_312),
+                ("resnet18", False, 16, 15_461_458, 13_792),
+                ("resnet34", False, 16, 25_569_618, 21_216),
+                ("resnet50", False, 16, 39_205_458, 57_312),
+            )
+        ],
+        size=(33, 46),
+    ),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]

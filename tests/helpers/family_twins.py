@@ -264,8 +264,7 @@ TWINS = {
     "scse_unet": ScSEUNet,
     "r2_unet": R2UNet,
     **nested_twins.TWINS,
-    "encoder_unet": encoder_twins.EncoderUNet,
-    "segnet": encoder_twins.SegNet,
+    **encoder_twins.TWINS,
 }
 """A class for each network: (image channels, classes, **options) to a module."""
 
