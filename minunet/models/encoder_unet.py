@@ -27,14 +27,16 @@ import numpy as np
 
 from ..array import Array
 from ..errors import UserError, setting
-from ..nn import Cache, Conv2d, Module, UpsampleNearest, take
+from ..nn import Cache, Conv2d, Module, Sequential, UpsampleNearest, take
 from ..ops.lazy import fusion_scope
 from .blocks import Fit, Join, double_conv
 from .encoders import ENCODERS, VGG, make_encoder
+from .gates import BothExcitations
 from .network import Network
 from .options import NetworkOptions
 
 LEVELS = 5
+REDUCTION = 16  # of the excitations' middle
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class EncoderUNetOptions(NetworkOptions):
     encoder_width: float = setting(1.0, above=0, most=8)
     decoder_width: int = setting(16, least=1)
     full_resolution_skip: bool = False
+    attention: str | None = setting(None, choices=("scse", None))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +79,8 @@ class EncoderUNet(Network):
         Channels of the last decoder; doubled at every level below it.
     full_resolution_skip : bool
         Whether VGG's map at the image's resolution is a skip.
+    attention : "scse", optional
+        Excitations of channels and pixels in every decoder, of the concatenated map and of the result (`gates.py`).
 
     Examples
     --------
@@ -88,11 +93,11 @@ class EncoderUNet(Network):
 
     def __init__(
         self, in_channels: int, num_classes: int, seed: int = 0, encoder: str = "resnet34", encoder_width: float = 1.0,
-        decoder_width: int = 16, full_resolution_skip: bool = False,
+        decoder_width: int = 16, full_resolution_skip: bool = False, attention: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.architecture = EncoderUNetOptions(
-            in_channels, num_classes, seed, encoder, encoder_width, decoder_width, full_resolution_skip
+            in_channels, num_classes, seed, encoder, encoder_width, decoder_width, full_resolution_skip, attention
         )
         rng = np.random.default_rng(seed)
         self.encoder = make_encoder(encoder, in_channels, encoder_width, rng=rng)
@@ -103,8 +108,12 @@ class EncoderUNet(Network):
         self.up, self.join, self.fit = UpsampleNearest(2), Join(up_first=True), Fit()
         decoders: list[Module] = []
         for level in reversed(range(LEVELS)):
-            out = decoder_width * 2**level
-            decoders.insert(0, double_conv(below + skips[level] * (level >= self.first_skip), out, out, rng=rng))
+            out, joined = decoder_width * 2**level, below + skips[level] * (level >= self.first_skip)
+            block = double_conv(joined, out, out, rng=rng)
+            if attention:
+                before = {"attention1": BothExcitations(joined, REDUCTION, rng)} if joined > below else {}
+                block = Sequential(**before, **block.children, attention2=BothExcitations(out, REDUCTION, rng))
+            decoders.insert(0, block)
             below = out
         self.decoder = decoders
         self.head = Conv2d(below, num_classes, size=3, rng=rng)

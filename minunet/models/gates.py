@@ -12,7 +12,7 @@ import numpy as np
 
 from ..array import Array
 from ..nn import Add, BatchNorm2d, Cache, Conv2d, Gate, GlobalAvgPool2d, Module, ReLU, Resize, Sequential, Sigmoid, take
-from ..ops.lazy import fusion_scope
+from ..ops.lazy import fusion_scope, materialize
 
 Rng = np.random.Generator | None
 
@@ -170,6 +170,7 @@ class BothExcitations(Module):
     @fusion_scope
     def forward(self, x: Array, train: bool = True, rng: Rng = None, keep: bool = True) -> tuple[Array, Cache]:
         run, caches = runner(train, rng, keep)
+        x = materialize(x)  # once for its four readers
         y = run(self.add, (run(self.channel, x), run(self.spatial, x)))
         return y, caches if keep else None
 

@@ -143,20 +143,42 @@ def encoder(name, channels, width, output_stride=32):
     return mobilenet_v2(channels, widths, deep), [channels, *(widths[n] for n in (1, 2, 3, 5, 8))]
 
 
-class Block(nn.Module):
-    def __init__(self, i, o):
+def chain(*layers):
+    return nn.Sequential(OrderedDict(layers))
+
+
+class ScSE(nn.Module):
+    """Roy et al. 2018, with biases."""
+
+    def __init__(self, c):
         super().__init__()
+        m = max(1, c // 16)
+        self.channel, self.spatial = nn.Module(), nn.Module()
+        self.channel.excite = chain(("conv1", nn.Conv2d(c, m, 1)), ("relu", nn.ReLU()), ("conv2", nn.Conv2d(m, c, 1)))
+        self.spatial.excite = chain(("conv", nn.Conv2d(c, 1, 1)))
+
+    def forward(self, x):
+        s = torch.sigmoid(self.channel.excite(x.mean((2, 3), keepdim=True)))
+        return x * s + x * torch.sigmoid(self.spatial.excite(x))
+
+
+class Block(nn.Module):
+    def __init__(self, i, o, attention=None, joined=True):
+        super().__init__()
+        self.attention1 = ScSE(i) if attention and joined else nn.Identity()
+        self.attention2 = ScSE(o) if attention else nn.Identity()
         self.conv1, self.norm1 = nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o)
         self.conv2, self.norm2 = nn.Conv2d(o, o, 3, padding=1, bias=False), nn.BatchNorm2d(o)
 
     def forward(self, x):
-        return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+        x = self.attention1(x)
+        return self.attention2(F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))))
 
 
 class EncoderUNet(nn.Module):
     """segmentation_models.pytorch's decoder, which stretches maps to the size of the skip; on a VGG they are padded."""
 
-    def __init__(self, i, k, encoder, encoder_width, decoder_width, full_resolution_skip):
+    def __init__(self, i, k, encoder, encoder_width, decoder_width, full_resolution_skip, attention):
         super().__init__()
         self.encoder, skips = make_encoder(encoder, i, encoder_width)
         below = skips[-1]
@@ -166,7 +188,8 @@ class EncoderUNet(nn.Module):
         blocks = []
         for level in reversed(range(5)):
             o = decoder_width * 2**level
-            blocks.insert(0, Block(below + (skips[level] if level or self.full else 0), o))
+            joined = level > 0 or self.full
+            blocks.insert(0, Block(below + skips[level] * joined, o, attention, joined))
             below = o
         self.decoder, self.head = nn.ModuleList(blocks), nn.Conv2d(below, k, 3, padding=1)
 
@@ -194,10 +217,6 @@ def conv_norm_relu(i, o, size, dilation=1, separable=False):
     if separable:
         layers = [("depthwise", nn.Conv2d(i, i, size, groups=i, **options)), ("conv", nn.Conv2d(i, o, 1, bias=False))]
     return [*layers, ("norm", nn.BatchNorm2d(o)), ("relu", nn.ReLU())]
-
-
-def chain(*layers):
-    return nn.Sequential(OrderedDict(layers))
 
 
 class DeepLabV3Plus(nn.Module):
@@ -289,8 +308,12 @@ def smp_path(path):
         part, name = rest
         return f"decoder.center.{int(part[-1]) - 1}.{int(part.startswith('norm'))}.{name}"
     if head == "decoder":
-        level, part, name = rest
-        return f"decoder.blocks.{4 - int(level)}.conv{part[-1]}.{int(part.startswith('norm'))}.{name}"
+        level, part, *rest, name = rest
+        block = f"decoder.blocks.{4 - int(level)}"
+        if part.startswith("attention"):
+            place = {"conv1": "cSE.1", "conv2": "cSE.3", "conv": "sSE.0"}[rest[-1]]
+            return f"{block}.{part}.attention.{place}.{name}"
+        return f"{block}.conv{part[-1]}.{int(part.startswith('norm'))}.{name}"
     return path
 
 

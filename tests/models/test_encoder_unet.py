@@ -26,13 +26,17 @@ def test_encoders_have_torchvision_s_size(name, params, channels):
     assert net.encoder.num_params() == params and net.encoder.channels == channels
 
 
-OTHERS = ["vgg11_bn", "vgg16_bn", "resnet34", "resnet50", "mobilenet_v2"]
-
-
-@pytest.mark.parametrize("encoder", OTHERS)
-def test_other_encoders_equal_a_twin(encoder, rng):
-    net = make("encoder_unet", encoder=encoder, full_resolution_skip=encoder == "vgg16_bn")
-    family_twins.agree(net.convert(np.float64), family_twins.twin_of(net), rng.standard_normal((2, 70, 45, 2)), rng)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder": "vgg11_bn"}, {"encoder": "vgg16_bn", "full_resolution_skip": True}, {"encoder": "resnet34"},
+        {"encoder": "resnet50"}, {"encoder": "mobilenet_v2"}, {"attention": "scse"},
+        {"encoder": "vgg11", "full_resolution_skip": True, "attention": "scse"},
+    ], ids=str,
+)  # fmt: skip
+def test_others_equal_a_twin(options, rng):
+    net = make("encoder_unet", **options).convert(np.float64)
+    family_twins.agree(net, family_twins.twin_of(net), rng.standard_normal((2, 70, 45, 2)), rng)
 
 
 @pytest.mark.slow
@@ -59,16 +63,22 @@ def test_stages_that_keep_their_size(name, stride, rng):
     family_twins.same(net.backward(upstream, cache), family_twins.nhwc(image.grad), "image")
 
 
-@pytest.mark.parametrize("encoder", ["vgg11_bn", "resnet18", "resnet50", "mobilenet_v2"])
-def test_equals_segmentation_models_pytorch(encoder, rng):
+@pytest.mark.parametrize(
+    "encoder, attention",
+    [("vgg11_bn", None), ("resnet18", None), ("resnet18", "scse"), ("resnet50", None), ("mobilenet_v2", None)],
+)
+def test_equals_segmentation_models_pytorch(encoder, attention, rng):
     """At full width, and but for VGG at odd sizes."""
     smp = encoder_twins.import_smp()
-    net = build("encoder_unet", in_channels=3, num_classes=2, encoder=encoder).convert(np.float64)
+    net = build("encoder_unet", in_channels=3, num_classes=2, encoder=encoder, attention=attention).convert(np.float64)
     for name, a in net.state().items():
         a[...] = (
             rng.uniform(0.5, 1.5, a.shape) if name.endswith((".var", ".gamma")) else a + rng.normal(0, 0.1, a.shape)
         )
-    twin = smp.Unet(encoder, encoder_weights=None, classes=2).double()
+    widths = [256, 128, 64, 32, 16]
+    twin = smp.Unet(
+        encoder, encoder_weights=None, classes=2, decoder_channels=widths, decoder_attention_type=attention
+    ).double()
     family_twins.with_weights(twin, net, encoder_twins.smp_path)
     sides = (64, 64) if encoder.startswith("vgg") else (67, 46)
     family_twins.agree(net, twin, rng.standard_normal((2, *sides, 3)), rng, encoder_twins.smp_path)
