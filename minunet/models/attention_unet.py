@@ -80,20 +80,20 @@ class AttentionUNet(Network):
         super().__init__()
         self.architecture = AttentionUNetOptions(in_channels, num_classes, seed, base_width, depth, gates, reduction)
         rng = np.random.default_rng(seed)
-        self.depth, self.least, self.upsampled = depth, 2**depth, gates == "upsampled"
-        self.multiple = 2**depth if self.upsampled else 1
-        self.ungated = 0 if self.upsampled else 1  # the first levels, without gates
+        self.depth, self.least, self.grid = depth, 2**depth, gates == "grid"
+        self.multiple = 1 if self.grid else 2**depth
         w = [base_width * 2**level for level in range(depth + 1)]
-        bias = self.upsampled
+        bias = not self.grid
         blocks = [double_conv(i, o, o, bias=bias, rng=rng) for i, o in pairwise([in_channels, *w])]
         self.encoder, self.bottom = blocks[:-1], blocks[-1]
-        Step: Any = up_conv if self.upsampled else ConvTranspose2d
-        self.up = [Step(below, o, rng=rng) for o, below in pairwise(w)]
-        self.gate: list[Module] = []
-        for o, below in list(pairwise(w))[self.ungated :]:
-            narrow = max(1, o // (reduction or 1 + self.upsampled))
-            gate = UpsampledGate(o, o, narrow, rng) if self.upsampled else GridGate(o, below, narrow, rng)
-            self.gate = [*self.gate, gate]
+        self.up: list[Any]
+        self.gate: list[Any]
+        if self.grid:  # level 0 has no gate
+            self.up = [ConvTranspose2d(below, o, rng=rng) for o, below in pairwise(w)]
+            self.gate = [GridGate(o, below, max(1, o // (reduction or 1)), rng) for o, below in pairwise(w[1:])]
+        else:
+            self.up = [up_conv(below, o, rng) for o, below in pairwise(w)]
+            self.gate = [UpsampledGate(o, o, max(1, o // (reduction or 2)), rng) for o in w[:-1]]
         self.decoder = [double_conv(2 * o, o, o, bias=bias, rng=rng) for o in w[:-1]]
         self.pool, self.join = MaxPool2d(2), Join()
         self.head = Conv2d(w[0], num_classes, size=1, rng=rng)
@@ -118,11 +118,12 @@ class AttentionUNet(Network):
             x = run(self.pool, x)
         x = run(self.bottom, x)
         for level in reversed(range(self.depth)):
-            skip, below = skips.pop(), x
+            if self.grid and level:
+                skips[-1] = run(self.gate[level - 1], (skips[-1], x))
             x = run(self.up[level], x)
-            if level >= self.ungated:
-                skip = run(self.gate[level - self.ungated], (skip, x if self.upsampled else below))
-            x = run(self.join, (skip, x))
+            if not self.grid:
+                skips[-1] = run(self.gate[level], (skips[-1], x))
+            x = run(self.join, (skips.pop(), x))
             x = run(self.decoder[level], x)
         y = run(self.head, x)
         return y, caches if keep else None
@@ -139,10 +140,13 @@ class AttentionUNet(Network):
         for level in range(self.depth):
             dx = back(self.decoder[level], dx)
             dskip, dx = back(self.join, dx)
-            dsignal: Any = 0
-            if level >= self.ungated:
-                dskip, dsignal = back(self.gate[level - self.ungated], dskip)
-            dx = back(self.up[level], dx + dsignal) if self.upsampled else back(self.up[level], dx) + dsignal
+            if not self.grid:
+                dskip, dsignal = back(self.gate[level], dskip)
+                dx = dx + dsignal
+            dx = back(self.up[level], dx)
+            if self.grid and level:
+                dskip, dsignal = back(self.gate[level - 1], dskip)
+                dx = dx + dsignal
             dskips.append(dskip)
         dx = back(self.bottom, dx)
         for level in reversed(range(self.depth)):

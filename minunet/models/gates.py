@@ -45,7 +45,7 @@ class GridGate(Module):
     def forward(
         self, x: tuple[Array, Array], train: bool = True, rng: Rng = None, keep: bool = True
     ) -> tuple[Array, Cache]:
-        skip, signal = x
+        skip, signal = materialize(x[0]), x[1]  # computed once for both readers
         run, caches = runner(train, rng, keep)
         theta = run(self.theta, skip)
         phi = run(self.phi, signal)
@@ -88,7 +88,7 @@ class UpsampledGate(Module):
     def forward(
         self, x: tuple[Array, Array], train: bool = True, rng: Rng = None, keep: bool = True
     ) -> tuple[Array, Cache]:
-        skip, signal = x
+        skip, signal = materialize(x[0]), x[1]  # computed once for both readers
         run, caches = runner(train, rng, keep)
         theta = run(self.theta, skip)
         phi = run(self.phi, signal)
@@ -128,6 +128,7 @@ class ChannelExcitation(Module):
     @fusion_scope
     def forward(self, x: Array, train: bool = True, rng: Rng = None, keep: bool = True) -> tuple[Array, Cache]:
         run, caches = runner(train, rng, keep)
+        x = materialize(x)  # computed once for both readers
         s = run(self.excite, run(self.squeeze, x))
         y = run(self.gate, (x, s))
         return y, caches if keep else None
@@ -149,6 +150,7 @@ class SpatialExcitation(Module):
     @fusion_scope
     def forward(self, x: Array, train: bool = True, rng: Rng = None, keep: bool = True) -> tuple[Array, Cache]:
         run, caches = runner(train, rng, keep)
+        x = materialize(x)
         q = run(self.excite, x)
         y = run(self.gate, (x, q))
         return y, caches if keep else None
@@ -170,7 +172,7 @@ class BothExcitations(Module):
     @fusion_scope
     def forward(self, x: Array, train: bool = True, rng: Rng = None, keep: bool = True) -> tuple[Array, Cache]:
         run, caches = runner(train, rng, keep)
-        x = materialize(x)  # once for its four readers
+        x = materialize(x)  # computed once for all four readers
         y = run(self.add, (run(self.channel, x), run(self.spatial, x)))
         return y, caches if keep else None
 

@@ -55,6 +55,7 @@ class Row:
     extra: int
     fused: str | None = None
     work: tuple[int, int] = (0, 0)  # bytes that only the layer's own forward, or its backward, needs
+    computed: tuple[int, ...] = ()  # arrays of inputs that kernels had left to be computed by their readers
 
 
 @dataclass
@@ -88,11 +89,11 @@ class Summary:
         for i, row in enumerate(self.rows):
             first, end = self._block(i)
             joined = i > 0 and self.rows[i - 1].fused == "concat" and len(self.rows[i - 1].makes) > 1  # goes when read
-            for n in row.takes:
+            for n in (*row.takes, *row.computed):
                 last[n] = i if joined or any(n in r.makes for r in self.rows[first:i]) else end
         alive, worst = {0}, 0
         for i, row in enumerate(self.rows):
-            alive.update(row.makes)
+            alive.update(row.makes, row.computed)
             worst = max(worst, self._bytes(alive) + row.work[0])
             alive = {n for n in alive if last.get(n, -1) > i or n in row.makes}
         return self.weight_bytes + worst
@@ -186,38 +187,50 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
     trace = follow(model, shape, dtype)
     stored = {trace.image: [result.store(prod(shape))]}  # the arrays that hold each map
     raw: set[Map] = set()  # maps that a convolution or a norm gives, if kernels fuse layers
+    lazy: dict[Map, list[int]] = {}  # maps without an array of their own, and that array if a reader needed one
     counted: set[Module] = set()
     for step in trace.steps:
-        result.rows.append(row(result, step, stored, raw, are_fast() if fused is None else fused))
+        result.rows.append(row(result, step, stored, raw, lazy, are_fast() if fused is None else fused))
         if step.layer in counted:
             result.rows[-1].params = 0
         counted.add(step.layer)
     return result
 
 
-def row(result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map], fused: bool) -> Row:
-    """Make the next row of a summary from one call of a layer, and enter its outputs into `stored` and `raw`."""
+def row(
+    result: Summary, step: Step, stored: dict[Map, list[int]], raw: set[Map], lazy: dict[Map, list[int]], fused: bool
+) -> Row:
+    """Make the next row of a summary from one call of a layer, and enter its outputs into `stored`, `raw` and `lazy`."""
     d, inputs, outputs = step.description, step.inputs, step.outputs
     part = d.fused if fused else None
     passing = part == "norm" or (part == "act" and inputs[0] in raw)  # computed while the next layer reads
+    read = {x: stored[x] for x in inputs}
+    if not (d.reads_fused or part == "concat" or (part == "act" and passing)):
+        for x in inputs:
+            if x in lazy:
+                lazy[x] = read[x] = lazy[x] or [result.store(x.size)]
+    computed = tuple(n for x, arrays in read.items() if arrays != stored[x] for n in arrays)
     for n, y in enumerate(outputs):
         if passing:
-            stored[y] = stored[inputs[0]]
+            stored[y] = read[inputs[0]]
         elif part == "concat":
             stored[y] = [n for x in inputs for n in brought_to_size(result, x, y, stored[x])]
         else:
             stored[y] = [result.store(y.size, int(n >= len(outputs) - d.numbers))]
     if part in ("conv", "norm"):
         raw.update(outputs)
+    if passing or part == "concat":
+        lazy.update((y, []) for y in outputs)
     takes, makes = ([n for m in maps for n in stored[m]] for maps in (inputs, outputs))
-    keeps = takes if passing else [n for m in d.kept(inputs, outputs) for n in stored[m]]
+    kept_maps = inputs if passing else d.kept(inputs, outputs)
+    keeps = [n for m in kept_maps for n in read.get(m, stored[m])]
     extra = 0 if passing else d.keeps_bytes  # a ReLU's mask can be read off its input again
     already = {n for r in result.rows for n in r.keeps}
     kept = extra + sum(result.stored[n] for n in set(keeps) - already)
     params = sum(p.size for p in step.layer.named_params().values())
     work = (0, 0) if fused else (d.work[0] * result.itemsize, d.work[1] * result.itemsize)
     return Row(step.path, type(step.layer).__name__, inputs[0].shape, outputs[0].shape, params, d.flops, kept, takes, makes,
-               keeps, extra, d.fused, work)  # fmt: skip
+               keeps, extra, d.fused, work, computed)  # fmt: skip
 
 
 def brought_to_size(result: Summary, x: Map, y: Map, stored: list[int]) -> list[int]:

@@ -57,8 +57,8 @@ class Conv2d(Module):
 
         return Description(
             output=(N, OH, OW, K), reads=slide.reads, flops=2 * N * OH * OW * K * KH * KW * Cg,
-            depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", words=f"{KH}x{KW} convolution",
-            picture="conv", onnx=onnx, unrecordable="",
+            depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", reads_fused=True,
+            words=f"{KH}x{KW} convolution", picture="conv", onnx=onnx, unrecordable="",
             work=(2 * padded + N * OH * OW * K, padded + numbers),  # a padded copy, and one tap's window and product
         )  # fmt: skip
 
@@ -145,7 +145,7 @@ class ConvTranspose2d(Module):
 
         return Description(
             output=(N, (H - 1) * stride + KH - top - bottom, (W - 1) * stride + KW - left - right, K),
-            reads=(rows, columns), flops=2 * N * H * W * C * KH * KW * K, keeps_input=True,
+            reads=(rows, columns), flops=2 * N * H * W * C * KH * KW * K, keeps_input=True, reads_fused=True,
             words="transposed convolution", picture="up", onnx=onnx, unrecordable="",
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ class DepthwiseConv2d(Module):
 
         return Description(
             output=(N, OH, OW, C), reads=slide.reads, flops=2 * N * OH * OW * C * KH * KW,
-            depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv",
+            depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", reads_fused=True,
             words=f"{KH}x{KW} depthwise convolution", picture="conv", onnx=onnx, unrecordable="",
             work=(N * H * W * C + N * OH * OW * C, 2 * N * H * W * C + N * OH * OW * C),
         )  # fmt: skip

@@ -102,6 +102,8 @@ class Description:
         The layer's part where kernels fuse layers (`ops/lazy.py`). A "conv" stores its raw output. A "norm", and an "act" after
         one of these two, store nothing: they are computed while the next layer reads. A "concat" stands for its inputs side by
         side, and stores only those that must first be padded or cropped to the output's size.
+    reads_fused : bool
+        Whether the layer's kernel reads such maps, for which there is no array; else they are computed and stored for it first.
     words : str
         The layer's name in plain words, "batch norm". None stands for the name of its class; "" for a layer that is not shown.
     picture : str
@@ -125,6 +127,7 @@ class Description:
     keeps_bytes: int = 0
     work: tuple[int, int] = (0, 0)
     fused: Literal["conv", "norm", "act", "concat"] | None = None
+    reads_fused: bool = False
     words: str | None = None
     picture: Picture = "layer"
     onnx: Callable[..., Any] | None = None
