@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
-from minunet.ops.lazy import LazyMap
+from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient, ReluMask
+from minunet.ops.lazy import LazyConcat, LazyMap
 
 ONE = ["array", "raw", "norm", "relu", "norm, relu", "gradient", "norm's gradient"]
 
@@ -41,3 +41,26 @@ def memory_of(x):
     if isinstance(x, np.ndarray):
         return [x]
     return [a for part in vars(x).values() if isinstance(part, np.ndarray | LazyMap) for a in memory_of(part)]
+
+
+def distinct_bytes(cache, net):
+    """Bytes of the distinct arrays in a cache, lazy maps' too, but for the parameters."""
+    found, skip = {}, {id(p) for p in net.named_params().values()}
+
+    def walk(part):
+        if isinstance(part, (list, tuple)):
+            for p in part:
+                walk(p)
+        elif isinstance(part, LazyConcat):
+            walk((part.a, part.b))
+        elif isinstance(part, (ReluMask, LazyAffine)):
+            walk(part.x.raw if isinstance(part, ReluMask) else part.raw)
+        elif isinstance(part, np.ndarray):
+            whole = part
+            while isinstance(whole.base, np.ndarray):
+                whole = whole.base
+            if id(part) not in skip and part.ndim > 1:
+                found[id(whole)] = whole.nbytes
+
+    walk(cache)
+    return sum(found.values())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import pretend_cupy
 from helpers.family import MEMBERS, VARIANTS, AllHeads, biases_before_norms, make
+from helpers.lazy_maps import distinct_bytes
 from helpers.tolerances import NETWORK
 
 import minunet
@@ -157,10 +158,15 @@ def test_a_checkpoint_gives_the_network_back(name, tmp_path):
 
 @every
 def test_its_costs_are_known(name):
-    model, shape = make(name), (1, *MEMBERS[name].size, 2)
+    """Also the bytes that its caches hold, which is what a training's memory is made of."""
+    model = make(name)
+    shape = (1, *map(model.fit_size, (33, 40)), 2)
     s = minunet.summary(model, shape)
-    assert s.rows[-1].output == model(np.zeros(shape, np.float32)).shape
+    x = np.random.default_rng(6).standard_normal(shape).astype(np.float32)
+    assert s.rows[-1].output == model(x).shape
     assert s.params == model.num_params() and 0 < s.inference_peak < s.training_peak()
+    cache = model.forward(x, rng=np.random.default_rng(0))[1]
+    assert s.kept == pytest.approx(distinct_bytes(cache, model), rel=0.05)  # heads that only training has are not in it
 
 
 @every
