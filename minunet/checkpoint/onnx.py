@@ -131,6 +131,12 @@ def documentation(model: Module, channels: int, outputs: int) -> str:
     values = GREY_VALUES[known.normalise] if known else "as in training"
     names = ", ".join(known.classes.names) if known else "as in training"
     end = "sigmoid: the probability of class 1" if outputs == 1 else "softmax over axis 1: the classes' probabilities"
+    if known and known.rays:
+        R, unit = known.rays.count, known.rays.unit
+        end = (
+            f"sigmoid of the first: the probability of an object; the others times {unit:g}: the distances in pixels to its "
+            f"outline along {R} rays, ray k at the angle 2 pi k / {R} from the columns towards the rows"
+        )
     return (
         f"image: float32 (N, {channels}, H, W), grey values {values}. "
         f"logits: float32 (N, {outputs}, H, W); {end}. Classes: {names}."

@@ -19,11 +19,12 @@ from ..errors import UserError
 from .augment import augment, crop_patch
 from .image_set import ImageSet
 from .sample import Sample, true_labels
+from .stars import object_numbers, star_targets
 
 AHEAD = 2  # batches prepared in advance
 MAX_PATCHES = 16  # per image and epoch, so that one huge image does not drown the others
 
-Batch = tuple[np.ndarray, ...]  # images, labels, and weights if the samples have any
+Batch = tuple[np.ndarray, ...]  # images, labels (or what `star_targets` gives), and weights if the samples have any
 
 
 class Batches:
@@ -86,6 +87,7 @@ class Batches:
         self.context, self.distortion = context, distortion
         self.foreground_share, self.groups = foreground_share, groups
         self._holding: dict[int, list[int]] | None = None  # the images that hold a class, once that is needed
+        self._rays = dataset.preprocessing.rays
         self._length = len(self.plan(0))
 
     def __len__(self) -> int:
@@ -126,7 +128,7 @@ class Batches:
         Yields
         ------
         images : (N, h, w, C) float32 array
-        labels : (N, h, w) int64 array, -1 where labels do not count
+        labels : (N, h, w) int64 array, -1 where labels do not count; of polygons (N, h, w, 1 + R) float32, see `star_targets`
         weights : (N, h, w) float32 array, only if the samples have weights
         """
         plan = self.plan(epoch)[start:]
@@ -157,21 +159,19 @@ class Batches:
         return index, (row, column)
 
     def _patch(self, rng: np.random.Generator, sample: Sample, at: tuple[int, int] | None = None) -> Batch:
-        labels = sample.labels.astype(np.int64)
-        if sample.valid is not None:
-            labels[~sample.valid] = -1
-        maps = [labels] if sample.weight is None else [labels, sample.weight]
-        if not self.augment and not self.crop:
-            return sample.image, *maps
-        # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
-        source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
-        if self.augment:
-            image, source = augment(
-                sample.image, source, rng, self.crop, context=self.context, at=at, **self.distortion
-            )
-        else:
-            image, source = crop_patch(sample.image, source, rng, self.crop or 0, self.context, at)
-        return image, *(a.ravel()[source] for a in maps)
+        labels = object_numbers(sample) if self._rays else true_labels(sample)
+        image, maps = sample.image, [labels] if sample.weight is None else [labels, sample.weight]
+        if self.augment or self.crop:
+            # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
+            source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
+            if self.augment:
+                image, source = augment(image, source, rng, self.crop, context=self.context, at=at, **self.distortion)
+            else:
+                image, source = crop_patch(image, source, rng, self.crop or 0, self.context, at)
+            maps = [a.ravel()[source] for a in maps]
+        if self._rays:
+            maps[0] = star_targets(maps[0], self._rays)
+        return image, *maps
 
 
 def evenly(patches: np.ndarray, groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:

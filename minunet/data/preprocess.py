@@ -15,10 +15,11 @@ import numpy as np
 from ..errors import Settings, UserError, limits, setting, shown
 from .classes import ClassMap
 from .nodata import measured_pixels
-from .objects import ObjectSize, Separation
+from .objects import ObjectSize, Rays, Separation
 
 NORMALISATIONS = ("percentile", "range", "none", "255")
-TARGETS = ("classes", "border")
+TARGETS = ("classes", "border", "stardist")
+PARTS: dict[str, type[Settings]] = {"objects": ObjectSize, "separation": Separation, "rays": Rays}
 MAX_SCALE = 16
 
 
@@ -37,14 +38,17 @@ class Preprocessing(Settings):
     normalise : "percentile", "range", "none" or "255", see `minunet.data.normalise`
     scale : float
         Factor for the images' size.
-    target : "classes" or "border"
-        What the outputs are: the masks' classes, or background, inside and border of objects, see minunet/data/targets.py.
+    target : "classes", "border" or "stardist"
+        What the outputs are: the masks' classes, background, inside and border of objects, or star-convex polygons, see
+        minunet/data/targets.py.
     tta : int
         Over how many flips and rotations predictions are averaged by default (test-time augmentation).
     objects : ObjectSize, optional
         How large the objects were that the network was trained on.
     separation : Separation, optional
         How its output is divided into objects, if that was tuned.
+    rays : Rays, optional
+        Of the target "stardist": the polygons' rays.
     """
 
     channels: int = field(metadata=limits(least=1))
@@ -55,19 +59,28 @@ class Preprocessing(Settings):
     tta: int = setting(1, least=1, most=8)
     objects: ObjectSize | None = None
     separation: Separation | None = None
+    rays: Rays | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.classes, ClassMap):
             raise UserError(f"classes: a ClassMap is needed, not {type(self.classes).__name__}")
-        if self.target == "border" and self.classes.num_classes != 2:
-            raise UserError(f"target: 'border' is for masks of two classes, these have {self.classes.num_classes}")
-        for name, kind in (("objects", ObjectSize), ("separation", Separation)):
+        if self.target != "classes" and self.classes.num_classes != 2:
+            raise UserError(
+                f"target: {self.target!r} is for masks of two classes, these have {self.classes.num_classes}"
+            )
+        if (self.target == "stardist") != (self.rays is not None):
+            raise UserError(
+                f"rays: {shown(self.rays)} with the target {self.target!r}: 'stardist' has rays, others have none"
+            )
+        for name, kind in PARTS.items():
             if not isinstance(getattr(self, name), kind | None):
                 raise UserError(f"{name}: {shown(getattr(self, name))} is no {kind.__name__}")
 
     def outputs(self) -> tuple[int, ...]:
         """How many outputs the network may have: one for each class; for two classes a single one, a sigmoid, is allowed."""
+        if self.rays:
+            return (1 + self.rays.count,)
         K = 3 if self.target == "border" else self.classes.num_classes
         return (1, 2) if K == 2 else (K,)
 
@@ -76,7 +89,7 @@ class Preprocessing(Settings):
         """The settings from a dictionary that `to_json` made; UserError, naming `source` and the field, if one is wrong."""
         if isinstance(stored, dict) and "classes" in stored:
             stored = {**stored, "classes": ClassMap.from_json(stored["classes"], f"{source}.classes")}
-        for name, kind in (("objects", ObjectSize), ("separation", Separation)):
+        for name, kind in PARTS.items():
             if isinstance(stored, dict) and stored.get(name) is not None:
                 stored = {**stored, name: kind.from_json(stored[name], f"{source}.{name}")}
         return super().from_json(stored, source)

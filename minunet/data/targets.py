@@ -1,11 +1,13 @@
 """Training targets for instance separation, in place of the masks' plain classes.
 
-Two ways to keep touching objects apart, both made from the instance numbers before any augmentation:
+Three ways to keep touching objects apart. The first two are made from the instance numbers before any augmentation:
 
 * the *border* target: three classes instead of two: background, inside, and border, the outermost pixels of every object along
   its outline. The insides of two objects never touch, so each is the seed of one instance.
 * the *weight map* of the U-Net paper (weightmap.py): touching objects are cut apart by a seam of background, and the pixels
   between near objects weigh more in the loss.
+* star-convex polygons (stars.py): from every pixel of an object, how far its outline is in each of many directions. They are
+  made after augmentation, by the loader.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 from tqdm import tqdm
 
 from ..errors import Settings, UserError, setting
 from .classes import ClassMap
 from .image_set import ImageSet
-from .instance_labels import limit_numbers
+from .objects import Rays, measure_objects, object_depths
 from .preprocess import TARGETS, Preprocessing
 from .sample import Sample
 from .weightmap import cached_separation, class_balance, cut_seams, separation
 
+MEASURED = 500  # images whose objects are measured, at most
 BORDER_CLASSES = ClassMap([[0, 0, 0], [0, 158, 115], [230, 159, 0]], ["background", "inside", "border"])
 
 
@@ -33,7 +35,7 @@ class Target(Settings):
 
     Attributes
     ----------
-    kind : "classes" or "border"
+    kind : "classes", "border" or "stardist"
     border_width : float
         Width of the class border, in pixels.
     weight_map : bool
@@ -47,6 +49,8 @@ class Target(Settings):
         The weight map's sigma, in pixels.
     cache : str or None
         Folder that stores the separation of every image for later runs.
+    rays : int
+        Of the target "stardist": the rays of a polygon, a multiple of 4.
     """
 
     kind: str = setting("classes", choices=TARGETS)
@@ -56,6 +60,12 @@ class Target(Settings):
     w0: float = setting(10.0, least=0)
     sigma: float = setting(5.0, above=0, most=100)
     cache: str | None = None
+    rays: int = setting(32, least=4, most=256)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind == "stardist" and self.weight_map:
+            raise UserError("--weight-map is for classes: leave it out, --target stardist has a loss of its own")
 
     @property
     def is_plain(self) -> bool:
@@ -65,7 +75,7 @@ class Target(Settings):
     @property
     def needs_instances(self) -> bool:
         """Whether the target is made from instances; a weight map with w0 = 0, which only balances classes, is not."""
-        return self.kind == "border" or (self.weight_map and self.w0 > 0)
+        return self.kind != "classes" or (self.weight_map and self.w0 > 0)
 
 
 class TargetSet(ImageSet):
@@ -93,13 +103,14 @@ class TargetSet(ImageSet):
         self.channels, self.warnings, self.ordered = base.channels, base.warnings, base.ordered
         self.normalise, self.scale = base.normalise, base.scale
         self.classes = BORDER_CLASSES if target.kind == "border" else base.classes
-        if target.kind == "border" and base.classes.num_classes != 2:
+        if target.kind != "classes" and base.classes.num_classes != 2:
             raise UserError(
-                f"--target border is for masks of two classes; these have {base.classes.num_classes}: "
+                f"--target {target.kind} is for masks of two classes; these have {base.classes.num_classes}: "
                 f"{base.classes.describe()}"
             )
         if target.needs_instances:
             self._instances(base[train[0]])
+        self.rays = self._measure_rays(train) if target.kind == "stardist" else None
         self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
         if target.weight_map and target.balance:
             counts = np.zeros(self.classes.num_classes, np.int64)
@@ -111,7 +122,15 @@ class TargetSet(ImageSet):
     @property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing of the base, with this target; its classes are those of the masks."""
-        return replace(self.base.preprocessing, target=self.target.kind)
+        return replace(self.base.preprocessing, target=self.target.kind, rays=self.rays)
+
+    def _measure_rays(self, train: list[int]) -> Rays:
+        """The rays, with the typical radius of the objects in the training images as their unit."""
+        step = -(-len(train) // MEASURED)
+        size = measure_objects(self._instances(self.base[i]) for i in train[::step])
+        if size is None:
+            raise UserError("--target stardist: none of the masks to train on holds an object")
+        return Rays(self.target.rays, size.diameter / 2)
 
     def _read(self, index: int) -> Sample:
         sample = self.base[index]
@@ -126,7 +145,7 @@ class TargetSet(ImageSet):
     def _labels(self, sample: Sample) -> np.ndarray:
         if self.target.kind == "border":
             return border_labels(self._instances(sample), self.target.border_width)
-        if self.target.needs_instances:
+        if self.target.weight_map and self.target.needs_instances:
             return np.where(cut_seams(self._instances(sample)), np.uint8(0), sample.labels)
         return sample.labels
 
@@ -137,8 +156,9 @@ class TargetSet(ImageSet):
 
     def _instances(self, sample: Sample) -> np.ndarray:
         if sample.instances is None:
-            what = "--target border" if self.target.kind == "border" else "--weight-map"
-            alone = "" if self.target.kind == "border" else "; --w0 0 balances the classes alone and does without"
+            of_target = self.target.kind != "classes"
+            what = f"--target {self.target.kind}" if of_target else "--weight-map"
+            alone = "" if of_target else "; --w0 0 balances the classes alone and does without"
             raise UserError(
                 f"{what}: the mask of {sample.name}{f' in {self.path}' if self.path else ''} does not tell objects apart; give "
                 f"label images (a number for every object) or a file for every object{alone}"
@@ -151,6 +171,10 @@ class TargetSet(ImageSet):
         if t.kind == "border":
             lines.append(
                 f"target      background, inside and border of objects, the border {t.border_width:g} pixels wide"
+            )
+        if self.rays:
+            lines.append(
+                f"target      star-convex polygons of {self.rays.count} rays, objects of {2 * self.rays.unit:.0f} pixels"
             )
         if self.class_weight is not None:
             weights = ", ".join(f"{n} {w:.2f}" for n, w in zip(self.classes.names, self.class_weight))
@@ -181,13 +205,7 @@ def border_labels(instances: np.ndarray, width: float = 2.0) -> np.ndarray:
     array([[0, 2, 1, 1, 1, 2, 0]], dtype=uint8)
     """
     labels = np.zeros(instances.shape, np.uint8)
-    instances = limit_numbers(instances)
-    for number, box in enumerate(scipy.ndimage.find_objects(instances), start=1):
-        if box is None:
-            continue
-        wider = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        own = instances[wider] == number
-        depth = own.astype(float) if own.all() else scipy.ndimage.distance_transform_edt(own)
+    for box, own, depth in object_depths(instances):
         border = depth <= min(width, depth.max() / 2)
-        labels[wider][own] = np.where(border[own], 2, 1)
+        labels[box][own] = np.where(border[own], 2, 1)
     return labels

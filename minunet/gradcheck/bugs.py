@@ -274,6 +274,31 @@ def focal_constant_discount(dloss: float, cache: tuple) -> Array:
     return (dloss * share * -((1 - p_true) ** gamma))[..., None] * (true - p)
 
 
+@planted("star_loss", "distances outside of objects get the slope of those inside, where p = 0 should silence them")
+def stars_count_everywhere(dloss: float, cache: tuple) -> Array:
+    logits, target, seen, total, inside, distances, _ = cache
+    dlogits = ops.star_loss_backward(dloss, cache)
+    off = np.sign(logits[..., 1:] - target[..., 1:])
+    dlogits[..., 1:] = dloss * distances / inside / off.shape[-1] * seen[..., None] * off
+    return dlogits
+
+
+@planted("star_loss", "distances are divided by the number of pixels, where they count by the sum of the probabilities")
+def stars_divided_by_pixels(dloss: float, cache: tuple) -> Array:
+    logits, target, seen, total, inside, distances, outside = cache
+    return ops.star_loss_backward(dloss, (logits, target, seen, total, total, distances, outside))
+
+
+@planted(
+    "star_loss",
+    "the gradient of the probability is that of the squared error: the sigmoid's slope p (1 - p) is in it twice",
+)
+def stars_with_the_sigmoid_twice(dloss: float, cache: tuple) -> Array:
+    dlogits, (p, _) = ops.star_loss_backward(dloss, cache), ops.sigmoid(cache[0][..., 0])
+    dlogits[..., 0] *= p * (1 - p)
+    return dlogits
+
+
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 

@@ -96,6 +96,13 @@ def _boxes(rng: np.random.Generator) -> tuple:
     return (*(np.concatenate([c, c + rng.uniform(1, 5, c.shape)], -1) for c in corners), rng.uniform(0.5, 2, 8))
 
 
+def _stars(rng: np.random.Generator) -> tuple:
+    """Outputs for polygons of four rays, their target with some pixels that do not count, and a weight map."""
+    target = np.abs(draw((2, 3, 4, 5), rng))
+    target[..., 0] = rng.choice([-1.0, 0.0, 0.3, 1.0], (2, 3, 4))
+    return draw((2, 3, 4, 5), rng), target, rng.uniform(0.5, 2, (2, 3, 4)).astype(np.float32)
+
+
 def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
     """`ops.concat` of two arguments, for the checker."""
     return ops.concat([a, b])
@@ -192,6 +199,7 @@ CASES = [
     Case("sigmoid_focal", (ops.sigmoid_focal, ops.sigmoid_focal_backward),
          lambda rng: (4 * draw((2, 3, 4), rng), rng.integers(-1, 2, (2, 3, 4))), {"wrt": ["logits"]}),
     Case("giou", (ops.giou, ops.giou_backward), _boxes, {"wrt": ["boxes"]}),
+    Case("star_loss", (ops.star_loss, ops.star_loss_backward), _stars, {"outside": 0.1, "wrt": ["logits"]}),
     Case("conv norm relu conv", conv_norm_relu, _images(2, 4, 5, 2)),
     Case("UNet", unet(), _images(2, 9, 10, 2)),
     Case("UNet at inference", unet(depth=1), _images(1, 4, 6, 2), {"train": False}),

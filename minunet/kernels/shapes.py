@@ -364,6 +364,25 @@ def soft_dice_backward(dloss: float, cache: tuple) -> bool:
     return agree and counts(channels, N, H, W) and max(channels, 2) == K
 
 
+@of
+def star_loss(
+    logits: Array, target: Array, weight: Array | None = None, distances: float = 1.0, outside: float = 1e-4
+) -> bool:
+    """logits and target (N, H, W, 1 + R), weight (N, H, W)."""
+    N, H, W, channels = shape = logits.shape
+    agree = target.shape == shape and (weight is None or _shape(weight) == (N, H, W))
+    return agree and channels > 1 and counts(N, H, W) and is_number(distances, outside)
+
+
+@of
+def star_loss_backward(dloss: float, cache: tuple) -> bool:
+    """logits and target (N, H, W, 1 + R), seen (N, H, W), and four numbers, of which two divide."""
+    logits, target, seen, total, inside, distances, outside = cache
+    N, H, W, channels = shape = logits.shape
+    agree = target.shape == shape and seen.shape == (N, H, W) and channels > 1 and counts(N, H, W)
+    return agree and is_number(total, inside, distances, outside) and total > 0 and inside > 0
+
+
 def _pixel_loss(logits: Array, labels: Array, weight: Any, class_weight: Any, ignore: Any) -> bool:
     N, H, W, K = logits.shape
     agree = labels.shape == (N, H, W) and (class_weight is None or _shape(class_weight) == (max(K, 2),))

@@ -6,6 +6,7 @@ import numpy as np
 import scipy
 
 from ..data import read_mask
+from ..data.instance_labels import limit_numbers
 from ..data.preprocess import resize_labels
 from ..data.targets import border_labels
 from ..errors import UserError
@@ -15,18 +16,20 @@ from ..predict.instances import target_of
 
 
 def read_labels(model: Module, path: str, size: tuple[int, int], scale: float) -> np.ndarray:
-    """A mask of an image of that size as the class numbers that the network learned, resized as the image is: (h, w) uint8.
+    """A mask of an image of that size as the class numbers that the network learned, resized as the image is: (h, w) integers.
+
+    For a network of polygons these are the objects' numbers.
 
     UserError if the mask cannot be read, has another size, or holds a value that is none of the classes.
     """
     mask = read_mask(path)
     if mask.shape[:2] != size:
         raise UserError(f"--mask {path}: {mask.shape[0]} x {mask.shape[1]} pixels, the image has {size[0]} x {size[1]}")
-    if target_of(model) == "border":
+    if target_of(model) != "classes":
         if mask.ndim == 3:
             raise UserError(f"--mask {path}: a colour mask; this network tells objects: give numbers of objects")
         objects = mask if len(np.unique(mask)) > 2 else scipy.ndimage.label(mask)[0]  # of one value, what is connected
-        labels = border_labels(objects)
+        labels = border_labels(objects) if target_of(model) == "border" else limit_numbers(objects).astype(np.int32)
     elif class_map(model).num_classes == 2 and mask.ndim == 2 and len(np.unique(mask)) > 2:
         labels = (mask > 0).astype(np.uint8)  # numbers of objects
     else:

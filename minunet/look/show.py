@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..data.objects import Rays
+from ..data.stars import star_targets
 from ..data.targets import BORDER_CLASSES
 from ..errors import UserError
 from ..models.receptive_field import receptive_field
 from ..models.trace import follow
 from ..nn import Module
-from ..ops import named_loss
+from ..ops import named_loss, star_loss, star_loss_backward
 from ..ops.dispatch import are_fast
-from ..predict.inference import class_map
+from ..predict.inference import class_map, predicted_classes
 from ..predict.instances import output_names, target_of
+from ..predict.maps import maps_of
+from ..predict.separation import UNTUNED
+from ..predict.stars import cell_of, separate_stars
 from . import build
 from .field import grid, pixel_gradients
 from .nodes import make_nodes
@@ -43,6 +48,20 @@ def cross_entropy(labels: np.ndarray | None) -> Loss:
     return loss
 
 
+def polygon_loss(model: Module, objects: np.ndarray | None) -> Loss:
+    """The loss of polygons with objects' numbers (H, W), or without any with the predicted objects, and its gradient."""
+    rays: Rays = model.preprocessing.rays
+
+    def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+        numbers = objects
+        if numbers is None:
+            numbers = separate_stars(maps_of(model, logits)[0], UNTUNED["stardist"], cell_of(rays, 1.0))
+        value, cache = star_loss(logits, star_targets(numbers, rays)[None])
+        return value, star_loss_backward(1.0, cache)
+
+    return loss
+
+
 def show(
     model: Module, x: np.ndarray, labels: np.ndarray | None, n: int, about: dict[str, Any], quiet: bool = True
 ) -> str:
@@ -54,7 +73,7 @@ def show(
     x : (H, W, C) float32 array
         Prepared, of a size that the network takes.
     labels : (OH, OW) int64 array or None
-        True classes of the logits' pixels, -1 where they do not count.
+        True classes of the logits' pixels (for a network of polygons the objects' numbers), -1 where they do not count.
     n : int
         n x n output pixels can be clicked on.
     about : dict
@@ -74,7 +93,8 @@ def show(
     UserError
         If the page would be larger even with small pictures of the maps.
     """
-    loss = cross_entropy(labels)
+    polygons = model.preprocessing.rays is not None
+    loss = polygon_loss(model, labels) if polygons else cross_entropy(labels)
     trace = follow(model, x[None].shape)
     for step in trace.steps:
         if len(step.outputs) - step.description.numbers > 1:
@@ -90,10 +110,10 @@ def show(
         bar.update()
         bar.set_description("output pixels")
         logits = calls[-1].output[0]
-        said = classes_of(logits)
+        said = predicted_classes(model, logits).astype(np.int64) if polygons else classes_of(logits)
         pixels = list(product(grid(said.shape[0], n), grid(said.shape[1], n)))
         boxes = [receptive_field(trace, pixel) for pixel in pixels]
-        channel = said if logits.shape[-1] > 1 else np.zeros_like(said)
+        channel = np.zeros_like(said) if polygons or logits.shape[-1] == 1 else said
         gradients = {}
         for i, dx in pixel_gradients(model, x[None], pixels, boxes, channel):
             gradients[i] = dx
@@ -101,16 +121,17 @@ def show(
     check_finite({f"gradient of output pixel {pixels[i]}": a for i, a in gradients.items()})
     classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
     facts = about | {
-        "logit_names": output_names(model)[-logits.shape[-1] :],
+        "logit_names": (output_names(model) + [f"distance {k}" for k in range(logits.shape[-1] - 1)] if polygons
+                        else output_names(model)[-logits.shape[-1] :]),
         "size": list(x.shape),
         "loss": float(value),
         "kernels_ms": seconds and [1e3 * s for s in seconds],
-        "pictures": build.pictures(x, said, labels, classes),
-    }
+        "pictures": build.pictures(x, said, np.minimum(labels, 1) if polygons and labels is not None else labels, classes),
+    }  # fmt: skip
     for side in build.SIDES:
         facts["nodes"] = [build.node_json(node, side, grads) for node in nodes]
         facts["field"] = build.field_json(
-            pixels, boxes, [gradients[i] for i in range(len(pixels))], said, logits, 2 * side
+            pixels, boxes, [gradients[i] for i in range(len(pixels))], channel if polygons else said, logits, 2 * side
         )
         page = build.page(facts)
         if len(page.encode()) <= build.LIMIT:

@@ -9,14 +9,16 @@ import numpy as np
 
 from ..array import Array, get_array_module
 from ..nn import Cache, Module
-from ..ops import class_probabilities
+from ..ops import class_probabilities, sigmoid
 
 
 class Ensemble(Module):
-    """A network for prediction whose probabilities are the means of its members'.
+    """A network for prediction whose probabilities, or whose polygons' distances, are the means of its members'.
 
     It gives log((p_1 + ... + p_n) / n). The softmax of these logits is the mean itself, since the members' probabilities p_i
-    sum to 1. So everything that predicts works with an ensemble: tiles, flips and rotations, objects. There is no backward.
+    sum to 1. Of networks of polygons (`preprocessing.rays`) it gives the logit of the mean probability, and the means of the
+    distances, in the first member's unit. So everything that predicts works with an ensemble: tiles, flips and rotations,
+    objects. There is no backward.
 
     Parameters
     ----------
@@ -36,6 +38,10 @@ class Ensemble(Module):
         if len({m.fit_size(4096) for m in members}) > 1:
             raise ValueError("networks with unpadded convolutions go together only if all are, and of the same depth")
         self.members = list(members)
+        rays = [getattr(getattr(m, "preprocessing", None), "rays", None) for m in members]
+        if len({r and r.count for r in rays}) > 1:
+            raise ValueError("networks of polygons go together only if all are, with as many rays")
+        self.units = [r.unit for r in rays if r]
 
     def forward(
         self, x: Array, train: bool = False, rng: np.random.Generator | None = None, keep: bool = False
@@ -44,6 +50,13 @@ class Ensemble(Module):
         if train or keep:
             raise ValueError("an ensemble only predicts: train its members")
         xp = get_array_module(x)
+        if self.units:
+            outputs = [m(x) for m in self.members]
+            p: Any = sum(sigmoid(y[..., :1])[0] for y in outputs) / len(outputs)
+            tiny = xp.finfo(p.dtype).tiny
+            logit = xp.log(xp.maximum(p, tiny)) - xp.log(xp.maximum(1 - p, tiny))
+            factors = [unit / self.units[0] / len(outputs) for unit in self.units]
+            return xp.concatenate([logit, sum(y[..., 1:] * f for y, f in zip(outputs, factors))], axis=-1), None
         total: Any = sum(class_probabilities(m(x)) for m in self.members)
         p = total / len(self.members)
         return xp.log(xp.maximum(p, xp.finfo(p.dtype).tiny)), None

@@ -20,6 +20,7 @@ combine.py     sums of maps, and gates
 resample.py    upsampling and resizing to any size: nearest neighbour and bilinear
 shape.py       pad, crop, concatenate
 dropout.py     dropout
+stars.py       the loss of star-convex polygons
 loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
 detection.py   losses of detectors: focal loss of independent classes, generalised IoU of boxes
 dispatch.py    how an op finds its kernel (which one runs: rules.py of kernels/cpu and kernels/cuda)
@@ -81,6 +82,7 @@ from .resample import (
     upsample_nearest_backward,
 )
 from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backward
+from .stars import star_loss, star_loss_backward
 
 __all__ = [
     "add",
@@ -144,6 +146,8 @@ __all__ = [
     "softmax_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "star_loss",
+    "star_loss_backward",
     "tanh",
     "tanh_backward",
     "upsample_bilinear",

@@ -6,7 +6,8 @@ pipeline.py           one image, small or large, from its pixels to its results
 images.py             which files the inputs name, and which files must not be overwritten
 inference.py          one image: `minunet.segment`
 tiles.py              images by tiles that overlap; tta.py: averaging over flips and rotations
-instances.py          from probabilities to separate instances: `minunet.segment_objects`
+instances.py          from probabilities to separate instances: `minunet.segment_objects`; separation.py: by which thresholds
+stars.py              from star-convex polygons to separate instances; maps.py: what a network's outputs mean
 stitching.py          joining instances that lie in several blocks of a large image
 writers.py            results in memory, and in files larger than memory
 measure.py            the table of objects; instance_files.py: label images, tables, outlines

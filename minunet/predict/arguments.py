@@ -52,8 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("-v", "--viz", action="store_true", help="show every overlay in a window")
     p.add_argument("-n", "--no-save", action="store_true", help="write nothing")
     p.add_argument("-t", "--mask-threshold", type=number(float, 0, 1), metavar="P",
-                   help="with two classes: probability above which a pixel is foreground (default: 0.5; for objects as the "
-                        "checkpoint says)")  # fmt: skip
+                   help="with two classes: probability above which a pixel is foreground, or, after --target stardist, has a "
+                        "polygon (default: 0.5; for objects as the checkpoint says)")  # fmt: skip
     p.add_argument("-s", "--scale", type=number(float, 0, MAX_SCALE, above=True),
                    help="factor for the images' size (default: that of the training)")  # fmt: skip
     p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
@@ -90,6 +90,9 @@ def add_objects(g: argparse._ArgumentGroup) -> None:
                         f"borders ({tuned} 0.9, and 0.8 after --target border)")  # fmt: skip
     g.add_argument("--smooth", type=number(float, 0, SMOOTH), metavar="PIXELS",
                    help=f"sigma by which outlines are smoothed before necks are looked for ({tuned} 1)")  # fmt: skip
+    g.add_argument("--nms", type=number(float, 0, 1), metavar="SHARE",
+                   help="after --target stardist: of two polygons that share more than this of the smaller one, the less "
+                        f"probable one is dropped ({tuned} 0.4)")  # fmt: skip
     g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
                    help="split foreground at narrow necks; without it, objects are connected regions")  # fmt: skip
     g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")
@@ -99,7 +102,8 @@ def options_of(args: argparse.Namespace) -> PredictionOptions:
     """The options that the flags ask for."""
     return PredictionOptions(
         threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
-        instances=args.instances, min_size=args.min_size, split=args.split, neck=args.neck, smooth=args.smooth, rois=args.rois,
+        instances=args.instances, min_size=args.min_size, split=args.split, neck=args.neck, smooth=args.smooth, nms=args.nms,
+        rois=args.rois,
         probabilities=args.probabilities, overlays=args.overlay,
         axes=args.axes, masks_as=args.masks_as, pixel_size=args.pixel_size,
     )  # fmt: skip

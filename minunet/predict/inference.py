@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,19 @@ from ..data.files.windows import Windows
 from ..data.preprocess import scaled_size
 from ..nn import Module
 from ..ops import class_probabilities
+from .maps import maps_of
 from .options import DEFAULTS, PredictionOptions
+from .separation import UNTUNED, separation_of
+from .stars import Objects, cell_of, check_split, draw, find_objects, numbering, separate_stars
+from .stitching import BLOCK, lay_blocks
 from .tiles import Block, Tiles, best_tile, whole_fits
 from .tta import SYMMETRIES
 
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of polygons, at which a training is scored
+
 
 def segment(
-    model: Module, image: Any, threshold: float = 0.5, scale: float | None = None, tile: int | None = None,
+    model: Module, image: Any, threshold: float | None = None, scale: float | None = None, tile: int | None = None,
     overlap: int | None = None, tta: int | None = None, out: Any = None,
 ) -> Any:  # fmt: skip
     """Segment one image.
@@ -31,8 +38,9 @@ def segment(
     image : (H, W) or (H, W, channels) array
         As it comes from the file: 8 or 16 bit or float, grey, RGB or RGBA; it is normalised as in training. It may also be a
         memory map, a zarr array, or what `minunet.data.open_large` gives; by tiles it is then never whole in memory.
-    threshold : float in (0, 1)
-        With two classes: a pixel is foreground if its probability of foreground is above this.
+    threshold : float in (0, 1), optional
+        With two classes: a pixel is foreground if its probability of foreground is above this, by default 0.5. After
+        ``--target stardist``: what polygons are drawn, by default as the training found best.
     scale : float, optional
         Factor by which the image is resized for the network, by default that of the training. The result always has the
         image's own size.
@@ -59,9 +67,25 @@ def segment(
     options = PredictionOptions(threshold=threshold, scale=scale, tile=tile, overlap=overlap, tta=tta)
     tiles = make_tiles(model, image, options)
     out = np.empty(tiles.size, np.uint8) if out is None else out
+    if model.preprocessing.rays:
+        objects, table, _, blocks = polygon_objects(model, tiles, options, tiles.size)
+        for rows, columns in blocks:
+            out[rows, columns] = (table[draw(objects, rows, columns)] > 0).astype(np.uint8)
+        return out
     for rows, columns, p in tiles:
-        out[rows, columns] = classify(semantic(model, p), threshold)
+        out[rows, columns] = classify(semantic(model, p), options.mask_threshold)
     return out
+
+
+def polygon_objects(
+    model: Module, tiles: Iterable[Block], options: PredictionOptions, size: tuple[int, int]
+) -> tuple[Objects, np.ndarray, int, list[tuple[slice, slice]]]:  # fmt: skip
+    """The objects of an image from a network of polygons; what `numbering` gives; blocks that together are the image."""
+    check_split(options.split)
+    how, known = separation_of(model, options), model.preprocessing
+    objects = find_objects(tiles, how, cell_of(known.rays, options.scale or known.scale))
+    blocks = [block.core for block in lay_blocks(size, BLOCK, 0).values()]
+    return objects, *numbering(objects, blocks, how.min_size), blocks
 
 
 def probabilities(
@@ -131,9 +155,11 @@ class WholeImage:
         total: Array = np.zeros((), np.float32)
         for symmetry in self.symmetries:
             logits = symmetry.back(to_numpy(predict_logits(self.model, symmetry.turn(x)[None]))[0])
+            if known.rays:
+                logits = logits[..., [0, *(1 + symmetry.rays_back(known.rays.count))]]
             if logits.shape[:2] != self.size:
                 logits = resize(logits, self.size)
-            total = total + class_probabilities(logits) / np.float32(len(self.symmetries))
+            total = total + maps_of(self.model, logits, x.shape[0] / self.size[0]) / np.float32(len(self.symmetries))
         return total
 
 
@@ -152,6 +178,32 @@ def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     if p.shape[-1] == 2:
         return (p[..., 1] > threshold).astype(np.uint8)
     return p.argmax(-1).astype(np.uint8)
+
+
+def predicted_classes(model: Module, logits: Array) -> np.ndarray:
+    """The classes (H, W) of an image as the network sees it, from its outputs (H, W, K); what lies in a polygon is class 1."""
+    rays = model.preprocessing.rays
+    if rays is None:
+        return to_numpy(classify(class_probabilities(logits)))
+    maps, how = (
+        to_numpy(maps_of(model, logits)),
+        separation_of(model, PredictionOptions(scale=model.preprocessing.scale)),
+    )
+    return (separate_stars(maps, how, cell_of(rays, 1.0)) > 0).astype(np.uint8)
+
+
+def predicted_at(model: Module, logits: Array) -> list[np.ndarray]:
+    """What `predicted_classes` gives at each of `THRESHOLDS`, of polygons; of classes only one."""
+    rays = model.preprocessing.rays
+    if rays is None:
+        return [predicted_classes(model, logits)]
+    maps, how = to_numpy(maps_of(model, logits)), replace(UNTUNED["stardist"], threshold=THRESHOLDS[0])
+    whole = slice(0, maps.shape[0]), slice(0, maps.shape[1])
+    objects = find_objects([(*whole, maps)], how, 2 * cell_of(rays, 1.0))  # a rough score, of many images, is enough
+    # the most probable come first: what is an object at a higher threshold is one here, too
+    own = np.append(0, objects.polygons.scores[objects.members[objects.starts[:-1]]])
+    score = own[draw(objects, *whole)]
+    return [(score > threshold).astype(np.uint8) for threshold in THRESHOLDS]
 
 
 def predict_logits(model: Module, x: Array) -> Array:

@@ -16,7 +16,9 @@ Objects that touch are one region of foreground. They are told apart in three st
 
 Objects of fewer than `min_size` pixels are dropped.
 
-The four numbers, a `Separation`, are tuned at the end of a training, on its validation images, and stored in the checkpoint.
+A network of star-convex polygons (``--target stardist``) has other steps: see stars.py.
+
+The numbers, a `Separation`, are tuned at the end of a training, on its validation images, and stored in the checkpoint.
 Which are best depends on the network: one that sees all borders needs no necks, and one that misses some does.
 
 Sources: Vincent and Soille 1991, Watersheds in digital spaces, doi:10.1109/34.87344; Vincent 1993, Morphological
@@ -35,13 +37,9 @@ from ..data.instance_labels import renumber
 from ..data.objects import Separation
 from ..nn import Module
 from .inference import class_map, probabilities
-from .options import DEFAULTS, PredictionOptions
-
-UNTUNED = {"classes": Separation(), "border": Separation(neck=0.8)}
-"""By target: what holds for a network that nobody tuned, which may miss many borders."""
-
-SEEN = {"classes": Separation(), "border": Separation(neck=0.3, smooth=0.0)}
-"""By target: what holds where all borders are seen. Cells that fill the image have few necks narrower than themselves."""
+from .options import PredictionOptions
+from .separation import SEEN, separation_of
+from .stars import cell_of, check_split, separate_stars
 
 CRUMB = 4  # pixels; an object of 6 by 6 pixels with a border of 2 has such an inside
 SIDES = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # objects are 4-connected, and so are the ways over hills
@@ -56,10 +54,11 @@ def segment_objects(
     split: bool = True,
     neck: float | None = None,
     smooth: float | None = None,
+    nms: float | None = None,
 ) -> np.ndarray:
     """Segment one image into separate objects; parameters as in `minunet.segment` and `label_objects`.
 
-    Threshold, least size, neck and smoothing are those that the training found best unless they are given.
+    Threshold, least size, neck, smoothing and suppression are those that the training found best unless they are given.
 
     Returns
     -------
@@ -71,26 +70,29 @@ def segment_objects(
     >>> labels = minunet.segment_objects(model, image)  # doctest: +SKIP
     """
     options = PredictionOptions(
-        threshold=threshold, scale=scale, min_size=min_size, split=split, neck=neck, smooth=smooth
+        threshold=threshold, scale=scale, min_size=min_size, split=split, neck=neck, smooth=smooth, nms=nms
     )
-    how = separation_of(model, options)
-    return renumber(separate(probabilities(model, image, scale), target_of(model), how, split), how.min_size)
+    how, known = separation_of(model, options), model.preprocessing
+    cell = cell_of(known.rays, scale or known.scale) if known.rays else 1
+    return renumber(separate(probabilities(model, image, scale), target_of(model), how, split, cell), how.min_size)
 
 
 def label_objects(
     p: np.ndarray, target: str = "classes", threshold: float = 0.5, min_size: int = SEEN["classes"].min_size,
-    split: bool = True, neck: float | None = None, smooth: float | None = None,
+    split: bool = True, neck: float | None = None, smooth: float | None = None, nms: float | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Separate objects, from class probabilities.
 
     Parameters
     ----------
     p : (H, W, K) float array
-        Class 0 is background; with the target "border" class 1 is the inside of objects and class 2 their border.
-    target : "classes" or "border"
+        Class 0 is background; with the target "border" class 1 is the inside of objects and class 2 their border. With
+        "stardist" the probability of an object and the distances, in pixels, to its outline.
+    target : "classes", "border" or "stardist"
         What the network was trained on.
     threshold : float
-        A pixel is foreground if the probabilities of all classes but 0 add up to more than this.
+        A pixel is foreground if the probabilities of all classes but 0 add up to more than this; with "stardist" its polygon
+        may be an object.
     min_size : int
         Objects of fewer pixels are dropped; with the target "border" they become part of an object that they touch, if their
         inside has less than a fifth of that.
@@ -103,12 +105,15 @@ def label_objects(
         that sees all borders. For one that misses some, 0.8 and a smoothing of 1 find more of the objects.
     smooth : float, optional
         Sigma of the Gaussian that smooths the hills, in pixels. By default 1, and 0 with the target "border".
+    nms : float, optional
+        With the target "stardist": of two polygons that share more than this of the smaller one, only the more probable one is
+        an object. By default 0.4.
 
     Returns
     -------
     (H, W) int32 array, objects numbered from 1 without gaps in the order of their first pixels
     """
-    given = {"neck": neck, "smooth": smooth}
+    given = {"neck": neck, "smooth": smooth, "nms": nms}
     how = replace(
         SEEN.get(target, Separation()),
         threshold=threshold,
@@ -118,10 +123,17 @@ def label_objects(
     return renumber(separate(p, target, how, split), min_size)
 
 
-def separate(p: np.ndarray, target: str, how: Separation, split: bool = True) -> np.ndarray:
-    """As `label_objects`, but objects smaller than ``how.min_size`` are not dropped, and numbered in any order."""
-    if target not in ("classes", "border") or p.ndim != 3 or p.shape[-1] < (3 if target == "border" else 2):
+def separate(p: np.ndarray, target: str, how: Separation, split: bool = True, cell: int = 1) -> np.ndarray:
+    """As `label_objects`, but objects smaller than ``how.min_size`` are not dropped, and numbered in any order.
+
+    `cell` is that of `minunet.predict.stars`.
+    """
+    least = {"classes": 2, "border": 3, "stardist": 5}
+    if target not in least or p.ndim != 3 or p.shape[-1] < least[target]:
         raise ValueError(f"probabilities of shape {p.shape} with the target {target!r}")
+    if target == "stardist":
+        check_split(split)
+        return separate_stars(p, how, cell)
     from skimage.segmentation import watershed
 
     foreground = p[..., 1:].sum(-1) > how.threshold
@@ -163,29 +175,14 @@ def hilltops(height: np.ndarray, neck: float) -> np.ndarray:
     return local_maxima(reconstruction(log + share, log, footprint=SIDES), connectivity=1) & (height > 0)
 
 
-def separation_of(model: Module, options: PredictionOptions = DEFAULTS) -> Separation:
-    """How a loaded network's output becomes objects, in pixels of the image: by the options, else as its training found."""
-    known = model.preprocessing
-    how = UNTUNED[known.target]
-    if known.separation:
-        how = known.separation.magnified(1 / (options.scale or known.scale))
-    given = {name: getattr(options, name) for name in ("threshold", "neck", "smooth", "min_size")}
-    return replace(how, **{name: value for name, value in given.items() if value is not None})
-
-
-def reach_of(model: Module, how: Separation, options: PredictionOptions = DEFAULTS) -> int:
-    """How far objects reach, in pixels of the image, with the smoothing: what a block has to see around itself."""
-    known = model.preprocessing
-    extent = known.objects.extent / (options.scale or known.scale) if known.objects else 0
-    return int(np.ceil(extent + 4 * how.smooth))
-
-
 def target_of(model: Module) -> str:
-    """What a loaded network was trained on, "classes" or "border"."""
+    """What a loaded network was trained on: "classes", "border" or "stardist"."""
     return model.preprocessing.target
 
 
 def output_names(model: Module) -> list[str]:
-    """The names of a loaded network's outputs, in their order."""
+    """The names of a loaded network's outputs, in their order; of polygons that of their probability alone."""
     names = class_map(model).names
+    if target_of(model) == "stardist":
+        return names[1:]
     return [names[0], "inside", "border"] if target_of(model) == "border" else names

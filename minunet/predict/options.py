@@ -28,7 +28,7 @@ class PredictionOptions(Settings):
         Over how many flips and rotations the probabilities are averaged (test-time augmentation); None as in training.
     instances : bool
         Whether to separate objects, and to write label images and tables.
-    min_size, neck, smooth : int, float and float, optional
+    min_size, neck, smooth, nms : int, float, float and float, optional
         How objects are told apart, see `minunet.predict.instances`; None for what their training found best.
     split : bool
         Whether foreground is split at narrow necks; if not, objects are connected regions.
@@ -60,6 +60,7 @@ class PredictionOptions(Settings):
     min_size: int | None = setting(None, least=0)
     neck: float | None = setting(None, least=0, most=1)
     smooth: float | None = setting(None, least=0, most=SMOOTH)
+    nms: float | None = setting(None, least=0, most=1)
     split: bool = True
     rois: bool = False
     probabilities: bool = False

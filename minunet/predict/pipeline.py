@@ -6,6 +6,7 @@ Both take the same way: a small image is treated as a large one with a single ti
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -16,17 +17,19 @@ from ..data.files.large_zarr import LargeZarr
 from ..data.objects import Separation
 from ..nn import Module
 from . import instance_files
-from .inference import class_map, classify, make_tiles, semantic
-from .instances import output_names, reach_of, separate, separation_of, target_of
+from .inference import class_map, classify, make_tiles, polygon_objects, semantic
+from .instances import output_names, separate, target_of
 from .measure import Measurements
 from .options import PredictionOptions
 from .overlay import Overview
 from .progress import Progress
-from .stitching import Block, Index, Stitching, label_block, lay_blocks
+from .separation import reach_of, separation_of
+from .stars import draw
+from .stitching import BLOCK, Block, Index, Part, Stitching, label_block, lay_blocks
+from .tiles import Block as Tile
 from .writers import Outputs, Writer
 
 OVERVIEW = 2048  # most rows and columns of the overlay of an image that is read by windows
-BLOCK = 2048  # rows and columns of a block of such an image, in which objects are separated at once
 HALO = (
     64  # pixels that are at least seen around a block: objects that reach no farther into the next block come out whole
 )
@@ -66,13 +69,16 @@ class Page:
         """Make all results. Outlines of objects go into `rois`; `number`, from 1, is that of the page in a stack."""
         options, classes, objects = self.options, class_map(self.model), None
         with ExitStack() as files:
-            p = None
-            if options.probabilities or options.needs_instances:
+            p, polygons = None, bool(self.model.preprocessing.rays)
+            if options.probabilities or (options.needs_instances and not polygons):
                 planes, keep = len(output_names(self.model)), options.probabilities
                 p = files.enter_context(self.outputs.new(self.image, "probabilities", np.float32, planes, keep=keep))
-            picture = self._classes(files, p)
-            if p is not None and options.needs_instances:
-                objects, picture = self._objects(p, rois, number)
+            if polygons:
+                objects, picture = self._polygons(files, p, rois, number)
+            else:
+                picture = self._classes(files, p)
+                if p is not None and options.needs_instances:
+                    objects, picture = self._objects(p, rois, number)
         shown = None
         if options.overlays or self.progress.shows_overlays:
             shown = picture.picture(self.image, classes if objects is None else None)
@@ -80,20 +86,61 @@ class Page:
 
     def _classes(self, files: ExitStack, p: Writer | None) -> Overview:
         """Write the mask tile by tile, and the probabilities if p is given."""
-        tiles, classes = make_tiles(self.model, self.image, self.options), class_map(self.model)
-        if tiles.note:
-            self.notes.append(f"tiles are blended, and differ a little from the whole image: {tiles.note}")
-        numbers = self.options.masks_as == "numbers"
-        samples = 3 if classes.num_classes > 2 and not numbers else 1
-        mask = files.enter_context(self.outputs.new(self.image, "mask", np.uint8, samples=samples))
-        picture = self._overview(np.uint8)
-        for rows, columns, block in tiles.blocks(self.progress.counter("tile", len(tiles))):
+        mask, picture = self._mask(files), self._overview(np.uint8)
+        for rows, columns, block in self._tiles():
             labels = classify(semantic(self.model, block), self.options.mask_threshold)
             picture.put(rows, columns, labels)
-            mask[rows, columns] = labels if numbers else classes.decode(labels)
+            mask(rows, columns, labels)
             if p is not None:
                 p[rows, columns] = block
         return picture
+
+    def _tiles(self) -> Iterator[Tile]:
+        """The image's tiles: rows, columns, maps."""
+        tiles = make_tiles(self.model, self.image, self.options)
+        if tiles.note:
+            self.notes.append(f"tiles are blended, and differ a little from the whole image: {tiles.note}")
+        return tiles.blocks(self.progress.counter("tile", len(tiles)))
+
+    def _mask(self, files: ExitStack) -> Callable[[slice, slice, np.ndarray], None]:
+        """A function that writes a part of the mask: its rows, its columns, and its class numbers (h, w)."""
+        classes, numbers = class_map(self.model), self.options.masks_as == "numbers"
+        samples = 3 if classes.num_classes > 2 and not numbers else 1
+        mask = files.enter_context(self.outputs.new(self.image, "mask", np.uint8, samples=samples))
+
+        def write(rows: slice, columns: slice, labels: np.ndarray) -> None:
+            mask[rows, columns] = labels if numbers else classes.decode(labels)
+
+        return write
+
+    def _polygons(
+        self, files: ExitStack, p: Writer | None, rois: zipfile.ZipFile | None, number: int | None
+    ) -> tuple[Measurements | None, Overview]:
+        """From a network of polygons: find objects in all tiles together, then write mask and labels block by block."""
+
+        def seen() -> Iterator[Tile]:
+            for rows, columns, block in self._tiles():
+                if p is not None:
+                    p[rows, columns] = block[..., :1]
+                yield rows, columns, block
+
+        objects, table, count, blocks = polygon_objects(self.model, seen(), self.options, self.size)
+        if objects.dropped:
+            self.notes.append(
+                f"{objects.dropped:,} polygons were not looked at: there were too many; raise --mask-threshold"
+            )
+
+        def numbered(rows: slice, columns: slice) -> np.ndarray:
+            return table[draw(objects, rows, columns)]
+
+        mask, picture = self._mask(files), self._overview(np.uint8)
+        for rows, columns in blocks:
+            labels = (numbered(rows, columns) > 0).astype(np.uint8)
+            picture.put(rows, columns, labels)
+            mask(rows, columns, labels)
+        if not self.options.needs_instances:
+            return None, picture
+        return self._write_objects(blocks, numbered, count, rois, number)
 
     def _objects(
         self, p: Writer, rois: zipfile.ZipFile | None, number: int | None
@@ -109,17 +156,28 @@ class Page:
         blocks = lay_blocks(self.size, side, min(halo, side))
         with self.outputs.new(self.image, "numbers", np.uint32, keep=False) as numbers:
             tables, count = self._label(blocks, p, numbers, how)
-            dtype = np.uint16 if count < 1 << 16 else np.uint32
-            with self.outputs.new(self.image, "labels", dtype) as labels:
-                found = Measurements(count, self.image.shape[2])
-                picture = self._overview(dtype)
-                for block in blocks.values():
-                    core = tables[block.place][numbers[block.core][..., 0]]
-                    labels[block.core] = core
-                    picture.put(*block.core, core)
-                    found.add(core, self.image[block.core], block.core[0].start, block.core[1].start)
-                if rois is not None:
-                    self._outline(rois, labels, found, number)
+            place = {(rows.start, columns.start): index for index, (_, (rows, columns), *_) in blocks.items()}
+
+            def numbered(rows: slice, columns: slice) -> np.ndarray:
+                return tables[place[rows.start, columns.start]][numbers[rows, columns][..., 0]]
+
+            return self._write_objects([block.core for block in blocks.values()], numbered, count, rois, number)
+
+    def _write_objects(
+        self, blocks: list[Part], numbered: Callable[[slice, slice], np.ndarray], count: int,
+        rois: zipfile.ZipFile | None, number: int | None,
+    ) -> tuple[Measurements, Overview]:  # fmt: skip
+        """Write the objects' numbers, which `numbered` gives for a block's rows and columns, and outlines, and measure."""
+        dtype = np.uint16 if count < 1 << 16 else np.uint32
+        found, picture = Measurements(count, self.image.shape[2]), self._overview(dtype)
+        with self.outputs.new(self.image, "labels", dtype) as labels:
+            for rows, columns in blocks:
+                core = numbered(rows, columns)
+                labels[rows, columns] = core
+                picture.put(rows, columns, core)
+                found.add(core, self.image[rows, columns], rows.start, columns.start)
+            if rois is not None:
+                self._outline(rois, labels, found, number)
         return found, picture
 
     def _label(

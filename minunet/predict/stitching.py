@@ -27,12 +27,12 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 Part = tuple[slice, slice]  # rows and columns of the image
 Index = tuple[int, int]  # a block's place: row and column of a block among the blocks
 
+BLOCK = 2048  # rows and columns of a block of a large image, in which objects are separated at once
 NEVER = np.iinfo(np.int64).max  # the first pixel of an instance that has none in the core
 
 
@@ -200,7 +200,8 @@ def merge(
         starts[index], total = total, total + len(found[index].first)
     nodes = [np.add(edges, (starts[a] - 1, starts[b] - 1)) for (a, b), edges in pairs.items() if len(edges)]
     i, j = np.concatenate(nodes).T if nodes else np.zeros((2, 0), np.int64)
-    parts, part = connected_components(coo_array((np.ones(len(i), bool), (i, j)), shape=(total, total)), directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(i), bool), (i, j)), shape=(total, total))
+    parts, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
     first, area = np.full(parts, NEVER), np.zeros(parts, np.int64)
     if total:
         np.minimum.at(first, part, np.concatenate([found[index].first for index in sorted(found)]))

@@ -34,7 +34,7 @@ from ..models import Ensemble, receptive_field
 from ..models.summary import summary
 from ..models.trace import Trace, follow, input_channels
 from ..nn import Module
-from ..ops import class_probabilities
+from .maps import maps_of
 from .tta import SYMMETRIES, Symmetry
 
 Block = tuple[slice, slice, np.ndarray]  # rows, columns, and their probabilities (h, w, num_classes)
@@ -229,7 +229,7 @@ class Tiles:
             logits = self._logits(symmetry, *part)
             if down is not None and across is not None:
                 logits = interpolate(logits, down, across)
-            p += class_probabilities(logits)
+            p += maps_of(self.model, logits, h / H)
         p /= len(self.symmetries)
         return p
 
@@ -246,7 +246,9 @@ class Tiles:
         x = block[np.ix_(*(i - f for i, f in zip(needed, first)))]
         x = np.ascontiguousarray(x.swapaxes(0, 1) if symmetry.exchange else x)
         xp = get_array_module(*self.model.named_params().values())
-        return symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
+        logits = symmetry.back(to_numpy(self.model(xp.asarray(x[None])))[0, kept_r, kept_c])
+        rays = getattr(getattr(self.model, "preprocessing", None), "rays", None)
+        return logits[..., [0, *(1 + symmetry.rays_back(rays.count))]] if rays else logits
 
     def _half(self, overlap: int) -> int:
         """Half the width of the blending: the overlap minus the reach, or half of a smaller overlap; at most half a tile."""

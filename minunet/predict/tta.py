@@ -24,6 +24,14 @@ class Symmetry(NamedTuple):
         v = v.swapaxes(0, 1) if self.exchange else v
         return v[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
+    def rays_back(self, count: int) -> np.ndarray:
+        """Which ray of the turned image each of so many rays, a multiple of 4, is: (count,) indices."""
+        k = np.arange(count)
+        k = count // 4 - k if self.exchange else k  # sine and cosine change places
+        k = -k if self.flip_rows else k
+        k = count // 2 - k if self.flip_columns else k
+        return np.argsort(k % count)
+
     def turn_part(self, rows: slice, columns: slice, size: tuple[int, int]) -> tuple[slice, slice]:
         """Where rows and columns of an image of that size lie in the turned image."""
         (H, W) = size

@@ -77,7 +77,8 @@ class Arguments(TrainingConfig):
     axes: str | None = None
     normalise: str = setting("percentile", choices=("percentile", "range", "none", "255"))
 
-    target: str = setting("classes", choices=("classes", "border"))
+    target: str = setting("classes", choices=("classes", "border", "stardist"))
+    rays: int = setting(32, least=4, most=256)
     border_width: float = setting(2.0, least=1, most=64)
     weight_map: bool = False
     balance: bool = True
@@ -197,7 +198,10 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--interpolation", help="how images are interpolated; the paper's is cubic")
 
     g = p.add_argument_group("objects that touch (masks must number objects)")
-    add(g, "--target", help="border: learn inside and border of objects as two classes")
+    add(g, "--target",
+        help="border: learn inside and border of objects as two classes; stardist: learn star-convex polygons, which suit "
+             "round objects such as nuclei, with a loss of their own")  # fmt: skip
+    add(g, "--rays", metavar="N", help="rays of a polygon, a multiple of 4")
     add(g, "--border-width", metavar="PIXELS", help="width of the class border; small objects get a narrower one")
     add(g, "--weight-map",
         help="the paper's weight map: balance classes, cut touching objects apart, and weight the gaps between")  # fmt: skip

@@ -15,7 +15,7 @@ from ..data.objects import diameter
 from ..errors import UserError
 from ..models import UNetOptions, build
 from ..nn import Module
-from ..predict.instances import UNTUNED
+from ..predict.separation import UNTUNED
 from ..predict.tiles import reach
 
 TINY = 0.05  # share of objects smaller than predict keeps, from which on it is said

@@ -105,7 +105,8 @@ class TrainingConfig(Settings):
 
 
 def score_of(row: dict[str, Any]) -> float:
-    """By which the best epoch is chosen, from its row of history: mean Dice of the classes; -1 if nothing was held out."""
+    """By which the best epoch is chosen, from its row of history: mean Dice of the classes, of polygons 1 / (1 + loss); -1 if
+    nothing was held out."""
     score = row.get("val_score", row["val_dice"])
     return -1.0 if score is None else float(score)
 

@@ -94,7 +94,7 @@ def fit(
         your own, but then without `out`. Channels and classes of options become those of the data (but ``num_classes=1``, a
         sigmoid, stays for two classes). If not given, a U-Net of base width 16.
     target : Target, optional
-        For objects that touch: a border class or a weight map, see `minunet.data.targets`.
+        For objects that touch: a border class, star-convex polygons or a weight map, see `minunet.data.targets`.
     validation : optional
         What to validate on: the share of the images to hold out, below 1; indices or names of some of them; or other images, as
         a data set or as (images, masks). With 0 nothing is held out: the network keeps the weights of the last epoch.
@@ -292,6 +292,13 @@ def measured(model: Module, dataset: ImageSet, config: TrainingConfig) -> Networ
 def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
     """UserError if a network of so many outputs cannot be trained on the masks with that loss."""
     K, allowed = dataset.classes.num_classes, dataset.preprocessing.outputs()
+    if dataset.preprocessing.rays:
+        if loss != TrainingConfig.loss:
+            raise UserError(f"--loss {loss} is of classes: leave it out, --target stardist has a loss of its own")
+        if outputs not in allowed:
+            raise UserError(
+                f"--classes {outputs}, but polygons of {allowed[0] - 1} rays have {allowed[0]} outputs: leave it out"
+            )
     if loss == "bce" and (1 not in allowed or outputs != 1):
         raise UserError(f"--loss bce is for two classes and --classes 1; the masks hold {K} classes: use --loss ce")
     if outputs not in allowed:
@@ -301,6 +308,8 @@ def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
 def check_class_weights(config: TrainingConfig, dataset: ImageSet) -> None:
     """UserError unless there is a weight for each class, and one that is above 0."""
     weights, names = config.class_weights, dataset.classes.names
+    if weights and dataset.preprocessing.rays:
+        raise UserError("--class-weights are of classes: leave them out, --target stardist has a loss of its own")
     if weights and (len(weights) != len(names) or not any(weights)):
         raise UserError(
             f"--class-weights: {', '.join(f'{w:g}' for w in weights)} are not {len(names)} weights, at least one above 0: give "

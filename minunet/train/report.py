@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..array import to_numpy
 from ..cli import quoted
 from ..data import ImageSet
 from ..data.sample import true_labels
 from ..metrics import Confusion
 from ..nn import Module
-from ..ops import class_probabilities
 from ..predict import overlay
-from ..predict.inference import classify, predict_logits
+from ..predict.inference import predict_logits, predicted_classes
 from . import figures
 from .fit import Fitted
 
@@ -60,7 +58,9 @@ def trained_on_objects(dataset: ImageSet) -> bool:
 def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confusion]) -> None:
     """Print the scores of the best epoch."""
     print(f"\nbest epoch {best['epoch']} on {len(scored)} validation images, pooled over all pixels:")
-    if "val_score" in best:
+    if dataset.preprocessing.rays:
+        print("  (of what lies in polygons, at the best of some thresholds; the best epoch is that of the least loss)")
+    elif "val_score" in best:
         print(
             "  (of the foreground, inside and border of objects as one; the best epoch is that of the classes' mean Dice)"
         )
@@ -82,9 +82,10 @@ def told_objects(fitted: Fitted) -> str:
     chosen = (
         f"as chosen on {tuned.images} of the validation images: precision {tuned.after:.3f}, untuned {tuned.before:.3f}"
     )
+    flags = f"--neck {how.neck:g} --smooth {how.smooth:g}" if known.rays is None else f"--nms {how.nms:g}"
     return (
         f"  objects of {known.objects.diameter:.0f} pixels, told apart by --mask-threshold {how.threshold:g} "
-        f"--neck {how.neck:g} --smooth {how.smooth:g} --min-size {how.min_size},\n"
+        f"{flags} --min-size {how.min_size},\n"
         f"  {chosen if tuned.images else 'untuned'} (to report how good they are, score others)\n"
     )
 
@@ -101,7 +102,7 @@ def score(model: Module, dataset: ImageSet, index: int) -> tuple[Confusion, np.n
     """The counts of an image's pixels, its truth and its prediction (H, W)."""
     sample = dataset[index]
     truth = true_labels(sample)
-    prediction = to_numpy(classify(class_probabilities(predict_logits(model, sample.image[None]))[0]))
+    prediction = predicted_classes(model, predict_logits(model, sample.image[None])[0])
     confusion = Confusion(dataset.classes.num_classes)
     confusion.add(truth, prediction)
     return confusion, truth, prediction

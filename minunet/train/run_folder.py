@@ -164,7 +164,7 @@ def restore(trainer: Trainer, file: Checkpoint, path: Path) -> None:
         state = TrainState.from_json(part_of(file, path, "state"), f"{path}: train.state")
         for row in state.history if trainer.classes.num_classes > 2 else ():
             row.setdefault("dice_all_foreground", None)  # early runs did not count it
-        for row in state.history if trainer.has_border else ():
+        for row in state.history if trainer.has_score else ():
             row.setdefault("val_score", row["val_dice"])  # which it was in early runs
         check_state(trainer, state, f"{path}: train.state")
         trainer.schedule.state.update(check_schedule(part_of(file, path, "schedule"), f"{path}: train.schedule"))

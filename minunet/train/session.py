@@ -38,6 +38,7 @@ from .signals import StopOnSignal
 from .start import folder_of, start_from
 from .trainer import Trainer
 
+AS_TARGET = {"border": " with a border", "stardist": " as polygons"}
 HEAD = "head."  # how the names of the last layer's parameters begin
 Say = Callable[..., None]
 
@@ -144,7 +145,9 @@ def with_target(
     if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
         args = replace(args, w0=0.0)
         say("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
-    target = Target(args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache)
+    target = Target(
+        args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache, args.rays
+    )
     return args, dataset if target.is_plain else TargetSet(dataset, target, train, progress=not args.quiet)
 
 
@@ -171,7 +174,7 @@ def make_model(
     args: Arguments, given: set[str], dataset: ImageSet, file: Checkpoint | None = None, say: Say = lambda *_: None
 ) -> Module:
     """The network for a data set, with the preprocessing of its images and the classes of its masks."""
-    outputs = args.classes or (1 if args.loss == "bce" else dataset.classes.num_classes)
+    outputs = args.classes or (1 if args.loss == "bce" else dataset.preprocessing.outputs()[-1])
     if file and args.load and not args.classes and file.architecture.num_classes in dataset.preprocessing.outputs():
         outputs = file.architecture.num_classes
     check_classes(outputs, args.loss, dataset)
@@ -188,8 +191,7 @@ def make_model(
 def with_new_head(model: Module, file: Checkpoint, dataset: ImageSet, path: str, say: Say) -> dict[str, np.ndarray]:
     """The weights of a checkpoint; those of the last layer are new ones if the classes are others, which is said."""
     before, now = file.preprocessing, dataset.preprocessing
-    theirs = f"{', '.join(before.classes.names)}{' with a border' * (before.target == 'border')}"
-    ours = f"{', '.join(now.classes.names)}{' with a border' * (now.target == 'border')}"
+    theirs, ours = (f"{', '.join(p.classes.names)}{AS_TARGET.get(p.target, '')}" for p in (before, now))
     outputs = file.architecture.num_classes, model.architecture.num_classes
     head = {name: to_numpy(array) for name, array in model.state().items() if name.startswith(HEAD)}
     known = all(name in file.weights for name in head)

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..nn import Module
-from ..ops import named_loss
+from ..ops import named_loss, star_loss, star_loss_backward
 from ..ops.lazy import fusion_scope
 from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
@@ -57,7 +57,9 @@ class TrainingStep:
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.outputs: int = model.architecture.num_classes
         self.head_weights: tuple[float, ...] = getattr(model, "head_weights", (1.0,))
-        self._loss, self._loss_backward = named_loss(config.loss, self.outputs)
+        polygons = getattr(getattr(model, "preprocessing", None), "rays", None) is not None
+        pair: tuple[Any, Any] = (star_loss, star_loss_backward) if polygons else named_loss(config.loss, self.outputs)
+        self._loss, self._loss_backward = pair
         weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
         self._class_weight = {} if weights is None else {"class_weight": weights}
         self.recorded = self._record() if graph else None
@@ -72,7 +74,7 @@ class TrainingStep:
         lr : float
             The learning rate.
         images : (N, h, w, C) float32 array
-        labels : (N, h, w) integer array, -1 where they do not count
+        labels : (N, h, w) integer array, -1 where they do not count; of polygons (N, h, w, 1 + R), see `star_targets`
         weights : (N, h, w) float32 array, optional, how much each pixel counts
 
         Raises
@@ -143,8 +145,9 @@ class TrainingStep:
     def _on_host(self, loss: Any, labels: Any) -> float:
         """The loss as a number. The host waits for the GPU here; elsewhere in a step only `--clip` and `--amp` wait."""
         value = float(loss)
-        if not math.isfinite(value):  # a GPU cannot say by itself that a label is no class
-            check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
+        if not math.isfinite(value):
+            if labels.ndim == 3:  # a GPU cannot say by itself that a label is no class
+                check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
             raise NotFinite(str(value))
         return value
 

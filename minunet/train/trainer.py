@@ -22,14 +22,14 @@ from ..array import Array
 from ..data import Batches, ImageSet
 from ..data.loader import to_device
 from ..data.sample import true_labels
+from ..data.stars import true_target
 from ..errors import UserError
 from ..kernels.device import memory_explained
 from ..metrics import Confusion
 from ..models.summary import summary
 from ..nn import Module
-from ..ops import class_probabilities
 from ..optim import Schedule, WeightAverage
-from ..predict.inference import classify, predict_logits
+from ..predict.inference import predict_logits, predicted_at
 from .callbacks import Callback
 from .config import COLUMNS, TrainingConfig, TrainState, score_of
 from .step import NotFinite, TrainingStep
@@ -76,7 +76,9 @@ class Trainer:
         self.model, self.config, self.xp = model, config, xp
         self.dataset, self.validation, self.callbacks = dataset, validation, list(callbacks)
         self.classes = dataset.classes
-        self.has_border = dataset.preprocessing.target == "border"
+        self.has_score = (
+            dataset.preprocessing.target != "classes"
+        )  # one by which the best epoch is chosen, beside the Dice
         model.convert(xp.asarray)
         self.batches = Batches(
             dataset, train, config.batch_size, config.crop, config.augment, config.seed,
@@ -163,8 +165,12 @@ class Trainer:
         return self.average.applied() if self.average else nullcontext({})
 
     def validate(self) -> tuple[float, Confusion]:
-        """The mean loss over the pixels that count, and the confusion counts, of the validation images, each taken whole."""
-        confusion, loss_sum, pixels = Confusion(self.classes.num_classes), 0.0, 0
+        """The mean loss over the pixels that count, and the confusion counts, of the validation images, each taken whole.
+
+        Of polygons, the counts are those at the threshold that is best: how probable they are is learnt last.
+        """
+        confusions: list[Confusion] = []
+        loss_sum, pixels = 0.0, 0
         for i in self.validation:
             self._stop_if_asked()
             sample = self.dataset[i]
@@ -172,11 +178,16 @@ class Trainer:
             truth = true_labels(sample)
             weight = None if sample.weight is None else sample.weight[None]
             with self._stopped_by_nan():
-                loss = self.training_step.loss(logits, truth[None], weight)
+                target = true_target(sample, self.dataset.preprocessing.rays)
+                loss = self.training_step.loss(logits, target[None], weight)
             counting = int(np.count_nonzero(truth >= 0))
             loss_sum, pixels = loss_sum + loss * counting, pixels + counting
-            confusion.add(truth, classify(class_probabilities(logits)[0]))
-        return loss_sum / max(pixels, 1), confusion
+            predicted = predicted_at(self.model, logits[0])
+            confusions = confusions or [Confusion(self.classes.num_classes) for _ in predicted]
+            for confusion, classes in zip(confusions, predicted):
+                confusion.add(truth, classes)
+        best = max(confusions, key=Confusion.mean_dice, default=Confusion(self.classes.num_classes))
+        return loss_sum / max(pixels, 1), best
 
     def _finish_epoch(self) -> dict[str, Any]:
         """Validate, add the scores to the history, and remember the weights if they are the best so far."""
@@ -212,7 +223,9 @@ class Trainer:
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
         if self.classes.num_classes > 2:
             row["dice_all_foreground"] = confusion.foreground_dice()
-        if self.has_border:  # inside and border are one foreground; as classes they choose the best epoch
+        if self.has_score and self.dataset.preprocessing.rays:  # a mask's Dice tells nothing of objects that touch
+            row["val_score"] = 1 / (1 + val_loss)
+        elif self.has_score:  # inside and border are one foreground; as classes they choose the best epoch
             whole = confusion.foreground_dice()
             row |= {"val_score": confusion.mean_dice(), "val_dice": whole, "val_iou": whole / (2 - whole)}
         return row if self.validation else {k: None if is_validation(k) else v for k, v in row.items()}
@@ -220,7 +233,7 @@ class Trainer:
     def columns(self) -> set[str]:
         """The names in a row of history."""
         more = {"dice_all_foreground"} if self.classes.num_classes > 2 else set()
-        more |= {"val_score"} if self.has_border else set()
+        more |= {"val_score"} if self.has_score else set()
         return {*COLUMNS, *(f"dice_{name}" for name in self.classes.names)} | more
 
     # ---- what is kept ------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ FORWARDS = {
     "softmax": ("x",),
     "softmax_cross_entropy": ("x", "labels", "weight?", "classes?", -1),
     "soft_dice": ("x", "labels", "weight?", "classes?", -1, 1.0),
+    "star_loss": ("x", "x", "weight?", 0.5, 1e-3),
 }
 IN_PLACE = {
     "sgd_step": ("p", "p", "p", 0.1, 0.9, True, 0.01),

@@ -392,6 +392,28 @@ def test_nothing_to_learn_from_gives_zero(xp, name):
     assert not getattr(ops, f"{name}_backward")(1.0, cache).any()
 
 
+@FEW
+@given(st.integers(1, 2), sizes, sizes, st.integers(1, 4), st.booleans(), st.booleans(), seeds)
+def test_star_loss(xp, N, H, W, R, weighted, ignoring, seed):
+    rng = np.random.default_rng(seed)
+    target = np.abs(rng.standard_normal((N, H, W, 1 + R)))
+    target[..., 0] = rng.choice([-1.0, 0.0, 0.6, 1.0][1 - ignoring :], (N, H, W))
+    weight = xp.asarray(rng.uniform(0.1, 2, (N, H, W))) if weighted else None
+    pair = (ops.star_loss, ops.star_loss_backward)
+    check(pair, drawn(target.shape, seed, xp), xp.asarray(target), weight, outside=0.2, wrt=["logits"])
+
+
+def test_stars_of_nothing_give_zero_and_wrong_shapes_are_named(xp):
+    logits = xp.ones((1, 2, 2, 5))
+    for p, expected in ((-1.0, 0.0), (0.0, np.log(1 + np.e) + 1e-4)):
+        loss, cache = ops.star_loss(logits, xp.full((1, 2, 2, 5), p))
+        assert float(loss) == pytest.approx(expected)
+        assert bool(ops.star_loss_backward(1.0, cache).any()) == (p == 0)
+    for wrong in (xp.ones((1, 2, 2, 4)), xp.ones((1, 2, 3, 5))):
+        with pytest.raises(ValueError, match=r"both have 1 \+ R channels"):
+            ops.star_loss(logits, wrong)
+
+
 def test_a_label_that_is_no_class_is_named(xp):
     with pytest.raises(ValueError, match="label 255"):
         ops.softmax_cross_entropy(xp.zeros((1, 1, 2, 2)), xp.asarray([[[0, 255]]]))

@@ -117,6 +117,21 @@ def compare(rng, x, ours, backward, theirs, tol=1e-12):
     close(backward(dy, cache), nhwc(tx.grad), tol)
 
 
+def test_star_loss(rng):
+    """As StarDist's Keras losses, with PyTorch's binary cross-entropy."""
+    logits, target = rng.standard_normal((2, 5, 6, 9)), np.abs(rng.standard_normal((2, 5, 6, 9)))
+    target[..., 0] = np.clip(rng.standard_normal((2, 5, 6)), 0, 1)
+    t, d = torch.tensor(logits, requires_grad=True), torch.tensor(target)
+    p = d[..., 0]
+    off, size = (t[..., 1:] - d[..., 1:]).abs().mean(-1), t[..., 1:].abs().mean(-1)
+    expected = F.binary_cross_entropy_with_logits(t[..., 0], p) + 0.2 * (p * off).mean() / p.mean()
+    expected = expected + 1e-4 * ((1 - p) * size).mean()
+    expected.backward()
+    loss, cache = ops.star_loss(logits, target, distances=0.2)
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-12)
+    close(ops.star_loss_backward(1.0, cache), t.grad.numpy())
+
+
 def test_pools_and_upsampling(rng):
     x = rng.standard_normal((2, 7, 9, 3))
     compare(rng, x, lambda a: ops.max_pool2d(a, 3, 2), ops.max_pool2d_backward, lambda t: F.max_pool2d(t, 3, 2))

@@ -14,8 +14,9 @@ from minunet.data.objects import ObjectSize, Separation, measure_objects
 from minunet.data.targets import border_labels
 from minunet.errors import UserError
 from minunet.metrics.instances import ObjectCounts
-from minunet.predict.instances import UNTUNED, label_objects, reach_of, separate, separation_of
+from minunet.predict.instances import label_objects, separate
 from minunet.predict.options import PredictionOptions
+from minunet.predict.separation import UNTUNED, reach_of, separation_of
 from minunet.train import tuning
 from minunet.train.fit import Fitted
 from minunet.train.report import told_objects

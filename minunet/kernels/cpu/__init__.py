@@ -6,6 +6,7 @@ direct.py          direct convolution; direct_weights.py: its gradient for the f
 depthwise.py       depthwise convolution
 winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
 norm.py, pointwise.py, activation.py, resample.py, loss.py, optim.py: the other ops
+stars.py           star-convex polygons: their loss, rays, suppression and drawing
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
 epilogues.py       how kernels read lazy maps and write results
 simd.py            explicit vector instructions (AVX2, AVX-512, Neon)

@@ -41,13 +41,16 @@ _kernels: list[Any] = []
 
 
 def kernel(function: Callable[..., None], parallel: bool = True) -> Callable[..., None]:
-    """Compile a function for all threads, cached on disk under a hash of the kernels' sources."""
+    """Compile a function for all threads, or for the caller's alone, cached on disk under a hash of the kernels' sources."""
     compiled: Any = numba.njit(parallel=parallel, nogil=True)(function)
     with contextlib.suppress(RuntimeError, AttributeError):  # no place to keep a cache: compile in each process
         compiled.enable_caching()
         cached = compiled._cache._cache_file
         cached._source_stamp, cached._version = SOURCES, f"{numba.__version__} {SOURCES}"
     _kernels.append(compiled)
+
+    if not parallel:  # which may run beside any other
+        return functools.wraps(function)(lambda *args: compiled(*args))
 
     @functools.wraps(function)
     def launch(*args: Any) -> None:

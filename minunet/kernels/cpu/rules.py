@@ -159,6 +159,17 @@ def _pixel_loss_backward(dloss: float, cache: tuple) -> bool:
     return _large_arrays(p, *arrays) and is_number(dloss) and _keeps_dtype(p, dloss) and _are_labels(labels)
 
 
+def _star_loss(
+    logits: Array, target: Array, weight: Array | None = None, distances: float = 1.0, outside: float = 1e-4
+) -> bool:
+    return _large_arrays(logits, target) and type(weight) in (type(None), np.ndarray) and is_number(distances, outside)
+
+
+def _star_loss_backward(dloss: float, cache: tuple) -> bool:
+    logits, target, seen, *sums = cache
+    return _large_arrays(logits, target, seen) and is_number(dloss, *sums) and _keeps_dtype(logits, dloss)
+
+
 def _in_place(g: Array, *changed: Array) -> bool:
     """Whether arrays are as the optimisers' kernels change them, and none lies across another one or across the gradient: the
     plain rules read all of it before they write."""
@@ -219,6 +230,8 @@ CPU_KERNELS: dict[str, Rule] = {
     "softmax_cross_entropy_backward": Rule("loss", _pixel_loss_backward),
     "soft_dice": Rule("loss", _pixel_loss),
     "soft_dice_backward": Rule("loss", _pixel_loss_backward),
+    "star_loss": Rule("stars", _star_loss),
+    "star_loss_backward": Rule("stars", _star_loss_backward),
     "sgd_step": Rule("optim", _sgd_step),
     "adam_step": Rule("optim", _adam_step),
     "rmsprop_step": Rule("optim", _rmsprop_step),

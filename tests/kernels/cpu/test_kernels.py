@@ -240,6 +240,7 @@ def every_op(rng, change=lambda a: a):
     calls["group_norm"] = (x, gamma, gamma, 4)
     labels, weight = rng.integers(-1, 20, x.shape[:3]), numbers(rng, x.shape[:3], np.float32) ** 2
     calls["softmax_cross_entropy"] = calls["soft_dice"] = (x, labels, weight, gamma**2)
+    calls["star_loss"] = (x, np.roll(x, 1), weight)
     for name, args in list(calls.items()):
         y, cache, *_ = plain(name, *args)
         calls[name] = tuple(change(a) if isinstance(a, np.ndarray) else a for a in args)

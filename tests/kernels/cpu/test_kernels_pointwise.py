@@ -110,6 +110,22 @@ def test_soft_dice_of_one_channel_goes_on_with_the_kernel():
     assert_close(fast("soft_dice_backward", 0.7, cache), plain("soft_dice_backward", 0.7, cache), 60)
 
 
+@relaxed
+@given(images, st.integers(1, 9), st.booleans(), dtypes)
+def test_star_loss(shape, R, weighted, dtype):
+    rng = np.random.default_rng(3)
+    logits, target = (3 * numbers(rng, (*shape[:3], 1 + R), dtype) for _ in range(2))
+    target[..., 0] = rng.choice([-1, 0, 0.3, 1], shape[:3])
+    weight = rng.random(shape[:3]) if weighted else None
+    loss, cache = plain("star_loss", logits, target, weight)
+    found, its = check_untouched(lambda: fast("star_loss", logits, target, weight), logits, target)
+    assert_close(found, loss, target[..., 0].size, scale=4)
+    expected = plain("star_loss_backward", 0.7, cache)
+    for c in (cache, its):
+        assert_close(fast("star_loss_backward", 0.7, c), expected, target[..., 0].size)
+        assert_close(plain("star_loss_backward", 0.7, c), expected, target[..., 0].size)
+
+
 # ---- activations and group norm --------------------------------------------------------------------------------------
 
 
