@@ -10,6 +10,7 @@ encoder_unet.py   a U-Net with a classification network as its encoder
 encoders/     VGG, ResNet and MobileNetV2
 segnet.py   unpooling at the winners of the pools: SegNet
 deeplab_v3plus.py   dilated convolutions in place of a long way down: DeepLab v3+
+stardist.py   StarDist's network
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -39,6 +40,7 @@ from .residual_unet import ResidualUNet, ResidualUNetOptions
 from .scse_unet import ScSEUNet, ScSEUNetOptions
 from .se_unet import SEUNet, SEUNetOptions
 from .segnet import SegNet, SegNetOptions
+from .stardist import StarDist, StarDistOptions
 from .unet import UNet
 from .unet_3plus import UNet3Plus, UNet3PlusOptions
 from .unet_plus_plus import UNetPlusPlus, UNetPlusPlusOptions
@@ -57,6 +59,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "encoder_unet": EncoderUNet,
     "segnet": SegNet,
     "deeplab_v3plus": DeepLabV3Plus,
+    "stardist": StarDist,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
@@ -71,6 +74,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "encoder_unet": EncoderUNetOptions,
     "segnet": SegNetOptions,
     "deeplab_v3plus": DeepLabV3PlusOptions,
+    "stardist": StarDistOptions,
 }
 
 

@@ -23,6 +23,7 @@ ARCHITECTURE_NAMES = (
     "encoder_unet",
     "segnet",
     "deeplab_v3plus",
+    "stardist",
 )  # those of minunet.models, in its order
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")
 

@@ -145,6 +145,8 @@ def with_target(
     if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
         args = replace(args, w0=0.0)
         say("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
+    if args.arch == "stardist" and "target" not in given and not args.resume:  # the network is made for them
+        args = replace(args, target="stardist")
     target = Target(
         args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache, args.rays
     )

@@ -147,6 +147,17 @@ MEMBERS: dict[str, Member] = {
         ],
         size=(33, 46),
     ),
+    "stardist": Member(
+        {"base_width": 2, "depth": 2, "features": 5},
+        [{}, {"grid": 2, "depth": 1, "norm": "batch"}],
+        [
+            ({"num_classes": 33}, 1_407_265, 0),
+            ({"num_classes": 33, "in_channels": 1}, 1_406_689, 0),
+            ({"num_classes": 33, "grid": 2}, 1_425_761, 0),
+            ({"num_classes": 33, "in_channels": 1, "grid": 2}, 1_425_185, 0),
+        ],
+        size=(10, 12),
+    ),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]

@@ -256,8 +256,36 @@ class R2UNet(UNet):
         self.decoder = nn.ModuleList([RecurrentBlock(2 * a, a, **how) for a in w[:-1]])
 
 
+class StarDist(nn.Module):
+    """Schmidt et al. 2018, with our order of the joints."""
+
+    def __init__(self, i, k, base_width, depth, features, grid, norm):
+        super().__init__()
+        w, block = [base_width * 2**level for level in range(depth)], {"norm": norm, "bias": norm is None}
+        halvings = int(np.log2(grid))
+        self.before = nn.ModuleList([double_conv(w[0] if n else i, w[0], w[0], **block) for n in range(halvings)])
+        self.encoder = nn.ModuleList([double_conv(a, b, b, **block) for a, b in zip([w[0] if halvings else i, *w], w)])
+        self.bottom = double_conv(w[-1], 2 * w[-1], w[-1], **block)
+        self.decoder = nn.ModuleList([double_conv(2 * a, a, b, **block) for a, b in zip(w, [w[0], *w])])
+        self.features = nn.Sequential(OrderedDict(conv=nn.Conv2d(w[0], features, 3, padding=1), relu=nn.ReLU()))
+        self.head = nn.Conv2d(features, k, 1)
+
+    def forward(self, x):
+        skips = []
+        for block in self.before:
+            x = F.max_pool2d(block(x), 2)
+        for block in self.encoder:
+            skips.append(block(x))
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.bottom(x)
+        for skip, block in zip(reversed(skips), reversed(self.decoder)):
+            x = block(join(skip, F.interpolate(x, scale_factor=2, mode="nearest")))
+        return F.interpolate(self.head(self.features(x)), scale_factor=2 ** len(self.before), mode="nearest")
+
+
 TWINS = {
     "unet": UNet,
+    "stardist": StarDist,
     "residual_unet": ResidualUNet,
     "attention_unet": AttentionUNet,
     "se_unet": SEUNet,
