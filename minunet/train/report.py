@@ -23,9 +23,13 @@ FILES = "history.csv, curves.png, predictions.png, best.safetensors, last.safete
 
 
 def report(
-    fitted: Fitted, dataset: ImageSet, validation: list[int], out: Path, generated: bool = False, quiet: bool = False
-) -> None:
-    """Write the pictures into the run's folder; unless `quiet`, print the best epoch's scores and what to do next."""
+    fitted: Fitted, dataset: ImageSet, validation: list[int], out: Path, generated: bool = False, quiet: bool = False,
+    even: bool = False,
+) -> None:  # fmt: skip
+    """Write the pictures into the run's folder; unless `quiet`, print the best epoch's scores and what to do next.
+
+    `even` is whether --even-groups was given.
+    """
     figures.curves(out / "curves.png", fitted.history)
     pictured = validation or list(range(min(len(dataset), 4)))  # of training images, if none are held out
     scored = {i: score(fitted.model, dataset, i)[0] for i in pictured}
@@ -34,7 +38,7 @@ def report(
     if quiet:
         return
     if validation:
-        tell_scores(fitted.best, dataset, scored)
+        tell_scores(fitted.best, dataset, scored, even)
     else:
         print(
             f"\ntrained on all {len(dataset)} images: none were held out, so there is no score, the weights are those of the "
@@ -55,8 +59,8 @@ def trained_on_objects(dataset: ImageSet) -> bool:
     return bool(dataset.classes.rule == "instances" or (target and target.needs_instances))
 
 
-def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confusion]) -> None:
-    """Print the scores of the best epoch."""
+def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confusion], even: bool = False) -> None:
+    """Print the scores of the best epoch; `even` is whether patches of all kinds of image were as many."""
     print(f"\nbest epoch {best['epoch']} on {len(scored)} validation images, pooled over all pixels:")
     if dataset.preprocessing.rays:
         print("  (of what lies in polygons, at the best of some thresholds; the best epoch is that of the least loss)")
@@ -67,7 +71,7 @@ def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confu
     print(f"  Dice {best['val_dice']:.4f}   IoU {best['val_iou']:.4f}   pixel accuracy {best['val_accuracy']:.4f}")
     scores = {name: best[f"dice_{name}"] for name in dataset.classes.names}
     print("  Dice by class: " + ", ".join(f"{n} {'none' if d is None else f'{d:.4f}'}" for n, d in scores.items()))
-    for line in told_groups(dataset, scored):
+    for line in told_groups(dataset, scored, even):
         print(line)
     if best.get("dice_all_foreground") is not None and "val_score" not in best:
         print(f"  Dice of all foreground as one class: {best['dice_all_foreground']:.4f}")
@@ -124,7 +128,7 @@ def worst_and_best(
     return cases
 
 
-def told_groups(dataset: ImageSet, scored: dict[int, Confusion]) -> list[str]:
+def told_groups(dataset: ImageSet, scored: dict[int, Confusion], even: bool = False) -> list[str]:
     """The validation scores of every kind of image, if there are several; with a warning where one is not learnt."""
     kinds = dataset.groups
     if len(set(kinds)) < 2:
@@ -143,7 +147,8 @@ def told_groups(dataset: ImageSet, scored: dict[int, Confusion]) -> list[str]:
         dice = counts[kind].mean_dice()
         lines.append(f"    {kind:<20} {dice:.4f}   ({images - trained} held out, {trained} trained on)")
         if dice < POOR * best:
-            lines.append(
-                f"    warning: {kind} is not learnt: train longer, with more images of it, or with --even-groups"
-            )
+            advice = "train longer, or with more images of it" if even else (
+                "train longer, with more images of it, or with --even-groups"
+            )  # fmt: skip
+            lines.append(f"    warning: {kind} is not learnt: {advice}")
     return lines

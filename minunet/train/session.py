@@ -101,7 +101,7 @@ def carry_out(
             print(f"\nstopped in epoch {len(fitted.history) + 1}; everything is saved. To go on:")
             print(f"  python -m minunet.train --resume {quoted(folder.last)}")
         return 130
-    report(fitted, dataset, split[1], folder.path, generated=args.data is None, quiet=args.quiet)
+    report(fitted, dataset, split[1], folder.path, args.data is None, args.quiet, config.even_groups)
     return 0
 
 

@@ -91,6 +91,13 @@ def test_a_zarr_among_the_images_is_one_thing_that_is_left_out(tmp_path):
     assert data.left_out == ["1 zarr images (film.zarr), which predict reads; export them as TIFF"]
 
 
+def test_a_layout_one_folder_below_is_pointed_at(tmp_path):
+    """As nnU-Net's raw folder holds Dataset001_Cells/imagesTr."""
+    pairs(tmp_path / "Dataset001_Cells", ["a", "b"])
+    with pytest.raises(UserError, match="Dataset001_Cells below it has one: give that path"):
+        open_dataset(tmp_path)
+
+
 def test_names_composed_and_decomposed_are_the_same(tmp_path):
     for i, name in enumerate(("zellen_ü", "crème")):
         save(tmp_path / "images" / f"{unicodedata.normalize('NFC', name)}.png", grey(i))

@@ -1,19 +1,22 @@
 """What is rare: class weights, patches that hold foreground, kinds of images, and new classes from old weights."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import minunet
-from minunet.data import Batches
+from minunet.data import Batches, ClassMap
 from minunet.data.arrays import ArraySet
 from minunet.data.groups import look_of, read_groups
 from minunet.errors import UserError
+from minunet.metrics import Confusion
 from minunet.models import UNetOptions
 from minunet.train.command import main
 from minunet.train.config import TrainingConfig
+from minunet.train.report import told_groups
 from minunet.train.step import TrainingStep
 
 TINY = ["-e", "1", "--base-width", "2", "--depth", "1", "--crop", "16", "-b", "4"]
@@ -117,6 +120,18 @@ def save(folder, images, masks):
             (folder / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return str(folder)
+
+
+def test_the_warning_names_the_flag_unless_it_was_given():
+    truth = np.repeat([0, 1], 50).reshape(10, 10)
+    right, wrong = Confusion(2), Confusion(2)
+    right.add(truth, truth)
+    wrong.add(truth, 1 - truth)
+    dataset = SimpleNamespace(groups=["a", "b", "b"], classes=ClassMap.binary())
+    for even in (False, True):
+        (line,) = (line for line in told_groups(dataset, {0: right, 1: wrong}, even) if "warning" in line)
+        assert "b is not learnt" in line and ("--even-groups" in line) != even
+    assert not any("warning" in line for line in told_groups(dataset, {0: right, 1: right}))
 
 
 def test_training_reports_and_warns_by_kind(tmp_path, capsys):

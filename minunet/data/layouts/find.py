@@ -44,6 +44,9 @@ def _source(path: Path, layout: str, truth: str) -> Source:
     if name is None:
         found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
         known = "; ".join(f"{n} ({m.EXPECTS})" for n, m in LAYOUTS.items())
+        below = [p for p in sorted(path.iterdir()) if p.is_dir() and any(m.recognise(p) for m in LAYOUTS.values())]
+        if below:
+            raise UserError(f"{path}: no known layout, but {some(map(str, below))} below it has one: give that path")
         hint = "; images that are divided lie in train/ and val/, each with a layout of these"
         raise UserError(
             f"{path}: no known layout; it holds {some(found, 6) or 'nothing'}; known layouts: {known}{hint}"
