@@ -1,8 +1,8 @@
 """Turning images upright, as the orientation of EXIF and TIFF says (tag 274, TIFF revision 6.0, page 36).
 
 Images and masks alike are what a viewer shows. A mask without an orientation beside an image that has one is taken to be drawn
-on what the viewer showed, and `train` and `doctor` say so. If it was drawn on the pixels as they are stored, the tag is wrong,
-not only here: ``exiftool -n -Orientation=1 FILES`` takes it off the images.
+on what the viewer showed, and `train` and `doctor` say so. If it was drawn on the pixels as they are stored, take the tag off
+the images: ``exiftool -n -Orientation=1 FILES``.
 """
 
 from __future__ import annotations
