@@ -50,7 +50,8 @@ class Conv2d(Module):
             raise ValueError(f"a convolution takes {Cg * groups} channels and would get {C}")
         slide = Slide(x, (KH, KW), stride, padding, dilation)
         OH, OW = slide.size
-        numbers, padded = N * H * W * C, N * H * W * C * ((KH, KW) != (1, 1))
+        numbers, room = N * H * W * C, N * slide.padded[0] * slide.padded[1] * C * (slide.padded != (H, W))
+        seen = N * OH * OW * C * ((KH, KW, stride) != (1, 1, 1))  # by one tap
 
         def onnx(graph: Graph, x: str) -> str:
             return graph.node("Conv", x, *weights(graph, self, (3, 2, 0, 1)), group=groups, **slide.onnx)
@@ -59,7 +60,7 @@ class Conv2d(Module):
             output=(N, OH, OW, K), reads=slide.reads, flops=2 * N * OH * OW * K * KH * KW * Cg,
             depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", reads_fused=True,
             words=f"{KH}x{KW} convolution", picture="conv", onnx=onnx, unrecordable="",
-            work=(2 * padded + N * OH * OW * K, padded + numbers),  # a padded copy, and one tap's window and product
+            work=(room + seen + N * OH * OW * K, max(room - numbers, 0) + room + seen),  # padded, a window, its product
         )  # fmt: skip
 
 
@@ -70,6 +71,8 @@ class Slide:
     ----------
     size : (int, int)
         The output's rows and columns.
+    padded : (int, int)
+        The input's, with the padding: far more than without, where a filter is dilated.
     reads : (Window, Window)
     depends_on_size : bool
         Whether the padding at the top or left depends on the size of the map.
@@ -81,6 +84,7 @@ class Slide:
         H, W = x[1:3]
         pads = resolve_padding(padding, (H, W), kernel, stride, dilation)
         self.size = output_size((H, W), kernel, pads, stride, dilation)
+        self.padded = H + sum(pads[0]), W + sum(pads[1])
         rows, columns = (
             Window(down=stride, first=-before, last=dilation * (k - 1) - before) for (before, _), k in zip(pads, kernel)
         )

@@ -45,11 +45,12 @@ class DepthwiseConv2d(Module):
         return dx
 
     def describe(self, x: Shape) -> Description:
-        (N, H, W, C), (KH, KW, Cw) = x, self.params["w"].shape
+        (N, _, _, C), (KH, KW, Cw) = x, self.params["w"].shape
         if Cw != C:
             raise ValueError(f"a depthwise convolution takes {Cw} channels and would get {C}")
         slide = Slide(x, (KH, KW), **self.options)
         OH, OW = slide.size
+        room = N * slide.padded[0] * slide.padded[1] * C
 
         def onnx(graph: Graph, x: str) -> str:
             w = graph.constant("w", self.params["w"].transpose(2, 0, 1)[:, None])  # (C, 1, KH, KW)
@@ -60,5 +61,5 @@ class DepthwiseConv2d(Module):
             output=(N, OH, OW, C), reads=slide.reads, flops=2 * N * OH * OW * C * KH * KW,
             depends_on_size=slide.depends_on_size, keeps_input=True, fused="conv", reads_fused=True,
             words=f"{KH}x{KW} depthwise convolution", picture="conv", onnx=onnx, unrecordable="",
-            work=(N * H * W * C + N * OH * OW * C, 2 * N * H * W * C + N * OH * OW * C),
+            work=(room + N * OH * OW * C, 2 * room + N * OH * OW * C),
         )  # fmt: skip
