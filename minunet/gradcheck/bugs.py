@@ -5,7 +5,7 @@ each stands in for the right backward of one case, and the tests require that th
 some of them, and a grader uses their stories as hints.
 
 To plant one more, add a function decorated with ``@planted(case name, story)`` that has the right one's signature. Those of the
-parts of U-Net's relatives are in bugs_maps.py.
+parts of U-Net's relatives are in bugs_maps.py and bugs_networks.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..nn import take
 from ..ops.conv import as_rows, matmul, output_size, pad_spatial, taps, window
 from ..ops.loss import one_hot
 from . import bugs_maps as bugs_maps
+from . import bugs_networks as bugs_networks
 from .planting import BUGS as BUGS
 from .planting import Bug as Bug
 from .planting import planted

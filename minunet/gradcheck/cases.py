@@ -16,6 +16,9 @@ import numpy as np
 
 from .. import ops
 from ..models import UNet
+from ..models.gates import BothExcitations
+from ..models.recurrent import Recurrent
+from ..models.residual_unet import ResidualUnit
 from ..nn import BatchNorm2d, Conv2d, Module, ReLU, Sequential
 from .check import check, draw
 from .report import GradientReport
@@ -206,6 +209,9 @@ CASES = [
     Case("UNet paper", unet(norm=None, padding="valid", dropout=0.5, depth=1), _images(1, 20, 22, 2)),
     Case("UNet bilinear, group norm", unet(up="bilinear", norm="group", depth=1), _images(1, 6, 7, 2)),
     Case("UNet nearest", unet(up="nearest", conv_bias=True, depth=1), _images(2, 4, 5, 2)),
+    Case("residual unit", lambda: ResidualUnit(2, 3, stride=2, rng=np.random.default_rng(1)), _images(2, 5, 4, 2)),
+    Case("scSE", lambda: BothExcitations(4, 2, np.random.default_rng(1)), _images(2, 3, 4, 4)),
+    Case("recurrent layer", lambda: Recurrent(2, 2, rng=np.random.default_rng(1)), _images(2, 3, 4, 2)),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from minunet.checkpoint.file import save_checkpoint
 from minunet.data import SyntheticCells
 from minunet.errors import UserError
 from minunet.gradcheck import check, draw
+from minunet.look.show import show
 from minunet.models import ARCHITECTURES, OPTIONS, build, outline
 from minunet.models.command import main as models
 from minunet.models.trace import follow
@@ -188,6 +189,17 @@ def test_any_image_is_segmented(name):
     for size in ((1, 1), (7, 40), (33, 21)):
         mask = minunet.segment(make(name), np.random.default_rng(8).random((*size, 2)))
         assert mask.shape == size and mask.max() < 3
+
+
+@pytest.mark.drawn(quick=2, ci=5)
+@every
+def test_it_is_drawn(name):
+    """By `minunet.look`, forward and backward."""
+    model, rng = make(name), np.random.default_rng(11)
+    side = model.fit_size(16)
+    about = {"model": name, "image": "noise", "mask": None, "whole": [side, side], "params": model.num_params()}
+    page = show(model, rng.random((side, side, 2), np.float32), rng.integers(0, 2, (side, side)), 1, about)
+    assert page.startswith("<!doctype html>") and "conv" in page
 
 
 @every
