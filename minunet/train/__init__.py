@@ -3,7 +3,8 @@
 fit.py          `minunet.fit`: from images and masks to a trained network and its history
 config.py       the settings of a training, and its state; checkpoints store both
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
-step.py         one training step: forward, loss, backward, update; heads.py: the loss of networks with several heads
+step.py         one training step: forward, loss, backward, update; heads.py: the loss of networks with several heads, and
+                how those of polygons begin
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`
 beforehand.py   what the end of a run needs, such as space for checkpoints, tried before it begins

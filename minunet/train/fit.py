@@ -23,6 +23,7 @@ from ..models import OPTIONS, Ensemble, NetworkOptions, build
 from ..nn import Module
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
+from .heads import begin_with_circles
 from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
 from .tuning import Tuned, add_objects
@@ -268,6 +269,7 @@ def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, 
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)
         model = build(options)
         model.preprocessing = prepared
+        begin_with_circles(model)
     check_classes(options.num_classes, config.loss, dataset)
     if options.in_channels != dataset.channels:
         raise UserError(f"the network takes {options.in_channels} channels, the images have {dataset.channels}")

@@ -1,4 +1,6 @@
-"""Deep supervision: the loss of a network that has several heads, such as one at every level of its decoder.
+"""The heads of networks: deep supervision, and how those of polygons begin.
+
+Deep supervision is the loss of a network that has several heads, such as one at every level of its decoder.
 
     loss = sum over the heads k of  head_weights[k] * loss_k
 
@@ -13,7 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..array import Array, get_array_module
+from ..nn import Module
 
+HEAD = "head."  # how the names of the last layers' parameters begin
+FAINT = 0.1  # how much of their random start the filters of distances keep
 Weights = Sequence[float]
 
 
@@ -65,3 +70,19 @@ def at_nearest(a: Array, size: tuple[int, ...]) -> Array:
     xp = get_array_module(a)
     rows, columns = ((2 * xp.arange(m) + 1) * n // (2 * m) for n, m in zip(a.shape[1:3], size))
     return a[:, rows[:, None], columns]
+
+
+def begin_with_circles(model: Module) -> None:
+    """Let a new network of polygons give nearly circles of the typical radius everywhere; other networks stay as they are.
+
+    Filters that start as those before a ReLU make distances as large as the objects, at random, and to unlearn that takes an
+    optimiser of small steps some hundred of them.
+    """
+    if model.preprocessing.rays is None:
+        return
+    for name, p in model.named_params().items():
+        if name.startswith(HEAD):
+            if p.ndim == 1:
+                p[1:] = 1
+            else:
+                p[..., 1:] *= FAINT

@@ -31,6 +31,7 @@ from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
 from .fit import check_class_weights, check_classes, check_crop, fit
+from .heads import HEAD, begin_with_circles
 from .network import NETWORK_FLAGS, network_flags, network_options, told_network
 from .report import report
 from .run_folder import RunFolder
@@ -39,7 +40,6 @@ from .start import folder_of, start_from
 from .trainer import Trainer
 
 AS_TARGET = {"border": " with a border", "stardist": " as polygons"}
-HEAD = "head."  # how the names of the last layer's parameters begin
 Say = Callable[..., None]
 
 
@@ -184,6 +184,7 @@ def make_model(
     model.preprocessing = replace(dataset.preprocessing, tta=args.tta)
     if args.init == "uniform":
         draw_uniform(model, np.random.default_rng(args.seed))
+    begin_with_circles(model)
     if file:
         weights = file.weights if args.resume else with_new_head(model, file, dataset, args.load or "", say)
         load_weights(model, weights, args.resume or args.load or "")

@@ -18,6 +18,7 @@ from minunet.models import UNet
 from minunet.predict.command import main as predict
 from minunet.train.command import main as train
 from minunet.train.config import TrainingConfig
+from minunet.train.heads import begin_with_circles
 from minunet.train.step import TrainingStep
 
 STARS = ["--target", "stardist", "--rays", "8"]
@@ -106,6 +107,19 @@ def test_polygons_in_python(tmp_path):
     for wrong, words in (({"loss": "focal"}, "--loss focal"), ({"class_weights": (1, 2)}, "--class-weights")):
         with pytest.raises(minunet.UserError, match=words):
             minunet.fit(cells, epochs=1, crop=16, target=target, **wrong)
+
+
+def test_a_network_begins_with_circles():
+    """Whatever its features are: of the typical radius, and a few percent more or less; of several heads in each."""
+    rays = minunet.data.objects.Rays(8, 7.0)
+    known = minunet.data.Preprocessing(1, minunet.data.ClassMap.binary(), target="stardist", rays=rays)
+    for name, options in (("unet", {"base_width": 8}), ("nnunet", {"base_width": 4, "stages": 4})):
+        model = minunet.models.build(name, in_channels=1, num_classes=9, **options)
+        model.preprocessing = known
+        begin_with_circles(model)
+        y = model.forward(np.random.default_rng(0).random((2, 64, 64, 1), np.float32))[0]
+        for head in y if isinstance(y, list) else [y]:
+            assert abs(head[..., 1:] - 1).mean() < 0.2 < head[..., 0].std()
 
 
 def test_what_is_refused(tmp_path, capsys):
