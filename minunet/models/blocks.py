@@ -145,7 +145,8 @@ class Join(Module):
 
         return Description(
             output=(*(up if bring == "crop skips" else skips[0])[:3], sum(shape[3] for shape in inputs)), reads=reads,
-            fused="concat" if len(inputs) == 2 else None, words="concatenation", picture="join", onnx=onnx, unrecordable="",
+            fused="concat" if len(inputs) == 2 else None, reads_fused=True, words="concatenation", picture="join", onnx=onnx,
+            unrecordable="",
         )  # fmt: skip
 
 
@@ -182,8 +183,9 @@ class Fit(Module):
             return graph.node("Pad", x, graph.node("Concat", none, lack, axis=0))
 
         return Description(
-            output=(x[0], *image[1:3], x[3]), reads=[PIXEL, NOTHING], words="", picture="up", onnx=onnx, unrecordable=""
-        )
+            output=(x[0], *image[1:3], x[3]), reads=[PIXEL, NOTHING], view=x[1] >= image[1] and x[2] >= image[2], words="",
+            picture="up", onnx=onnx, unrecordable="",
+        )  # fmt: skip
 
 
 def add(dx: Array | None, more: Array | None) -> Any:

@@ -211,7 +211,7 @@ def row(
                 lazy[x] = read[x] = lazy[x] or [result.store(x.size)]
     computed = tuple(n for x, arrays in read.items() if arrays != stored[x] for n in arrays)
     for n, y in enumerate(outputs):
-        if passing:
+        if passing or d.view:
             stored[y] = read[inputs[0]]
         elif part == "concat":
             stored[y] = [n for x in inputs for n in brought_to_size(result, x, y, stored[x])]

@@ -94,6 +94,8 @@ class Description:
     keeps_input, keeps_output : bool or tuple of bools
         Whether the cache holds the input, and whether it holds the output; where there are several and it holds some of them, a
         tuple says which.
+    view : bool
+        Whether the output is the first input itself, or a view of it, and takes no memory of its own.
     keeps_bytes : int
         Further bytes in the cache: a mask, a pool's winners.
     work : (int, int)
@@ -124,6 +126,7 @@ class Description:
     depends_on_batch: bool = False
     keeps_input: bool | tuple[bool, ...] = False
     keeps_output: bool | tuple[bool, ...] = False
+    view: bool = False
     keeps_bytes: int = 0
     work: tuple[int, int] = (0, 0)
     fused: Literal["conv", "norm", "act", "concat"] | None = None

@@ -31,5 +31,5 @@ class Concat(Module):
 
         return Description(
             output=(*maps[0][:3], sum(m[3] for m in maps)), reads=PIXEL, fused="concat" if len(maps) == 2 else None,
-            words="concatenation", onnx=onnx, unrecordable="",
+            reads_fused=True, words="concatenation", onnx=onnx, unrecordable="",
         )  # fmt: skip

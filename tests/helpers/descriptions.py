@@ -33,6 +33,7 @@ def check_description(layer, *shapes, whole_numbers=()):
     assert [y.shape for y in ys] == [tuple(shape) for shape in said.outputs], "output"
     check_reads(said, run, xs, ys)
     check_size(said, run, xs, ys)
+    assert not said.view or np.shares_memory(ys[0], xs[0]), "view"
     check_kept(said, layer, *run(xs, train=True), xs)
     if "draws" not in said.unrecordable:
         apart = [run([x[i : i + 1] for x in xs], train=True)[0] for i in range(len(xs[0]))]

@@ -117,7 +117,7 @@ def test_all_layers_are_in_the_list():
 @pytest.mark.parametrize(
     "wrong",
     [{"output": (2, 9, 12, 3)}, {"reads": nn.Window(first=-1)}, {"reads": ALL}, {"keeps_input": True}, {"keeps_output": True},
-     {"keeps_bytes": 0}, {"depends_on_size": True}, {"depends_on_batch": True}, {"onnx": lambda graph, x: x}],
+     {"keeps_bytes": 0}, {"view": True}, {"depends_on_size": True}, {"depends_on_batch": True}, {"onnx": lambda graph, x: x}],
     ids=lambda wrong: next(iter(wrong)),
 )  # fmt: skip
 def test_a_wrong_description_is_caught(wrong):
