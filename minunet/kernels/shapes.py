@@ -310,10 +310,11 @@ def softmax_backward(dy: MaybeLazy, cache: tuple) -> bool:
 
 @of
 def concat(arrays: Sequence[MaybeLazy]) -> bool:
-    """(N, H, W, C1) and (N, H, W, C2)."""
-    a, b = arrays
-    N, H, W, C = a.shape
-    return counts(N, H, W, C) and b.shape == (N, H, W, b.shape[-1]) and b.shape[-1] > 0
+    """(N, H, W, C1), (N, H, W, C2) and so on, at least two."""
+    first, *others = arrays
+    N, H, W, C = first.shape
+    fit = [b.shape == (N, H, W, b.shape[-1]) and b.shape[-1] > 0 for b in others]
+    return counts(N, H, W, C) and bool(fit) and all(fit)
 
 
 @of

@@ -36,6 +36,7 @@ SIGNALLING = {"float16": (0xFDFF, "u2"), "float32": (0xFFBFFFFF, "u4"), "float64
 
 MODULES = (
     "activation",
+    "concat",
     "depthwise",
     "direct",
     "direct_weights",

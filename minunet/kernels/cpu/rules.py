@@ -116,7 +116,8 @@ def _relu_backward(dy: MaybeLazy, cache: tuple) -> bool:
 
 
 def _concat(arrays: Sequence[MaybeLazy]) -> bool:
-    return fusing() and len(arrays) == 2 and _on_cpu(*arrays)
+    large = sum(a.size for a in arrays) >= SMALLEST
+    return _on_cpu(*arrays) and (large or (fusing() and len(arrays) == 2))
 
 
 def _concat_backward(dy: MaybeLazy, cache: tuple) -> bool:
@@ -212,7 +213,7 @@ CPU_KERNELS: dict[str, Rule] = {
     "batch_norm_backward": Rule("norm", _batch_norm_backward),
     "relu": Rule("pointwise", _large),
     "relu_backward": Rule("pointwise", _relu_backward),
-    "concat": Rule("minunet.ops.lazy", _concat),
+    "concat": Rule("concat", _concat),
     "concat_backward": Rule("minunet.ops.lazy", _concat_backward),
     "leaky_relu": Rule("activation", _leaky_relu),
     "leaky_relu_backward": Rule("activation", _leaky_relu_backward),

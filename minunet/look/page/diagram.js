@@ -107,7 +107,8 @@ function makeWires() {
 /** How much of the gradient at a skip's beginning comes over the skip: lengths of the two parts, and the skip's share. */
 function meeting(node) {
   const over = node.handed.join, below = node.handed.pool;
-  return { over, below, share: over / (over + below || 1) };
+  const all = Object.values(node.handed).reduce((sum, length) => sum + length, 0);
+  return { over, below, share: over / (all || 1) };
 }
 
 const visit = (step) => (step <= last ? step : 2 * last - step); // the node that a step comes to
