@@ -109,6 +109,17 @@ def test_polygons_in_python(tmp_path):
             minunet.fit(cells, epochs=1, crop=16, target=target, **wrong)
 
 
+def test_stardist_s_network_is_for_polygons_unless_told(tmp_path):
+    data = make_objects(tmp_path / "data", 4)
+    flags = ["--arch", "stardist", "--arch-options", "features=4", "-e", "1", "-v", "25"]
+    for more, rays in (([], 32), (["--rays", "4"], 4), (["--target", "border"], None)):
+        folder = tmp_path / str(rays)
+        assert go(data, folder, *flags, *more) == 0
+        known = minunet.load(folder / "last.safetensors").preprocessing
+        assert (known.rays and known.rays.count) == rays
+    assert train(["--resume", str(tmp_path / "4" / "last.safetensors"), "-e", "2"]) == 0
+
+
 def test_a_network_begins_with_circles():
     """Whatever its features are: of the typical radius, and a few percent more or less; of several heads in each."""
     rays = minunet.data.objects.Rays(8, 7.0)
