@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import ops
 from minunet.data import SyntheticCells
+from minunet.kernels.cuda import emulator
 from minunet.models import Network
 from minunet.nn import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential, UpsampleNearest, take
 from minunet.ops.lazy import fusion_scope
@@ -127,3 +128,17 @@ def test_on_the_stand_in(batch, monkeypatch, kind):
         losses.append([step(n, 1e-2, x, labels, weights.astype(np.float32)) for n in range(4)])
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.02 if kind else 1e-3)
     assert losses[0][3] < losses[0][0]
+
+
+@pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
+def test_a_step_with_heads_is_recorded(gpu, batch):
+    """As a CUDA graph, it gives the losses of the steps that it stands for."""
+    x, labels, _ = batch
+    losses, said = [], []
+    for graph in (False, True):
+        model = TwoHeads().convert(gpu.asarray)
+        model.architecture = minunet.models.UNetOptions(1, 2)
+        step = TrainingStep(model, TrainingConfig(loss="ce"), gpu, graph, said.append)
+        losses.append([step(n, 1e-2, x[:, :8, :8], labels[:, :8, :8]) for n in range(4)])
+    assert not said and step.recorded.graph is not None
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
