@@ -2,7 +2,7 @@
 
 rules.py           which kernel runs for which op and arguments
 conv.py            convolutions: which algorithm for which shape
-direct.py          direct convolution; direct_weights.py: its gradient for the filters
+direct.py          direct convolution; direct_weights.py: its gradient for the filters; direct_pieces.py: strides, dilations
 depthwise.py       depthwise convolution
 winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
 norm.py, pointwise.py, activation.py, resample.py, concat.py, loss.py, optim.py: the other ops

@@ -1,8 +1,8 @@
 """Convolutions on the CPU: which algorithm for which shape, and which lazy maps they return.
 
-There are two algorithms, direct (direct.py) and Winograd's (winograd.py). `winograd_pays` chooses, for each of a convolution's
-three passes (forward, data gradient, weight gradient) by itself. Both read and write lazy feature maps (lazy_maps.py), so that
-norms, ReLUs and concatenations between convolutions need no passes over memory of their own.
+There are two algorithms, direct (direct.py, direct_pieces.py) and Winograd's (winograd.py). `winograd_pays` chooses, for each
+of a convolution's three passes (forward, data gradient, weight gradient) by itself. Both read and write lazy feature maps
+(lazy_maps.py), so that norms, ReLUs and concatenations between convolutions need no passes over memory of their own.
 
 Measure: python bench/layers.py
 """
@@ -16,7 +16,7 @@ import numpy as np
 from ...array import Array
 from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import LazyConcat, MaybeLazy, fusing, materialize, training
-from . import direct, direct_weights, winograd
+from . import direct, direct_pieces, direct_weights, winograd
 from .direct import ConvGeometry, by_group
 from .epilogues import MASK, MOMENTS, STORE, Output
 from .lazy_maps import Gradient, LazyAffine
@@ -38,7 +38,7 @@ def conv2d(
     if winograd_pays(s, x.dtype):
         winograd.convolution(x, w, b, [y], s.top, s.left)
     else:
-        direct.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+        direct_pieces.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
     if isinstance(x, LazyConcat):
         x.release()
     result = LazyAffine(y.y, moments=y.found) if fusing() else y.y
@@ -46,26 +46,26 @@ def conv2d(
 
 
 def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array | None]:
-    """The kernel of `ops.conv2d_backward`, for stride 1."""
+    """The kernel of `ops.conv2d_backward`."""
     x, w, has_bias, stride, pads, dilation, groups = cache
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     (top, _), (left, _) = pads
     s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
-    around = dilation * (KH - 1) - top, dilation * (KW - 1) - left
-    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, 1, dilation, *around, groups)
+    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, dilation, KH - 1 - top, KW - 1 - left, groups)
+    db = bias_gradient(dy) if has_bias else None
+    if stride > 1:
+        dy = materialize(dy)  # it is read for each phase
     if winograd_pays(s, x.dtype):
         dw = winograd.weight_gradient(x, dy, s.top, s.left)
     else:
-        dw = direct_weights.weight_gradient(x, dy, s)
+        dw = direct_pieces.weight_gradient(x, dy, s)
     if winograd_pays(back, x.dtype):
         to = gradient_outputs(x)
         winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
-        dx = gradient(x, to)
-    else:
-        dx = empty(x.shape, x.dtype)
-        direct.convolution(dy, w, lambda w: by_group(w, groups)[:, ::-1, ::-1].swapaxes(3, 4), None, dx, back)
-        dx = masked(dx, x)
-    return dx, dw, bias_gradient(dy) if has_bias else None
+        return gradient(x, to), dw, db
+    dx = empty(x.shape, x.dtype)
+    direct_pieces.data_gradient(dy, w, dx, s)
+    return masked(dx, x), dw, db
 
 
 def conv_transpose2d(

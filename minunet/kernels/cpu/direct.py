@@ -1,9 +1,9 @@
-"""Direct convolution and its data gradient on the CPU, with explicit vectors, in any shape.
+"""Direct convolution and its data gradient on the CPU, with explicit vectors.
 
 In NHWC the KW taps of a filter's row read KW*C numbers that lie one after the other, and those of the next output pixel begin
 stride*C numbers later. So a row of the output is a sum of KH matrix products whose left rows overlap in memory, without im2col:
 
-    y[row, :, :] = b + sum over i of  rows(x[row*stride + i*dilation]) @ w[i]       (OW, KW*C) @ (KW*C, K)
+    y[row, :, :] = b + sum over i of  rows(x[row*stride + i]) @ w[i]       (OW, KW*C) @ (KW*C, K)
 
 Forward (`convolve`):
 
@@ -15,7 +15,8 @@ Forward (`convolve`):
                 for each row of the block:
                     y[row, :, panel] += band rows @ slice              multiply
 
-Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1.
+Data gradient: the same with the filters turned by 180 degrees and their two channel axes swapped, for stride 1. Larger strides
+and dilations are put together from such convolutions in direct_pieces.py.
 
 The order in which numbers are added depends on the shape alone. So results depend neither on timing nor on the number of
 threads.
@@ -74,6 +75,18 @@ class ConvGeometry(NamedTuple):
     groups: int
 
 
+class Place(NamedTuple):
+    """Where the results of a convolution go: its pixel (r, c) is y[:, row + r * step, column + c * step]."""
+
+    row: int = 0
+    column: int = 0
+    step: int = 1
+    add: bool = False  # to what is there
+
+
+WHOLE = Place()
+
+
 class DirectPlan(NamedTuple):
     """How the work of a direct convolution is divided into items."""
 
@@ -82,6 +95,7 @@ class DirectPlan(NamedTuple):
     shares: int  # into so many parts the panels of w are divided, each an item
     in_place: bool  # no tap reads outside of x: its rows are read where they are, without a band
     stamp: int  # side of a transposed convolution's stamp, else 1
+    place: Place
 
 
 class FilterStrides(NamedTuple):
@@ -111,11 +125,13 @@ def convolution(
     y: Array,
     s: ConvGeometry,
     stamp: int = 1,
+    place: Place = WHOLE,
 ) -> None:
-    """y = b + x * w, where arrange(w) is a view of w as (groups, KH, KW, C/groups, K/groups).
+    """y = b + x * w, where arrange(w) is a view of w as (groups, KH, KW, C/groups, K/groups), without dilation.
 
     x may be a lazy map. With `stamp` there are stamp*stamp filters, the view is (stamp*stamp, KH, KW, C, K), and each
-    of them writes one pixel of every square of stamp x stamp pixels of y (N, OH*stamp, OW*stamp, K).
+    of them writes one pixel of every square of stamp x stamp pixels of y (N, OH*stamp, OW*stamp, K). `place` says which pixels
+    of y are written; by default (or with `stamp`) all.
     """
     if y.size == 0:
         return
@@ -123,11 +139,11 @@ def convolution(
     w, dtype = ready(w), y.dtype
     C, item = s.C // s.groups, dtype.itemsize
     panels = ceil_div(ceil_div(s.K // s.groups, lanes(dtype)), PANEL)
-    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1  # that a row of the output sees
+    columns = (s.OW - 1) * s.stride + s.KW  # that a row of the output sees
 
     def band(rows: int) -> int:
         """Numbers of the band of so many rows of the output."""
-        return ((rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1) * columns * C
+        return ((rows - 1) * s.stride + s.KH) * columns * C
 
     # An item gets as many rows as fit into BAND, then several images, as long as there are two items for each thread.
     wanted = 2 * workers()
@@ -145,12 +161,12 @@ def convolution(
     items = ceil_div(s.N, images) * s.groups * ceil_div(s.OH, rows)
     shares = min(panels, ceil_div(wanted, items))  # if there are too few items, they share the panels
 
-    inside = s.top == s.left == 0 and columns <= s.W and (s.OH - 1) * s.stride + (s.KH - 1) * s.dilation < s.H
+    inside = max(s.top, s.left) <= 0 and columns - s.left <= s.W and (s.OH - 1) * s.stride + s.KH - s.top <= s.H
     in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
     bias = np.zeros(s.K, dtype) if b is None else ready(b)
     view = arrange(w)
     strides = FilterStrides(_distance(view, w), *(step // item for step in view.strides))
-    plan = DirectPlan(rows, images, shares, in_place, stamp)
+    plan = DirectPlan(rows, images, shares, in_place, stamp, place if stamp == 1 else Place(step=stamp))
     with alone():
         bands = scratch("bands", (workers(), 16 if in_place else images * band(rows)), dtype)
         slices = scratch("slices", (workers(), 2 * DEPTH * PANEL * lanes(dtype)), dtype)
@@ -183,6 +199,10 @@ def fill_from(to, to_pixel, operand, image, channel, channels, row, rows, column
             clear(offset(here, n * to_pixel), channels)
         if whole:
             copy(offset(here, first * C), offset(pointer(operand.x), (pixel + first) * C), (end - first) * C)
+        elif operand.mode == PLAIN:  # `read` does the same, at several times the cost for a few numbers
+            source = offset(pointer(operand.x), pixel * C + channel)
+            for n in range(first, end):
+                copy(offset(here, n * to_pixel), offset(source, n * C), channels)
         else:
             for n in range(first, end):
                 read(offset(here, n * to_pixel), operand, pixel + n, channel, channels)
@@ -236,20 +256,19 @@ def convolve(a, b, w, strides, bias, y, s, plan, bands, slices):
     Operands a and b (N, H, W, ...); bias (K,); w flat, and its FilterStrides; y as for `convolution`; s: ConvGeometry; plan:
     DirectPlan; bands and slices (threads, numbers) to work in.
     """
-    rows, images, shares, in_place, stamp = plan
+    rows, images, shares, in_place, stamp, (y_top, y_left, step, add) = plan
     w_start, w_group, w_i, _, _, w_k = strides
-    y_pixel = stamp * s.K
-    y_row, y_stamp_row = stamp * s.OW * y_pixel, s.OW * y_pixel
-    y_image = s.OH * y_row
+    y_line, y_image = y.shape[2] * s.K, y.shape[1] * y.shape[2] * s.K
+    y_row, y_pixel = step * y_line, step * s.K
     C, K = s.C // s.groups, s.K // s.groups
     width = lanes_of(y)
     vectors_all = (K + width - 1) // width
     panels = (vectors_all + PANEL - 1) // PANEL
     batches, blocks = (s.N + images - 1) // images, (s.OH + rows - 1) // rows
-    columns = (s.OW - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+    columns = (s.OW - 1) * s.stride + s.KW
     a_row = s.W * C if in_place else columns * C
-    segment = s.KW * C if s.dilation == 1 else C  # numbers that lie in one piece, of each tap row or of each tap
-    segments = s.KW * C // segment
+    segment = s.KW * C  # numbers of a tap row, which lie in one piece
+    flat = in_place and s.KH == s.KW == s.stride == step == 1 and s.OW == s.W == y.shape[2]  # a block is one long row
     for worker in prange(bands.shape[0]):
         slice_ = offset(pointer(slices), worker * slices.shape[1])
         clear(slice_, slices.shape[1])  # the last vector's unused lanes
@@ -259,15 +278,16 @@ def convolve(a, b, w, strides, bias, y, s, plan, bands, slices):
             row0 = block * rows
             height, count = min(rows, s.OH - row0), min(images, s.N - n0)
             if in_place:
-                band = offset(start_of(a), (n0 * s.H + row0 * s.stride) * a_row)
+                band = offset(start_of(a), ((n0 * s.H + row0 * s.stride - s.top) * s.W - s.left) * C)
                 a_image = s.H * a_row
             else:
                 band = offset(pointer(bands), worker * bands.shape[1])
-                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
+                seen = (height - 1) * s.stride + s.KH
                 a_image = seen * a_row
                 for n in range(count):
                     fill(offset(band, n * a_image), a, b, n0 + n, g * C, C,
                          row0 * s.stride - s.top, seen, -s.left, columns)  # fmt: skip
+            lines, across = (1, height * s.OW) if flat else (height, s.OW)
             for work in range(share * panels // shares * stamp * stamp, (share + 1) * panels // shares * stamp * stamp):
                 p, pixel = work // (stamp * stamp), work % (stamp * stamp)
                 k0 = p * PANEL * width
@@ -276,35 +296,32 @@ def convolve(a, b, w, strides, bias, y, s, plan, bands, slices):
                 real = min(panel, K - k0)
                 last = real - panel + width
                 here_w = w_start + (g + pixel) * w_group + k0 * w_k
-                here_y = offset(pointer(y), n0 * y_image + row0 * y_row + pixel // stamp * y_stamp_row
-                                + pixel % stamp * s.K + g * K + k0)  # fmt: skip
+                here_y = offset(pointer(y), n0 * y_image + (y_top + pixel // stamp) * y_line + row0 * y_row
+                                + (y_left + pixel % stamp) * s.K + g * K + k0)  # fmt: skip
                 start = offset(pointer(bias), g * K + k0)
-                if s.dilation == 1 and s.KH * segment * panel <= slices.shape[1]:  # the whole sum in registers
+                if s.KH * segment * panel <= slices.shape[1]:  # the whole sum in registers
                     for i in range(s.KH):
                         to = offset(slice_, i * segment * panel)
                         pack(to, panel, w, here_w + i * w_i, strides, C, 0, segment, real)
                     for n in range(count):
-                        for r in range(height):
+                        for r in range(lines):
                             rows_of_x = offset(band, n * a_image + r * s.stride * a_row)
                             c = offset(here_y, n * y_image + r * y_row)
-                            multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, a_row, s.KH, segment, slice_,
-                                     c, y_pixel, start, 0)  # fmt: skip
+                            init, init_row = (c, y_pixel) if add else (start, 0)
+                            multiply(vectors, across, last, rows_of_x, s.stride * C, 1, a_row, s.KH, segment, slice_,
+                                     c, y_pixel, init, init_row)  # fmt: skip
                     continue
                 most = DEPTH * PANEL // vectors
                 cuts = (segment + most - 1) // most
                 depth = (segment + cuts - 1) // cuts
                 for i in range(s.KH):
-                    for j in range(segments):
-                        for d in range(0, segment, depth):
-                            terms = min(depth, segment - d)
-                            pack(slice_, panel, w, here_w + i * w_i, strides, C, j * C + d, terms, real)
-                            seen_from = offset(band, i * s.dilation * a_row + j * s.dilation * C + d)
-                            for n in range(count):
-                                for r in range(height):
-                                    rows_of_x = offset(seen_from, n * a_image + r * s.stride * a_row)
-                                    c = offset(here_y, n * y_image + r * y_row)
-                                    init, init_row = c, y_pixel
-                                    if i + j + d == 0:
-                                        init, init_row = start, 0
-                                    multiply(vectors, s.OW, last, rows_of_x, s.stride * C, 1, 0, 1, terms, slice_,
-                                             c, y_pixel, init, init_row)  # fmt: skip
+                    for d in range(0, segment, depth):
+                        terms = min(depth, segment - d)
+                        pack(slice_, panel, w, here_w + i * w_i, strides, C, d, terms, real)
+                        for n in range(count):
+                            for r in range(lines):
+                                rows_of_x = offset(band, n * a_image + (r * s.stride + i) * a_row + d)
+                                c = offset(here_y, n * y_image + r * y_row)
+                                init, init_row = (start, 0) if i + d == 0 and not add else (c, y_pixel)
+                                multiply(vectors, across, last, rows_of_x, s.stride * C, 1, 0, 1, terms, slice_,
+                                         c, y_pixel, init, init_row)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The weight gradient of direct convolution on the CPU, in any shape.
+"""The weight gradient of direct convolution on the CPU, for any stride (with a dilation: direct_pieces.py).
 
 dw[i] = sum over pixels of x^T dy, for each tap row i, is a matrix product that sums over pixels (`correlate`):
 
@@ -19,7 +19,8 @@ Constants
     CHANNELS  most input channels of an item
     SUMS      most bytes of an item's sums, KH*KW*CHANNELS x 256 for each panel, so that they stay in the L2 cache; with more
               panels in an item, a tile of x is used more often
-    ITEMS     least number of items, if there are so many tiles: enough for so many threads
+    ITEMS     least number of items, if there are so many panels and blocks of channels: enough for so many threads
+    SPLITS    least number of items for which pixels are split, if there are so many tiles; each split writes all of dw
 
 Measure: python bench/layers.py
 """
@@ -43,7 +44,8 @@ from .simd_gemm import PANEL, multiply
 TILE = 128
 CHANNELS = 64
 SUMS = 1 << 19
-ITEMS = 32
+ITEMS = 16
+SPLITS = 8
 
 
 class DirectWeightsPlan(NamedTuple):
@@ -56,12 +58,19 @@ class DirectWeightsPlan(NamedTuple):
     swap: bool  # dw is stored with its channel axes swapped
 
 
-def weight_gradient(x: MaybeLazy, dy: MaybeLazy, s: ConvGeometry, swap: bool = False) -> Array:
-    """The weight gradient (KH, KW, C/groups, K) from maps x and dy; (KH, KW, K, C/groups) with swap."""
+def weight_gradient(
+    x: MaybeLazy, dy: MaybeLazy, s: ConvGeometry, swap: bool = False, out: Array | None = None
+) -> Array:
+    """The weight gradient (KH, KW, C/groups, K) from maps x and dy, without dilation; (KH, KW, K, C/groups) with swap.
+
+    It is written to `out`, if given: a contiguous array.
+    """
     dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
     shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
+    dw = empty(shape, dtype, lasting=True) if out is None else out
     if dy.size == 0 or x.size == 0:
-        return np.zeros(shape, dtype)
+        dw[...] = 0
+        return dw
     (first, second), gradient = operands(x), operand(dy)
     columns = min(s.OW, TILE)
     rows = min(s.OH, max(1, TILE // columns))
@@ -69,12 +78,12 @@ def weight_gradient(x: MaybeLazy, dy: MaybeLazy, s: ConvGeometry, swap: bool = F
     channels = ceil_div(C, ceil_div(C, CHANNELS))
     width = min(PANEL, ceil_div(K, lanes(dtype))) * lanes(dtype)
     size, panels, parts = s.KH * s.KW * channels * width, ceil_div(K, PANEL * lanes(dtype)), ceil_div(C, channels)
-    together = max(1, min(panels, SUMS // (size * dtype.itemsize)))  # panels of an item
+    fit, wanted = SUMS // (size * dtype.itemsize), s.groups * panels * parts // ITEMS
+    together = max(1, min(panels, fit, wanted))  # panels of an item
     tasks = s.groups * ceil_div(panels, together) * parts
-    splits = min(tiles, ceil_div(ITEMS, tasks))
-    seen_rows = (rows - 1) * s.stride + (s.KH - 1) * s.dilation + 1
-    seen_columns = (columns - 1) * s.stride + (s.KW - 1) * s.dilation + 1
-    dw = empty(shape, dtype, lasting=True)
+    splits = min(tiles, ceil_div(SPLITS, tasks))
+    seen_rows = (rows - 1) * s.stride + s.KH
+    seen_columns = (columns - 1) * s.stride + s.KW
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
         tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
@@ -103,7 +112,6 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
     shares, taps = (panels + together - 1) // together, s.KH * s.KW
     down, across = (s.OH + rows - 1) // rows, (s.OW + columns - 1) // columns
     tiles, splits = s.N * down * across, dw.shape[0]
-    run = s.KW if s.dilation == 1 else 1  # taps that lie in one piece
     for worker in prange(tiles_x.shape[0]):
         tile_x, tile_dy = (
             offset(pointer(tiles_x), worker * tiles_x.shape[1]),
@@ -118,8 +126,8 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
             for tile in range(first, (split + 1) * tiles // splits):
                 n, row0, column0 = tile // (down * across), tile // across % down * rows, tile % across * columns
                 height, length = min(rows, s.OH - row0), min(columns, s.OW - column0)
-                seen = (height - 1) * s.stride + (s.KH - 1) * s.dilation + 1
-                seen_columns = (length - 1) * s.stride + (s.KW - 1) * s.dilation + 1
+                seen = (height - 1) * s.stride + s.KH
+                seen_columns = (length - 1) * s.stride + s.KW
                 fill(tile_x, a, b, n, g * C + c0, part, row0 * s.stride - s.top, seen, column0 * s.stride - s.left,
                      seen_columns)  # fmt: skip
                 for p in range(p0, p_end):
@@ -133,15 +141,10 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
                         pointer(all_sums), worker * all_sums.shape[1] + (p - p0) * taps * part * PANEL * width
                     )
                     for i in range(s.KH):
-                        for j in range(0, s.KW, run):
-                            c = offset(sums, (i * s.KW + j) * part * panel)
-                            init, init_row = c, panel
-                            if tile == first:
-                                init, init_row = pointer(zeros), 0
-                            seen_from = offset(tile_x, (i * seen_columns + j) * s.dilation * part)
-                            multiply(vectors, run * part, width, seen_from, 1, s.stride * part,
-                                     s.stride * seen_columns * part, height, length, tile_dy, c, panel,
-                                     init, init_row)  # fmt: skip
+                        c = offset(sums, i * s.KW * part * panel)
+                        init, init_row = (pointer(zeros), 0) if tile == first else (c, panel)
+                        multiply(vectors, s.KW * part, width, offset(tile_x, i * seen_columns * part), 1, s.stride * part,
+                                 s.stride * seen_columns * part, height, length, tile_dy, c, panel, init, init_row)  # fmt: skip
             for p in range(p0, p_end):
                 k0, panel = p * PANEL * width, min(PANEL, vectors_all - p * PANEL) * width
                 real = min(panel, K - k0)

@@ -69,7 +69,7 @@ def _conv2d(
 
 
 def _conv2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
-    return cache[3] == 1 and _on_cpu(dy, *cache[:2])
+    return _on_cpu(dy, *cache[:2])
 
 
 def _conv_transpose2d(x: MaybeLazy, w: Array, b: Array | None = None, stride: int = 2, padding: Padding = 0) -> bool:
