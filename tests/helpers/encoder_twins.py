@@ -293,10 +293,13 @@ def import_smp():
     torchvision describes its own operators to PyTorch, which fails where they were built for another build of PyTorch. No
     network here uses them.
     """
+    reason = (
+        "segmentation_models.pytorch, a second oracle, is not installed: pip install timm segmentation-models-pytorch"
+    )
     with mock.patch.object(torch.library, "register_fake", lambda *name, **how: lambda described: described):
-        pytest.importorskip("torchvision")
-        pytest.importorskip("timm")
-    return pytest.importorskip("segmentation_models_pytorch")
+        pytest.importorskip("torchvision", reason=reason)
+        pytest.importorskip("timm", reason=reason)
+    return pytest.importorskip("segmentation_models_pytorch", reason=reason)
 
 
 def smp_path(path):

@@ -19,6 +19,7 @@ def test_other_encoders_equal_a_twin(options, rng):
     family_twins.agree(net, family_twins.twin_of(net), rng.standard_normal((2, 45, 70, 2)), rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder, stride, separable",
     [("resnet18", 16, True), ("resnet50", 8, True), ("resnet34", 8, False), ("mobilenet_v2", 16, True)],

@@ -39,6 +39,7 @@ def test_others_equal_a_twin(options, rng):
     family_twins.agree(net, family_twins.twin_of(net), rng.standard_normal((2, 70, 45, 2)), rng)
 
 
+@pytest.mark.drawn(ci=1)
 @pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["resnet50", "mobilenet_v2"])
 def test_other_encoders_gradients_are_right(encoder):
@@ -63,6 +64,7 @@ def test_stages_that_keep_their_size(name, stride, rng):
     family_twins.same(net.backward(upstream, cache), family_twins.nhwc(image.grad), "image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder, attention",
     [("vgg11_bn", None), ("resnet18", None), ("resnet18", "scse"), ("resnet50", None), ("mobilenet_v2", None)],
