@@ -64,13 +64,13 @@ def star_targets(numbers: np.ndarray, rays: Rays) -> np.ndarray:
     for box, own, deep in object_depths(np.maximum(numbers, 0)):
         depth[box][own] = deep[own] / deep.max()
     depth[numbers < 0] = -1
-    target[..., 1:] = ray_lengths(numbers, rays.count)
-    target[..., 1:] /= rays.unit
+    rows, columns = np.nonzero(numbers > 0)  # few pixels, with many rays
+    target[rows, columns, 1:] = ray_lengths(numbers, rays.count, (rows, columns)) / np.float32(rays.unit)
     return target
 
 
-def ray_lengths(numbers: np.ndarray, count: int) -> np.ndarray:
-    """The distances (H, W, count) float32, in pixels, from every pixel of an object to its outline; 0 elsewhere."""
+def ray_lengths(numbers: np.ndarray, count: int, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The distances (n, count) float32, in pixels, from pixels of objects, at n rows and columns, to their outlines."""
     sines, cosines = directions(count)
     steps = np.zeros((*numbers.shape, count), np.float32)
     if are_fast():
@@ -79,8 +79,7 @@ def ray_lengths(numbers: np.ndarray, count: int) -> np.ndarray:
         ray_steps(np.ascontiguousarray(numbers, np.int32), sines, cosines, steps)
     else:
         plain_ray_steps(numbers, sines, cosines, steps)
-    short = (1 - 0.5 / np.maximum(np.abs(sines), np.abs(cosines))).astype(np.float32)
-    return np.where(numbers[..., None] > 0, steps - short, np.float32(0))
+    return steps[at] - (1 - 0.5 / np.maximum(np.abs(sines), np.abs(cosines))).astype(np.float32)
 
 
 def plain_ray_steps(numbers: np.ndarray, sines: np.ndarray, cosines: np.ndarray, steps: np.ndarray) -> None:
