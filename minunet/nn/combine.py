@@ -33,7 +33,8 @@ class Add(Module):
                 x = graph.node("Add", x, other)
             return x
 
-        return Description(output=x, reads=PIXEL, words="sum", onnx=onnx, unrecordable="")
+        # like a convolution it hands on a raw map, behind which a ReLU need not be stored
+        return Description(output=x, reads=PIXEL, fused="conv", words="sum", onnx=onnx, unrecordable="")
 
 
 class Gate(Module):

@@ -36,6 +36,7 @@ SIGNALLING = {"float16": (0xFDFF, "u2"), "float32": (0xFFBFFFFF, "u4"), "float64
 
 MODULES = (
     "activation",
+    "combine",
     "concat",
     "depthwise",
     "direct",
@@ -43,6 +44,7 @@ MODULES = (
     "epilogues",
     "loss",
     "norm",
+    "pool",
     "optim",
     "pointwise",
     "resample",

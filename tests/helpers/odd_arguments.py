@@ -27,6 +27,15 @@ FORWARDS = {
     "group_norm": ("x", "c", "c", 2, 1e-5),
     "relu": ("x",),
     "leaky_relu": ("x", 0.1),
+    "relu6": ("x",),
+    "sigmoid": ("x",),
+    "add": (("x", "x"),),
+    "gate": ("x", "gate"),
+    "global_avg_pool2d": ("x",),
+    "max_pool2d_padded": ("x", 3, 2, 1, True),
+    "max_unpool2d": ("x", "winners", "twice"),
+    "resize_nearest": ("x", (5, 7)),
+    "resize_bilinear": ("x", (7, 2), False),
     "softmax": ("x",),
     "softmax_cross_entropy": ("x", "labels", "weight?", "classes?", -1),
     "soft_dice": ("x", "labels", "weight?", "classes?", -1, 1.0),
@@ -70,14 +79,19 @@ def legal(draw: Any, rng: np.random.Generator, name: str, dtype: np.dtype) -> tu
     sizes = {
         "x": (N, H, W, C), "w": (3, 3, C // groups, K), "depthwise": (3, 2, C), "stamp": (2, 2, C, K), "b": (K,),
         "c": (C,), "p": (3, C, 4), "one": (1,), "weight": (N, H, W), "classes": (C,),
+        "gate": draw(st.sampled_from([(N, 1, 1, C), (N, H, W, 1), (N, H, W, C), (1, 1, W, 1)])),
     }  # fmt: skip
     options = {"stride": draw(st.sampled_from([1, 1, 2])), "padding": draw(st.sampled_from(["same", "valid", 1])),
-               "dilation": 1, "groups": groups}  # fmt: skip
+               "dilation": 1, "groups": groups, "twice": (2 * H, 2 * W + 1)}  # fmt: skip
     given = draw(st.booleans())
 
     def make(what: Any) -> Any:
+        if isinstance(what, tuple):
+            return tuple(make(part) for part in what)
         if not isinstance(what, str):
             return what
+        if what == "winners":
+            return rng.integers(0, 4, (N, H, W, C)).astype(np.uint8)
         if what == "labels":
             return rng.integers(-1, C, (N, H, W))
         if what in options:

@@ -17,7 +17,8 @@ from minunet.kernels import cuda, shapes
 from minunet.kernels.cpu.rules import CPU_KERNELS
 from minunet.kernels.cuda.rules import CUDA_KERNELS
 
-NAMES = [*(n for f in FORWARDS for n in (f, f"{f}_backward")), *IN_PLACE]
+PLAIN = {"add_backward", "global_avg_pool2d_backward", "max_unpool2d"}  # without a kernel of their own
+NAMES = [*(n for f in FORWARDS for n in (f, f"{f}_backward") if n not in PLAIN), *IN_PLACE]
 BETWEEN = {"concat", "concat_backward"}  # these compute nothing
 LAZY = {"relu", "relu_backward"}  # on a GPU these only take lazy maps, which no user has
 LIMITS = {"float64": 1e-9, "float32": 1e-3, "float16": 3e-2}

@@ -5,7 +5,7 @@ conv.py            convolutions: which algorithm for which shape
 direct.py          direct convolution; direct_weights.py: its gradient for the filters; direct_pieces.py: strides, dilations
 depthwise.py       depthwise convolution
 winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
-norm.py, pointwise.py, activation.py, resample.py, concat.py, loss.py, optim.py: the other ops
+norm.py, pointwise.py, activation.py, combine.py, concat.py, pool.py, resample.py, loss.py, optim.py: the other ops
 stars.py           star-convex polygons: their loss, rays, suppression and drawing
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
 epilogues.py       how kernels read lazy maps and write results

@@ -1,6 +1,8 @@
-"""Leaky ReLU and softmax on the CPU (ReLU stands in pointwise.py).
+"""Leaky ReLU, ReLU6, sigmoid and softmax on the CPU (ReLU stands in pointwise.py).
 
     leaky ReLU:   for each value, in parallel:   y = x if x > 0 else slope * x
+    ReLU6:        for each row of pixels, in parallel:   read x as it is (a norm may still be to apply), clip it
+    sigmoid:      for each value, in parallel:   e = exp(-|x|), y = (1 if x >= 0 else e) / (1 + e)
     softmax:      for each pixel, in parallel:   its K numbers stay in the L1 cache from the first pass to the last
 
 Shapes: any, contiguous or not, float32 and float64.
@@ -16,7 +18,12 @@ import numpy as np
 from numba import njit, prange
 
 from ...array import Array
+from ...ops.lazy import MaybeLazy, materialize
+from .epilogues import operand, read
 from .launch import kernel, ready
+from .memory import empty
+from .pointwise import relu_back
+from .simd import pointer
 
 # ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
@@ -33,6 +40,37 @@ def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
     mask, slope = cache
     dx = np.empty(dy.shape, dy.dtype)
     leaky_back(ready(dy).reshape(-1), dy.dtype.type(slope), ready(mask).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+def relu6(x: MaybeLazy) -> tuple[Array, tuple]:
+    """The kernel of `ops.relu6`."""
+    maps = operand(x if x.ndim == 4 else materialize(x).reshape(1, 1, -1, x.shape[-1] if x.ndim else 1))
+    y, mask = empty(maps.x.shape, x.dtype), empty(maps.x.shape, bool)
+    relu6_forward(maps, y, mask)
+    return y.reshape(x.shape), (mask.reshape(x.shape),)
+
+
+def relu6_backward(dy: MaybeLazy, cache: tuple) -> Array:
+    """The kernel of `ops.relu6_backward`."""
+    (mask,) = cache
+    dx = empty(dy.shape, dy.dtype)
+    relu_back(ready(materialize(dy)).reshape(-1), ready(mask).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+def sigmoid(x: Array) -> tuple[Array, tuple]:
+    """The kernel of `ops.sigmoid`."""
+    y = empty(x.shape, x.dtype)
+    sigmoid_forward(ready(x).reshape(-1), y.reshape(-1))
+    return y, (y,)
+
+
+def sigmoid_backward(dy: Array, cache: tuple) -> Array:
+    """The kernel of `ops.sigmoid_backward`."""
+    (y,) = cache
+    dx = empty(dy.shape, dy.dtype)
+    sigmoid_back(ready(dy).reshape(-1), ready(y).reshape(-1), dx.reshape(-1))
     return dx
 
 
@@ -67,6 +105,39 @@ def leaky_back(dy, slope, mask, dx):
     """Flat arrays."""
     for n in prange(dy.size):
         dx[n] = dy[n] if mask[n] else slope * dy[n]
+
+
+@kernel
+def relu6_forward(x, y, mask):
+    """The Operand x to y and mask (N, H, W, C); a NaN stays one."""
+    N, H, W, C = y.shape
+    zero, six = y.dtype.type(0), y.dtype.type(6)
+    for item in prange(N * H):
+        n, row = item // H, item % H
+        for column in range(W):
+            to, passes = y[n, row, column], mask[n, row, column]
+            read(pointer(to), x, item * W + column, 0, C)
+            for c in range(C):
+                value = to[c]
+                passes[c] = value > zero and value < six
+                to[c] = zero if value <= zero else six if value >= six else value
+
+
+@kernel
+def sigmoid_forward(x, y):
+    """Flat arrays."""
+    one = x.dtype.type(1)
+    for n in prange(x.size):
+        e = math.exp(-abs(x[n]))
+        y[n] = (one if x[n] >= 0 else e) / (one + e)
+
+
+@kernel
+def sigmoid_back(dy, y, dx):
+    """Flat arrays."""
+    one = y.dtype.type(1)
+    for n in prange(y.size):
+        dx[n] = dy[n] * y[n] * (one - y[n])
 
 
 @njit

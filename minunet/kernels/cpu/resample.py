@@ -1,10 +1,10 @@
-"""Upsampling and mean-pooling on the CPU, without an array between input and output.
+"""Upsampling, resizing and mean-pooling on the CPU, without an array between input and output.
 
     bilinear:   for each output row, in parallel:   its two input rows and their shares are known
                     for each column, for each channel:   mix four numbers
     its dx:     for each input row, in parallel:    the output rows that used it are a range
                     for each column, the range of columns that used it, for each channel:   add share * dy
-    nearest:    every output pixel copies one; dx sums a block
+    nearest:    every output pixel copies one; dx sums a block, or, to any size, the range of pixels that copied it
     mean-pool:  every output pixel sums a window; each pixel of dx gathers from the windows that it lies in
 
 Gradients gather: each number of dx is written by one thread, in one order, whatever the number of threads.
@@ -21,8 +21,9 @@ from numba import prange
 
 from ...array import Array
 from ...ops.conv import output_size
-from ...ops.resample import places
+from ...ops.resample import nearest_places, places
 from .launch import kernel, ready
+from .memory import empty
 
 # ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
@@ -64,6 +65,35 @@ def upsample_bilinear_backward(dy: Array, cache: tuple) -> Array:
     return dx
 
 
+def resize_bilinear(x: Array, size: tuple[int, int], align_corners: bool = False) -> tuple[Array, tuple]:
+    """The kernel of `ops.resize_bilinear`."""
+    N, H, W, C = x.shape
+    y = empty((N, *size, C), x.dtype)
+    rows, columns = (_places(n, m, align_corners, x.dtype) for n, m in zip((H, W), size))
+    bilinear(ready(x), *rows, *columns, y)
+    return y, (H, W, align_corners)
+
+
+resize_bilinear_backward = upsample_bilinear_backward
+
+
+def resize_nearest(x: Array, size: tuple[int, int]) -> tuple[Array, tuple]:
+    """The kernel of `ops.resize_nearest`."""
+    N, H, W, C = x.shape
+    y = empty((N, *size, C), x.dtype)
+    pick(ready(x), nearest_places(H, size[0]), nearest_places(W, size[1]), y)
+    return y, (H, W)
+
+
+def resize_nearest_backward(dy: Array, cache: tuple) -> Array:
+    """The kernel of `ops.resize_nearest_backward`."""
+    H, W = cache
+    N, OH, OW, C = dy.shape
+    dx = empty((N, H, W, C), dy.dtype)
+    pick_back(ready(dy), _takers(nearest_places(H, OH), H), _takers(nearest_places(W, OW), W), dx)
+    return dx
+
+
 def avg_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Array, tuple]:
     """The kernel of `ops.avg_pool2d`."""
     stride = stride or size
@@ -93,6 +123,12 @@ def _users(below: Array, n: int) -> Array:
     return np.stack([np.searchsorted(below, rows - 1, "left"), np.searchsorted(below, rows, "right")], 1)
 
 
+def _takers(taken: Array, n: int) -> Array:
+    """The ranges of output rows that took each of n input rows: (n, 2)."""
+    rows = np.arange(n)
+    return np.stack([np.searchsorted(taken, rows, "left"), np.searchsorted(taken, rows, "right")], 1)
+
+
 # ---- the compiled loops ----------------------------------------------------------------------------------------------
 
 
@@ -106,6 +142,36 @@ def nearest(x, y, scale):
             to, source = y[n, row, column], x[n, row // scale, column // scale]
             for c in range(C):
                 to[c] = source[c]
+
+
+@kernel
+def pick(x, rows, columns, y):
+    """x (N, H, W, C) to y (N, OH, OW, C), which takes these rows and columns."""
+    N, OH, OW, C = y.shape
+    for item in prange(N * OH):
+        n, row = item // OH, item % OH
+        for column in range(OW):
+            to, source = y[n, row, column], x[n, rows[row], columns[column]]
+            for c in range(C):
+                to[c] = source[c]
+
+
+@kernel
+def pick_back(dy, row_takers, column_takers, dx):
+    """dy (N, OH, OW, C) to dx (N, H, W, C); the takers of a row or column: a range of dy's."""
+    N, H, W, C = dx.shape
+    zero = dx.dtype.type(0)
+    for item in prange(N * H):
+        n, row = item // H, item % H
+        for column in range(W):
+            to = dx[n, row, column]
+            for c in range(C):
+                to[c] = zero
+            for i in range(row_takers[row, 0], row_takers[row, 1]):
+                for j in range(column_takers[column, 0], column_takers[column, 1]):
+                    source = dy[n, i, j]
+                    for c in range(C):
+                        to[c] += source[c]
 
 
 @kernel

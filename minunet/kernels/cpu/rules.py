@@ -133,6 +133,27 @@ def _leaky_relu_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return _leaky_relu(dy, slope) and type(mask) is np.ndarray and mask.dtype == BOOL
 
 
+def _relu6_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    (mask,) = cache
+    return _large(dy) and type(mask) is np.ndarray and mask.dtype == BOOL
+
+
+def _add(arrays: Sequence[MaybeLazy]) -> bool:
+    return len(arrays) == 2 and _on_cpu(*arrays) and (fusing() or arrays[0].size >= SMALLEST)
+
+
+def _gate(x: MaybeLazy, a: MaybeLazy) -> bool:
+    return _on_cpu(x, a) and x.size >= SMALLEST
+
+
+def _gate_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    return _on_cpu(dy, *cache) and dy.size >= SMALLEST
+
+
+def _max_pool2d_padded_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    return _max_pool2d_backward(dy, cache[0])
+
+
 def _large_with_cache(dy: MaybeLazy, cache: tuple) -> bool:
     return _large_arrays(dy, *cache)
 
@@ -215,6 +236,17 @@ CPU_KERNELS: dict[str, Rule] = {
     "relu_backward": Rule("pointwise", _relu_backward),
     "concat": Rule("concat", _concat),
     "concat_backward": Rule("minunet.ops.lazy", _concat_backward),
+    "add": Rule("combine", _add),
+    "gate": Rule("combine", _gate),
+    "gate_backward": Rule("combine", _gate_backward),
+    "global_avg_pool2d": Rule("combine", _large),
+    "max_pool2d_padded": Rule("pool", _large),
+    "max_pool2d_padded_backward": Rule("pool", _max_pool2d_padded_backward),
+    "max_unpool2d_backward": Rule("pool", _max_pool2d_backward),
+    "relu6": Rule("activation", _large),
+    "relu6_backward": Rule("activation", _relu6_backward),
+    "sigmoid": Rule("activation", _large_array),
+    "sigmoid_backward": Rule("activation", _large_with_cache),
     "leaky_relu": Rule("activation", _leaky_relu),
     "leaky_relu_backward": Rule("activation", _leaky_relu_backward),
     "softmax": Rule("activation", _large_array),
@@ -225,6 +257,10 @@ CPU_KERNELS: dict[str, Rule] = {
     "upsample_nearest_backward": Rule("resample", _large_array),
     "upsample_bilinear": Rule("resample", _large_array),
     "upsample_bilinear_backward": Rule("resample", _large_array),
+    "resize_nearest": Rule("resample", _large_array),
+    "resize_nearest_backward": Rule("resample", _large_array),
+    "resize_bilinear": Rule("resample", _large_array),
+    "resize_bilinear_backward": Rule("resample", _large_array),
     "avg_pool2d": Rule("resample", _large_array),
     "avg_pool2d_backward": Rule("resample", _large_array),
     "softmax_cross_entropy": Rule("loss", _pixel_loss),
