@@ -22,7 +22,20 @@ def cases(rng: np.random.Generator) -> dict[str, tuple]:
     """The arguments of every forward op and of every step."""
     x, gamma = rng.standard_normal((1, 256, 256, 64), np.float32), rng.standard_normal(64, np.float32)
     logits, labels = rng.standard_normal((1, 1280, 1280, 2), np.float32), rng.integers(0, 2, (1, 1280, 1280))
-    found: dict[str, tuple] = dict.fromkeys(["relu", "leaky_relu", "max_pool2d", "avg_pool2d"], (x,))
+    names = [
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "sigmoid",
+        "max_pool2d",
+        "max_pool2d_padded",
+        "avg_pool2d",
+        "global_avg_pool2d",
+    ]
+    found: dict[str, tuple] = dict.fromkeys(names, (x,))
+    winners = rng.integers(0, 4, x.shape).astype(np.uint8)
+    found |= {"add": ([x, x],), "gate": (x, x[:, :1, :1]), "max_unpool2d": (x, winners, (512, 512))}
+    found |= dict.fromkeys(["resize_nearest", "resize_bilinear"], (x, (340, 500)))
     found |= dict.fromkeys(["upsample_nearest", "upsample_bilinear"], (x,))
     found |= {"batch_norm": (x, gamma, gamma), "group_norm": (x, gamma, gamma, 8), "softmax": (logits,)}
     found |= dict.fromkeys(["softmax_cross_entropy", "soft_dice"], (logits, labels))
