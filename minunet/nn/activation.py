@@ -33,7 +33,7 @@ class ReLU6(Apply):
 
     def describe(self, x: Shape) -> Description:
         return Description(
-            output=x, reads=PIXEL, keeps_bytes=prod(x), words="ReLU6", picture="act", unrecordable="",
+            output=x, reads=PIXEL, reads_fused=True, keeps_bytes=prod(x), words="ReLU6", picture="act", unrecordable="",
             onnx=lambda graph, x: graph.node("Clip", x, graph.constant("least", 0.0), graph.constant("most", 6.0)),
         )  # fmt: skip
 

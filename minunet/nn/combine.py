@@ -33,8 +33,12 @@ class Add(Module):
                 x = graph.node("Add", x, other)
             return x
 
-        # like a convolution it hands on a raw map, behind which a ReLU need not be stored
-        return Description(output=x, reads=PIXEL, fused="conv", words="sum", onnx=onnx, unrecordable="")
+        pair = (
+            len(others) == 1
+        )  # has a kernel, which hands on a raw map as a convolution does: a ReLU behind it is not stored
+        return Description(
+            output=x, reads=PIXEL, fused="conv" if pair else None, reads_fused=pair, words="sum", onnx=onnx, unrecordable="",
+        )  # fmt: skip
 
 
 class Gate(Module):

@@ -30,6 +30,7 @@ FORWARDS = {
     "relu6": ("x",),
     "sigmoid": ("x",),
     "add": (("x", "x"),),
+    "concat": (("x", "x", "x"),),
     "gate": ("x", "gate"),
     "global_avg_pool2d": ("x",),
     "max_pool2d_padded": ("x", 3, 2, 1, True),

@@ -17,9 +17,14 @@ from minunet.kernels import cuda, shapes
 from minunet.kernels.cpu.rules import CPU_KERNELS
 from minunet.kernels.cuda.rules import CUDA_KERNELS
 
-PLAIN = {"add_backward", "global_avg_pool2d_backward", "max_unpool2d"}  # without a kernel of their own
+PLAIN = {
+    "add_backward",
+    "concat_backward",
+    "global_avg_pool2d_backward",
+    "max_unpool2d",
+}  # without a kernel of their own
 NAMES = [*(n for f in FORWARDS for n in (f, f"{f}_backward") if n not in PLAIN), *IN_PLACE]
-BETWEEN = {"concat", "concat_backward"}  # these compute nothing
+BETWEEN = {"concat_backward"}  # computes nothing
 LAZY = {"relu", "relu_backward"}  # on a GPU these only take lazy maps, which no user has
 LIMITS = {"float64": 1e-9, "float32": 1e-3, "float16": 3e-2}
 

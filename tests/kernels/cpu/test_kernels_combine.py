@@ -28,7 +28,7 @@ import minunet
 from minunet import nn, ops
 from minunet.kernels.cpu.lazy_maps import LazyAffine
 from minunet.ops import dispatch
-from minunet.ops.lazy import fusion_scope
+from minunet.ops.lazy import LazyConcat, fusion_scope
 
 pytestmark = pytest.mark.usefixtures("small_arrays_too")
 maps = st.sampled_from(ONE)
@@ -48,6 +48,29 @@ def test_add(shape, kind, other, dtype):
     found, cache = check_untouched(lambda: fast("add", [x, y]), *memory_of(x), *memory_of(y))
     assert cache == (2,)
     assert_close(found, a + b, 4, scale=max(abs(a).max(), abs(b).max()))
+
+
+@relaxed
+@given(images, st.lists(st.tuples(maps, st.sampled_from([1, 2, 3, 8, 17, 64])), min_size=2, max_size=5), dtypes)
+def test_concat(shape, parts, dtype):
+    rng = np.random.default_rng(8)
+    pairs = [map_and_array(kind, rng, (*shape[:3], C), dtype) for kind, C in parts]
+    found, widths = check_untouched(
+        lambda: fast("concat", [x for x, _ in pairs]), *(a for x, _ in pairs for a in memory_of(x))
+    )
+    assert widths == tuple(C for _, C in parts)
+    expected = np.concatenate([array for _, array in pairs], axis=-1)
+    assert_close(found, expected, 4, scale=abs(expected).max())
+
+
+def test_two_maps_inside_a_network_are_not_copied(rng):
+    x = numbers(rng, (1, 3, 4, 2), np.float32)
+
+    @fusion_scope
+    def forward():
+        assert isinstance(ops.concat([x, x])[0], LazyConcat) and type(ops.concat([x, x, x])[0]) is np.ndarray
+
+    forward()
 
 
 @relaxed
