@@ -302,13 +302,18 @@ TWINS = {
 LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
 
 
+def build_twin(architecture):
+    """The twin of a network with these options, in float32, with weights of its own."""
+    options = architecture.to_json()
+    i, k = options.pop("in_channels"), options.pop("num_classes")
+    make = TWINS[architecture.name]
+    taken = make.__init__.__code__.co_varnames[: make.__init__.__code__.co_argcount]
+    return make(i, k, **{name: value for name, value in options.items() if name in taken})
+
+
 def twin_of(model):
     """The twin of a network, in float64, with its weights."""
-    options = model.architecture.to_json()
-    i, k = options.pop("in_channels"), options.pop("num_classes")
-    make = TWINS[model.architecture.name]
-    taken = make.__init__.__code__.co_varnames[: make.__init__.__code__.co_argcount]
-    twin = make(i, k, **{name: value for name, value in options.items() if name in taken}).double()
+    twin = build_twin(model.architecture).double()
     assert sum(p.numel() for p in twin.parameters()) == model.num_params()
     return with_weights(twin, model)
 
