@@ -204,7 +204,7 @@ def score(name: str, seed: int, data: Path, out: Path, epochs: int, threads: int
     """Train a network, or go on with it, segment the images that are held out, and score them once."""
     options, run = width_for(name), out / f"{name}-{seed}"
     flags = ["--data", str(training_set(data, out)), "--arch", name, "-e", str(epochs), "--seed", str(seed), *FLAGS]
-    flags += [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    flags += ["--arch-options", *(f"{key}={value}" for key, value in options.items())] if options else []
     python(
         "train", *flags, "--val-files", str(CHOOSE), "--threads", str(threads), "--out", str(run), "--resume", "auto"
     )
