@@ -2,7 +2,7 @@
 
     python bench/family.py                              parameters and arithmetic, and time and memory at 256 x 256
     python bench/family.py --data DATA/dsb2018          the scores: every network trained on the same images
-    python bench/family.py --table                      the table of what has been measured, written into docs/family.md
+    python bench/family.py --table                      the tables of what has been measured so far
 
 Each measurement that ends is appended to bench/results/family.jsonl, and none that stands there is made again: so a long bench
 can be stopped, and goes on. Times and memory are of the networks in their papers' widths, ours and PyTorch's in turns in one
@@ -297,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "family", help="where trainings are kept")
     parser.add_argument("--results", type=Path, default=RESULTS / "family.jsonl", help="the file of measurements")
-    parser.add_argument("--table", action="store_true", help="print the table, and write it into docs/family.md")
+    parser.add_argument("--table", action="store_true", help="print the tables of what has been measured")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
