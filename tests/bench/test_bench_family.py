@@ -42,7 +42,7 @@ def test_both_are_measured(what, monkeypatch, name="unet_plus_plus"):
     kind = family.OPTIONS[name]
     monkeypatch.setitem(family.OPTIONS, name, lambda **options: kind(base_width=2, **options))
     assert set(family.child("time", name, what, 1)) >= {"minunet"}
-    assert family.child("memory", name, what, 1, "minunet") > 0
+    assert family.child("memory", name, what, 1, "minunet") >= 0  # beyond this process's peak so far
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, monkeypatch, capsys):
