@@ -490,7 +490,7 @@ plt.show()
 # The heart of `conv.cu`:
 
 # %%
-show_source("conv.cu", "  Sums c = {};", "  store_sums(c, s->out);")
+show_source("conv.cu", "  Sums c = {};", "  store_sums(c, s->result.out);")
 
 # %% [markdown]
 # A copy takes long. So it is *started* two steps ahead (`cp_async`), and three pairs of tiles take turns. Three lines keep

@@ -176,7 +176,7 @@ class Wired:
     def __init__(self, rng: np.random.Generator, depth: int) -> None:
         self.net = UNet(2, 3, base_width=2, depth=depth, seed=int(rng.integers(99)))
         self.net.convert(lambda a: a.astype(np.float64))
-        self.x = rng.standard_normal((1, 2**depth + 1, 2**depth + 2, 2))
+        self.x = rng.standard_normal((2, 2**depth + 1, 2**depth + 2, 2))  # a norm needs two values at the bottom
         y, self.caches = self.net.forward(self.x)
         self.dy = rng.standard_normal(y.shape)
         down = [f"{part}.{level}" for level in range(depth) for part in ("encoder", "pool")]

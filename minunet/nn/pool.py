@@ -30,7 +30,7 @@ class MaxPool2d(Apply):
 
     def describe(self, x: Shape) -> Description:
         pool = describe_pool("MaxPool", "max-pool", x, **self.options)
-        return replace(pool, keeps_bytes=prod(pool.outputs[0]))  # the winners, a byte each
+        return replace(pool, reads_fused=True, keeps_bytes=prod(pool.outputs[0]))  # the winners, a byte each
 
 
 class MaxPoolWinners2d(Module):
@@ -60,7 +60,7 @@ class MaxPoolWinners2d(Module):
             how = {"kernel_shape": [self.size] * 2, "strides": [self.size] * 2}
             return graph.several(2, "MaxPool", x, **how)
 
-        return replace(pool, output=[y, y], numbers=1, keeps_output=(False, True), onnx=onnx)
+        return replace(pool, output=[y, y], reads_fused=True, numbers=1, keeps_output=(False, True), onnx=onnx)
 
 
 class MaxUnpool2d(Module):

@@ -24,7 +24,12 @@ class StopOnSignal(Callback):
         self.stopping = False
 
     def on_start(self, trainer: Trainer) -> None:
-        """Remember which trainer to stop."""
+        """Remember which trainer to stop; KeyboardInterrupt if there was a signal before.
+
+        It may have come while a kernel was compiled: an exception within LLVM's callbacks is lost.
+        """
+        if self.stopping:
+            raise KeyboardInterrupt
         self.trainer = trainer
 
     def on_end(self) -> None:
@@ -33,9 +38,9 @@ class StopOnSignal(Callback):
 
     def on_signal(self, number: int, _: Any) -> None:
         """Handle a signal; KeyboardInterrupt if nothing is to be saved, or for a second Ctrl-C."""
-        if self.trainer is None or (self.stopping and number == signal.SIGINT):
+        again, self.stopping = self.stopping, True
+        if self.trainer is None or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        self.stopping = True
         self.trainer.stop()
 
     @contextmanager

@@ -398,6 +398,7 @@ def test_layers_of_several_maps(layer, shapes):
 
 def test_a_composite_of_layers_with_several_maps_is_followed(rng):
     model, x = SqueezeAndExcite(), rng.standard_normal((1, 36, 45, 2)).astype(np.float32)
+    model.preprocessing = Preprocessing(2, ClassMap.binary())
     trace = follow(model, x.shape)
     assert [s.path for s in trace.steps] == ["conv", "pool", "halves", "mean", "weigh", "product"]
     assert trace.output.shape == model(x).shape == (1, 12, 15, 2)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from helpers.datasets import make_data
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 import minunet
 from minunet import atomic
 from minunet.data import SyntheticCells
+from minunet.train import session
 from minunet.train.command import main as train
 from minunet.train.lock import RunLock
 from minunet.train.run_folder import RunFolder
@@ -213,10 +215,19 @@ def test_what_nohup_ignores_stays_ignored(data, whole, tmp_path, at_step):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_a_signal_before_the_first_step_leaves_no_folder(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("minunet.train.session.open_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_before_the_first_step_leaves_no_folder(data, tmp_path, monkeypatch, swallowed):
+    """Also where an exception is lost, in the callbacks of a compiler."""
+    open_data = session.open_data
+
+    def signalled(*given):
+        with suppress(KeyboardInterrupt if swallowed else ()):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return open_data(*given)
+
+    monkeypatch.setattr(session, "open_data", signalled)
     assert go(data, tmp_path / "run", *FLAGS) == 130
-    assert not (tmp_path / "run").exists()
+    assert swallowed or not (tmp_path / "run").exists()
 
 
 def test_resume_auto_goes_on_with_the_same_flags_only(data, whole, tmp_path, capsys):

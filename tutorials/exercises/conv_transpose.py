@@ -82,7 +82,9 @@ def conv_transpose2d(
     stride : int
         Step between stamps, in output pixels.
     padding : as in `conv2d`, numbers only
-        Pixels cut off the output's border: the padding of the convolution whose transpose this is.
+        Pixels cut off the output's border: the padding of the convolution whose transpose this is. Where that has a stride,
+        it maps several sizes to one; what PyTorch calls output padding says which of them this one gives: a padding of p with
+        an output padding of q is ((p, p - q), (p, p - q)) here.
 
     Returns
     -------

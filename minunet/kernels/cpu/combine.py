@@ -4,7 +4,7 @@
     gate:       for each row, in parallel:             read a pixel, times the channels' numbers, or the pixel's, or all
     its dx, da: for each row, in parallel:             dx = dy * a; dy * x is summed along the channels for a gate of pixels, by
                                                        rows for a gate of channels; these are added up afterwards
-    mean:       for each image, for each of its blocks of pixels, in parallel:   sums of the channels (norm.py)
+    mean:       for each image, for each of its blocks of pixels, in parallel:   sums of the channels
 
 Inside a network the sum is handed on as a raw map, so that a ReLU behind it is done by the next kernel that reads it.
 
@@ -26,7 +26,7 @@ from .epilogues import operand, read
 from .launch import kernel, ready
 from .lazy_maps import LazyAffine
 from .memory import empty
-from .norm import _blocks, plain_sums
+from .norm import _blocks
 from .simd import pointer
 
 CHANNELS, PIXELS, VALUES = 0, 1, 2
@@ -76,7 +76,7 @@ def global_avg_pool2d(x: MaybeLazy) -> tuple[Array, tuple]:
     pixels = ready(materialize(x)).reshape(N, H * W, C)
     sums = np.zeros((N, _blocks(pixels), C))
     for n in range(N):
-        plain_sums(pixels[n], sums[n])
+        sum_pixels(pixels[n], sums[n])
     return (sums.sum(1) / (H * W)).astype(x.dtype).reshape(N, 1, 1, C), (x.shape,)
 
 
@@ -96,6 +96,18 @@ def sum_rows(a, b, y, work):
             read(pointer(more), b, item * W + column, 0, C)
             for c in range(C):
                 to[c] += more[c]
+
+
+@kernel
+def sum_pixels(x, sums):
+    """x (M, C); sums (blocks, C) float64: each block's sum of x, which keeps the digits of a mean of many numbers."""
+    M, C = x.shape
+    blocks = sums.shape[0]
+    for block in prange(blocks):
+        to = sums[block]
+        for p in range(block * M // blocks, (block + 1) * M // blocks):
+            for c in range(C):
+                to[c] += x[p, c]
 
 
 @kernel
