@@ -21,6 +21,7 @@ TOGETHER = (
     "bench/test_bench.py",
     "docs/test_site.py",
     "look/test_look_page.py",
+    "train/test_polygons_training.py",
 )
 """Folders and files of whose tests each goes to one worker: they need the same kernels, which are compiled at their first call,
 or a fixture that takes long."""

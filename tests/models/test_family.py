@@ -76,6 +76,7 @@ def test_published_parameters(name, options, params, running):
 
 
 @every_variant
+@pytest.mark.drawn(quick=3)
 def test_every_gradient_is_right(name, options):
     """Of the image and of every parameter, along random directions, for random gradients of all heads."""
     model = make(name, **options)
@@ -90,6 +91,7 @@ def test_every_gradient_is_right(name, options):
 
 
 @every_variant
+@pytest.mark.drawn(quick=3)
 def test_the_twin_agrees(name, options):
     """Logits and every gradient, of training and of inference, are those of the same network in PyTorch."""
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
@@ -158,6 +160,7 @@ def test_a_checkpoint_gives_the_network_back(name, tmp_path):
 
 
 @every
+@pytest.mark.drawn(quick=5)
 def test_its_costs_are_known(name):
     """Also the bytes that its caches hold, which is what a training's memory is made of."""
     model = make(name)
@@ -171,6 +174,7 @@ def test_its_costs_are_known(name):
 
 
 @every
+@pytest.mark.drawn(quick=3)
 def test_tiles_are_the_whole(name):
     """Or a note says why they are not, and tiles are blended."""
     model = make(name)
@@ -185,6 +189,7 @@ def test_tiles_are_the_whole(name):
 
 
 @every
+@pytest.mark.drawn(quick=3)
 def test_any_image_is_segmented(name):
     for size in ((1, 1), (7, 40), (33, 21)):
         mask = minunet.segment(make(name), np.random.default_rng(8).random((*size, 2)))
@@ -203,6 +208,7 @@ def test_it_is_drawn(name):
 
 
 @every
+@pytest.mark.drawn(quick=3)
 def test_onnx_runtime_agrees(name):
     """One file for all sizes."""
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minunet[onnx]'")
@@ -220,6 +226,7 @@ def test_onnx_runtime_agrees(name):
 
 
 @every
+@pytest.mark.drawn(quick=3)
 def test_it_learns(name, tmp_path):
     """The loss falls, what was trained is kept in files, and a run goes on."""
     side = max(32, 2 * make(name).least)  # the deepest map has more than one pixel
@@ -237,6 +244,7 @@ def test_it_learns(name, tmp_path):
 
 
 @every
+@pytest.mark.drawn(quick=3)
 def test_half_precision_is_near(name, monkeypatch):
     """On the stand-in for a GPU, loss and gradients are those of float32 within a few of a half's roundings."""
     cupy = pretend_cupy.install(monkeypatch)
