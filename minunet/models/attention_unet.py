@@ -151,6 +151,6 @@ class AttentionUNet(Network):
         dx = back(self.bottom, dx)
         for level in reversed(range(self.depth)):
             dx = back(self.pool, dx)
-            dx = dx + dskips.pop()
+            dx += dskips.pop()
             dx = back(self.encoder[level], dx)
         return dx

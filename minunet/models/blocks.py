@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
@@ -112,7 +111,8 @@ class Join(Module):
 
     def backward(self, dy: Array, cache: Cache) -> tuple[Array, ...]:
         bring, fits, split = cache
-        *dskips, dup = in_turn(ops.concat_backward(dy, split), -self.up_first)
+        first, *others = ops.concat_backward(dy, split)
+        *dskips, dup = [*others, first] if self.up_first else [first, *others]
         if bring == "crop skips":
             return (*(ops.crop_backward(dskip, fit) for dskip, fit in zip(dskips, fits)), dup)
         return (*dskips, (ops.crop_backward if bring == "crop" else ops.pad_backward)(dup, fits))
@@ -148,11 +148,6 @@ class Join(Module):
             fused="concat" if len(inputs) == 2 else None, reads_fused=True, words="concatenation", picture="join", onnx=onnx,
             unrecordable="",
         )  # fmt: skip
-
-
-def in_turn(parts: Sequence[Any], places: int) -> list[Any]:
-    """The parts with the first moved to the end if `places` is -1; as they are if it is 0."""
-    return [*parts[-places:], *parts[:-places]]
 
 
 class Fit(Module):

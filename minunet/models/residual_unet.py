@@ -121,7 +121,7 @@ class ResidualUNet(Network):
             dx = back(self.up, dx)
         dx = back(self.bottom, dx)
         for level in reversed(range(self.depth)):
-            dx = dx + dskips.pop()
+            dx += dskips.pop()
             dx = back(self.encoder[level], dx)
         return dx
 

@@ -131,6 +131,6 @@ class SEUNet(Network):
         dx = back(self.bottom, dx)
         for level in reversed(range(self.depth)):
             dx = back(self.pool, dx)
-            dx = dx + dskips.pop()
+            dx += dskips.pop()
             dx = back(self.encoder[level], dx)
         return dx
