@@ -2,7 +2,8 @@
 
 cpu/        for NumPy arrays, compiled by numba
 cuda/       for CuPy arrays, in CUDA C++
-shapes.py   which sizes must agree before a kernel is entered; shapes_maps.py: of the ops of U-Net's relatives
+shapes.py   which sizes must agree before a kernel is entered; shapes_maps.py: for sums, gates, pools and resampling;
+            shapes_training.py: for losses and optimisers
 device.py   whether there is a GPU, and how much memory is free
 threads.py  how many threads compute
 
@@ -12,6 +13,7 @@ threads.py  how many threads compute
 from ..ops.dispatch import register
 from . import cpu, cuda
 from . import shapes_maps as shapes_maps
+from . import shapes_training as shapes_training
 
 register(cuda)  # asked first; the CPU gets all arrays that are not on a GPU
 register(cpu)

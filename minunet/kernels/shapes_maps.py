@@ -1,4 +1,4 @@
-"""The same for the ops of U-Net's relatives: gates, sums, padded pools, unpooling, resizing."""
+"""The same for what brings maps together or changes their size: sums, gates, pools, resampling; and for a few activations."""
 
 from __future__ import annotations
 
@@ -64,7 +64,68 @@ def gate_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return dy.shape == x.shape and gate(x, a)
 
 
-# ---- pools and resizing ----------------------------------------------------------------------------------------------
+# ---- pools and resampling --------------------------------------------------------------------------------------------
+
+
+@of
+def avg_pool2d(x: MaybeLazy, size: int = 2, stride: int | None = None) -> bool:
+    """x (N, H, W, C), H and W at least a window's size."""
+    N, H, W, C = x.shape
+    return counts(size, stride or size, N, H, W, C) and size <= H and size <= W
+
+
+@of
+def avg_pool2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    """dy (N, OH, OW, C), and (N, H, W, C) in the cache."""
+    x_shape, size, stride = cache
+    return (
+        type(x_shape) is tuple
+        and counts(size, stride, *x_shape, *dy.shape)
+        and dy.shape == pooled(x_shape, size, stride)
+    )
+
+
+@of
+def max_pool2d(x: MaybeLazy, size: int = 2, stride: int | None = None) -> bool:
+    """As `avg_pool2d`; a window's pixels are numbered in one byte."""
+    return size <= 16 and avg_pool2d(x, size, stride)
+
+
+@of
+def max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    """dy and winner (N, OH, OW, C), and (N, H, W, C) in the cache."""
+    winner, *rest = cache
+    return winner.shape == dy.shape and avg_pool2d_backward(dy, rest)
+
+
+@of
+def upsample_nearest(x: MaybeLazy, scale: int = 2) -> bool:
+    """x (N, H, W, C)."""
+    N, H, W, C = x.shape
+    return counts(scale, N, H, W, C)
+
+
+@of
+def upsample_nearest_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    """dy (N, scale*H, scale*W, C)."""
+    (scale,) = cache
+    N, OH, OW, C = dy.shape
+    return counts(scale, N, OH, OW, C) and OH % scale == OW % scale == 0
+
+
+@of
+def upsample_bilinear(x: MaybeLazy, scale: int = 2, align_corners: bool = True) -> bool:
+    """x (N, H, W, C)."""
+    return type(align_corners) is bool and upsample_nearest(x, scale)
+
+
+@of
+def upsample_bilinear_backward(dy: MaybeLazy, cache: tuple) -> bool:
+    """dy (N, scale*H, scale*W, C), and H and W in the cache."""
+    H, W, align_corners = cache
+    N, OH, OW, C = dy.shape
+    whole = type(align_corners) is bool and counts(H, W, N, OH, OW, C)
+    return whole and OH % H == 0 and OW == OH // H * W
 
 
 @of

@@ -112,7 +112,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array | None
     xp = get_array_module(x)
     (_, H, W, _), (_, OH, OW, _) = x.shape, dy.shape
     padded = pad_spatial(x, pads)
-    dpadded, dw = xp.zeros_like(padded), xp.empty_like(w)
+    dpadded, dw = xp.zeros_like(padded), xp.zeros_like(w)
     for i, j, cs, ks in taps(w.shape, groups):
         seen = window(padded, i, j, OH, OW, stride, dilation)[..., cs]
         dw[i, j, :, ks] = as_rows(seen).T @ as_rows(dy[..., ks])

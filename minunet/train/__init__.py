@@ -7,7 +7,7 @@ step.py         one training step: forward, loss, backward, update; heads.py: th
                 how those of polygons begin
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`
-beforehand.py   what the end of a run needs, such as space for checkpoints, tried before it begins
+beforehand.py   what is looked at before a run begins: whether settings and images suit each other, and space for checkpoints
 lock.py         one process at a time trains in a folder
 tuning.py       how probabilities become objects, chosen on the validation images
 callbacks.py    what is called while a network trains: the user's functions, and the progress on the screen

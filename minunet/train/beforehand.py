@@ -1,4 +1,5 @@
-"""What is needed at the end of a run is tried before it begins: pictures with the images' names, and space for checkpoints."""
+"""What is looked at before a run begins: that settings and images suit each other, and what is needed at the end is there,
+pictures with the images' names, and space for checkpoints."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data import ImageSet
 from ..errors import UserError
 from ..nn import Module
 from . import figures
@@ -37,3 +39,41 @@ def check_space(folder: Path, model: Module, config: TrainingConfig) -> None:
             f"{folder}: {free / 1e6:,.0f} MB are free, the run's checkpoints and pictures need {needed / 1e6:,.0f} MB; free "
             f"some space, or choose another --out"
         )
+
+
+def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
+    """UserError if a network of so many outputs cannot be trained on the masks with that loss."""
+    K, allowed = dataset.classes.num_classes, dataset.preprocessing.outputs()
+    if dataset.preprocessing.rays:
+        if loss != TrainingConfig.loss:
+            raise UserError(f"--loss {loss} is of classes: leave it out, --target stardist has a loss of its own")
+        if outputs not in allowed:
+            raise UserError(
+                f"--classes {outputs}, but polygons of {allowed[0] - 1} rays have {allowed[0]} outputs: leave it out"
+            )
+    if loss == "bce" and (1 not in allowed or outputs != 1):
+        raise UserError(f"--loss bce is for two classes and --classes 1; the masks hold {K} classes: use --loss ce")
+    if outputs not in allowed:
+        raise UserError(f"--classes {outputs}, but the masks hold {K} classes: {dataset.classes.describe()}")
+
+
+def check_class_weights(config: TrainingConfig, dataset: ImageSet) -> None:
+    """UserError unless there is a weight for each class, and one that is above 0."""
+    weights, names = config.class_weights, dataset.classes.names
+    if weights and dataset.preprocessing.rays:
+        raise UserError("--class-weights are of classes: leave them out, --target stardist has a loss of its own")
+    if weights and (len(weights) != len(names) or not any(weights)):
+        raise UserError(
+            f"--class-weights: {', '.join(f'{w:g}' for w in weights)} are not {len(names)} weights, at least one above 0: give "
+            f"one for each class, in the order {', '.join(names)}"
+        )
+
+
+def check_crop(model: Module, config: TrainingConfig, dataset: ImageSet) -> None:
+    """UserError, with the nearest sizes that fit, if the network cannot take the training patches."""
+    sizes = {(config.crop, config.crop)} if config.crop else set(dataset.sizes)
+    for size in sizes:
+        try:
+            model.check_size(*size)
+        except ValueError as e:
+            raise UserError(f"--crop {config.crop}: {e}") from e

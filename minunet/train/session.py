@@ -26,11 +26,11 @@ from ..kernels.device import device_name, select_device
 from ..models import build
 from ..nn import BatchNorm2d, Module, draw_uniform
 from .arguments import FIELDS, NETWORK, TITLE, Arguments, kept, make_parser, whole_paths
-from .beforehand import check_pictures, check_space
+from .beforehand import check_class_weights, check_classes, check_crop, check_pictures, check_space
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
-from .fit import check_class_weights, check_classes, check_crop, fit
+from .fit import fit
 from .heads import HEAD, begin_with_circles
 from .network import NETWORK_FLAGS, network_flags, network_options, told_network
 from .report import report
