@@ -15,8 +15,9 @@ from report import ROOT, machine, write_into_readme
 import minunet
 from minunet.data import SyntheticCells
 from minunet.metrics import dice
-from minunet.predict import overlay as draw
+from minunet.nn import Module
 from minunet.predict.inference import classify, predict_logits
+from minunet.train import figures
 
 
 def main() -> None:
@@ -26,15 +27,18 @@ def main() -> None:
         model = minunet.load(next(Path(folder).glob("runs/*/best.safetensors")))
     print(said)
     write_into_readme("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)")
+    draw(model, ROOT / "docs" / "segmentation.png")
 
-    cells = SyntheticCells(2, size=192, seed=77)  # the run's own cells are those of seed 0
+
+def draw(model: Module, path: Path) -> None:
+    """Draw two images that the network has not seen: the run's own cells are those of seed 0."""
+    cells = SyntheticCells(2, size=192, seed=77)
     cases = []
     for sample in cells:
         truth, prediction = sample.labels.astype(int), classify(predict_logits(model, sample.image[None])[0])
         case = {"name": sample.name, "image": sample.image, "truth": truth, "prediction": prediction}
         cases.append({**case, "score": dice(truth, prediction)})
-    (ROOT / "docs").mkdir(exist_ok=True)
-    draw.predictions(ROOT / "docs" / "segmentation.png", cases, cells.classes)
+    figures.predictions(path, cases, cells.classes)
 
 
 if __name__ == "__main__":
