@@ -37,6 +37,7 @@ Part = tuple[slice, slice, np.ndarray]
 
 MOST = 1 << 22  # proposals; if there are more, the least probable ones are dropped
 LEAST = 1e-3  # pixels: a distance below this counts as this
+LARGEST = 10  # typical radii: one above this, which only a network at a loss gives, counts as this
 
 
 class Polygons(NamedTuple):
@@ -83,7 +84,8 @@ class Objects(NamedTuple):
 def star_maps(logits: Array, unit: float) -> Array:
     """Probability and distances in pixels, (..., 1 + R), from the network's outputs, whose distances count in `unit` pixels."""
     xp = get_array_module(logits)
-    return xp.concatenate([sigmoid(logits[..., :1])[0], logits[..., 1:] * logits.dtype.type(unit)], axis=-1)
+    distances = xp.minimum(logits[..., 1:], LARGEST) * logits.dtype.type(unit)
+    return xp.concatenate([sigmoid(logits[..., :1])[0], distances], axis=-1)
 
 
 def cell_of(rays: Rays, scale: float) -> int:

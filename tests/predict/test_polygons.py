@@ -20,7 +20,7 @@ from minunet.models import Ensemble, UNet
 from minunet.predict.inference import make_tiles, polygon_objects, probabilities
 from minunet.predict.instances import label_objects, segment_objects
 from minunet.predict.options import PredictionOptions
-from minunet.predict.stars import Polygons, draw, find_objects, numbering, separate_stars, suppress
+from minunet.predict.stars import LARGEST, Polygons, draw, find_objects, numbering, separate_stars, star_maps, suppress
 
 HOW = Separation(threshold=0.5, nms=0.4)
 WHOLE = slice(0, 60), slice(0, 70)
@@ -132,6 +132,15 @@ def test_nothing_and_too_much(monkeypatch):
     monkeypatch.setattr("minunet.predict.stars.MOST", 100)
     found = find_objects([(slice(0, 20), slice(0, 30), maps)], HOW, 1)
     assert len(found.polygons.scores) == 100 and found.dropped == 500
+
+
+def test_distances_of_a_network_at_a_loss_are_limited():
+    """They would ask for windows of any size."""
+    logits = np.full((20, 30, 9), 3, np.float32)
+    logits[10, 10:13, 1:] = [[1e9], [np.inf], [5]]
+    maps = star_maps(logits, 4.0)
+    assert maps[10, 10:13, 1].tolist() == [4 * LARGEST, 4 * LARGEST, 20]
+    assert separate_stars(maps, HOW).any()
 
 
 def test_polygons_everywhere():
