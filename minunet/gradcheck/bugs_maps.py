@@ -46,6 +46,18 @@ def tanh_without_the_square(dy: Array, cache: tuple) -> Any:
     return dy * (1 - cache[0])
 
 
+@planted("scaled_exp", "dx lacks the scale: the inner derivative is forgotten")
+def scaled_exp_without_the_scale(dy: Array, cache: tuple) -> Any:
+    dx, dscale = ops.scaled_exp_backward(dy, cache)
+    return dx / cache[1], dscale
+
+
+@planted("scaled_exp", "where the exponent is bounded the gradient passes, though nothing moves there")
+def scaled_exp_beyond_its_bound(dy: Array, cache: tuple) -> Any:
+    x, scale, y = cache
+    return dy * y * scale, (dy * y * x).sum().reshape(1)
+
+
 # ---- several maps ----------------------------------------------------------------------------------------------------
 
 
@@ -236,3 +248,36 @@ def giou_constant_union(dloss: float, cache: tuple) -> Array:
 @planted("giou", "where the boxes do not meet there is no gradient, as the plain IoU has none: the hull is forgotten")
 def giou_without_the_hull(dloss: float, cache: tuple) -> Array:
     return ops.giou_backward(dloss, cache) * (cache[4].prod(-1, keepdims=True) > 0)
+
+
+@planted("sigmoid_bce", "the share is taken for a class: where it is not 0, it counts as 1")
+def bce_of_a_class(dloss: float, cache: tuple) -> Array:
+    logits, targets, share = cache
+    return ops.sigmoid_bce_backward(dloss, (logits, np.ceil(targets), share))
+
+
+@planted(
+    "sigmoid_bce",
+    "the slope of the sigmoid comes in once more, as for a squared error: what is sure and wrong stays so",
+)
+def bce_with_the_slope_of_a_sigmoid(dloss: float, cache: tuple) -> Array:
+    s, _ = ops.sigmoid(cache[0])
+    return ops.sigmoid_bce_backward(dloss, cache) * s * (1 - s)
+
+
+@planted("prototype_masks", "the last object overwrites what the others gave the prototypes, where their boxes overlap")
+def masks_overwrite_each_other(dloss: float, cache: tuple) -> Any:
+    prototypes, coefficients, pieces = cache
+    dprototypes, dcoefficients = ops.prototype_masks_backward(dloss, cache)
+    crop, rows, dz = pieces[1]
+    own = (dloss * dz @ coefficients[rows]).reshape(*crop.truth.shape, -1)
+    h, w = crop.truth.shape
+    dprototypes[crop.image, crop.top : crop.top + h, crop.left : crop.left + w] = own
+    return dprototypes, dcoefficients
+
+
+@planted("prototype_masks", "the mean is taken over the box, its gradient over the object")
+def masks_of_another_area(dloss: float, cache: tuple) -> Any:
+    prototypes, coefficients, pieces = cache
+    own = [(crop, rows, dz * crop.truth.size / (crop.truth > 0).sum()) for crop, rows, dz in pieces]
+    return ops.prototype_masks_backward(dloss, (prototypes, coefficients, own))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..array import get_array_module
 from ..models import UNet
 from ..models.gates import BothExcitations
 from ..models.recurrent import Recurrent
@@ -106,6 +107,14 @@ def _stars(rng: np.random.Generator) -> tuple:
     return draw((2, 3, 4, 5), rng), target, rng.uniform(0.5, 2, (2, 3, 4)).astype(np.float32)
 
 
+def three_masks(prototypes: Any, coefficients: Any) -> tuple[Any, tuple]:
+    """`ops.prototype_masks` of four rows of coefficients, two of them of one object, in boxes that overlap."""
+    xp = get_array_module(prototypes)
+    truths = [[[1, 0, 1], [1, 1, -1]], [[0, 1], [1, 1], [1, 0]], [[1]]]
+    crops = [ops.Crop(*at, xp.asarray(t)) for at, t in zip(((0, 0, 1), (0, 1, 2), (1, 3, 0)), truths)]
+    return ops.prototype_masks(prototypes, coefficients, [0, 1, 0, 2], crops)
+
+
 def concat2(a: Any, b: Any) -> tuple[Any, tuple]:
     """`ops.concat` of two arguments, for the checker."""
     return ops.concat([a, b])
@@ -188,6 +197,8 @@ CASES = [
     Case("leaky_relu", (ops.leaky_relu, ops.leaky_relu_backward), _images(2, 3, 4, 2), {"slope": 0.1}),
     Case("relu6", (ops.relu6, ops.relu6_backward), lambda rng: (6 * draw((2, 3, 4, 2), rng),)),
     Case("tanh", (ops.tanh, ops.tanh_backward), _images(2, 3, 4, 2)),
+    Case("scaled_exp", (ops.scaled_exp, ops.scaled_exp_backward),
+         lambda rng: (np.append(draw(11, rng), 9.0).reshape(2, 3, 1, 2), np.array([1.3]))),
     Case("sigmoid", (ops.sigmoid, ops.sigmoid_backward), _images(2, 3, 4, 2)),
     Case("softmax", (ops.softmax, ops.softmax_backward), _images(2, 3, 4, 3)),
     Case("dropout", (ops.dropout, ops.dropout_backward), _images(2, 3, 4, 3),
@@ -201,6 +212,10 @@ CASES = [
     Case("focal one channel", (ops.focal, ops.focal_backward), _labelled(1), {"gamma": 1.5, "wrt": ["logits"]}),
     Case("sigmoid_focal", (ops.sigmoid_focal, ops.sigmoid_focal_backward),
          lambda rng: (4 * draw((2, 3, 4), rng), rng.integers(-1, 2, (2, 3, 4))), {"wrt": ["logits"]}),
+    Case("sigmoid_bce", (ops.sigmoid_bce, ops.sigmoid_bce_backward),
+         lambda rng: (3 * draw((2, 3), rng), rng.random((2, 3)), rng.uniform(0, 2, (2, 3))), {"wrt": ["logits"]}),
+    Case("prototype_masks", (three_masks, ops.prototype_masks_backward),
+         lambda rng: (draw((2, 4, 5, 3), rng), draw((4, 3), rng))),
     Case("giou", (ops.giou, ops.giou_backward), _boxes, {"wrt": ["boxes"]}),
     Case("star_loss", (ops.star_loss, ops.star_loss_backward), _stars, {"outside": 0.1, "wrt": ["logits"]}),
     Case("conv norm relu conv", conv_norm_relu, _images(2, 4, 5, 2)),

@@ -20,7 +20,7 @@ activation.py, combine.py, conv.py, depthwise.py, norm.py, pool.py, resample.py,
                the layers, in files named like those of their ops
 """
 
-from .activation import Dropout, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
+from .activation import Dropout, LeakyReLU, ReLU, ReLU6, ScaledExp, Sigmoid, Tanh
 from .combine import Add, Gate
 from .conv import Conv2d, ConvTranspose2d
 from .depthwise import DepthwiseConv2d
@@ -36,6 +36,6 @@ __all__ = [
     "ALL", "NOTHING", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d",
     "ConvTranspose2d", "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm",
     "InstanceNorm2d", "LeakyReLU", "MaxPool2d", "MaxPoolWinners2d", "MaxUnpool2d", "Module", "NotDescribed", "ReLU",
-    "ReLU6", "Resize", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window",
+    "ReLU6", "Resize", "ScaledExp", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window",
     "constant", "draw_uniform", "he_normal", "shapes_only", "take",
 ]  # fmt: skip

@@ -8,7 +8,9 @@ import numpy as np
 
 from .. import ops
 from ..array import Array
-from .description import PIXEL, Description, Shape
+from ..ops.activation import LARGEST
+from .description import PIXEL, Description, Graph, Shape
+from .init import constant
 from .module import Apply, Cache, Module
 
 
@@ -61,6 +63,35 @@ class Tanh(Apply):
         return Description(
             output=x, reads=PIXEL, keeps_output=True, words="tanh", picture="act",
             onnx=lambda graph, x: graph.node("Tanh", x), unrecordable="",
+        )  # fmt: skip
+
+
+class ScaledExp(Module):
+    """`ops.scaled_exp` with a learned scale, which starts at 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.params["scale"] = constant(1, 1)
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        y, cache = ops.scaled_exp(x, self.params["scale"])
+        return y, cache if keep else None
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dx, dscale = ops.scaled_exp_backward(dy, cache)
+        self.accumulate(scale=dscale)
+        return dx
+
+    def describe(self, x: Shape) -> Description:
+        def onnx(graph: Graph, x: str) -> str:
+            exponent = graph.node("Mul", x, graph.constant("scale", self.params["scale"]))
+            return graph.node("Exp", graph.node("Min", exponent, graph.constant("largest", LARGEST)))
+
+        return Description(
+            output=x, reads=PIXEL, keeps_input=True, keeps_output=True, work=(prod(x), prod(x)), words="exponential",
+            picture="act", onnx=onnx, unrecordable="",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ dy), sizes upper case (N H W C, K output channels, KH KW).
 conv.py        convolution and transposed convolution, with their gradients
 depthwise.py   depthwise convolution
 norm.py        batch norm and group norm
-activation.py  ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax
+activation.py  ReLU, ReLU6, leaky ReLU, sigmoid, tanh, scaled exponential, softmax
 pool.py        max-pooling, unpooling and mean-pooling
 combine.py     sums of maps, and gates
 resample.py    upsampling and resizing to any size: nearest neighbour and bilinear
@@ -22,7 +22,8 @@ shape.py       pad, crop, concatenate
 dropout.py     dropout
 stars.py       the loss of star-convex polygons
 loss.py        cross-entropy, binary cross-entropy, soft Dice, focal loss
-detection.py   losses of detectors: focal loss of independent classes, generalised IoU of boxes
+detection.py   losses of detectors: focal loss of independent classes, cross-entropy of a share, generalised IoU of boxes
+masks.py       masks of objects as sums of prototypes, and their loss
 dispatch.py    how an op finds its kernel (which one runs: rules.py of kernels/cpu and kernels/cuda)
 lazy.py        lazy maps, which kernels may return in place of arrays
 """
@@ -34,6 +35,8 @@ from .activation import (
     relu6,
     relu6_backward,
     relu_backward,
+    scaled_exp,
+    scaled_exp_backward,
     sigmoid,
     sigmoid_backward,
     softmax,
@@ -44,7 +47,14 @@ from .activation import (
 from .combine import add, add_backward, gate, gate_backward
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward
-from .detection import giou, giou_backward, sigmoid_focal, sigmoid_focal_backward
+from .detection import (
+    giou,
+    giou_backward,
+    sigmoid_bce,
+    sigmoid_bce_backward,
+    sigmoid_focal,
+    sigmoid_focal_backward,
+)
 from .dropout import dropout, dropout_backward
 from .loss import (
     bce_with_logits,
@@ -58,6 +68,7 @@ from .loss import (
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
+from .masks import Crop, prototype_masks, prototype_masks_backward
 from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward, running_average
 from .pool import (
     avg_pool2d,
@@ -85,6 +96,7 @@ from .shape import concat, concat_backward, crop, crop_backward, pad, pad_backwa
 from .stars import star_loss, star_loss_backward
 
 __all__ = [
+    "Crop",
     "add",
     "add_backward",
     "avg_pool2d",
@@ -127,6 +139,8 @@ __all__ = [
     "named_loss",
     "pad",
     "pad_backward",
+    "prototype_masks",
+    "prototype_masks_backward",
     "relu",
     "relu6",
     "relu6_backward",
@@ -136,8 +150,12 @@ __all__ = [
     "resize_nearest",
     "resize_nearest_backward",
     "running_average",
+    "scaled_exp",
+    "scaled_exp_backward",
     "sigmoid",
     "sigmoid_backward",
+    "sigmoid_bce",
+    "sigmoid_bce_backward",
     "sigmoid_focal",
     "sigmoid_focal_backward",
     "soft_dice",

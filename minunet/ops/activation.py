@@ -1,10 +1,13 @@
-"""Activations: ReLU, ReLU6, leaky ReLU, sigmoid, tanh, softmax.
+"""Activations: ReLU, ReLU6, leaky ReLU, sigmoid, tanh, scaled exponential, softmax.
 
 Elementwise functions have a diagonal Jacobian: dx = f'(x) * dy. The backward of ReLU needs only where x is positive, one byte a
 value; those of sigmoid and tanh only the output, since s' = s (1 - s) and t' = 1 - t^2. Softmax couples the K channels of a
 pixel: with p_k = exp(x_k) / sum exp(x_j),
 
     d p_j / d x_k = p_j ([j = k] - p_k)        so        dx_k = p_k (dy_k - sum_j dy_j p_j).
+
+The scaled exponential y = exp(s x) of a learned number s has dx = dy y s and ds = sum of dy y x. Above s x = LARGEST it is
+constant, and both are 0 there: exp of a number that a network may give overflows.
 
 At the kink of a ReLU (x = 0) any value between the two one-sided slopes is a subgradient; here it is the slope for x < 0.
 ReLU6, min(max(x, 0), 6), has a second kink at 6, where the slope is 0 here, as in PyTorch.
@@ -14,6 +17,8 @@ from __future__ import annotations
 
 from ..array import Array, get_array_module
 from .dispatch import accelerated
+
+LARGEST = 10.0  # exponent: exp of it, 22026, still is a number in half precision
 
 
 @accelerated
@@ -115,6 +120,38 @@ def tanh_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `tanh`: dy * (1 - y^2)."""
     (y,) = cache
     return dy * (1 - y * y)
+
+
+@accelerated
+def scaled_exp(x: Array, scale: Array) -> tuple[Array, tuple]:
+    """exp(scale * x) of an array of any shape and a learned number (1,), constant where scale * x is above `LARGEST`.
+
+    Source: Tian et al. 2019, FCOS, arXiv:1904.01355, section 3.2: distances are positive, and each level has a scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> y, cache = ops.scaled_exp(np.array([0.0, 1.0]), np.array([2.0]))
+    >>> y.round(3).tolist()
+    [1.0, 7.389]
+    >>> dx, dscale = ops.scaled_exp_backward(np.array([1.0, 1.0]), cache)
+    >>> dx.round(3).tolist(), dscale.round(3).tolist()
+    ([2.0, 14.778], [7.389])
+    """
+    xp = get_array_module(x)
+    exponent = x * scale.astype(x.dtype)
+    y = xp.exp(xp.minimum(exponent, x.dtype.type(LARGEST)))
+    return y, (x, scale, y)
+
+
+@accelerated
+def scaled_exp_backward(dy: Array, cache: tuple) -> tuple[Array, Array]:
+    """Gradients of `scaled_exp` with respect to x and scale, see above."""
+    x, scale, y = cache
+    xp = get_array_module(dy)
+    moving = dy * y * (x * scale.astype(x.dtype) < LARGEST)
+    return moving * scale.astype(x.dtype), (moving * x).sum(dtype=xp.float64).astype(scale.dtype).reshape(1)
 
 
 @accelerated

@@ -1,4 +1,4 @@
-"""Losses of detectors: focal loss of independent classes, and the generalised IoU of boxes.
+"""Losses of detectors: focal loss of independent classes, cross-entropy of a share, and the generalised IoU of boxes.
 
 Focal loss (Lin et al., arXiv:1708.02002, equation 5). Every location has a logit for each class, and most are background: a sum
 of their cross-entropies would drown the objects. With t in {0, 1}, s = 1 for t = 1 and -1 else, p_t = sigmoid(s z) the
@@ -12,6 +12,9 @@ By dp_t/dz = s p_t (1 - p_t) and d log p_t / dz = s (1 - p_t) the product rule g
 
 log p_t = -log(1 + exp(-s z)) comes from the logit: a probability that is rounded to 0 or 1 has no logarithm. The sum is divided
 by the number of positives, at least 1, and not by that of all locations.
+
+Cross-entropy of a share t from 0 to 1, such as how central a location is (Tian et al., arXiv:1904.01355), has the slope that it
+has for a class: L = log(1 + exp(z)) - t z, dz = sigmoid(z) - t. It is least, but not 0, where sigmoid(z) = t.
 
 Generalised IoU (Rezatofighi et al., arXiv:1902.09630). Of two boxes with intersection I, union U and smallest common hull V,
 
@@ -30,6 +33,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..array import Array, get_array_module
+from .activation import sigmoid
 from .dispatch import accelerated
 
 
@@ -86,6 +90,56 @@ def sigmoid_focal_backward(dloss: float, cache: tuple) -> Array:
     """Gradient of `sigmoid_focal` for the logits, see above, times the scalar dloss."""
     signed, log_p, wrong, gamma = cache
     return dloss * signed * wrong**gamma * (gamma * (1 - wrong) * log_p - wrong)
+
+
+@accelerated
+def sigmoid_bce(logits: Array, targets: Array, weight: Array | None = None) -> tuple[Any, tuple]:
+    """Sum of the cross-entropies between shares and the sigmoids of logits.
+
+    Parameters
+    ----------
+    logits : float array of any shape
+    targets : float array of that shape
+        From 0 to 1.
+    weight : float array of that shape, optional
+
+    Returns
+    -------
+    loss : scalar of the dtype of logits
+    cache : tuple for `sigmoid_bce_backward`
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> loss, cache = ops.sigmoid_bce(np.zeros(2), np.array([0.5, 1.0]))
+    >>> print(round(float(loss), 4))  # twice log 2
+    1.3863
+    >>> ops.sigmoid_bce_backward(1.0, cache).tolist()
+    [0.0, -0.5]
+    """
+    if logits.shape != targets.shape or (weight is not None and weight.shape != logits.shape):
+        raise ValueError(
+            f"targets have shape {targets.shape}, logits {logits.shape}: they must agree, and weights fit them"
+        )
+    xp = get_array_module(logits)
+    targets = targets.astype(logits.dtype)
+    each = xp.maximum(logits, 0) - targets * logits + xp.log1p(xp.exp(-xp.abs(logits)))
+    share = None if weight is None else weight.astype(logits.dtype)
+    return (each if share is None else share * each).sum(), (logits, targets, share)
+
+
+@accelerated
+def sigmoid_bce_backward(dloss: float, cache: tuple) -> Array:
+    """Gradient of `sigmoid_bce` for the logits, see above, times the scalar dloss."""
+    logits, targets, share = cache
+    dlogits = dloss * (sigmoid(logits)[0] - targets)
+    return dlogits if share is None else share * dlogits
 
 
 @accelerated

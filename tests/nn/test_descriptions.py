@@ -80,6 +80,7 @@ LAYERS = {
     "ReLU6": (lambda: nn.ReLU6(), [MAP]),
     "Sigmoid": (lambda: nn.Sigmoid(), [MAP]),
     "Tanh": (lambda: nn.Tanh(), [MAP]),
+    "ScaledExp": (lambda: nn.ScaledExp(), [MAP]),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.1), [MAP]),
     "Dropout": (lambda: nn.Dropout(0.5), [MAP]),
     "Add": (lambda: nn.Add(), [MAP, MAP]),

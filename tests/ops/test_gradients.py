@@ -362,6 +362,38 @@ def test_giou(xp, n, apart, weighted, seed):
     check((ops.giou, ops.giou_backward), boxes, targets, weight, wrt=["boxes"])
 
 
+@FEW
+@given(sizes, sizes, st.integers(1, 3), st.integers(0, 3), seeds)
+def test_masks_of_prototypes(xp, H, W, k, M, seed):
+    """Boxes of all sizes, several rows of coefficients for one object, none at all."""
+    rng = np.random.default_rng(seed)
+    crops = []
+    for _ in range(2):
+        (top, bottom), (left, right) = (sorted(rng.choice(n + 1, 2, replace=False)) for n in (H, W))
+        truth = xp.asarray(rng.integers(-1, 2, (bottom - top, right - left)))
+        crops.append(ops.Crop(int(rng.integers(2)), int(top), int(left), truth))
+    owner = rng.integers(0, 2, M)
+    forward = lambda prototypes, coefficients: ops.prototype_masks(prototypes, coefficients, owner, crops)  # noqa: E731
+    P, C = drawn((2, H, W, k), seed, xp), drawn((M, k), seed + 1, xp)
+    check((forward, ops.prototype_masks_backward), P, C, wrt=["prototypes", "coefficients"] if M else ["prototypes"])
+    with pytest.raises(ValueError, match="lies outside"):
+        ops.prototype_masks(P, xp.ones((1, k)), [0], [ops.Crop(0, 1, 0, xp.ones((H, 1)))])
+    with pytest.raises(ValueError, match="rows, one for each owner"):
+        ops.prototype_masks(P, xp.ones((1, k)), [0, 0], crops)
+
+
+@FEW
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans(), seeds)
+def test_cross_entropy_of_shares_and_exponential(xp, shape, weighted, seed):
+    rng = np.random.default_rng(seed)
+    weight = xp.asarray(rng.uniform(0, 2, tuple(shape))) if weighted else None
+    x, targets = 3 * drawn(tuple(shape), seed, xp), xp.asarray(rng.random(tuple(shape)))
+    check((ops.sigmoid_bce, ops.sigmoid_bce_backward), x, targets, weight, wrt=["logits"])
+    check((ops.scaled_exp, ops.scaled_exp_backward), x, xp.asarray([0.7]))
+    with pytest.raises(ValueError, match="they must agree"):
+        ops.sigmoid_bce(x, targets[..., None])
+
+
 def test_losses_of_detectors_at_their_ends(xp):
     """Sure and wrong, nothing to find, equal boxes, boxes turned inside out: finite, and 0 where it should be."""
     loss, cache = ops.sigmoid_focal(xp.asarray([-1e4, 1e4, 1e4]), xp.asarray([1, 1, 0]))

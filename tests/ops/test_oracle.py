@@ -292,6 +292,50 @@ def test_losses_of_detectors(rng):
     close(ours, loss.detach())
     close(ops.giou_backward(1.0, cache), t.grad)
 
+    z, targets, weight = 3 * rng.standard_normal(40), rng.random(40), rng.uniform(0, 2, 40)
+    t = torch.tensor(z, requires_grad=True)
+    loss = F.binary_cross_entropy_with_logits(t, torch.tensor(targets), torch.tensor(weight), reduction="sum")
+    loss.backward()
+    ours, cache = ops.sigmoid_bce(z, targets, weight)
+    close(ours, loss.detach())
+    close(ops.sigmoid_bce_backward(1.0, cache), t.grad)
+
+
+def test_masks_of_prototypes(rng):
+    """As they are written with PyTorch: all masks whole, then cut to their boxes."""
+    P, C = rng.standard_normal((2, 6, 7, 3)), rng.standard_normal((5, 3))
+    places, owner = [(0, 1, 0, 4, 3), (1, 0, 2, 6, 5), (0, 0, 1, 2, 6)], [2, 0, 0, 1, 2]
+    truths = [rng.integers(-1, 2, (h, w)) for *_, h, w in places]
+    tp, tc = torch.tensor(P, requires_grad=True), torch.tensor(C, requires_grad=True)
+    loss = 0
+    for c, n in zip(tc, owner):
+        image, top, left, h, w = places[n]
+        z = (tp[image] @ c)[top : top + h, left : left + w]
+        truth = torch.tensor(truths[n])
+        each = F.binary_cross_entropy_with_logits(z, truth.clamp(min=0).double(), reduction="none")
+        loss = loss + (each * (truth >= 0)).sum() / (h * w)
+    loss.backward()
+    crops = [ops.Crop(*place[:3], truth) for place, truth in zip(places, truths)]
+    ours, cache = ops.prototype_masks(P, C, owner, crops)
+    close(ours, loss.detach())
+    dP, dC = ops.prototype_masks_backward(1.0, cache)
+    close(dP, tp.grad)
+    close(dC, tc.grad)
+
+
+def test_scaled_exponential(rng):
+    x, s = 4 * rng.standard_normal((2, 3, 4, 5)), np.array([1.7])
+    assert (x * s > 10).any()
+    t, ts = torch.tensor(x, requires_grad=True), torch.tensor(s, requires_grad=True)
+    y = torch.exp((ts * t).clamp(max=10))
+    dy = rng.standard_normal(x.shape)
+    y.backward(torch.tensor(dy))
+    ours, cache = ops.scaled_exp(x, s)
+    close(ours, y.detach())
+    dx, ds = ops.scaled_exp_backward(dy, cache)
+    close(dx, t.grad)
+    close(ds, ts.grad)
+
 
 # ---- whole networks --------------------------------------------------------------------------------------------------
 
