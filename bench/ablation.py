@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from report import RESULTS, ROOT, machine, save, write_into_readme
+from report import RESULTS, ROOT, machine, save, write_between
 from tqdm import tqdm
 
 import minunet
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     print(table(results, args.epochs, extra))
     if args.readme:
-        write_into_readme("ablation", table(results, args.epochs, extra))
+        write_between("ablation", table(results, args.epochs, extra))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from report import ROOT, machine, save, write_into_readme
+from report import ROOT, machine, save, write_between
 
 from minunet.checkpoint.load import read_checkpoint
 from minunet.data import open_dataset, read_names
@@ -173,7 +173,7 @@ def main() -> None:
         save(f"accuracy_{name}", {**results[name], "command": train_command(run, "DATA", f"runs/{name}")})
     print(table(results))
     if args.readme:
-        write_into_readme("accuracy", table(results))
+        write_between("accuracy", table(results))
 
 
 def threads_of_machine() -> int:

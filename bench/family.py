@@ -2,7 +2,7 @@
 
     python bench/family.py                              parameters and arithmetic, and time and memory at 256 x 256
     python bench/family.py --data DATA/dsb2018          the scores: every network trained on the same images
-    python bench/family.py --table                      the tables of what has been measured so far
+    python bench/family.py --table                      write the tables of what has been measured so far into docs/family.md
 
 Each measurement that ends is appended to bench/results/family.jsonl, and none that stands there is made again: so a long bench
 can be stopped, and goes on. Times and memory are of the networks in their papers' widths, ours and PyTorch's in turns in one
@@ -20,7 +20,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from child import take_turns
 from memory import MIB, process_peak
-from report import RESULTS, ROOT, machine
+from report import RESULTS, ROOT, machine, write_between
 from tqdm import tqdm
 
 from minunet.data import open_dataset, read_names
@@ -48,6 +48,7 @@ MOST_USED = ("unet", "unet_plus_plus", "attention_unet", "nnunet", "deeplab_v3pl
 
 HELD, CHOOSE = ROOT / "bench" / "splits" / "dsb2018_val.txt", ROOT / "bench" / "splits" / "dsb2018_family_val.txt"
 FLAGS = ["--target", "border", "--channels", "3"]
+PAGE = "docs/family.md"
 OWN = {"nnunet": {"stages": 6}}
 """Further options for the scores: nnU-Net plans its stages by the patch, of 128 pixels here."""
 
@@ -245,11 +246,11 @@ def add(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps({**row, "machine": machine()}) + "\n")
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each network; two tables, of costs and of scores."""
+def costs_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: what a network costs, a row each; of several measurements of a network the last."""
     lines = [
-        "| network | parameters | GFLOP | inference | PyTorch's / ours | training | PyTorch's / ours | memory, of PyTorch's |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| network | parameters | GFLOP | inference | PyTorch's / ours | training | PyTorch's / ours | memory | in training |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     found = {row["name"]: row for row in rows if row["kind"] == "costs"}
     for name in (n for n in OPTIONS if n in found):
@@ -258,22 +259,31 @@ def table(rows: list[dict[str, Any]]) -> str:
         for what in TASKS:
             mine, best = row[what]["minunet"], min(row[what][layout] for layout in LAYOUTS if layout in row[what])
             cells += [f"{mine:.2f} s", f"{best / mine:.2f}"]
-        share = row["training_mib"]["minunet"] / row["training_mib"]["channels_last"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {share:.2f} |")
+        cells += [f"{row[f'{what}_mib']['minunet'] / row[f'{what}_mib']['channels_last']:.2f}" for what in TASKS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"({machines(found.values())})"])
+
+
+def scores_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: how well trained networks segment the images that are held out."""
     scored: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["kind"] == "scores":
             scored.setdefault(row["name"], []).append(row)
-    if scored:
-        lines += ["", "| network | parameters | Dice | mean precision | at IoU 0.5 | merged pairs | minutes | seeds |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines = ["| network | parameters | Dice | mean precision | at IoU 0.5 | merged pairs | minutes | seeds |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for name in (n for n in OPTIONS if n in scored):
         runs = scored[name]
         cells = [f"{runs[0]['parameters'] / 1e6:.2f} M"]
         cells += [spread([r[m] for r in runs], ".3f") for m in ("dice", "mean_precision", "precision_50")]
         cells += [spread([r["merged"] for r in runs], ".0f"), f"{statistics.fmean(r['minutes'] for r in runs):.0f}"]
         lines.append(f"| {name} | {' | '.join(cells)} | {len(runs)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"({machines(run for runs in scored.values() for run in runs)})"])
+
+
+def machines(rows: Iterable[dict[str, Any]]) -> str:
+    """On which machines, and on how many of their cores, these were measured."""
+    return "; ".join(dict.fromkeys(f"{row['machine']}, {row['threads']} threads" for row in rows))
 
 
 def spread(values: list[float], form: str) -> str:
@@ -297,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "family", help="where trainings are kept")
     parser.add_argument("--results", type=Path, default=RESULTS / "family.jsonl", help="the file of measurements")
-    parser.add_argument("--table", action="store_true", help="print the tables of what has been measured")
+    parser.add_argument("--table", action="store_true", help=f"write the tables of what has been measured into {PAGE}")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
@@ -305,7 +315,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     rows = kept(args.results)
     if args.table:
-        print(table(rows))
+        for kind, table in (("costs", costs_table), ("scores", scores_table)):
+            if any(row["kind"] == kind for row in rows):
+                write_between(kind, table(rows), PAGE)
         return 0
     if args.data:
         done = {(r["name"], r["seed"], r["epochs"]) for r in rows if r["kind"] == "scores"}

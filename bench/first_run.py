@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from report import ROOT, machine, write_into_readme
+from report import ROOT, machine, write_between
 
 import minunet
 from minunet.data import SyntheticCells
@@ -26,7 +26,7 @@ def main() -> None:
         said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
         model = minunet.load(next(Path(folder).glob("runs/*/best.safetensors")))
     print(said)
-    write_into_readme("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)")
+    write_between("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)")
     draw(model, ROOT / "docs" / "segmentation.png")
 
 

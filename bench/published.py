@@ -21,7 +21,7 @@ from memory import MIB, free, in_words
 from peers import FAMILIES, NEEDS, PEERS, Setting, can, family
 from plots import draw
 from record import Record, gpu_apart
-from report import RESULTS, ROOT, write_into_readme
+from report import RESULTS, ROOT, write_between
 from tables import caption, for_readme, in_seconds, memory_table, prediction_table, sizes_of, time_table
 from talk import SECONDS, WHATS
 from tqdm import tqdm
@@ -272,7 +272,7 @@ def present(record: Record, readme: bool) -> None:
         marker = "published" if name == "published_cpu" else name.replace("_", "-")
         picture = f"docs/{name}.png"
         draw(ROOT / picture, rows, record.setting, machine)
-        write_into_readme(marker, for_readme(rows, *about, picture))
+        write_between(marker, for_readme(rows, *about, picture))
 
 
 def main() -> int:

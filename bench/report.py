@@ -1,4 +1,4 @@
-"""What the benches share: the machine in words, and writing results into files and the README."""
+"""What the benches share: the machine in words, and writing results into files and texts."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
 
 
-def write_into_readme(marker: str, text: str) -> None:
-    """Replace what stands in the README between <!-- MARKER --> and <!-- /MARKER -->."""
-    path = ROOT / "README.md"
+def write_between(marker: str, text: str, file: str = "README.md") -> None:
+    """Replace what stands in a text of the repository between <!-- MARKER --> and <!-- /MARKER -->."""
+    path = ROOT / file
     before = path.read_text()
     pattern = rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)"
     if not re.search(pattern, before, re.S):
-        raise SystemExit(f"README.md has no <!-- {marker} --> ... <!-- /{marker} -->")
+        raise SystemExit(f"{file} has no <!-- {marker} --> ... <!-- /{marker} -->")
     path.write_text(re.sub(pattern, lambda m: m[1] + text.rstrip() + "\n" + m[2], before, flags=re.S))

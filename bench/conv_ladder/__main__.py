@@ -31,7 +31,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.append(str(FOLDER.parent))  # where the benches' report is
 
 from picture import draw  # noqa: E402
-from report import RESULTS, ROOT, machine, save, write_into_readme  # noqa: E402
+from report import RESULTS, ROOT, machine, save, write_between  # noqa: E402
 
 import minunet.kernels.cpu.launch  # noqa: E402, F401  (chooses numba's threads as minunet has them)
 
@@ -198,7 +198,7 @@ def main() -> None:
         save("conv_ladder", result, args.out or RESULTS)
         draw(result, machine(), (args.out or ROOT / "docs") / "conv_ladder.png")
     if args.readme:
-        write_into_readme("ladder", text)
+        write_between("ladder", text)
 
 
 if __name__ == "__main__":

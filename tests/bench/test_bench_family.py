@@ -15,6 +15,7 @@ if not BENCH.exists():
 sys.path.insert(0, str(BENCH))
 
 import family  # noqa: E402
+import report  # noqa: E402
 
 
 def test_the_lists_of_images_share_none():
@@ -62,14 +63,19 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, monkeypatch,
     for _ in range(2):
         assert family.main(["--only", "unet", "--results", str(out)]) == 0
     assert measured == ["unet"] and len(out.read_text().splitlines()) == 1
-    scores = {"dice": 0.9, "mean_precision": 0.6, "precision_50": 0.8, "merged": 3, "minutes": 5.0, "parameters": 1.9e6}
+    scores = {"threads": 2, "dice": 0.9, "mean_precision": 0.6, "precision_50": 0.8, "merged": 3, "minutes": 5.0, "parameters": 1.9e6}
     for seed, dice in enumerate((0.88, 0.92)):
         family.add(out, {"kind": "scores", "name": "unet", "seed": seed, **scores, "dice": dice})
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / family.PAGE
+    page.write_text("<!-- costs -->\nold\n<!-- /costs -->\n\n<!-- scores -->\n<!-- /scores -->\nend\n")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
     assert family.main(["--results", str(out), "--table"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "| unet | 31.00 M | 96 | 1.00 s | 2.00 | 1.00 s | 2.00 | 0.50 |" in lines
+    costs, scored = page.read_text().split("<!-- /costs -->")
+    assert "| unet | 31.00 M | 96 | 1.00 s | 2.00 | 1.00 s | 2.00 | 0.50 | 0.50 |" in costs and "old" not in costs
     assert (
         "| unet | 1.90 M | 0.900 (0.880 to 0.920) | 0.600 (0.600 to 0.600) | 0.800 (0.800 to 0.800) | 3 (3 to 3) | 5 | 2 |"
-        in lines
+        in scored
     )
+    assert scored.endswith("<!-- /scores -->\nend\n") and scored.count(", 2 threads)") == 1
     assert all("machine" in json.loads(line) for line in out.read_text().splitlines())
