@@ -124,7 +124,9 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None) -> None
             text += "\n\n" + contents(
                 ["Start <self>", "lessons/index", "exercises", "teaching"], ":hidden:", ":caption: Learn"
             )
-            text += "\n\n" + contents(["family", "reads", "reference/index", "benches"], ":hidden:", ":caption: Look up")
+            text += "\n\n" + contents(
+                ["family", "reads", "reference/index", "benches"], ":hidden:", ":caption: Look up"
+            )
             text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")
         pages.write(page, text)
     pages.write_sources()
