@@ -4,7 +4,8 @@ Rotation, scaling, mirroring and elastic deformation are one resampling. For eve
 coordinates in the image that it is read from, by linear or cubic interpolation; labels are read from the nearest pixel. So
 the image is interpolated once only, and nothing but the patch is computed. With probability 1 - `p_elastic` a patch is not
 resampled, but only mirrored and rotated by multiples of 90 degrees. Beyond their borders, image and labels are continued by
-mirroring (without repeating the border). Then the intensity changes: gain, offset, gamma, noise, and at times blur.
+mirroring (without repeating the border). Then the intensity changes: gain, offset, gamma, noise, and at times blur; if
+wanted, colours are mixed, and light and dark change places.
 
 Source: Ronneberger, Fischer and Brox, "U-Net", arXiv:1505.04597, section 3.1: "smooth deformations using random
 displacement vectors on a coarse 3 by 3 grid", per-pixel displacements "by bicubic interpolation"; they drew them with a
@@ -34,6 +35,8 @@ def augment(
     interpolation: str = "linear",
     context: int = 0,
     at: tuple[int, int] | None = None,
+    invert: float = 0.0,
+    recolour: float = 0.0,
 ) -> Patch:
     """A random distortion of an image and its labels.
 
@@ -61,6 +64,10 @@ def augment(
         part has to lie within the image; the margin may lie in its mirrored surroundings (the paper's overlap-tile).
     at : (row, column) or None
         A pixel of the image that the inner part of the patch is to show.
+    invert : float
+        Probability that light becomes dark, see `inverted`.
+    recolour : float
+        Probability that the channels are mixed, see `recoloured`; nothing happens to grey.
 
     Returns
     -------
@@ -80,6 +87,10 @@ def augment(
     else:
         image, labels = crop_patch(image, labels, rng, crop, context, at) if crop else (image, labels)
         image, labels = flip_and_turn(image, labels, rng)
+    if recolour and rng.random() < recolour:
+        image = recoloured(image, rng)
+    if invert and rng.random() < invert:
+        image = inverted(image)
     return (change_intensity(image, rng) if intensity else image), labels
 
 
@@ -207,3 +218,31 @@ def change_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if noise:
         image += np.float32(rng.uniform(0, 0.06)) * rng.standard_normal(image.shape, dtype=np.float32)
     return image
+
+
+def inverted(image: np.ndarray) -> np.ndarray:
+    """Light where it was dark: what is light on dark becomes dark on light.
+
+    >>> inverted(np.array([[[0.0, 0.25, 1.0]]])).tolist()
+    [[[1.0, 0.75, 0.0]]]
+    """
+    return 1 - image
+
+
+def recoloured(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other colours of the same brightness range: every channel becomes a random mean of all channels.
+
+    The shares in a mean are drawn uniformly from those that sum to 1 (Dirichlet's distribution with 1 everywhere). So grey
+    stays grey, and what was told apart by colour mostly still is, by other colours.
+
+    Parameters
+    ----------
+    image : (h, w, C) float32 array
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (h, w, C) float32 array
+    """
+    C = image.shape[-1]
+    return image if C == 1 else image @ rng.dirichlet(np.ones(C), C).T.astype(np.float32)

@@ -196,6 +196,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--zoom", metavar="FACTOR", help="such patches are magnified by 1/FACTOR to FACTOR")
     add(g, "--elastic", metavar="PIXELS", help="standard deviation of the displacements on a 3x3 grid, at most crop/32")
     add(g, "--interpolation", help="how images are interpolated; the paper's is cubic")
+    add(g, "--invert", metavar="SHARE", help="share of patches in which light becomes dark, and dark light")
+    add(g, "--recolour", metavar="SHARE", help="share of patches whose colours are mixed: any stain")
 
     g = p.add_argument_group("objects that touch (masks must number objects)")
     add(g, "--target",

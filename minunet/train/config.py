@@ -68,6 +68,10 @@ class TrainingConfig(Settings):
         Standard deviation of such a patch's displacements, in pixels.
     interpolation : "linear" or "cubic"
         How such a patch is interpolated.
+    invert : float
+        Probability that a patch's light and dark change places, for networks that are to see both.
+    recolour : float
+        Probability that a patch's colours are mixed, for stains of any colour.
     amp : "fp16", "bf16" or None
         Mixed precision on a GPU.
     seed : int
@@ -94,6 +98,8 @@ class TrainingConfig(Settings):
     zoom: float = setting(1.25, least=1, most=4)
     elastic: float = setting(4.0, least=0)
     interpolation: str = setting("linear", choices=("linear", "cubic"))
+    invert: float = setting(0.0, least=0, most=1)
+    recolour: float = setting(0.0, least=0, most=1)
     amp: str | None = setting(None, choices=("fp16", "bf16", None))
     seed: int = setting(0, least=0)
 

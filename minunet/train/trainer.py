@@ -84,7 +84,8 @@ class Trainer:
             dataset, train, config.batch_size, config.crop, config.augment, config.seed,
             context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
             scales=(1 / config.zoom, config.zoom), p_elastic=config.bent, elastic=config.elastic,
-            interpolation=config.interpolation, foreground_share=config.foreground_share,
+            interpolation=config.interpolation, invert=config.invert, recolour=config.recolour,
+            foreground_share=config.foreground_share,
             groups=dataset.groups if config.even_groups else None,
         )  # fmt: skip
         self.training_step = TrainingStep(model, config, xp, graph, say)

@@ -15,6 +15,7 @@ from minunet.data.augment import (
     flip_and_turn,
     mirror,
     patch_grid,
+    recoloured,
     spline_basis,
     warp,
 )
@@ -179,3 +180,26 @@ def test_a_share_of_the_patches_is_not_resampled():
         assert steps in ({1}, {20})
         mixed, _ = augment(image, labels, np.random.default_rng(seed), 9, intensity=False, p_elastic=1)
         assert (mixed != np.rint(mixed)).mean() > 0.5
+
+
+def test_colours_are_mixed_and_light_becomes_dark():
+    """Grey stays grey, means stay within the range, every draw gives another colour, and shares of 0 change no number."""
+    colour = np.random.default_rng(0).random((6, 5, 3), dtype=np.float32)
+    grey = np.repeat(colour[..., :1], 3, axis=-1)
+    mixed = np.stack([recoloured(colour, rng(s)) for s in range(20)])
+    assert mixed.dtype == np.float32 and len(np.unique(mixed[:, 0, 0, 0])) == 20
+    assert (mixed <= colour.max(-1, keepdims=True) + 1e-6).all() and (
+        mixed >= colour.min(-1, keepdims=True) - 1e-6
+    ).all()
+    np.testing.assert_allclose(recoloured(grey, rng(1)), grey, atol=1e-6)
+    assert (recoloured(grey[..., :1], rng(1)) == grey[..., :1]).all()
+    labels, plain = np.zeros((6, 5), int), {"intensity": False, "p_elastic": 0.0, "crop": 5}
+    for seed in range(4):
+        before = augment(colour, labels, np.random.default_rng(seed), **plain)[0]
+        np.testing.assert_array_equal(
+            augment(colour, labels, np.random.default_rng(seed), invert=1, **plain)[0], 1 - before
+        )
+        changed = augment(colour, labels, np.random.default_rng(seed), recolour=1, **plain)[0]
+        assert abs(changed - before).max() > 0.05
+        same = augment(colour, labels, np.random.default_rng(seed), invert=0, recolour=0, **plain)[0]
+        np.testing.assert_array_equal(same, before)
