@@ -4,8 +4,8 @@
     python bench/pretrained.py DATA --test [--ship]                scores the test images, too, and writes the files
 
 DATA holds dsb2018 and dsb2018_more (BBBC038, CC0). bench/splits/nuclei_*.txt say which images train, validate and test; the
-test images are not even in the folder of links that the training sees. A run stops after --minutes and is saved; the same command
-goes on with it, until all epochs are done. Every scoring is appended to bench/results/nuclei.jsonl. --ship writes
+test images are not even in the folder of links that the training sees. A run stops after --minutes and is saved; the same
+command goes on with it, until all epochs are done. Every scoring is appended to bench/results/nuclei.jsonl. --ship writes
 minunet/models/shipped/nuclei.safetensors and .toml, and docs/models/nuclei.md with pictures of the worst images.
 """
 

@@ -1,26 +1,43 @@
-"""What star-convex polygons cost on the CPU: their targets and their loss in training, half a million proposals in prediction.
+"""What star-convex polygons cost on the CPU, and what they score beside the border class after the same minutes of training.
 
-python bench/stars.py [--threads N]
+    python bench/stars.py                                   their targets, their loss, half a million proposals
+    python bench/stars.py DATA [--minutes M] [--seeds N]    both targets on nuclei; DATA is dsb2018, with stage1_train
+    python bench/stars.py --table                           what has been measured so far
+
+Both targets are trained for as many epochs as fit into the minutes, measured by two epochs that are thrown away, by the command
+that a user would type. bench/splits/dsb2018_val.txt lists the images that are scored, dsb2018_family_val.txt those by which
+thresholds are chosen. Each run that ends is appended to bench/results/stars.jsonl, and none that stands there is made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import statistics
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from family import CHOOSE, HELD, add, kept, python, training_set
+from report import RESULTS, ROOT
 
 import minunet
 from minunet import ops
 from minunet.cli import use_threads
-from minunet.data import SyntheticCells
+from minunet.data import SyntheticCells, open_dataset, read_names
 from minunet.data.objects import Rays, Separation
 from minunet.data.stars import star_targets
 from minunet.predict.stars import find_objects
 
 RAYS = Rays(32, 10.0)
+TARGETS = {"border": ["--target", "border"], "stardist": ["--target", "stardist"]}
+FIGURES = ("mean_precision", "precision_50", "merged", "split", "minutes")
+
+
+# ---- costs -----------------------------------------------------------------------------------------------------------
 
 
 def seconds(run: Callable[[], Any], turns: int = 3) -> float:
@@ -33,10 +50,7 @@ def seconds(run: Callable[[], Any], turns: int = 3) -> float:
     return min(times[1:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int)
-    use_threads(parser.parse_args().threads)
+def costs() -> None:
     cells = SyntheticCells(8, size=128)
     target = np.stack([star_targets(sample.instances, RAYS) for sample in cells])
     logits = np.random.default_rng(0).standard_normal(target.shape).astype(np.float32)
@@ -59,5 +73,76 @@ def main() -> None:
     print(f"{len(found.polygons.scores):,} proposals, {len(found.boxes):,} objects       {1e3 * took:8.1f} ms")
 
 
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def epoch_seconds(run: Path) -> list[float]:
+    """What every epoch of a run took, with its validation."""
+    with open(run / "history.csv") as file:
+        return [float(row["seconds"]) for row in csv.DictReader(file)]
+
+
+def compare(target: str, seed: int, minutes: float, data: Path, out: Path, threads: int | None) -> dict[str, Any]:
+    """Train a target for so many minutes, segment the images that are held out, and score them once."""
+    flags = ["--data", str(training_set(data, out)), "--val-files", str(CHOOSE), "--channels", "3", "--seed", str(seed)]
+    flags += [*TARGETS[target], *(["--threads", str(threads)] if threads else [])]
+    trial = out / f"trial-{target}"
+    python("train", *flags, "-e", "2", "--out", str(trial), "--resume", "auto")
+    epochs = max(1, round(60 * minutes / epoch_seconds(trial)[1]))
+    run = out / f"{target}-{minutes:g}-{seed}"
+    python("train", *flags, "-e", str(epochs), "--out", str(run), "--resume", "auto")
+    held = set(read_names(HELD))
+    images = [str(entry.image) for entry in open_dataset(data).entries if Path(entry.name).name in held]
+    python("predict", "-m", str(run / "best.safetensors"), "-i", *images, "-o", str(run / "predicted"), "--instances")
+    truth = ["--truth", str(data), "--val-files", str(HELD), "--csv", str(run / "scores.csv")]
+    python("evaluate", "--pred", str(run / "predicted"), *truth)
+    with open(run / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    means = {m: statistics.fmean(float(r[m]) for r in rows if r[m]) for m in ("mean_precision", "precision_50")}
+    sums = {name: sum(int(r[name]) for r in rows) for name in ("merged", "split", "true_objects")}
+    took = sum(epoch_seconds(run)) / 60
+    return (
+        {"target": target, "asked": minutes, "seed": seed, "epochs": epochs, "minutes": took, "threads": threads}
+        | means
+        | sums
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each target and time, means over the seeds."""
+    lines = ["| target | precision, mean of IoU 0.5 to 0.95 | at IoU 0.5 | merged pairs | split | minutes | seeds |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for asked, target in sorted({(r["asked"], r["target"]) for r in rows}):
+        runs = [r for r in rows if (r["asked"], r["target"]) == (asked, target)]
+        m = {name: statistics.fmean(r[name] for r in runs) for name in FIGURES}
+        cells = f"{m['mean_precision']:.3f} | {m['precision_50']:.3f} | {m['merged']:.0f} | {m['split']:.0f}"
+        lines.append(f"| {target} | {cells} | {m['minutes']:.1f} | {len(runs)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="the nuclei, a folder with stage1_train")
+    parser.add_argument("--minutes", type=float, default=10, help="of every training (default: 10)")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(TARGETS), default=list(TARGETS), help="which targets")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "stars", help="where trainings are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS / "stars.jsonl", help="the file of measurements")
+    parser.add_argument("--table", action="store_true", help="print what has been measured")
+    args = parser.parse_args(argv)
+    if args.data is None and not args.table:
+        use_threads(args.threads)
+        costs()
+        return 0
+    done = {(r["target"], r["seed"], r["asked"]) for r in kept(args.results)}
+    for seed, target in [] if args.table else [(s, t) for s in range(args.seeds) for t in args.only]:
+        if (target, seed, args.minutes) not in done:
+            found = compare(target, seed, args.minutes, args.data.resolve(), args.out.resolve(), args.threads)
+            add(args.results, found)
+    print(table(kept(args.results)))
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
