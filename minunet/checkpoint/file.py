@@ -7,7 +7,7 @@ optimiser. The metadata has one entry, "minunet", a JSON object:
      "data": {...},                                   how images and masks were prepared, see data/preprocess.py
      "train": {...}}                                  the state of the training, see train/run_folder.py; {} if there was none
 
-Each part is read into a dataclass that checks its values.
+Each part is read into a dataclass that checks its values. Weights may be float16; a network computes in float32.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ def save_checkpoint(
     model: Module,
     train: dict[str, Any] | None = None,
     optimizer: dict[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Write a checkpoint of a model that has `architecture` and `preprocessing`; `train` and `optimizer` are for resuming.
 
-    UserError for a network of a class of the caller's own.
+    With `half` filters are rounded to float16, which has 11 bits: the file is half as large. Vectors, which are few, stay as
+    they are; running variances may be beyond float16.
+
+    UserError for a network of a class of the caller's own, or if `half` has no number for a weight.
     """
     from safetensors.numpy import save
 
@@ -50,7 +54,18 @@ def save_checkpoint(
     tensors = {**model.state(), **{OPTIMIZER + name: a for name, a in (optimizer or {}).items()}}
     meta = {"format": FORMAT, **description(model), "train": train or {}}
     arrays = {name: np.ascontiguousarray(to_numpy(a)) for name, a in tensors.items()}
+    if half:
+        arrays = {name: halved(a) if a.ndim > 1 else a for name, a in arrays.items()}
+        lost = [name for name, a in arrays.items() if not np.isfinite(a).all()]
+        if lost:
+            raise UserError(f"{path}: {lost[0]} is beyond the largest number of half precision: write it in full")
     write_atomically(path, save(arrays, {"minunet": json.dumps(meta)}))
+
+
+def halved(a: np.ndarray) -> np.ndarray:
+    """An array as float16; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return a.astype(np.float16)
 
 
 def restate(path: Path | str, preprocessing: Preprocessing) -> None:

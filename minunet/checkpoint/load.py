@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data import Preprocessing
 from ..errors import UserError, shown
-from ..models import OPTIONS, Ensemble, NetworkOptions
+from ..models import OPTIONS, Ensemble, NetworkOptions, shipped
 from ..nn import Module
 from .build import check_described, model_of
 from .file import FORMAT, OPTIMIZER, read_safetensors
@@ -37,7 +37,8 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a file: one of ours, or one of PyTorch-UNet's weights.
+    """Read a file: one of ours, or one of PyTorch-UNet's weights; a name that no file has is that of a network in
+    `minunet.models.shipped`.
 
     Raises
     ------
@@ -47,9 +48,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     from .pytorch.container import is_torch_file
     from .pytorch.load import read_torch
 
-    path = Path(path)
+    path = shipped.located(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; a run keeps best.safetensors and last.safetensors in its folder")
+        raise UserError(
+            f"{path}: no such checkpoint; {shipped.hint(path)}a run keeps best.safetensors and last.safetensors in its folder"
+        )
     meta, tensors = (None, {}) if is_torch_file(path) else read_safetensors(path)
     if meta is None:
         options, prepared, arrays = read_torch(path)

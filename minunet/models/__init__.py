@@ -17,6 +17,7 @@ ensemble.py   several networks as one
 trace.py      which layers run, on which maps, without computing anything
 summary.py    what a network costs: parameters, arithmetic, memory
 receptive_field.py   how far a network looks
+shipped/      networks that come trained
 command.py    the command that lists the networks
 """
 

@@ -297,8 +297,10 @@ def kept(args: Arguments) -> dict[str, Any]:
 
 
 def whole_paths(args: Arguments) -> Arguments:
-    """The same arguments with absolute paths."""
+    """The same arguments with absolute paths; the name of a network that comes with minunet stays."""
     names = [name for name in ("data", "val_files", "groups", "cache", "load") if getattr(args, name)]
+    if args.load and not Path(args.load).is_file():
+        names.remove("load")
     whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}
     return replace(args, **whole)
 
