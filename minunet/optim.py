@@ -121,6 +121,13 @@ class Optimizer:
         The state: for every parameter's path an array for each of `slots`, of the parameter's shape.
     held : (n + 1,) float32 array or None
         See `hold`.
+    rates : dict of float
+        By parameters' paths: its learning rate is `lr` times this; 1 for those that are left out.
+    frozen : set of str
+        Paths of parameters that no step changes.
+    began : dict of int
+        By parameters' paths: how many steps had been taken when it came to be updated, 0 for those that are left out. Adam's
+        corrections count from there.
 
     Examples
     --------
@@ -145,6 +152,13 @@ class Optimizer:
             for path, p in model.named_params().items()
         }
         self.held: Array | None = None
+        self.rates: dict[str, float] = {}
+        self.frozen: set[str] = set()
+        self.began: dict[str, int] = {}
+
+    def gradients(self) -> dict[str, Array]:
+        """The model's gradients so far, of the parameters that are not frozen, by path."""
+        return {path: g for path, g in self.model.named_grads().items() if path not in self.frozen}
 
     def step(self) -> None:
         """Update every parameter by the model's gradients."""
@@ -174,12 +188,13 @@ class Optimizer:
 
     def apply(self) -> None:
         """The device's half of a step: change parameters and their state in place."""
-        params, grads = self.model.named_params(), self.model.named_grads()
-        for path, g in grads.items():
-            self.update(params[path], g, **self.memory[path])
+        params = self.model.named_params()
+        for path, g in self.gradients().items():
+            lr: Any = self.lr * self.rates.get(path, 1.0) if self.held is None else self.held
+            self.update(params[path], g, lr, self.steps - self.began.get(path, 0), **self.memory[path])
 
-    def update(self, p: Array, g: Array, **memory: Array) -> None:
-        """Change p and its state in place."""
+    def update(self, p: Array, g: Array, lr: Any, steps: int, **memory: Array) -> None:
+        """Change p and its state in place, at a learning rate (or `held`), in the parameter's step of this number."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Array]:
@@ -207,8 +222,7 @@ class SGD(Optimizer):
         super().__init__(model, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, p: Array, g: Array, velocity: Array) -> None:  # type: ignore[override]
-        lr: Any = self.lr if self.held is None else self.held
+    def update(self, p: Array, g: Array, lr: Any, steps: int, velocity: Array) -> None:  # type: ignore[override]
         sgd_step(p, g, velocity, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
@@ -229,9 +243,9 @@ class Adam(Optimizer):
         """The learning rate, and the two bias corrections, by which the running means are divided."""
         return self.lr, 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
 
-    def update(self, p: Array, g: Array, m: Array, s: Array) -> None:  # type: ignore[override]
-        now: tuple[Any, Any] = (self.steps, self.lr) if self.held is None else (None, self.held)
-        adam_step(p, g, m, s, *now, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
+    def update(self, p: Array, g: Array, lr: Any, steps: Any, m: Array, s: Array) -> None:  # type: ignore[override]
+        steps = steps if self.held is None else None
+        adam_step(p, g, m, s, steps, lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -253,8 +267,8 @@ class RMSprop(Optimizer):
         super().__init__(model, lr, weight_decay)
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
-    def update(self, p: Array, g: Array, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        lr: Any = self.lr if self.held is None else self.held[:1]
+    def update(self, p: Array, g: Array, lr: Any, steps: int, s: Array, velocity: Array) -> None:  # type: ignore[override]
+        lr = lr if self.held is None else lr[:1]
         rmsprop_step(p, g, s, velocity, lr, self.momentum, self.decay, self.eps, self.weight_decay)
 
 

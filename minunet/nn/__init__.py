@@ -27,7 +27,7 @@ from .depthwise import DepthwiseConv2d
 from .description import ALL, NOTHING, PIXEL, Description, NotDescribed, Window
 from .init import constant, draw_uniform, he_normal, shapes_only
 from .module import Apply, Cache, Module, Sequential, take
-from .norm import BatchNorm2d, GroupNorm, InstanceNorm2d
+from .norm import BatchNorm2d, GroupNorm, InstanceNorm2d, Standardise
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, MaxPoolWinners2d, MaxUnpool2d
 from .resample import Resize, UpsampleBilinear, UpsampleNearest
 from .shape import Concat
@@ -36,6 +36,7 @@ __all__ = [
     "ALL", "NOTHING", "PIXEL", "Add", "Apply", "AvgPool2d", "BatchNorm2d", "Cache", "Concat", "Conv2d",
     "ConvTranspose2d", "DepthwiseConv2d", "Description", "Dropout", "Gate", "GlobalAvgPool2d", "GroupNorm",
     "InstanceNorm2d", "LeakyReLU", "MaxPool2d", "MaxPoolWinners2d", "MaxUnpool2d", "Module", "NotDescribed", "ReLU",
-    "ReLU6", "Resize", "ScaledExp", "Sequential", "Sigmoid", "Tanh", "UpsampleBilinear", "UpsampleNearest", "Window",
+    "ReLU6", "Resize", "ScaledExp", "Sequential", "Sigmoid", "Standardise", "Tanh", "UpsampleBilinear",
+    "UpsampleNearest", "Window",
     "constant", "draw_uniform", "he_normal", "shapes_only", "take",
 ]  # fmt: skip

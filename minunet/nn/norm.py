@@ -1,7 +1,8 @@
-"""Batch norm, group norm and instance norm as layers."""
+"""Batch norm, group norm and instance norm as layers, and a norm with given numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -29,7 +30,15 @@ class BatchNorm2d(Module):
     momentum, eps : float
     single_value : {"refuse", "running"}
         What becomes of such a batch: UserError, or the running statistics are used, as in inference, and do not move.
+
+    Attributes
+    ----------
+    frozen : bool
+        Whether training, too, uses the running statistics, which then do not move: for statistics of another training that are
+        better than those of a few images.
     """
+
+    frozen = False
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, single_value: str = "refuse") -> None:
         super().__init__()
@@ -43,6 +52,7 @@ class BatchNorm2d(Module):
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
     ) -> tuple[Array, Cache]:
         M = x.size // x.shape[-1]
+        train = train and not self.frozen
         if train and M == 1:
             if self.single_value == "refuse":
                 raise UserError(
@@ -136,6 +146,42 @@ class InstanceNorm2d(GroupNorm):
     def _onnx_of_channels(self, graph: Graph, x: str) -> str:
         gamma, beta = (graph.constant(name, self.params[name]) for name in ("gamma", "beta"))
         return graph.node("InstanceNormalization", x, gamma, beta, epsilon=self.eps)
+
+
+class Standardise(Module):
+    """(x - mean) / std, channel by channel, by numbers that are given and never change, such as those of ImageNet's images.
+
+    It stands before the first convolution of a network whose weights were learned so. Hence images come as they are, in 0..1,
+    and what lies beyond their border counts as `mean`.
+
+    Parameters
+    ----------
+    mean, std : (channels,) sequences of float
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.buffers.update(mean=np.array(mean, np.float32), std=np.array(std, np.float32))
+
+    def forward(
+        self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
+    ) -> tuple[Array, Cache]:
+        mean, std = self.buffers["mean"], self.buffers["std"]  # it is a batch norm with given statistics
+        y, cache, _ = ops.batch_norm(x, 1 / std, 0 * mean, mean, 0 * std + 1, eps=0.0)
+        return y, cache if keep else None
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        return ops.batch_norm_backward(dy, cache)[0]
+
+    def describe(self, x: Shape) -> Description:
+        def onnx(graph: Graph, x: str) -> str:
+            mean, std = (graph.constant(name, self.buffers[name][:, None, None]) for name in ("mean", "std"))
+            return graph.node("Div", graph.node("Sub", x, mean), std)
+
+        return Description(
+            output=x, reads=PIXEL, keeps_input=True, work=(prod(x), 2 * prod(x)), words="standardised", picture="act",
+            onnx=onnx, unrecordable="",
+        )  # fmt: skip
 
 
 def check_spread(x: Shape) -> None:

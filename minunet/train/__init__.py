@@ -5,6 +5,7 @@ config.py       the settings of a training, and its state; checkpoints store bot
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
 step.py         one training step: forward, loss, backward, update; heads.py: the loss of networks with several heads, and
                 how those of polygons begin
+parts.py        the parts of a network that learn more slowly, later, or not at all
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`
 beforehand.py   what is looked at before a run begins: whether settings and images suit each other, and space for checkpoints

@@ -234,6 +234,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="stop when the validation score has not improved for N epochs (default: never)")  # fmt: skip
     add(g, "-b", "--batch-size", metavar="N", help="patches in a step")
     add(g, "-l", "--learning-rate", "--lr", metavar="RATE", help="learning rate at the start")
+    add(g, "--encoder-lr", metavar="RATE",
+        help="learning rate at the start of the network's encoder (default: that of the other parts); a tenth of theirs or "
+             "less suits an encoder that has learned already")  # fmt: skip
+    add(g, "--freeze", metavar="PART",
+        help="parts of the network that do not learn, such as encoder, or encoder:3 for the first 3 epochs; norms: the "
+             "encoder's batch norms alone, which suits small batches")  # fmt: skip
     add(g, "--loss", help="what is minimised")
     add(g, "--class-weights", metavar="WEIGHT",
         help="how much pixels of each class count in the loss, in the order of the classes (default: all alike)")  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from ..errors import Numbers, Settings, UserError, limits, setting, shown
+from ..errors import Numbers, Settings, UserError, Values, limits, setting, shown
 
 OPTIMIZER_NAMES = ("adam", "adamw", "rmsprop", "sgd")  # written out, so that --help need not load the optimisers
 SCHEDULE_NAMES = ("constant", "step", "cosine", "poly", "plateau")
@@ -40,6 +40,10 @@ class TrainingConfig(Settings):
         Stop when the validation score has not improved for so many epochs; 0 for never.
     learning_rate : float
         Learning rate at the start.
+    encoder_lr : float, optional
+        Learning rate at the start of the network's part "encoder"; by default that of the others.
+    freeze : tuple of str
+        Parts of the network that do not learn, "PART" or, for the first epochs only, "PART:EPOCHS", see minunet/train/parts.py.
     schedule : "constant", "step", "cosine", "poly" or "plateau"
         How the learning rate changes from there, see `minunet.optim.Schedule`.
     optimizer : "adam", "adamw", "sgd" or "rmsprop"
@@ -82,6 +86,8 @@ class TrainingConfig(Settings):
     patience: int = setting(0, least=0)
     batch_size: int = setting(8, least=1)
     learning_rate: float = setting(1e-3, above=0)
+    encoder_lr: float | None = setting(None, above=0)
+    freeze: Values = ()
     optimizer: str = setting("adam", choices=OPTIMIZER_NAMES)
     momentum: float = setting(0.9, least=0, most=1)
     weight_decay: float = setting(0.0, least=0)
@@ -132,7 +138,10 @@ COLUMNS = (
 
 @dataclass
 class TrainState(Settings):
-    """The state of a run: the next epoch and its next batch, the sums over that epoch so far, and the history."""
+    """The state of a run: the next epoch and its next batch, the sums over that epoch so far, and the history.
+
+    `thawed` has the parts of the network that were frozen and are no longer, and the optimiser's steps before that.
+    """
 
     epoch: int = setting(0, least=0)
     batch: int = setting(0, least=0)
@@ -143,9 +152,13 @@ class TrainState(Settings):
     best: float = setting(-1.0)
     loss_scale: float | None = setting(None, above=0)  # of mixed precision
     history: list[dict[str, Any]] = field(default_factory=list)
+    thawed: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        numbers = self.thawed.values() if isinstance(self.thawed, dict) else [-1]
+        if not all(type(n) is int and 0 <= n <= self.step for n in numbers):
+            raise UserError(f"thawed: {shown(self.thawed)} is not the number of steps, up to {self.step}, of each part")
         if not isinstance(self.history, list) or len(self.history) != self.epoch:
             raise UserError(f"history: {shown(self.history)} is not a row for each of {self.epoch} epochs")
         blank = all(isinstance(row, dict) and row.get("val_dice") is None for row in self.history)  # of no validation

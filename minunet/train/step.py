@@ -98,7 +98,7 @@ class TrainingStep:
         loss = self._gradients(np.random.default_rng([self.config.seed, 3, number]), *batch)
         if not (self.mixed and self.mixed.overflowed):
             if self.config.clip:
-                clip_by_norm(self.model.named_grads(), self.config.clip)
+                clip_by_norm(self.optimizer.gradients(), self.config.clip)
             self.optimizer.step()
         return self._on_host(loss, batch[1])
 
@@ -126,6 +126,8 @@ class TrainingStep:
         """The GPU's part of a step as a graph; None, after a note, if that is not possible."""
         graph = import_module("minunet.train.cuda_graph")
         reason = graph.reason_against(self.model, self.xp, self.config.clip)
+        if self.config.freeze or self.config.encoder_lr:
+            reason = reason or "with --freeze or --encoder-lr steps are not all alike"
         if self.mixed and not self.optimizer.skips:
             reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
         if reason:

@@ -32,6 +32,7 @@ from ..optim import Schedule, WeightAverage
 from ..predict.inference import predict_logits, predicted_at
 from .callbacks import Callback
 from .config import COLUMNS, TrainingConfig, TrainState, score_of
+from .parts import Parts
 from .step import NotFinite, TrainingStep
 
 NAN_ADVICE = (
@@ -90,6 +91,8 @@ class Trainer:
         )  # fmt: skip
         self.training_step = TrainingStep(model, config, xp, graph, say)
         self.optimizer, self.mixed = self.training_step.optimizer, self.training_step.mixed
+        copies = [self.mixed.half] if self.mixed else []
+        self.parts = Parts([model, *copies], self.optimizer, config)
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self.schedule = Schedule(config.schedule, config.learning_rate, config.epochs * len(self.batches))
         self.images = {"train": [dataset.names[i] for i in train], "validation": [dataset.names[i] for i in validation]}
@@ -116,6 +119,7 @@ class Trainer:
                 callback.on_stop()
             return False
         finally:
+            self.parts.freeze(set())
             for callback in self.callbacks:
                 callback.on_end()
         return True
@@ -136,6 +140,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Train on the batches that are left of the current epoch."""
         s, began = self.state, time.perf_counter()
+        self.parts.begin(s.epoch, s.thawed)
         elapsed = s.seconds
         for batch in to_device(self.batches.epoch(s.epoch, start=s.batch), self.xp):
             images = batch[0]

@@ -74,6 +74,7 @@ LAYERS = {
     "Resize of a pixel": (lambda: nn.Resize(), [(2, 1, 1, 4), (2, 9, 7, 1)]),
     "Resize nearest": (lambda: nn.Resize("nearest"), [(2, 5, 12, 4), (2, 9, 7, 1)]),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), [MAP]),
+    "Standardise": (lambda: nn.Standardise((0.1, 0.2, 0.3, 0.4), (1, 2, 3, 4)), [MAP]),
     "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4), [MAP]),
     "GroupNorm": (lambda: nn.GroupNorm(4, 2), [MAP]),
     "ReLU": (lambda: nn.ReLU(), [MAP]),

@@ -28,7 +28,11 @@ class Encoder(Module):
         Channels of the six features, from full resolution to the deepest.
     taps : list of str
         The layers after which the features are taken: six, or five if the first feature is the image itself.
+    frozen : bool
+        Whether the encoder does not learn: then `forward` keeps nothing, and `backward` gives None.
     """
+
+    frozen = False
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -39,6 +43,7 @@ class Encoder(Module):
         self, x: Array, train: bool = True, rng: np.random.Generator | None = None, keep: bool = True
     ) -> tuple[Features, Cache]:
         """Images (N, H, W, in_channels) to six features, at strides 1, 2, 4, 8, 16 and 32 unless stages are dilated."""
+        keep = keep and not self.frozen
         caches: list[Cache] = []
         features: Features = [] if self.has_full_resolution() else [x]
         for name, m in self.children.items():
@@ -48,8 +53,10 @@ class Encoder(Module):
                 features.append(x)
         return features, caches if keep else None
 
-    def backward(self, dfeatures: list[Array | None], cache: Cache) -> Array:
+    def backward(self, dfeatures: list[Array | None], cache: Cache) -> Any:
         """From the features' gradients, None for one that nothing reads, to the images' gradient."""
+        if self.frozen:
+            return None
         waiting = list(dfeatures)
         dx: Any = None
         for name, m in reversed(self.children.items()):
