@@ -29,13 +29,14 @@ from .metrics import Confusion
 from .nn import Module
 from .predict.inference import class_map, segment
 from .train.arguments import Arguments
-from .train.checks import examine_objects, examine_sizes, examine_split
+from .train.checks import examine_images, examine_objects, examine_sizes, examine_split
 from .train.config import TrainingConfig
 
 EXAMPLES = """
 examples:
   %(prog)s DATA
   %(prog)s DATA -m runs/RUN/best.safetensors
+  %(prog)s IMAGES -m runs/RUN/best.safetensors   without masks: are objects too small or too large for it?
 """
 LOOKED_AT = 6  # images that a network is tried on
 SIDE = 512  # pixels of each
@@ -152,7 +153,8 @@ def examine(
     try:
         source = find_source(path, layout, truth_kind, axes)
     except UserError as e:
-        findings.trouble("names", str(e))
+        if not (network and examine_images(network, Path(path), axes, findings)):
+            findings.trouble("names", str(e))
     else:
         findings.ok("names", f"{len(source.entries)} images of the layout {source.layout}, each with its mask")
         for note in source.notes:

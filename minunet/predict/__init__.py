@@ -7,6 +7,7 @@ images.py             which files the inputs name, and which files must not be o
 inference.py          one image: `minunet.segment`
 tiles.py              images by tiles that overlap; tta.py: averaging over flips and rotations
 instances.py          from probabilities to separate instances: `minunet.segment_objects`; separation.py: by which thresholds
+diameter.py           objects of another size than the network knows
 stars.py              from star-convex polygons to separate instances; maps.py: what a network's outputs mean
 stitching.py          joining instances that lie in several blocks of a large image
 writers.py            results in memory, and in files larger than memory

@@ -7,7 +7,7 @@ import argparse
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
 from ..data.objects import SMOOTH
 from ..data.preprocess import MAX_SCALE
-from .options import DEFAULTS, PredictionOptions
+from .options import AUTO, DEFAULTS, PredictionOptions
 
 DESCRIPTION = """Segment images with a trained network.
 
@@ -24,6 +24,7 @@ examples:
   %(prog)s -m runs/cells/best.safetensors -i cell.png -o out
   %(prog)s -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
   %(prog)s -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
+  %(prog)s -m best.safetensors -i large_cells/ -o out --instances --diameter auto
   %(prog)s -m best.safetensors -i slide.tif plate.ome.zarr -o out --tta
 
 TIFFs of more than 33 million pixels and OME-Zarr are read, segmented and written by tiles: X_mask.tif or X_mask.zarr.
@@ -56,6 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
                         "polygon (default: 0.5; for objects as the checkpoint says)")  # fmt: skip
     p.add_argument("-s", "--scale", type=number(float, 0, MAX_SCALE, above=True),
                    help="factor for the images' size (default: that of the training)")  # fmt: skip
+    p.add_argument("--diameter", type=pixels_or_auto, metavar="PIXELS",
+                   help="how wide objects are, in place of --scale: images are resized so that the network sees objects as "
+                        "large as those that it was trained on; auto: measured in each image")  # fmt: skip
     p.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
                    help="write overlays beside the masks")  # fmt: skip
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
@@ -68,6 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
     add_large_images(p.add_argument_group("large images"))
     add_objects(p.add_argument_group("objects"))
     return p
+
+
+def pixels_or_auto(text: str) -> float | str:
+    """An argparse type: a number above 0, or "auto"."""
+    return text if text == AUTO else number(float, 0, above=True)(text)
 
 
 def add_large_images(g: argparse._ArgumentGroup) -> None:
@@ -101,7 +110,8 @@ def add_objects(g: argparse._ArgumentGroup) -> None:
 def options_of(args: argparse.Namespace) -> PredictionOptions:
     """The options that the flags ask for."""
     return PredictionOptions(
-        threshold=args.mask_threshold, scale=args.scale, tile=args.tile, overlap=args.overlap, tta=args.tta,
+        threshold=args.mask_threshold, scale=args.scale, diameter=args.diameter,
+        tile=args.tile, overlap=args.overlap, tta=args.tta,
         instances=args.instances, min_size=args.min_size, split=args.split, neck=args.neck, smooth=args.smooth, nms=args.nms,
         rois=args.rois,
         probabilities=args.probabilities, overlays=args.overlay,

@@ -11,6 +11,7 @@ OME-Zarr, is read, segmented and written by parts. Both go through `Page`. For a
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from ..data.files.pixel_size import PixelSize
 from ..errors import UserError
 from ..nn import Module
 from . import instance_files
+from .diameter import known_diameter
 from .images import find_images, keep_truth, mask_file
 from .inference import preprocessing_of
 from .instances import output_names
@@ -73,6 +75,8 @@ def predict_files(
     progress = progress or Progress()
     if options.axes:
         check_axes(options.axes)
+    if options.diameter is not None:
+        known_diameter(model)  # or an error, before images are read
     notes: list[str] = []
     images = find_images([str(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)], notes)
     single = None if out is None else mask_file(Path(out), images)
@@ -138,7 +142,9 @@ def predict_file(
     counts = [len(page.objects) for page in found if page.objects is not None]
     notes += [note for page in found for note in page.notes] + [note for group in groups for note in group.notes]
     files = [file for group in groups for file in group.files]
-    return ImageResult(name, path, held.count, files, sum(counts) if counts else None, list(dict.fromkeys(notes)))
+    widths = [page.diameter for page in found if page.diameter is not None]
+    objects, middle = sum(counts) if counts else None, statistics.median(widths) if widths else None
+    return ImageResult(name, path, held.count, files, objects, list(dict.fromkeys(notes)), middle)
 
 
 def note_axes(held: Pages, path: Path, channels: int) -> list[str]:

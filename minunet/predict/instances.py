@@ -29,6 +29,7 @@ al. 2019, doi:10.1002/cyto.a.23863 (a class for borders; its pieces of inside as
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -36,8 +37,9 @@ import scipy
 from ..data.instance_labels import renumber
 from ..data.objects import Separation
 from ..nn import Module
+from .diameter import measured_diameter, scale_for
 from .inference import class_map, probabilities
-from .options import PredictionOptions
+from .options import AUTO, Diameter, PredictionOptions
 from .separation import SEEN, separation_of
 from .stars import cell_of, check_split, separate_stars
 
@@ -55,9 +57,12 @@ def segment_objects(
     neck: float | None = None,
     smooth: float | None = None,
     nms: float | None = None,
+    diameter: Diameter = None,
 ) -> np.ndarray:
     """Segment one image into separate objects; parameters as in `minunet.segment` and `label_objects`.
 
+    `diameter`, in place of `scale`, is how wide objects are in pixels of the image, or "auto" to measure that: the image is
+    resized so that the network sees them as large as those that it was trained on. The result has the image's own size.
     Threshold, least size, neck, smoothing and suppression are those that the training found best unless they are given.
 
     Returns
@@ -70,11 +75,31 @@ def segment_objects(
     >>> labels = minunet.segment_objects(model, image)  # doctest: +SKIP
     """
     options = PredictionOptions(
-        threshold=threshold, scale=scale, min_size=min_size, split=split, neck=neck, smooth=smooth, nms=nms
-    )
-    how, known = separation_of(model, options), model.preprocessing
+        threshold=threshold, scale=scale, min_size=min_size, split=split, neck=neck, smooth=smooth, nms=nms,
+        diameter=diameter,
+    )  # fmt: skip
+    options, _ = resampled(model, image, options)
+    how, known, scale = separation_of(model, options), model.preprocessing, options.scale
     cell = cell_of(known.rays, scale or known.scale) if known.rays else 1
     return renumber(separate(probabilities(model, image, scale), target_of(model), how, split, cell), how.min_size)
+
+
+def resampled(model: Module, image: Any, options: PredictionOptions) -> tuple[PredictionOptions, float | None]:
+    """The options for an image with the scale that their diameter means, which may have to be measured; and the diameter.
+
+    Without objects to measure the scale is that of the training, and the diameter None.
+    """
+    px = options.diameter
+    if px is None:
+        return options, None
+    options = replace(options, diameter=None)
+    if px == AUTO:
+        px = measured_diameter(
+            model,
+            image,
+            lambda part, scale: segment_objects(model, part, options.threshold, scale, split=options.split),
+        )
+    return (options, None) if px is None else (replace(options, scale=scale_for(model, float(px))), float(px))
 
 
 def label_objects(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..data.objects import SMOOTH
 from ..data.preprocess import MAX_SCALE
-from ..errors import Settings, setting
+from ..errors import Settings, UserError, setting, shown
+
+AUTO = "auto"  # as a diameter: measure it
+Diameter = float | str | None  # in pixels, or AUTO
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class PredictionOptions(Settings):
         what their training found best.
     scale : float, optional
         Factor by which images are resized for the network; None for that of the training.
+    diameter : float or "auto", optional
+        How wide objects are in the images, in pixels: in place of `scale`, images are resized so that the network sees the
+        objects as large as those that it was trained on. "auto" measures it in each image, see `minunet/predict/diameter.py`.
     tile : int, optional
         Side of the tiles in pixels; 0 for no tiles, None for tiles if the whole image does not fit into memory.
     overlap : int, optional
@@ -53,6 +60,7 @@ class PredictionOptions(Settings):
 
     threshold: float | None = setting(None, least=0, most=1)
     scale: float | None = setting(None, above=0, most=MAX_SCALE)
+    diameter: Diameter = None
     tile: int | None = setting(None, least=0)
     overlap: int | None = setting(None, least=0)
     tta: int | None = setting(None, least=1, most=8)
@@ -68,6 +76,14 @@ class PredictionOptions(Settings):
     masks_as: str = setting("colours", choices=("colours", "numbers"))
     pixel_size: float | None = setting(None, above=0)
     axes: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        px = self.diameter
+        if px is not None and px != AUTO and (isinstance(px, str | bool) or not 0 < px < math.inf):
+            raise UserError(f"diameter: {shown(px)} is no number of pixels, and not {AUTO!r}")
+        if px is not None and self.scale is not None:
+            raise UserError(f"scale {self.scale:g} and diameter {px} both say how images are resized: leave one out")
 
     @property
     def mask_threshold(self) -> float:

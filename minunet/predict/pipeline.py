@@ -18,9 +18,9 @@ from ..data.objects import Separation
 from ..nn import Module
 from . import instance_files
 from .inference import class_map, classify, make_tiles, polygon_objects, semantic
-from .instances import output_names, separate, target_of
+from .instances import output_names, resampled, separate, target_of
 from .measure import Measurements
-from .options import PredictionOptions
+from .options import AUTO, PredictionOptions
 from .overlay import Overview
 from .progress import Progress
 from .separation import reach_of, separation_of
@@ -42,6 +42,7 @@ class PageResult(NamedTuple):
     overlay: np.ndarray | None
     objects: Measurements | None
     notes: list[str]
+    diameter: float | None = None
 
 
 class Page:
@@ -60,10 +61,16 @@ class Page:
     def __init__(
         self, model: Module, image: Any, outputs: Outputs, options: PredictionOptions, progress: Progress
     ) -> None:  # fmt: skip
-        self.model, self.image, self.outputs, self.options, self.progress = model, image, outputs, options, progress
+        self.model, self.image, self.outputs, self.progress = model, image, outputs, progress
+        self.options, self.diameter = resampled(model, image, options)
         self.size: tuple[int, int] = (image.shape[0], image.shape[1])
         self.windowed = isinstance(image, LargeTiff | LargeZarr)
         self.notes: list[str] = []
+        if options.diameter == AUTO:
+            self.notes.append(
+                f"objects are about {self.diameter:.0f} pixels wide, and are seen at {self.options.scale:.2g} of the size"
+                if self.diameter else "no objects were found to be measured: it is seen at the scale of the training"
+            )  # fmt: skip
 
     def segment(self, rois: zipfile.ZipFile | None = None, number: int | None = None) -> PageResult:
         """Make all results. Outlines of objects go into `rois`; `number`, from 1, is that of the page in a stack."""
@@ -82,7 +89,7 @@ class Page:
         shown = None
         if options.overlays or self.progress.shows_overlays:
             shown = picture.picture(self.image, classes if objects is None else None)
-        return PageResult(shown, objects, self.notes)
+        return PageResult(shown, objects, self.notes, self.diameter)
 
     def _classes(self, files: ExitStack, p: Writer | None) -> Overview:
         """Write the mask tile by tile, and the probabilities if p is given."""

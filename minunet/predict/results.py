@@ -22,6 +22,8 @@ class ImageResult:
         Number of objects on all pages; None if they were not separated.
     notes : list of str
         What a reader of the results should know.
+    diameter : float or None
+        How wide objects were taken to be, in pixels, by the option of this name; of pages the median; None without it.
     """
 
     name: str
@@ -30,6 +32,7 @@ class ImageResult:
     files: list[Path] = field(default_factory=list)
     objects: int | None = None
     notes: list[str] = field(default_factory=list)
+    diameter: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ import numpy as np
 
 from ..data import Preprocessing, read_names, split_indices
 from ..data.checks import Survey, shortened
+from ..data.files.images import SUFFIXES, read_image
 from ..data.findings import Findings
 from ..data.object_sizes import object_sizes
 from ..data.objects import diameter
 from ..errors import UserError
 from ..models import UNetOptions, build
 from ..nn import Module
+from ..predict.instances import resampled
+from ..predict.options import AUTO, PredictionOptions
 from ..predict.separation import UNTUNED
 from ..predict.tiles import reach
 
 TINY = 0.05  # share of objects smaller than predict keeps, from which on it is said
+TRIED = 6  # images without masks, in which objects are measured as the network finds them
 UNLIKE = 1.6  # how much wider or narrower than those of the training objects may be before it is said
 
 
@@ -80,6 +85,46 @@ def examine_sizes(model: Module | None, crop: int, depth: int, padding: str, see
         findings.note("sizes", "images of several sizes share no batch with --crop 0", "train on patches: --crop 128")
 
 
+def compare_sizes(known: Preprocessing, px: float, findings: Findings) -> None:
+    """Are objects that are `px` pixels wide too small or too large for a network that was trained on others?"""
+    if known.objects is None:
+        return
+    ratio = known.objects.diameter / (px * known.scale)
+    if not 1 / UNLIKE < ratio < UNLIKE:
+        times = f"too {'small' if ratio > 1 else 'large'} for the network: those of its training were"
+        findings.note(
+            "object sizes", f"objects of {px:.0f} pixels across (median) are {times} {ratio:.2g} times as wide",
+            f"predict with --diameter {px:.0f} or auto, and train from it with --scale {known.scale * ratio:.2g}",
+        )  # fmt: skip
+
+
+def examine_images(model: Module, path: Path, axes: str | None, findings: Findings) -> bool:
+    """Of a folder of images without masks: how large are the objects that the network finds? False if it is no such folder."""
+    images = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+    if not images:
+        return False
+    findings.note("names", f"{len(images)} images without masks: nothing but the size of objects is looked at")
+    if model.preprocessing.objects is None:
+        return True
+    wide = []
+    for image in images[:: -(-len(images) // TRIED)]:
+        try:
+            wide.append(resampled(model, read_image(image, axes=axes, nan=True), PredictionOptions(diameter=AUTO))[1])
+        except (UserError, ValueError) as e:
+            findings.trouble("images", str(e), files=[image.name])
+    found = [px for px in wide if px is not None]
+    if not found:
+        findings.note("object sizes", f"in {len(wide)} images the network finds no object")
+        return True
+    before, px = findings.count_of("object sizes"), statistics.median(found)
+    compare_sizes(model.preprocessing, px, findings)
+    if findings.count_of("object sizes") == before:
+        findings.ok(
+            "object sizes", f"as the network finds them, {px:.0f} pixels across (median of {len(found)} images)"
+        )
+    return True
+
+
 def examine_objects(
     model: Module | None, crop: int, depth: int, padding: str, seen: Survey, findings: Findings
 ) -> None:
@@ -109,13 +154,8 @@ def examine_objects(
             "object sizes", f"{100 * small:.0f} % of the objects have fewer than {least} pixels: predict "
             "--instances drops such objects, unless tuned on smaller ones", "give predict a smaller --min-size, or --scale 2",
         )  # fmt: skip
-    if known and known.objects:
-        ratio = known.objects.diameter / (diameter(float(np.median(found.areas))) * known.scale)
-        if not 1 / UNLIKE < ratio < UNLIKE:
-            findings.note(
-                "object sizes", f"the objects that the network was trained on are {ratio:.2g} times as wide as these",
-                f"predict with --scale {known.scale * ratio:.2g}, or train on images of this kind",
-            )  # fmt: skip
+    if known:
+        compare_sizes(known, diameter(float(np.median(found.areas))), findings)
     if findings.count_of("object sizes") == before:
         findings.ok("object sizes", f"{len(found.areas)} objects measured, {typical:.0f} pixels long (median)")
     if found.marked:
