@@ -20,6 +20,7 @@ from ..checkpoint.load import Checkpoint
 from ..cli import outlive_readers, printable, quoted, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.groups import read_groups
+from ..data.objects import ObjectSize, measure_objects
 from ..data.targets import Target, TargetSet
 from ..errors import UserError
 from ..kernels.device import device_name, select_device
@@ -36,10 +37,11 @@ from .network import NETWORK_FLAGS, network_flags, network_options, told_network
 from .report import report
 from .run_folder import RunFolder
 from .signals import StopOnSignal
-from .start import folder_of, start_from
+from .start import folder_of, start_from, told_start
 from .trainer import Trainer
 
 AS_TARGET = {"border": " with a border", "stardist": " as polygons"}
+MEASURED = 20  # images in which objects are measured, before a training that starts from a network
 Say = Callable[..., None]
 
 
@@ -60,7 +62,7 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
     if args.amp and xp is np:
         say("note: --amp has no effect on the CPU, where everything is computed in float32")
     data, split = open_data(args, file.preprocessing.classes if file and args.resume else None)
-    args, dataset = with_target(args, given, data, split[0], say)
+    args, dataset = with_target(args, given, data, split[0], say, file)
     if args.groups:
         dataset.groups = read_groups(args.groups, dataset.names)
     say(dataset.describe())
@@ -82,6 +84,8 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
     check_pictures([dataset.names[i] for i in split[1][:50]])
     check_space(folder.path, model, config)
     folder.arguments = kept(args)
+    if file and args.load and not args.quiet:
+        say(told_start(args, given, file, some_sizes(dataset, split[0])))
     say(f"network     {told_network(model, args)}\nrun folder  {folder.path}\n")
     begins = Begin(folder.path / "config.toml", repeating(args, given, folder.path / "config.toml"), args.quiet)
     return carry_out(args, model, dataset, split, config, folder, [begins, stopper])
@@ -139,18 +143,40 @@ def open_data(args: Arguments, classes: ClassMap | None) -> tuple[ImageSet, tupl
 
 
 def with_target(
-    args: Arguments, given: set[str], dataset: ImageSet, train: list[int], say: Say
+    args: Arguments, given: set[str], dataset: ImageSet, train: list[int], say: Say, file: Checkpoint | None = None
 ) -> tuple[Arguments, ImageSet]:
-    """The data set with the labels and weights that the arguments ask for; and the arguments, w0 adapted to the data."""
+    """The data set with the labels and weights that the arguments ask for; and the arguments, adapted to the data.
+
+    A target that only the checkpoint asks for needs masks for it. Polygons go on with the unit of their distances.
+    """
     if args.recipe == "paper" and "weight_map" not in given and args.w0 and dataset[train[0]].instances is None:
         args = replace(args, w0=0.0)
         say("note: these masks do not tell objects apart, so the paper's weight map only balances the classes (w0 0)")
-    if args.arch == "stardist" and "target" not in given and not args.resume:  # the network is made for them
+    apart = dataset.classes.num_classes == 2 and dataset[train[0]].instances is not None
+    if args.load and args.target != "classes" and "target" not in given and not apart:
+        say(
+            f"note: {args.load} was trained with --target {args.target}; these masks do not tell objects apart: classes it is"
+        )
+        args = replace(args, target="classes")
+    if (
+        args.arch == "stardist" and "target" not in given and not (args.resume or args.load)
+    ):  # the network is made for them
         args = replace(args, target="stardist")
     target = Target(
         args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache, args.rays
     )
-    return args, dataset if target.is_plain else TargetSet(dataset, target, train, progress=not args.quiet)
+    if target.is_plain:
+        return args, dataset
+    made, known = TargetSet(dataset, target, train, progress=not args.quiet), file and file.preprocessing.rays
+    if made.rays and known and made.rays.count == known.count:
+        made.rays = known
+    return args, made
+
+
+def some_sizes(dataset: ImageSet, train: list[int]) -> ObjectSize | None:
+    """The size of the objects in some of the images to train on, if their masks tell objects apart."""
+    found = (dataset[i].instances for i in train[:: -(-len(train) // MEASURED)])
+    return measure_objects(numbers for numbers in found if numbers is not None)
 
 
 def tell_groups(dataset: ImageSet, config: TrainingConfig, say: Say) -> None:

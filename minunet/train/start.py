@@ -12,9 +12,13 @@ import numpy as np
 
 from ..checkpoint.load import Checkpoint, read_checkpoint
 from ..cli import quoted
+from ..data.objects import ObjectSize
 from ..errors import UserError
-from ..models import UNetOptions
+from ..models import NetworkOptions, UNetOptions, outline
 from .arguments import AUTO, TITLE, Arguments, from_checkpoint, kept
+from .checks import UNLIKE
+from .config import TrainingConfig
+from .parts import ENCODER
 from .run_folder import RunFolder, open_run, part_of
 
 MAY_CHANGE = (
@@ -27,6 +31,11 @@ MAY_CHANGE = (
     "threads",
     "quiet",
 )  # what --resume may come with
+
+SLOWER, FROZEN = (
+    3,
+    5,
+)  # with --load: the learning rate is divided by it; and the share of the epochs with a frozen encoder
 
 
 def folder_of(args: Arguments) -> RunFolder:
@@ -104,14 +113,19 @@ def resumed(args: Arguments, given: set[str], file: Checkpoint, begun: bool) -> 
 
 
 def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
-    """The arguments with network and preprocessing of a loaded checkpoint, except those in `given`."""
+    """The arguments with network and preprocessing of a loaded checkpoint, and with small steps, except those in `given`."""
     options = file.architecture
     if "arch" in given and options.name != args.arch:
         raise UserError(
             f"{args.load} holds a network of the kind {options.name}, not {args.arch}: leave out --arch {args.arch}"
         )
     values: dict[str, Any] = {"arch": options.name}
-    values |= {"channels": file.preprocessing.channels, "normalise": file.preprocessing.normalise}
+    known = file.preprocessing
+    values |= {name: getattr(known, name) for name in ("channels", "normalise", "scale", "tta")}
+    of_classes = given & {"classes", "class_weights"} or args.loss == "bce"
+    if not (of_classes or (known.rays and (args.weight_map or args.loss != TrainingConfig.loss))):
+        values |= {"target": known.target} | ({"rays": known.rays.count} if known.rays else {})
+    values |= gently(args, options)
     if isinstance(options, UNetOptions):  # of others the flags are used only where they are given
         values |= {"up": options.up, "norm": options.norm or "none", "padding": options.padding}
         if options.widths:  # these two are for display: the network gets the checkpoint's widths
@@ -120,3 +134,32 @@ def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
         else:
             values |= {"base_width": options.base_width, "depth": options.depth}
     return replace(args, **{name: value for name, value in values.items() if name not in given})
+
+
+def gently(args: Arguments, options: NetworkOptions) -> dict[str, Any]:
+    """How a network goes on from learned weights: at a lower rate, and with its encoder frozen at first.
+
+    Steps as large as those from a random start lose what was learned, on a handful of images more than these give back. And at
+    first, while a new head or the decoder finds its way, large gradients would only disturb the encoder, which is worth most.
+    """
+    frozen = args.epochs // FROZEN
+    has_encoder = any(path.startswith(f"{ENCODER}.") for path in outline(options).named_params())
+    freeze = (f"{ENCODER}:{frozen}",) if frozen and has_encoder and not args.graph else ()
+    return {"learning_rate": args.learning_rate / SLOWER, "freeze": freeze}
+
+
+def told_start(args: Arguments, given: set[str], file: Checkpoint, sizes: ObjectSize | None) -> str:
+    """From which weights a training starts, and how carefully; a note if the network knows objects of another size."""
+    known, careful = file.preprocessing, []
+    if "learning_rate" not in given:
+        careful.append(f"learning rate {args.learning_rate:.2g}, {SLOWER:g} times below the usual (--learning-rate)")
+    if "freeze" not in given and args.freeze:
+        careful.append(f"encoder frozen for the first {args.epochs // FROZEN} of {args.epochs} epochs (--freeze)")
+    lines = [f"from        {args.load}" + (": " + "; ".join(careful) if careful else "")]
+    ratio = known.objects.diameter / sizes.diameter if known.objects and sizes else 1
+    if not 1 / UNLIKE < ratio < UNLIKE:
+        lines.append(
+            f"note: the network sees objects of {sizes.diameter if sizes else 0:.0f} pixels, those that it knows have "
+            f"{known.objects.diameter if known.objects else 0:.0f}: --scale {args.scale * ratio:.2g} lets it see them so large"
+        )
+    return "\n".join(lines)
