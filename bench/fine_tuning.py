@@ -112,7 +112,7 @@ def table(rows: list[Row]) -> str:
 
 
 def page(rows: list[Row]) -> str:
-    """docs/fine_tuning.md: a table for each list of images that was scored."""
+    """The page: a table for each list of images that was scored."""
     parts = [
         "# A few images of a new kind",
         "",

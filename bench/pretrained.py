@@ -6,7 +6,7 @@
 DATA holds dsb2018 and dsb2018_more (BBBC038, CC0). bench/splits/nuclei_*.txt say which images train, validate and test; the
 test images are not even in the folder of links that the training sees. A run stops after --minutes and is saved; the same
 command goes on with it, until all epochs are done. Every scoring is appended to bench/results/nuclei.jsonl. --ship writes
-minunet/models/shipped/nuclei.safetensors and .toml, and docs/models/nuclei.md with pictures of the worst images.
+minunet/models/shipped/nuclei.safetensors and .toml, and their page in docs/models, with pictures of the worst images.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def card(
     threads: int | None,
     size: int,
 ) -> str:
-    """docs/models/nuclei.md."""
+    """The page in docs/models."""
     command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN"), EPOCHS, None)])
     known = model.preprocessing
     pictures = [
