@@ -6,6 +6,7 @@ from . import nn as nn
 from . import ops as ops
 from . import optim as optim
 from .checkpoint.load import load as load
+from .checkpoint.pytorch.encoder import load_encoder as load_encoder
 from .checkpoint.pytorch.load import load_torch as load_torch
 from .checkpoint.pytorch.save import save_torch as save_torch
 from .errors import UserError as UserError

@@ -124,6 +124,7 @@ def options_of(name: str) -> type[NetworkOptions]:
 
 
 __all__ = [
-    "ARCHITECTURES", "OPTIONS", "Ensemble", "NNUNet", "NNUNetOptions", "Network", "NetworkOptions", "UNet", "UNet3Plus",
-    "UNet3PlusOptions", "UNetOptions", "UNetPlusPlus", "UNetPlusPlusOptions", "build", "options_of", "outline",
+    "ARCHITECTURES", "OPTIONS", "EncoderUNetOptions", "Ensemble", "NNUNet", "NNUNetOptions", "Network", "NetworkOptions",
+    "UNet", "UNet3Plus", "UNet3PlusOptions", "UNetOptions", "UNetPlusPlus", "UNetPlusPlusOptions", "build", "options_of",
+    "outline",
 ]  # fmt: skip

@@ -65,6 +65,7 @@ class DeepLabV3PlusOptions(NetworkOptions):
     separable: bool = False
     dropout: float = setting(0.1, least=0, most=0.95)
     layout: str = setting("plain", choices=("plain", "smp"))
+    standardise: str | None = setting(None, choices=("imagenet", None))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +99,8 @@ class DeepLabV3Plus(Network):
         "plain": one 3x3 convolution in the decoder, as most PyTorch versions have it. "smp": as segmentation_models.pytorch
         has it: a separable convolution after the pyramid and another one in the decoder, rates of 12, 24 and 36 at any stride,
         aligned corners, (up, skip) in this order, and a first unit of a dilated stage that is dilated, too.
+    standardise : "imagenet", optional
+        Whether ImageNet's mean and standard deviation are taken off first, see `make_encoder`.
 
     Examples
     --------
@@ -111,13 +114,15 @@ class DeepLabV3Plus(Network):
     def __init__(
         self, in_channels: int, num_classes: int, seed: int = 0, encoder: str = "resnet50", encoder_width: float = 1.0,
         width: int = 256, output_stride: int = 16, separable: bool = False, dropout: float = 0.1, layout: str = "plain",
+        standardise: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.architecture = DeepLabV3PlusOptions(
-            in_channels, num_classes, seed, encoder, encoder_width, width, output_stride, separable, dropout, layout
-        )
+            in_channels, num_classes, seed, encoder, encoder_width, width, output_stride, separable, dropout, layout,
+            standardise,
+        )  # fmt: skip
         rng, smp = np.random.default_rng(seed), layout == "smp"
-        self.encoder = make_encoder(encoder, in_channels, encoder_width, output_stride, dilate_first=smp, rng=rng)
+        self.encoder = make_encoder(encoder, in_channels, encoder_width, output_stride, smp, rng, standardise)
         _, _, low, _, _, high = self.encoder.channels
         skip = scaled(LOW, encoder_width)
         rates = RATES[8 if smp else output_stride]

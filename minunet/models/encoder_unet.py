@@ -50,6 +50,7 @@ class EncoderUNetOptions(NetworkOptions):
     decoder_width: int = setting(16, least=1)
     full_resolution_skip: bool = False
     attention: str | None = setting(None, choices=("scse", None))
+    standardise: str | None = setting(None, choices=("imagenet", None))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,6 +82,8 @@ class EncoderUNet(Network):
         Whether VGG's map at the image's resolution is a skip.
     attention : "scse", optional
         Excitations of channels and pixels in every decoder, of the concatenated map and of the result (`gates.py`).
+    standardise : "imagenet", optional
+        Whether ImageNet's mean and standard deviation are taken off first, see `make_encoder`.
 
     Examples
     --------
@@ -94,13 +97,22 @@ class EncoderUNet(Network):
     def __init__(
         self, in_channels: int, num_classes: int, seed: int = 0, encoder: str = "resnet34", encoder_width: float = 1.0,
         decoder_width: int = 16, full_resolution_skip: bool = False, attention: str | None = None,
+        standardise: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.architecture = EncoderUNetOptions(
-            in_channels, num_classes, seed, encoder, encoder_width, decoder_width, full_resolution_skip, attention
+            in_channels,
+            num_classes,
+            seed,
+            encoder,
+            encoder_width,
+            decoder_width,
+            full_resolution_skip,
+            attention,
+            standardise,
         )
         rng = np.random.default_rng(seed)
-        self.encoder = make_encoder(encoder, in_channels, encoder_width, rng=rng)
+        self.encoder = make_encoder(encoder, in_channels, encoder_width, rng=rng, standardise=standardise)
         skips = self.encoder.channels[:-1]
         self.first_skip = 0 if full_resolution_skip else 1
         below = self.encoder.channels[-1]
@@ -108,12 +120,8 @@ class EncoderUNet(Network):
         self.up, self.join, self.fit = UpsampleNearest(2), Join(up_first=True), Fit()
         decoders: list[Module] = []
         for level in reversed(range(LEVELS)):
-            out, joined = decoder_width * 2**level, below + skips[level] * (level >= self.first_skip)
-            block = double_conv(joined, out, out, rng=rng)
-            if attention:
-                before = {"attention1": BothExcitations(joined, REDUCTION, rng)} if joined > below else {}
-                block = Sequential(**before, **block.children, attention2=BothExcitations(out, REDUCTION, rng))
-            decoders.insert(0, block)
+            out = decoder_width * 2**level
+            decoders.insert(0, decoder_block(below, skips[level] * (level >= self.first_skip), out, attention, rng))
             below = out
         self.decoder = decoders
         self.head = Conv2d(below, num_classes, size=3, rng=rng)
@@ -163,3 +171,14 @@ class EncoderUNet(Network):
             dx = back(self.up, dx)
         dx = back(self.center, dx) if self.center else dx
         return back(self.encoder, [*dskips, dx])
+
+
+def decoder_block(
+    below: int, skips: int, out: int, attention: str | None = None, rng: np.random.Generator | None = None
+) -> Sequential:  # fmt: skip
+    """Two convolutions of a map joined with skips, if wanted with excitations of what is joined and of the result."""
+    block = double_conv(below + skips, out, out, rng=rng)
+    if attention:
+        before = {"attention1": BothExcitations(below + skips, REDUCTION, rng)} if skips else {}
+        block = Sequential(**before, **block.children, attention2=BothExcitations(out, REDUCTION, rng))
+    return block

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..cli import HelpFormatter, add_quiet, add_threads, number, typed
 from ..errors import LISTS, Values, setting
-from .config import ARCHITECTURE_NAMES, TrainingConfig
+from .config import ARCHITECTURE_NAMES, ENCODER_NAMES, TrainingConfig
 from .config_file import COMMAND_LINE_ONLY, read_config
 
 DESCRIPTION = """Train a U-Net on generated cells, or on your own images.
@@ -88,6 +88,8 @@ class Arguments(TrainingConfig):
 
     arch: str = setting("unet", choices=ARCHITECTURE_NAMES)
     arch_options: Values = ()
+    encoder: str | None = setting(None, choices=(*ENCODER_NAMES, None))
+    encoder_weights: str | None = None
     base_width: int = setting(16, least=1)
     depth: int = setting(4, least=1, most=8)
     up: str = setting("transpose", choices=("transpose", "bilinear", "nearest"))
@@ -109,11 +111,20 @@ class Arguments(TrainingConfig):
 
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Arguments)}
 FEW_EPOCHS = 5  # on generated cells
-NETWORK = ("arch", "arch_options", "base_width", "depth", "up", "norm", "padding")  # with --load from the checkpoint
+NETWORK = (
+    "arch",
+    "arch_options",
+    "encoder",
+    "base_width",
+    "depth",
+    "up",
+    "norm",
+    "padding",
+)  # with --load from the checkpoint
 FORMER = {"truth": "truth_kind"}  # arguments that had another name in earlier versions
 AUTO = "auto"  # as the value of --resume
 TITLE = "# minunet train --config config.toml repeats this run"  # the first line of a run's config.toml
-NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "device", "graph", "threads")  # not stored in checkpoints
+NOT_KEPT = (*COMMAND_LINE_ONLY, "load", "encoder_weights", "device", "graph", "threads")  # not stored in checkpoints
 
 
 def add(group: Any, *flags: str, **more: Any) -> None:
@@ -216,6 +227,9 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--arch", metavar="NAME", help="architecture; minunet models lists them")
     add(g, "--arch-options", metavar="NAME=VALUE",
         help="options of the architecture for which there is no flag; minunet models NAME lists them")  # fmt: skip
+    add(g, "--encoder", help="classification network as the encoder; alone it means --arch encoder_unet")
+    add(g, "--encoder-weights", metavar="FILE",
+        help="weights that it starts from: a file of torchvision's, or imagenet: the official one, downloaded")  # fmt: skip
     add(g, "--base-width", metavar="N", help="channels of the first level; the U-Net paper's is 64")
     add(g, "--depth", metavar="N", default=None, help="number of poolings (default: the architecture's)")
     add(g, "--up", help="how maps are up-sampled")
@@ -293,6 +307,8 @@ def parse(argv: list[str] | None) -> tuple[Arguments, set[str]]:
     path = entered.pop("config", None)
     given = (read_config(path, FIELDS) if path else {}) | entered
     values = RECIPES[given.get("recipe", "modern")] | given
+    if values.get("encoder") and not {"arch", "load", "resume"} & values.keys():
+        values["arch"] = "encoder_unet"
     if values.get("epochs") is None and values.get("data") is None:
         values["epochs"] = FEW_EPOCHS
     return Arguments(**values), set(given)
@@ -308,6 +324,7 @@ def whole_paths(args: Arguments) -> Arguments:
     names = [name for name in ("data", "val_files", "groups", "cache", "load") if getattr(args, name)]
     if args.load and not Path(args.load).is_file():
         names.remove("load")
+    names += ["encoder_weights"] if args.encoder_weights not in (None, "imagenet") else []
     whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}
     return replace(args, **whole)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import read_checkpoint
+from ..checkpoint.pytorch.encoder import load_encoder
 from ..data import ImageSet
 from ..data.arrays import ArraySet, JoinedSet
 from ..data.targets import Target, TargetSet
@@ -75,7 +76,7 @@ def fit(
     model: Module | NetworkOptions | str | None = None, target: Target | None = None, validation: Any = 0.1,
     callbacks: Callbacks = (), out: Path | str | RunFolder | None = None, resume: Path | str | None = None,
     device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None,
-    masks_are: str = "auto", ignore: Sequence[object] = (), **settings: Any,
+    masks_are: str = "auto", ignore: Sequence[object] = (), encoder_weights: Path | str | None = None, **settings: Any,
 ) -> Fitted:  # fmt: skip
     """Train a network.
 
@@ -119,6 +120,9 @@ def fit(
         What the values of masks that are arrays stand for.
     ignore : sequence of int or of "red,green,blue"
         Values of masks that are arrays that do not count, such as 255 or -1.
+    encoder_weights : path or "imagenet", optional
+        Weights that the network's encoder starts from, see `minunet.load_encoder`. A network that is built here, such as of
+        ``model=build("encoder_unet", encoder="resnet34").architecture``, gets the option ``standardise="imagenet"``.
 
     Returns
     -------
@@ -157,7 +161,9 @@ def fit(
         dataset, train, held = split(as_dataset(images, masks, masks_are, ignore), validation, config.seed)
         if target and not target.is_plain:
             dataset = TargetSet(dataset, target, train, progress=verbose)
-        network = network_for(file.architecture if file and model is None else model, dataset, config)
+        network = network_for(file.architecture if file and model is None else model, dataset, config, encoder_weights)
+        if encoder_weights and not file:
+            load_encoder(network, encoder_weights, print if verbose else None)
         if folder and not network.architecture.name:
             raise UserError(
                 "out: a network of a class of your own cannot be built again from a file; leave `out` away, and keep what "
@@ -247,7 +253,9 @@ def default_options(name: str, config: TrainingConfig) -> NetworkOptions:
     return kind(seed=config.seed, **width, **kind.for_patches(config.crop))
 
 
-def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, config: TrainingConfig) -> Module:
+def network_for(
+    model: Module | NetworkOptions | str | None, dataset: ImageSet, config: TrainingConfig, encoder_weights: Any = None
+) -> Module:  # fmt: skip
     """The network to train on a data set, with its preprocessing; UserError if network and data do not fit together."""
     prepared = dataset.preprocessing
     allowed = prepared.outputs()
@@ -268,6 +276,8 @@ def network_for(model: Module | NetworkOptions | str | None, dataset: ImageSet, 
         wanted = 1 if config.loss == "bce" else options.num_classes
         outputs = wanted if wanted in allowed else allowed[-1]
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)
+        if encoder_weights and "standardise" in options.own():
+            options = replace(options, standardise="imagenet")  # type: ignore[call-arg]
         model = build(options)
         model.preprocessing = prepared
         begin_with_circles(model)

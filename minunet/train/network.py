@@ -11,7 +11,15 @@ from ..models.options import unknown_option
 from ..nn import Module
 from .arguments import Arguments
 
-NETWORK_FLAGS = ("base_width", "depth", "up", "norm", "padding", "dropout")  # options of networks that are flags
+NETWORK_FLAGS = (
+    "encoder",
+    "base_width",
+    "depth",
+    "up",
+    "norm",
+    "padding",
+    "dropout",
+)  # options of networks that are flags
 
 
 def network_flags(args: Arguments, given: set[str]) -> list[str]:
@@ -19,14 +27,16 @@ def network_flags(args: Arguments, given: set[str]) -> list[str]:
 
     UserError, naming flag and architecture, if one was given that the architecture does not have.
     """
-    if args.arch == "unet":
-        return list(NETWORK_FLAGS)
     kind = options_of(args.arch)
-    if args.recipe == "paper":
+    if args.recipe == "paper" and args.arch != "unet":
         raise UserError(f"--recipe paper is the U-Net's, not {args.arch}'s: leave it out, or leave out --arch")
     for name in NETWORK_FLAGS:
         if name in given and name not in kind.own():
             raise UserError(f"--{name.replace('_', '-')}: {unknown_option(kind, name)}")
+    if args.encoder_weights and "encoder" not in kind.own():
+        raise UserError(f"--encoder-weights: {args.arch} has no encoder of another network; give --encoder, too")
+    if args.arch == "unet":
+        return [name for name in NETWORK_FLAGS if name in kind.own()]
     wanted = given if args.load else given | {"base_width"}
     return [name for name in NETWORK_FLAGS if name in kind.own() and name in wanted]
 
@@ -45,6 +55,8 @@ def network_options(
         chosen["widths"] = None
     if not file:
         chosen |= options.for_patches(args.crop)
+    if args.encoder_weights:
+        chosen["standardise"] = "imagenet"
     try:
         chosen |= options.from_texts(args.arch_options)
     except UserError as e:
@@ -60,4 +72,5 @@ def told_network(model: Module, args: Arguments) -> str:
         for name in ("base_width", "depth")
         if hasattr(options, name)
     ]
+    sizes[:0] = [f"encoder {options.encoder}"] if hasattr(model.architecture, "encoder") else []
     return ", ".join([args.arch, f"{model.num_params():,} parameters", *sizes, *map(str, args.arch_options)])

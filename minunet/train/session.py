@@ -17,6 +17,7 @@ from ..array import to_numpy
 from ..atomic import write_atomically
 from ..checkpoint.build import load_weights
 from ..checkpoint.load import Checkpoint
+from ..checkpoint.pytorch.encoder import load_encoder
 from ..cli import outlive_readers, printable, quoted, use_threads
 from ..data import ClassMap, ImageSet, SyntheticCells, open_dataset, read_names
 from ..data.groups import read_groups
@@ -211,6 +212,8 @@ def make_model(
     if args.init == "uniform":
         draw_uniform(model, np.random.default_rng(args.seed))
     begin_with_circles(model)
+    if args.encoder_weights and not args.resume:
+        load_encoder(model, args.encoder_weights, lambda note: say(f"encoder     {note}"))
     if file:
         weights = file.weights if args.resume else with_new_head(model, file, dataset, args.load or "", say)
         load_weights(model, weights, args.resume or args.load or "")

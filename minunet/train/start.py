@@ -81,6 +81,8 @@ def start_from(args: Arguments, given: set[str], folder: RunFolder) -> tuple[Arg
     config = folder.path / "config.toml"
     if config.exists() and not config.read_bytes().startswith(TITLE.encode()):
         raise UserError(f"{config} is not a run's, which would write over it: choose another --out")
+    if args.load and args.encoder_weights:
+        raise UserError(f"--encoder-weights: {args.load} holds the encoder's weights, too; leave out one of the two")
     if args.load:
         file = read_checkpoint(args.load)
         return following(args, given, file), given, file

@@ -19,6 +19,7 @@ from minunet.data import LAYOUTS, NORMALISATIONS, TARGETS, TRUTHS, SyntheticCell
 from minunet.data.mask_scan import MASK_KINDS
 from minunet.errors import UserError
 from minunet.models import ARCHITECTURES, OPTIONS, UNetOptions
+from minunet.models.encoders import ENCODERS
 from minunet.ops import named_loss
 from minunet.optim import OPTIMIZERS, Schedule
 from minunet.train import config, run_folder
@@ -58,6 +59,7 @@ def test_words_are_those_of_what_they_stand_for():
         and FIELDS["truth_kind"].metadata["choices"] == TRUTHS
     )
     assert FIELDS["normalise"].metadata["choices"] == NORMALISATIONS and FIELDS["target"].metadata["choices"] == TARGETS
+    assert FIELDS["encoder"].metadata["choices"] == (*ENCODERS, None)
     assert FIELDS["masks"].metadata["choices"] == MASK_KINDS
     assert FIELDS["arch"].metadata["choices"] == tuple(OPTIONS) and OPTIONS.keys() == ARCHITECTURES.keys()
 

@@ -15,8 +15,9 @@ from ...models import UNetOptions
 from ...nn import Module
 from ..build import model_of
 from ..file import read_safetensors
-from .container import TorchFile, is_torch_file, open_torch
+from .container import is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
+from .names import read_floats
 from .pickles import Refused, Tensor
 from .state import find_state, without_prefixes
 
@@ -108,15 +109,6 @@ def take_weights(
         if report:
             report(f"{key} {entry.shape} -> {entry.path} {array.shape}")
     return weights
-
-
-def read_floats(file: TorchFile, key: str, tensor: Tensor) -> np.ndarray:
-    """A parameter's values; Refused if they are not of a floating-point type."""
-    if "float" not in tensor.storage.dtype.name:
-        raise Refused(
-            f"{key} is of type {tensor.storage.dtype.name}, parameters are float32 (or float16, 64, bfloat16)"
-        )
-    return file.read(tensor)
 
 
 def to_checkpoint(

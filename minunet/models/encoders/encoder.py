@@ -36,6 +36,7 @@ class Encoder(Module):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.channels: list[int] = [in_channels]
         self.taps: list[str] = []
 
