@@ -35,10 +35,10 @@ from minunet.metrics.instances import ObjectCounts, overlaps
 from minunet.predict.overlay import boundary, save_png, to_rgb
 from minunet.train.tuning import add_objects
 
-EPOCHS = 40
+EPOCHS = 60
 RECIPE = [
-    "--target", "border", "--channels", "3", "--base-width", "24", "--even-groups",
-    "--bent", "0.6", "--zoom", "1.5", "--invert", "0.1", "--recolour", "0.3", "--ema", "0.998",
+    "--target", "border", "--channels", "3", "--even-groups", "--bent", "0.6", "--zoom", "1.5",
+    "--invert", "0.1", "--recolour", "0.3", "--schedule", "constant", "--ema", "0.998",
 ]  # fmt: skip
 SCORES = RESULTS / "nuclei.jsonl"
 SHIPPED = ROOT / "minunet" / "models" / "shipped"
@@ -70,16 +70,33 @@ def linked(data: Path, out: Path, lists: tuple[str, ...]) -> Path:
     return folder
 
 
+def groups(data: Path, out: Path) -> Path:
+    """A file of kinds that give as many patches each: small, middle and large fluorescence, and what is dark on light."""
+
+    def group(kind: str, size: str) -> str:
+        return (
+            {"256x256": "small", "360x360": "middle"}.get(size, "large") if kind == "fluorescence" else "dark on light"
+        )
+
+    path, tested = out / "groups.csv", set(read_names(SPLITS / "nuclei_test.txt"))
+    lines = [f"{image},{group(*stratum)}\n" for image, stratum in kinds(data).items() if image not in tested]
+    path.write_text("".join(lines))
+    return path
+
+
 def train_command(data: Path, out: Path, epochs: int, threads: int | None) -> list[str]:
     """The training, as a user would type it."""
     flags = ["--data", str(data), "--val-files", "bench/splits/nuclei_validation.txt", "-e", str(epochs), *RECIPE]
+    flags += ["--groups", str(out.parent / "groups.csv")]
     flags += ["--threads", str(threads)] if threads else []
     return ["-m", "minunet.train", *flags, "--seed", "0", "--out", str(out), "--resume", "auto"]
 
 
 def train(data: Path, out: Path, epochs: int, threads: int | None, minutes: float) -> bool:
     """Train, or go on, for so many minutes at most; whether all epochs are done."""
-    command = train_command(linked(data, out, ("train", "validation")), out / "run", epochs, threads)
+    images = linked(data, out, ("train", "validation"))
+    groups(data, out)
+    command = train_command(images, out / "run", epochs, threads)
     running = subprocess.Popen([sys.executable, *command], cwd=ROOT)
     try:
         running.wait(60 * minutes)
@@ -186,8 +203,9 @@ def hours(out: Path) -> float:
 
 
 def epochs_done(out: Path) -> int:
-    with open(out / "run" / "history.csv") as file:
-        return sum(1 for _ in csv.DictReader(file))
+    """How many epochs the run has finished."""
+    history = out / "run" / "history.csv"
+    return max(0, len(history.read_text().splitlines()) - 1) if history.exists() else 0
 
 
 def failures(rows: list[Row]) -> list[Row]:
@@ -330,6 +348,8 @@ def main(argv: list[str] | None = None) -> int:
     data, out = args.data.resolve(), args.out.resolve()
     if not (args.test or args.ship) and not train(data, out, args.epochs, args.threads, args.minutes):
         print(f"stopped in epoch {epochs_done(out) + 1} of {args.epochs}; the same command goes on")
+        if not epochs_done(out):
+            return 130
     model, rows = tuned(data, out), {}
     for part in ("validation", "test")[: 1 + (args.test or args.ship)]:
         rows[part] = score(model, data, part, out)
