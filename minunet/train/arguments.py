@@ -224,7 +224,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--cache", metavar="DIR", help="folder that keeps the maps of the gaps for later runs")
 
     g = p.add_argument_group("network")
-    add(g, "--arch", metavar="NAME", help="architecture; minunet models lists them")
+    add(g, "--arch", metavar="NAME",
+        help="architecture; minunet models lists them (default: unet, or stardist where that is the target)")  # fmt: skip
     add(g, "--arch-options", metavar="NAME=VALUE",
         help="options of the architecture for which there is no flag; minunet models NAME lists them")  # fmt: skip
     add(g, "--encoder", help="classification network as the encoder; alone it means --arch encoder_unet")

@@ -26,6 +26,7 @@ from .beforehand import check_class_weights, check_classes, check_crop
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
 from .heads import begin_with_circles
+from .network import FOR_POLYGONS
 from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
 from .tuning import Tuned, add_objects
@@ -95,7 +96,7 @@ def fit(
         What to train: a network, which is changed in place, the options to build one from, or the name of an architecture
         (`minunet models` lists them), of base width 16. A network may be of a class of
         your own, but then without `out`. Channels and classes of options become those of the data (but ``num_classes=1``, a
-        sigmoid, stays for two classes). If not given, a U-Net of base width 16.
+        sigmoid, stays for two classes). If not given, a U-Net of base width 16; for polygons StarDist's network.
     target : Target, optional
         For objects that touch: a border class, star-convex polygons or a weight map, see `minunet.data.targets`.
     validation : optional
@@ -246,11 +247,12 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
     return dataset, train, sorted(int(i) for i in held)
 
 
-def default_options(name: str, config: TrainingConfig) -> NetworkOptions:
-    """What a network is built from of which only the architecture's name is given."""
-    kind = OPTIONS[name]
+def default_options(name: str | None, config: TrainingConfig, polygons: bool) -> NetworkOptions:
+    """What a network is built from of which only the architecture's name is given, or not even that."""
+    kind = OPTIONS[name or ("stardist" if polygons else "unet")]
     width = {"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}
-    return kind(seed=config.seed, **width, **kind.for_patches(config.crop))
+    more = FOR_POLYGONS if polygons and not name else {}
+    return kind(seed=config.seed, **width, **kind.for_patches(config.crop), **more)
 
 
 def network_for(
@@ -272,7 +274,9 @@ def network_for(
             "reads a network from a file"
         )
     else:
-        options = model if isinstance(model, NetworkOptions) else default_options(model or "unet", config)
+        options = (
+            model if isinstance(model, NetworkOptions) else default_options(model, config, prepared.rays is not None)
+        )
         wanted = 1 if config.loss == "bce" else options.num_classes
         outputs = wanted if wanted in allowed else allowed[-1]
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)

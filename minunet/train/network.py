@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..checkpoint.load import Checkpoint
 from ..errors import UserError
@@ -11,6 +12,11 @@ from ..models.options import unknown_option
 from ..nn import Module
 from .arguments import Arguments
 
+FOR_POLYGONS: dict[str, Any] = {"grid": 2, "norm": "batch"}
+"""Of StarDist's network, where the target is polygons and nobody chose a network: it reads 33 outputs off 128 features in place
+of the U-Net's 16, and learns on a map of half the size, with a norm, in a few minutes what the paper's learns in hours."""
+POLYGON_RATE = 3e-3
+"""The learning rate that goes with it: all begins with circles, and distances have farther to go than a class's logit."""
 NETWORK_FLAGS = (
     "encoder",
     "base_width",
@@ -39,6 +45,20 @@ def network_flags(args: Arguments, given: set[str]) -> list[str]:
         return [name for name in NETWORK_FLAGS if name in kind.own()]
     wanted = given if args.load else given | {"base_width"}
     return [name for name in NETWORK_FLAGS if name in kind.own() and name in wanted]
+
+
+def suited_to_target(args: Arguments, given: set[str]) -> Arguments:
+    """The arguments of a new run with target and network that suit each other, if only one of them is in `given`."""
+    if args.resume or args.load:
+        return args
+    if args.arch == "stardist" and "target" not in given:
+        return replace(args, target="stardist")
+    of_unet = {"arch", "arch_options", *NETWORK_FLAGS} - set(options_of("stardist").own())
+    if args.target == "stardist" and args.recipe != "paper" and not given & of_unet:
+        options = tuple(f"{name}={value}" for name, value in FOR_POLYGONS.items() if name not in given)
+        rate = args.learning_rate if "learning_rate" in given else POLYGON_RATE
+        return replace(args, arch="stardist", arch_options=options, learning_rate=rate)
+    return args
 
 
 def network_options(

@@ -34,7 +34,7 @@ from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
 from .fit import fit
 from .heads import HEAD, begin_with_circles
-from .network import NETWORK_FLAGS, network_flags, network_options, told_network
+from .network import NETWORK_FLAGS, network_flags, network_options, suited_to_target, told_network
 from .report import report
 from .run_folder import RunFolder
 from .signals import StopOnSignal
@@ -159,10 +159,7 @@ def with_target(
             f"note: {args.load} was trained with --target {args.target}; these masks do not tell objects apart: classes it is"
         )
         args = replace(args, target="classes")
-    if (
-        args.arch == "stardist" and "target" not in given and not (args.resume or args.load)
-    ):  # the network is made for them
-        args = replace(args, target="stardist")
+    args = suited_to_target(args, given)
     target = Target(
         args.target, args.border_width, args.weight_map, args.balance, args.w0, args.sigma, args.cache, args.rays
     )

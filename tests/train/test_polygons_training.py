@@ -16,9 +16,12 @@ from minunet.export import main as export
 from minunet.look.command import main as look
 from minunet.models import UNet
 from minunet.predict.command import main as predict
+from minunet.train.arguments import parse
 from minunet.train.command import main as train
 from minunet.train.config import TrainingConfig
+from minunet.train.fit import network_for
 from minunet.train.heads import begin_with_circles
+from minunet.train.network import suited_to_target
 from minunet.train.step import TrainingStep
 
 STARS = ["--target", "stardist", "--rays", "8"]
@@ -29,7 +32,7 @@ def run(tmp_path_factory):
     """A run on touching cells that has learnt a little, and its data."""
     folder = tmp_path_factory.mktemp("stars")
     data = make_objects(folder / "data", 8)
-    more = ["--base-width", "4", "--crop", "32", "-b", "1", "-e", "14", "-l", "0.01", "-v", "25"]
+    more = ["--arch", "unet", "--base-width", "4", "--crop", "32", "-b", "1", "-e", "14", "-l", "0.01", "-v", "25"]
     assert go(data, folder / "run", *STARS, *more) == 0
     return data, folder / "run"
 
@@ -118,6 +121,26 @@ def test_stardist_s_network_is_for_polygons_unless_told(tmp_path):
         known = minunet.load(folder / "last.safetensors").preprocessing
         assert (known.rays and known.rays.count) == rays
     assert train(["--resume", str(tmp_path / "4" / "last.safetensors"), "-e", "2"]) == 0
+
+
+def test_polygons_have_their_network_unless_another_is_asked_for():
+    for typed, arch, options, rate in (
+        ([], "stardist", ("grid=2", "norm=batch"), 3e-3),
+        (["--norm", "group", "-l", "0.01", "--base-width", "8"], "stardist", ("grid=2",), 0.01),
+        (["--arch", "unet"], "unet", (), 1e-3),
+        (["--up", "bilinear"], "unet", (), 1e-3),
+        (["--recipe", "paper"], "unet", (), 1e-3),
+        (["-f", "x.safetensors"], "unet", (), 1e-3),
+    ):
+        args = suited_to_target(*parse(["--target", "stardist", *typed]))
+        assert (args.arch, args.arch_options, args.learning_rate) == (arch, options, rate)
+    assert suited_to_target(*parse(["--arch", "stardist"])).target == "stardist"
+    assert suited_to_target(*parse([])).arch == "unet"
+    cells = minunet.data.SyntheticCells(2, size=32)
+    data = minunet.data.targets.TargetSet(cells, minunet.data.targets.Target("stardist", rays=4), [0])
+    options = network_for(None, data, TrainingConfig()).architecture
+    assert (options.name, options.grid, options.norm, options.base_width) == ("stardist", 2, "batch", 16)
+    assert network_for("unet", data, TrainingConfig()).architecture.name == "unet"
 
 
 def test_a_network_begins_with_circles():
