@@ -12,17 +12,15 @@ minunet/models/shipped/nuclei.safetensors and .toml, and their page in docs/mode
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from nuclei_card import Row, by_kind, epochs_done, failures, hours, page, short_card, table
 from nuclei_lists import FOLDERS, SPLITS, kinds
 from report import RESULTS, ROOT, machine
 from tqdm import tqdm
@@ -43,16 +41,8 @@ RECIPE = [
 SCORES = RESULTS / "nuclei.jsonl"
 SHIPPED = ROOT / "minunet" / "models" / "shipped"
 CARD = ROOT / "docs" / "models"
-TITLES = {
-    "all": "all",
-    "fluorescence": "fluorescence",
-    "stained_tissue": "purple-stained tissue",
-    "brightfield": "brightfield",
-}
 TRUE, FOUND = (255, 210, 0), (0, 200, 255)  # colours of outlines
 PICTURE = 512  # rows and columns of a picture, at most
-
-Row = dict[str, Any]
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -151,38 +141,6 @@ def counted(truth: np.ndarray, found: np.ndarray) -> Row:
     }  # fmt: skip
 
 
-def by_kind(rows: list[Row]) -> dict[str, Row]:
-    """Means over the images, and sums of the counts, of all and of every kind."""
-    found = {}
-    for kind in TITLES:
-        own = [r for r in rows if kind in ("all", r["kind"])]
-        if own:
-            means = {m: statistics.fmean(r[m] for r in own) for m in ("precision_50", "mean_precision")}
-            sums = {s: sum(r[s] for r in own) for s in ("objects", "merged", "in_merged", "split")}
-            found[kind] = {"images": len(own), **means, **sums}
-    return found
-
-
-def table(scores: dict[str, Row]) -> str:
-    """Markdown."""
-    lines = [
-        "| kind of image | images | nuclei | precision, mean of IoU 0.5 to 0.95 | at IoU 0.5 | nuclei merged | split pairs |"
-    ]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for kind, s in scores.items():
-        merged = f"{100 * s['in_merged'] / max(s['objects'], 1):.1f} %"
-        cells = [
-            TITLES[kind],
-            s["images"],
-            s["objects"],
-            f"{s['mean_precision']:.3f}",
-            f"{s['precision_50']:.3f}",
-            merged,
-        ]
-        lines.append(f"| {' | '.join(map(str, [*cells, s['split']]))} |")
-    return "\n".join(lines)
-
-
 def picture(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     """The true outlines, in yellow, beside those found, in blue: (h, w, 3) uint8."""
     sides = []
@@ -193,26 +151,7 @@ def picture(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarr
     return np.concatenate([sides[0], np.full_like(sides[0][:, :4], 255), sides[1]], axis=1)
 
 
-# ---- the card --------------------------------------------------------------------------------------------------------
-
-
-def hours(out: Path) -> float:
-    """That the training took, with its validation."""
-    with open(out / "run" / "history.csv") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
-
-
-def epochs_done(out: Path) -> int:
-    """How many epochs the run has finished."""
-    history = out / "run" / "history.csv"
-    return max(0, len(history.read_text().splitlines()) - 1) if history.exists() else 0
-
-
-def failures(rows: list[Row]) -> list[Row]:
-    """The worst image of every kind, and the second worst of the two large kinds."""
-    worst = sorted(rows, key=lambda r: r["mean_precision"])
-    most = {"fluorescence": 2, "stained_tissue": 2, "brightfield": 1}
-    return [r for kind, n in most.items() for r in [w for w in worst if w["kind"] == kind][:n]]
+# ---- what ships ------------------------------------------------------------------------------------------------------
 
 
 def ship(model: minunet.nn.Module, out: Path, rows: dict[str, list[Row]], threads: int | None) -> None:
@@ -224,115 +163,13 @@ def ship(model: minunet.nn.Module, out: Path, rows: dict[str, list[Row]], thread
         raise SystemExit("the network could not be written")
     scored = {part: by_kind(own) for part, own in rows.items()}
     write_atomically(SHIPPED / "nuclei.toml", short_card(model, out, scored["test"]).encode())
-    write_atomically(CARD / "nuclei.md", card(model, out, scored, rows["test"], threads, file.stat().st_size).encode())
+    command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN/run"), EPOCHS, None)])
+    CARD.mkdir(exist_ok=True)
+    text = page(model, out, scored, rows["test"], threads, file.stat().st_size, command)
+    write_atomically(CARD / "nuclei.md", text.encode())
     for row in failures(rows["test"]):
         pictured = out / "pictures_test" / f"{row['image']}.png"
         write_atomically(CARD / f"nuclei_{row['image'][:12]}.png", pictured.read_bytes())
-
-
-def short_card(model: minunet.nn.Module, out: Path, scores: dict[str, Row]) -> str:
-    """The card as `minunet.models.shipped` reads it."""
-    size = model.preprocessing.objects
-    lines = [
-        'title = "Nuclei in fluorescence, purple-stained tissue and brightfield"',
-        'data = "2018 Data Science Bowl, BBBC038 (CC0-1.0): 386 images to train, 96 to choose, 122 to test"',
-        'licence = "CC0-1.0"',
-        f'date = "{time.strftime("%Y-%m-%d")}"',
-        'command = "python bench/pretrained.py DATA"',
-        f"hours = {hours(out):.1f}",
-        f"diameter = {size.diameter:.1f}",
-        f"kinds = {json.dumps([TITLES[k] for k in scores if k != 'all'])}",
-        "",
-        "[scores]",
-    ]
-    for kind, s in scores.items():
-        values = f"precision = {s['mean_precision']:.3f}, precision_50 = {s['precision_50']:.3f}"
-        lines.append(f"{json.dumps(TITLES[kind])} = {{ {values} }}")
-    return "\n".join(lines) + "\n"
-
-
-BARS = {("mean_precision", "all"): 0.60, ("mean_precision", "fluorescence"): 0.65, ("precision_50", "all"): 0.82,
-        ("precision_50", "fluorescence"): 0.88}  # fmt: skip
-
-
-def missed(scores: dict[str, Row]) -> str:
-    """What the network was meant to reach, and does not."""
-    names = {"mean_precision": "mean precision", "precision_50": "precision at IoU 0.5"}
-    told = [
-        f"{names[m]} of {TITLES[kind]} is {scores[kind][m]:.3f}, meant to be {bar:.2f}"
-        for (m, kind), bar in BARS.items() if scores[kind][m] < bar
-    ]  # fmt: skip
-    share = scores["fluorescence"]["in_merged"] / max(scores["fluorescence"]["objects"], 1)
-    told += [f"{100 * share:.1f} % of the nuclei in fluorescence are merged, meant to be at most 3 %"] * (share > 0.03)
-    return (
-        "It misses what it was meant to reach: " + "; ".join(told) + "."
-        if told
-        else "It reaches what it was meant to reach."
-    )
-
-
-def card(
-    model: minunet.nn.Module,
-    out: Path,
-    scored: dict[str, dict[str, Row]],
-    test: list[Row],
-    threads: int | None,
-    size: int,
-) -> str:
-    """The page in docs/models."""
-    command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN"), EPOCHS, None)])
-    known = model.preprocessing
-    pictures = [
-        f"![{TITLES[r['kind']]}, precision at IoU 0.5 {r['precision_50']:.2f}: truth left, found right]"
-        f"(nuclei_{r['image'][:12]}.png)\n\n{TITLES[r['kind']]}: precision at IoU 0.5 {r['precision_50']:.2f}, "
-        f"{r['objects']} nuclei, {r['merged']} merged and {r['split']} split pairs"
-        for r in failures(test)
-    ]
-    return "\n".join(
-        [
-            "# nuclei: a network that finds nuclei",
-            "",
-            "```sh",
-            "python -m minunet.predict -m nuclei -i IMAGES -o OUT --instances",
-            "```",
-            "",
-            "| | |",
-            "| --- | --- |",
-            "| Finds | nuclei in fluorescence, in purple-stained tissue (H&E) and in brightfield |",
-            f"| Network | `{known.target}` target, {model.architecture.name}, {model.num_params():,} parameters, "
-            f"{size / 1e6:.1f} MB on disk (weights in half precision) |",
-            "| Images | 8 or 16 bit, grey or RGB; it has learnt nuclei of about "
-            f"{known.objects.diameter:.0f} pixels across (half of that to twice as much) |",
-            "| Data | 2018 Data Science Bowl, stage 1 (BBBC038v1, CC0; Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7), "
-            "with corrected masks: 386 images to train, 96 to choose, 122 to test, by `bench/splits/nuclei_*.txt` |",
-            "| Licence of the weights | CC0-1.0 |",
-            f"| Training | {epochs_done(out)} epochs, {hours(out):.1f} hours, {machine()}, {threads or 'all'} of them used |",
-            "",
-            "The command is `python bench/pretrained.py DATA`, which runs, again and again until all epochs are done,",
-            "",
-            f"```sh\n{command}\n```",
-            "",
-            "## Scores",
-            "",
-            "On the test images, which neither trained it nor chose anything about it; means over images. Merged: the share of "
-            "nuclei that lie in one object with another one.",
-            "",
-            table(scored["test"]),
-            "",
-            missed(scored["test"]),
-            "",
-            "The images of the data set come in series, and images of one series are on both sides of the division; on images "
-            "of another laboratory it will be worse. On the validation images, by which epoch and thresholds were chosen:",
-            "",
-            table(scored["validation"]),
-            "",
-            "## Where it fails",
-            "",
-            "The worst test images of each kind: the truth in yellow on the left, what was found in blue on the right.",
-            "",
-            *[line for p in pictures for line in (p, "")],
-        ]
-    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ if not BENCH.exists():
     pytest.skip("the package is not in its repository", allow_module_level=True)
 sys.path.insert(0, str(BENCH))
 
+import nuclei_card  # noqa: E402
 import nuclei_lists  # noqa: E402
 import pretrained  # noqa: E402
 
@@ -50,11 +51,11 @@ def test_what_is_counted_of_an_image_and_of_kinds():
         {"image": "a", "kind": "fluorescence", **row},
         {"image": "b", "kind": "brightfield", **row, "precision_50": 0.75},
     ]
-    scores = pretrained.by_kind(rows)
+    scores = nuclei_card.by_kind(rows)
     assert (
-        scores["all"]["precision_50"] == 0.5 and scores["all"]["objects"] == 6 and set(scores) < set(pretrained.TITLES)
+        scores["all"]["precision_50"] == 0.5 and scores["all"]["objects"] == 6 and set(scores) < set(nuclei_card.TITLES)
     )
-    assert "| fluorescence | 1 | 3 | 0.250 | 0.250 | 66.7 % | 0 |" in pretrained.table(scores)
+    assert "| fluorescence | 1 | 3 | 0.250 | 0.250 | 66.7 % | 0 |" in nuclei_card.table(scores)
     assert pretrained.picture(np.zeros((12, 12, 3), np.uint8), truth, found).shape == (12, 28, 3)
 
 
@@ -66,10 +67,10 @@ def test_the_cards(tmp_path):
     model.preprocessing = minunet.data.Preprocessing(3, minunet.data.ClassMap.binary(), target="border", objects=size)
     row = {"mean_precision": 0.5, "precision_50": 0.9, "objects": 5, "merged": 1, "in_merged": 2, "split": 0}
     test = [{"image": f"{n:064}", "kind": "fluorescence", **row} for n in range(3)]
-    scores = pretrained.by_kind(test)
-    short = tomllib.loads(pretrained.short_card(model, tmp_path, scores))
+    scores = nuclei_card.by_kind(test)
+    short = tomllib.loads(nuclei_card.short_card(model, tmp_path, scores))
     assert short["hours"] == 1 and short["scores"]["fluorescence"] == {"precision": 0.5, "precision_50": 0.9}
-    text = pretrained.card(model, tmp_path, {"test": scores, "validation": scores}, test, 1, 2_000_000)
+    text = nuclei_card.page(model, tmp_path, {"test": scores, "validation": scores}, test, 1, 2_000_000, "python x")
     assert "mean precision of fluorescence is 0.500, meant to be 0.65" in text and "40.0 % of the nuclei" in text
     assert text.count("](nuclei_") == 2 and "CC0-1.0" in text
 
