@@ -239,8 +239,9 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--padding", help="valid: the paper's unpadded convolutions")
     add(g, "--dropout", metavar="RATE", help="dropout rate at the end of the contracting path")
     add(g, "-f", "--load", metavar="FILE",
-        help="checkpoint to start from: its network, target and weights; ours or PyTorch-UNet's. Then the learning rate is a "
-             "third, and the encoder is frozen for a fifth of the epochs, unless --lr and --freeze say otherwise")  # fmt: skip
+        help="checkpoint to start from: its network, target and weights; ours or PyTorch-UNet's. Unless --lr and --freeze say "
+             "otherwise, the learning rate is a third, the encoder is frozen for a fifth of the epochs, its norms "
+             "throughout")  # fmt: skip
     add(g, "--init", help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")
 
     g = p.add_argument_group("training")

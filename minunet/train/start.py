@@ -18,7 +18,7 @@ from ..models import NetworkOptions, UNetOptions, outline
 from .arguments import AUTO, TITLE, Arguments, from_checkpoint, kept
 from .checks import UNLIKE
 from .config import TrainingConfig
-from .parts import ENCODER
+from .parts import ENCODER, NORMS, members
 from .run_folder import RunFolder, open_run, part_of
 
 MAY_CHANGE = (
@@ -139,15 +139,16 @@ def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
 
 
 def gently(args: Arguments, options: NetworkOptions) -> dict[str, Any]:
-    """How a network goes on from learned weights: at a lower rate, and with its encoder frozen at first.
+    """How a network goes on from learned weights: at a lower rate, and with its encoder frozen at first, its norms throughout.
 
-    Steps as large as those from a random start lose what was learned, on a handful of images more than these give back. And at
+    Steps as large as those from a random start lose what was learned, on a handful of images more than these give back. At
     first, while a new head or the decoder finds its way, large gradients would only disturb the encoder, which is worth most.
+    And the statistics of a few images are worse than those of the many that it comes from.
     """
-    frozen = args.epochs // FROZEN
-    has_encoder = any(path.startswith(f"{ENCODER}.") for path in outline(options).named_params())
-    freeze = (f"{ENCODER}:{frozen}",) if frozen and has_encoder and not args.graph else ()
-    return {"learning_rate": args.learning_rate / SLOWER, "freeze": freeze}
+    frozen, network = args.epochs // FROZEN, outline(options)
+    first = [f"{ENCODER}:{frozen}"] * bool(frozen and members(network, ENCODER))
+    norms = [NORMS] * bool(members(network, NORMS))
+    return {"learning_rate": args.learning_rate / SLOWER, "freeze": () if args.graph else (*first, *norms)}
 
 
 def told_start(args: Arguments, given: set[str], file: Checkpoint, sizes: ObjectSize | None) -> str:
@@ -156,7 +157,7 @@ def told_start(args: Arguments, given: set[str], file: Checkpoint, sizes: Object
     if "learning_rate" not in given:
         careful.append(f"learning rate {args.learning_rate:.2g}, {SLOWER:g} times below the usual (--learning-rate)")
     if "freeze" not in given and args.freeze:
-        careful.append(f"encoder frozen for the first {args.epochs // FROZEN} of {args.epochs} epochs (--freeze)")
+        careful.append(f"frozen: {' '.join(map(str, args.freeze))} (--freeze)")
     lines = [f"from        {args.load}" + (": " + "; ".join(careful) if careful else "")]
     ratio = known.objects.diameter / sizes.diameter if known.objects and sizes else 1
     if not 1 / UNLIKE < ratio < UNLIKE:

@@ -41,14 +41,14 @@ def border(data, tmp_path_factory):
 
 
 def test_it_goes_on_carefully_with_what_it_knows(data, border, tmp_path, capsys):
-    """The steps are smaller, the encoder rests for a fifth of the epochs; both are in the run's config, which repeats it."""
+    """Smaller steps, and an encoder that rests for a fifth of the epochs, its norms always; config.toml repeats it."""
     load = ["-f", str(border / "best.safetensors")]
     stop_after(1, data, tmp_path / "a", [*load, "-e", "5", "-v", "25"], batches=1)
     said = capsys.readouterr().out
     assert "learning rate 0.00033, 3 times below the usual" in said
-    assert "encoder frozen for the first 1 of 5 epochs" in said and "pixels, those that it knows" not in said
+    assert "frozen: encoder:1 norms (--freeze)" in said and "pixels, those that it knows" not in said
     told = settings(tmp_path / "a")
-    assert told["learning-rate"] == TrainingConfig.learning_rate / SLOWER and told["freeze"] == ["encoder:1"]
+    assert told["learning-rate"] == TrainingConfig.learning_rate / SLOWER and told["freeze"] == ["encoder:1", "norms"]
     assert (told["target"], told["scale"], told["tta"], told["normalise"]) == ("border", 0.5, 4, "range")
     old = minunet.load(border / "best.safetensors")
     known = minunet.load(tmp_path / "a/best.safetensors")  # of the first epoch
@@ -60,7 +60,8 @@ def test_it_goes_on_carefully_with_what_it_knows(data, border, tmp_path, capsys)
     assert all(rested) and not any(others)
     assert train(["--resume", str(tmp_path / "a/last.safetensors")]) == 0
     after = load_file(tmp_path / "a/last.safetensors")
-    assert any(not np.array_equal(after[name], a) for name, a in known.named_params().items() if name[:8] == "encoder.")
+    moved = {name for name, a in known.state().items() if name[:8] == "encoder." and not np.array_equal(after[name], a)}
+    assert moved and not any("norm" in name for name in moved)  # filters alone
     assert train(["--config", str(tmp_path / "a/config.toml"), "--out", str(tmp_path / "b")]) == 0
     same_run(tmp_path / "a", tmp_path / "b")
 
@@ -77,7 +78,7 @@ def test_flags_decide(data, border, tmp_path, capsys):
 @pytest.mark.parametrize("flags", [["--classes", "2"], ["--loss", "bce"], ["--class-weights", "1", "2"]])
 def test_what_is_asked_of_classes_means_classes(data, border, tmp_path, flags):
     assert go(data, tmp_path / "a", "-f", str(border / "best.safetensors"), "-e", "1", *flags) == 0
-    assert settings(tmp_path / "a")["target"] == "classes" and settings(tmp_path / "a").get("freeze", []) == []
+    assert settings(tmp_path / "a")["target"] == "classes" and settings(tmp_path / "a")["freeze"] == ["norms"]
 
 
 def test_masks_that_do_not_tell_objects_apart_are_learnt_as_classes(border, tmp_path, capsys):
