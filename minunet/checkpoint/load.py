@@ -37,18 +37,20 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a file: one of ours, or one of PyTorch-UNet's weights; a name that no file has is that of a network in
-    `minunet.models.shipped`.
+    """Read a file: one of ours, or weights of PyTorch-UNet or segmentation_models.pytorch (its folders, too); a name that no
+    file has is that of a network in `minunet.models.shipped`.
 
     Raises
     ------
     UserError
-        If the file is missing, cut short, neither minunet's nor PyTorch-UNet's, would run code, or describes no network.
+        If the file is missing, cut short, none of these, would run code, or describes no network.
     """
     from .pytorch.container import is_torch_file
     from .pytorch.load import read_torch
 
     path = shipped.located(path)
+    if (path / "model.safetensors").is_file():  # a folder that `save_pretrained` wrote
+        path = path / "model.safetensors"
     if not path.is_file():
         raise UserError(
             f"{path}: no such checkpoint; {shipped.hint(path)}a run keeps best.safetensors and last.safetensors in its folder"

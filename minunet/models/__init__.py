@@ -6,7 +6,7 @@ residual_unet.py   the U-Net of residual units; attention_unet.py: with gated sk
 gates.py      attention gates and excitations
 unet_plus_plus.py, unet_3plus.py   U-Nets whose skips are filled with nodes, and whose decoders read all levels
 nnunet.py     nnU-Net's plain 2-D network
-encoder_unet.py   a U-Net with a classification network as its encoder
+encoder_unet.py   a U-Net with a classification network as its encoder; encoder_unet_plus_plus.py: a UNet++ with one
 encoders/     VGG, ResNet and MobileNetV2
 segnet.py   unpooling at the winners of the pools: SegNet
 deeplab_v3plus.py   dilated convolutions in place of a long way down: DeepLab v3+
@@ -32,6 +32,7 @@ from ..nn import Module, shapes_only
 from .attention_unet import AttentionUNet, AttentionUNetOptions
 from .deeplab_v3plus import DeepLabV3Plus, DeepLabV3PlusOptions
 from .encoder_unet import EncoderUNet, EncoderUNetOptions
+from .encoder_unet_plus_plus import EncoderUNetPlusPlus, EncoderUNetPlusPlusOptions
 from .ensemble import Ensemble
 from .network import Network
 from .nnunet import NNUNet, NNUNetOptions
@@ -58,6 +59,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "unet_3plus": UNet3Plus,
     "nnunet": NNUNet,
     "encoder_unet": EncoderUNet,
+    "encoder_unet_plus_plus": EncoderUNetPlusPlus,
     "segnet": SegNet,
     "deeplab_v3plus": DeepLabV3Plus,
     "stardist": StarDist,
@@ -73,6 +75,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet_3plus": UNet3PlusOptions,
     "nnunet": NNUNetOptions,
     "encoder_unet": EncoderUNetOptions,
+    "encoder_unet_plus_plus": EncoderUNetPlusPlusOptions,
     "segnet": SegNetOptions,
     "deeplab_v3plus": DeepLabV3PlusOptions,
     "stardist": StarDistOptions,
@@ -124,7 +127,7 @@ def options_of(name: str) -> type[NetworkOptions]:
 
 
 __all__ = [
-    "ARCHITECTURES", "OPTIONS", "EncoderUNetOptions", "Ensemble", "NNUNet", "NNUNetOptions", "Network", "NetworkOptions",
-    "UNet", "UNet3Plus", "UNet3PlusOptions", "UNetOptions", "UNetPlusPlus", "UNetPlusPlusOptions", "build", "options_of",
-    "outline",
+    "ARCHITECTURES", "OPTIONS", "DeepLabV3PlusOptions", "EncoderUNetOptions", "EncoderUNetPlusPlusOptions", "Ensemble",
+    "NNUNet", "NNUNetOptions", "Network", "NetworkOptions", "UNet", "UNet3Plus", "UNet3PlusOptions", "UNetOptions",
+    "UNetPlusPlus", "UNetPlusPlusOptions", "build", "options_of", "outline",
 ]  # fmt: skip

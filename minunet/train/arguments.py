@@ -324,7 +324,7 @@ def kept(args: Arguments) -> dict[str, Any]:
 def whole_paths(args: Arguments) -> Arguments:
     """The same arguments with absolute paths; the name of a network that comes with minunet stays."""
     names = [name for name in ("data", "val_files", "groups", "cache", "load") if getattr(args, name)]
-    if args.load and not Path(args.load).is_file():
+    if args.load and not any(Path(args.load, *inside).is_file() for inside in ((), ("model.safetensors",))):
         names.remove("load")
     names += ["encoder_weights"] if args.encoder_weights not in (None, "imagenet") else []
     whole: dict[str, Any] = {name: str(Path(getattr(args, name)).resolve()) for name in names}

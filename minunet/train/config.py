@@ -21,6 +21,7 @@ ARCHITECTURE_NAMES = (
     "unet_3plus",
     "nnunet",
     "encoder_unet",
+    "encoder_unet_plus_plus",
     "segnet",
     "deeplab_v3plus",
     "stardist",

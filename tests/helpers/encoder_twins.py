@@ -210,6 +210,35 @@ class EncoderUNet(nn.Module):
 make_encoder = encoder  # an argument above has its name
 
 
+class EncoderUNetPlusPlus(nn.Module):
+    """segmentation_models.pytorch's, node by node; maps are cut to their skips."""
+
+    def __init__(self, i, k, encoder, encoder_width, decoder_width, attention):
+        super().__init__()
+        self.encoder, widths = make_encoder(encoder, i, encoder_width)
+        self.node = nn.ModuleDict()
+        for level in reversed(range(5)):
+            self.node[str(level)] = nn.ModuleDict()
+            for column in range(1, 6 - level) if level else [5]:
+                last = level + column == 5
+                below = widths[level + 1] if column == 1 or not last else decoder_width * 2 ** (level + 1)
+                skips = column * widths[level] if level else 0
+                out = decoder_width * 2**level if last else widths[level]
+                self.node[str(level)][str(column)] = Block(below + skips, out, attention, level > 0)
+        self.head = nn.Conv2d(decoder_width, k, 3, padding=1)
+
+    def forward(self, x):
+        size, maps = x.shape[2:], {(level, 0): f for level, f in enumerate(self.encoder(x))}
+        for column in range(1, 5):
+            for level in range(1, 6 - column):
+                skips = [maps[level, c] for c in reversed(range(column))]
+                H, W = skips[0].shape[2:]
+                up = F.interpolate(maps[level + 1, column - 1], scale_factor=2, mode="nearest")[:, :, :H, :W]
+                maps[level, column] = self.node[str(level)][str(column)](torch.cat([up, *skips], 1))
+        up = F.interpolate(maps[1, 4], scale_factor=2, mode="nearest")[:, :, : size[0], : size[1]]
+        return self.head(self.node["0"]["5"](up))
+
+
 def conv_norm_relu(i, o, size, dilation=1, separable=False):
     """A layer of DeepLab, under our names."""
     options = {"padding": dilation * (size // 2), "dilation": dilation, "bias": False}
@@ -281,7 +310,12 @@ class SegNet(nn.Module):
         return self.head(x)
 
 
-TWINS = {"encoder_unet": EncoderUNet, "segnet": SegNet, "deeplab_v3plus": DeepLabV3Plus}
+TWINS = {
+    "encoder_unet": EncoderUNet,
+    "encoder_unet_plus_plus": EncoderUNetPlusPlus,
+    "segnet": SegNet,
+    "deeplab_v3plus": DeepLabV3Plus,
+}
 
 
 # ---- segmentation_models.pytorch -------------------------------------------------------------------------------------

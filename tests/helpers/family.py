@@ -124,6 +124,11 @@ MEMBERS: dict[str, Member] = {
         ],
         size=(33, 46),
     ),
+    "encoder_unet_plus_plus": Member(
+        {"encoder": "resnet18", "encoder_width": 1 / 32, "decoder_width": 1},
+        counts=[({}, 26_078_754, 20_800)],
+        size=(33, 46),
+    ),
     "segnet": Member(
         {"base_width": 1, "conv_bias": False},
         counts=[({}, 29_444_162, 15_872), ({"conv_bias": False}, 29_436_226, 15_872)],

@@ -9,7 +9,7 @@ and into what follows the first convolution. Only at the image's border, where z
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def load_encoder(model: Module, weights: Path | str, report: Report | None = pri
     Parameters
     ----------
     model : Module
-        A network with one of `minunet.models.encoders`: "encoder_unet" or "deeplab_v3plus". With the option
+        A network with one of `minunet.models.encoders`: such as "encoder_unet" or "deeplab_v3plus". With the option
         ``standardise="imagenet"`` images in 0..1 become what torchvision's weights were trained on.
     weights : path or "imagenet"
         A file of torchvision's weights for this encoder, or of a network that has it as its encoder; of `torch.save` or
@@ -49,7 +49,7 @@ def load_encoder(model: Module, weights: Path | str, report: Report | None = pri
     name = getattr(model.architecture, "encoder", None)
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, Encoder) or name not in ENCODERS:
-        known = "encoder_unet or deeplab_v3plus"
+        known = "encoder_unet, encoder_unet_plus_plus or deeplab_v3plus"
         raise UserError(
             f"a network of the kind {model.architecture.name or 'yours'} has no encoder to load: take {known}"
         )
@@ -92,7 +92,7 @@ def find(states: list[State], entries: dict[str, ParameterSpec], path: Path, nam
             if hits > best[0]:
                 best = hits, state, prefix
     hits, state, prefix = best
-    held = identify(state, prefix)
+    held = identify({key: tuple(t.shape) for key, t in state.items()}, prefix)
     if held not in (name, None):
         raise UserError(
             f"{path} holds the weights of {held}, not of {name}: give it with --encoder {held}, or another file"
@@ -106,15 +106,13 @@ def find(states: list[State], entries: dict[str, ParameterSpec], path: Path, nam
     return state, prefix
 
 
-def identify(state: State, prefix: str = "") -> str | None:
-    """Which encoder's weights a state holds under a prefix: the one with the most keys of those that are there whole."""
+def identify(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> str | None:
+    """Which encoder's weights these are, by keys with a prefix: the one with the most keys of those that are there whole."""
     found: dict[int, str] = {}
     for name in ENCODERS:
         with shapes_only():
             keys = entries_of(make_encoder(name, 3))
-        if all(
-            prefix + key in state and len(state[prefix + key].shape) == len(spec.shape) for key, spec in keys.items()
-        ):
+        if all(len(shapes.get(prefix + key, (0,) * 9)) == len(spec.shape) for key, spec in keys.items()):
             found[len(keys)] = name
     return found[max(found)] if found else None
 

@@ -1,4 +1,4 @@
-"""A network from a file of PyTorch-UNet."""
+"""A network from a file of PyTorch-UNet or segmentation_models.pytorch."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from ...data import ClassMap, Preprocessing
-from ...data.classes import MAX_CLASSES
+from ...data import Preprocessing
 from ...errors import UserError
-from ...models import UNetOptions
+from ...models import NetworkOptions, UNetOptions
 from ...nn import Module
 from ..build import model_of
 from ..file import read_safetensors
+from .classes import classes_of_values
 from .container import is_torch_file, open_torch
 from .layout import Layout, axes, find_layout
 from .names import read_floats
 from .pickles import Refused, Tensor
+from .smp import is_smp, read_smp
 from .state import find_state, without_prefixes
 
-Found = tuple[UNetOptions, Preprocessing, dict[str, np.ndarray]]  # the last one: the weights by our paths
+Found = tuple[NetworkOptions, Preprocessing, dict[str, np.ndarray]]  # the last one: the weights by our paths
 
 
 def load_torch(path: Path | str, report: Callable[[str], object] | None = print) -> Module:
-    """Load a checkpoint of PyTorch-UNet, of any of its versions, without PyTorch and without running anything in the file.
+    """Load a checkpoint of PyTorch-UNet or segmentation_models.pytorch, without PyTorch and without running what is in it.
 
     Parameters
     ----------
     path : path
-        A file of `torch.save`, or a safetensors file with the same keys.
+        A file of `torch.save`, or a safetensors file with the same keys: of PyTorch-UNet in any of its versions, or of a
+        `Unet`, `UnetPlusPlus` or `DeepLabV3Plus` on an encoder that is known here.
     report : callable or None
         Called with a line of text for every key, which says which parameter it became, with lines on prefixes that were taken
         off keys and on what was left out, and with a line on the whole file; None prints nothing.
@@ -56,6 +58,9 @@ def read_torch(path: Path | str, report: Callable[[str], object] | None = None) 
         arrays = read_safetensors(path)[1]
         try:
             arrays, notes = without_prefixes(arrays)
+            if is_smp(arrays):
+                tell(notes, path, report)
+                return read_smp(arrays, arrays.__getitem__, Path(path), report)
             layout = find_layout({key: a.shape for key, a in arrays.items()})
         except Refused as e:
             raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
@@ -66,6 +71,9 @@ def read_torch(path: Path | str, report: Callable[[str], object] | None = None) 
         key = next((key for key, t in state.items() if not isinstance(t, Tensor)), None)
         if key is not None:
             raise Refused(f"{ascii(key)[1:-1][:60]} is no tensor, and nothing that PyTorch-UNet keeps beside tensors")
+        if is_smp(state):
+            tell(notes, path, report)
+            return read_smp(state, lambda key: read_floats(file, key, state[key]), Path(path), report)
         layout = find_layout({key: t.shape for key, t in state.items()})
         tell(notes, path, report)
         weights = take_weights(layout, lambda key: read_floats(file, key, state[key]), state, report)
@@ -131,26 +139,3 @@ def to_checkpoint(
             f"{classes.describe()}; the scale of its training is not in it, 1 is assumed"
         )
     return options, preprocessing, weights
-
-
-def classes_of_values(mask_values: Any, num_classes: int, path: Path | str) -> tuple[ClassMap, bool]:
-    """The classes, and whether they come from `mask_values`, which must have a grey value or a colour for each class.
-
-    Otherwise two classes have the values 0 and 255, and more classes have their numbers as values.
-    """
-    names = ["background", "foreground"] if num_classes == 2 else [f"class {i}" for i in range(num_classes)]
-    told = isinstance(mask_values, list) and len(mask_values) == num_classes
-    told = told and (all(_below(1 << 16, v) for v in mask_values) or all(_is_colour(v) for v in mask_values))
-    numbered = [0, 255] if num_classes == 2 else list(range(num_classes))
-    try:
-        return ClassMap(list(mask_values) if told else numbered, names), told
-    except ValueError as e:
-        raise UserError(f"{path} is refused: {e}; minunet takes 1 to {MAX_CLASSES} classes") from None
-
-
-def _is_colour(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_below(256, v) for v in value)
-
-
-def _below(limit: int, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < limit

@@ -34,7 +34,12 @@ INSIDE = (
     "_checkpoint_wrapped_module",
 )  # parts of keys that wrappers add
 COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils.AveragedModel
-FIRST = tuple(f"{style['inc']}.0.weight" for style in STYLES)  # how the first key of a network ends
+SMP_FIRST = (
+    "encoder.conv1.weight",
+    "encoder.features.0.weight",
+    "encoder.features.0.0.weight",
+)  # ResNet, VGG, MobileNetV2
+FIRST = (*(f"{style['inc']}.0.weight" for style in STYLES), *SMP_FIRST)  # how the first key of a network ends
 MASK_VALUES = "mask_values"
 MAX_DEPTH = 4  # of dictionaries
 
