@@ -199,6 +199,13 @@ def run(m, x, train=True, forward="fast", backward=None):
     return {"y": y, "dx": dx, **m.named_grads(), **m.named_buffers()}, chosen
 
 
+def assert_same_in_float32(m, x):
+    """The kernels in float32 against the plain ops in float64, not much worse than those in float32."""
+    exact = run(m, x, forward="reference")
+    m, x = copy.deepcopy(m).convert(lambda a: a.astype(np.float32)), x.astype(np.float32)
+    assert_same(run(m, x), exact, 2e-3, ties=2, rough=run(m, x, forward="reference"))
+
+
 def choices(cache):
     """The masks of ReLUs and dropouts and the winners of pools in a cache, in their order."""
     cache = materialize(cache) if not isinstance(cache, list | tuple) else cache

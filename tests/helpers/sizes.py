@@ -9,6 +9,8 @@ once fails again.
 * A CUDA kernel runs in one order of its threads and copies, drawn for each case, in two, or in all ten; of a test's cases,
   6 run in `quick`, and 12 in `ci`.
 * hypothesis draws a quarter of the examples, a half, or all.
+* The CPU's kernels are for float32 alone in `quick`, and float64 runs the plain ops: compiling for both takes twice as long.
+  Tests of kernels in float64 are `slow`.
 
 A test that is named by its id ("file.py::test") runs whole.
 """
@@ -21,6 +23,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from minunet.kernels.cpu import rules
 
 
 class Size(NamedTuple):
@@ -45,6 +49,11 @@ def unless_quick(*values: Any) -> list[Any]:
     return [] if settings().max_examples == SIZES["quick"].examples else list(values)
 
 
+def only_whole(*values: Any) -> list[Any]:
+    """The values in the size `whole`, none in the others: for what no network uses, and takes long to compile."""
+    return list(values) if settings().max_examples == SIZES["whole"].examples else []
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--size", choices=SIZES, default="quick", help="how much of the tests to run: see tests/helpers/sizes.py"
@@ -66,6 +75,8 @@ def pytest_configure(config):
             suppress_health_check=[HealthCheck.function_scoped_fixture],
         )
     settings.load_profile(config.option.size)
+    if config.option.size == "quick":
+        rules.FLOATS = rules.FLOATS[:1]
 
 
 @pytest.hookimpl(trylast=True)

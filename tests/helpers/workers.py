@@ -47,7 +47,9 @@ def pytest_xdist_setupnodes(config, specs):
         "NUMBA_NUM_THREADS", str(min(os.cpu_count() or 1, max(2, (os.cpu_count() or 1) // len(specs))))
     )
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # all tests: else each worker would compile the same
-        code = "from minunet.kernels.cpu.warm_up import warm_up; warm_up('float32'); warm_up('float64')"
+        code = "from minunet.kernels.cpu.warm_up import warm_up; warm_up('float32')"
+        if config.option.size != "quick":
+            code += "; warm_up('float64')"
         path = os.pathsep.join(p for p in sys.path if p)
         subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False)
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import guards
 from helpers.cuda_device import CONDITIONS, PARAMS, device
 from helpers.odd_arguments import FORWARDS, IN_PLACE, agree, calls, described, flat, op_of, outcome
-from helpers.sizes import examples
+from helpers.sizes import examples, unless_quick
 from hypothesis import given
 
 from minunet.kernels import cuda, shapes
@@ -51,7 +51,7 @@ def test_on_the_cpu(name):
     op = op_of(name)
 
     @examples(120)
-    @given(calls(["float32", "float64"], name))
+    @given(calls(["float32", *unless_quick("float64")], name))
     def check(args):
         found, wanted = outcome(op, args), outcome(op.plain, args)
         assert agree(found, wanted, limit_of(args)), (described(args), found, wanted)

@@ -130,9 +130,9 @@ def test_conv_transpose2d(N, H, W, C, K, size, bias, dtype):
 @pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 3, 0), (4, 2, ((1, 2), (0, 1)))])
 def test_conv_transpose2d_backward_with_overlap(size, stride, padding):
     rng = np.random.default_rng(1)
-    x, w = numbers(rng, (2, 5, 4, 6), np.float64), numbers(rng, (size, size, 6, 7), np.float64)
+    x, w = numbers(rng, (2, 5, 4, 6), np.float32), numbers(rng, (size, size, 6, 7), np.float32)
     y, cache = plain("conv_transpose2d", x, w, None, stride, padding)
-    dy = numbers(rng, y.shape, np.float64)
+    dy = numbers(rng, y.shape, np.float32)
     expected = plain("conv_transpose2d_backward", dy, cache)
     for f, e in zip(fast("conv_transpose2d_backward", dy, cache), expected):
         assert_close(f, e, 100)

@@ -288,6 +288,7 @@ class Residual(nn.Module):
         return back(dx, self.pool, self.relu, self.stem_norm, self.stem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("K", [8, 19])
 def test_a_network_of_them_fused(rng, K):
     """Outputs and all gradients as those of the plain ops, in float64 nearly to the last place."""

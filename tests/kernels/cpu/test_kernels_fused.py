@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 from helpers.fused_networks import Plainly, assert_same, chains, lively, run, unets
-from helpers.sizes import examples, unless_quick
+from helpers.sizes import examples, only_whole, unless_quick
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +30,9 @@ relaxed = examples(50)
 TIES = {"as chosen": 0, "Winograd's": 5, "Winograd's, streamed": 5}
 """Where a map is zero over more than a filter, all outputs are equal, but for Winograd's rounding errors: then a pool
 chooses another of them."""
-ways = st.sampled_from(["as chosen", *unless_quick("Winograd's", "Winograd's, streamed")])
+WINOGRAD = "Winograd's", "Winograd's, streamed"
+ways = st.sampled_from(["as chosen", *unless_quick(*WINOGRAD)])
+exact_ways = st.sampled_from(["as chosen", *only_whole(*WINOGRAD)])
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +58,15 @@ def choose(patch, way):
 # ---- the same answers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @relaxed
-@given(st.one_of(chains(), unets()), st.booleans(), ways)
+@given(st.one_of(chains(), unets()), st.booleans(), exact_ways)
 def test_any_network(patch, network, train, way):
     m, x = network
     choose(patch, way)
     assert_same(run(m, x, train), run(m, x, train, "reference"), 1e-10, TIES[way])
 
 
-@pytest.mark.slow
 @relaxed
 @given(st.one_of(chains(), unets()), st.booleans(), ways)
 def test_any_network_in_float32(patch, network, train, way):
@@ -82,7 +84,7 @@ def test_any_network_in_float32(patch, network, train, way):
 
 @pytest.mark.slow
 @relaxed
-@given(st.one_of(chains(), unets()), st.booleans(), ways)
+@given(st.one_of(chains(), unets()), st.booleans(), exact_ways)
 def test_one_mode_forward_and_the_other_backward(patch, network, train, way):
     m, x = network
     choose(patch, way)
@@ -91,6 +93,7 @@ def test_one_mode_forward_and_the_other_backward(patch, network, train, way):
     assert_same(run(m, x, train, "reference", "fast"), expected, 1e-10, TIES[way])
 
 
+@pytest.mark.slow
 @relaxed
 @given(st.one_of(chains(), unets()))
 def test_inference(network):
@@ -151,6 +154,7 @@ def test_a_cache_is_used_once():
         m.backward(y, cache)
 
 
+@pytest.mark.slow
 def test_gradients_add_up_over_two_batches(rng):
     m = lively(UNet(1, 2, base_width=4, depth=1, norm=None))
     x = rng.standard_normal((2, 9, 10, 1))
@@ -178,12 +182,14 @@ def test_results_are_the_callers_own(rng):
         np.testing.assert_array_equal(a, copies[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_somebodys_own_layer(rng):
     m = lively(nn.Sequential(a=nn.Conv2d(3, 9), n=nn.BatchNorm2d(9), r=nn.ReLU(), own=Plainly(9), b=nn.Conv2d(9, 4)))
     x = rng.standard_normal((2, 7, 11, 3))
     assert_same(run(m, x), run(m, x, forward="reference"), 1e-11)
 
 
+@pytest.mark.slow
 def test_ops_by_name(rng):
     """An op called with named arguments, and a cache, takes lazy maps too."""
 
@@ -220,6 +226,7 @@ def test_an_error_inside_leaves_nothing_open():
     assert type(ops.relu(np.ones((1, 5, 5, 2), np.float32))[0]) is np.ndarray
 
 
+@pytest.mark.slow
 def test_threads_do_not_fuse_each_other(rng):
     """While one thread is inside a network, another one's ops give arrays."""
     x, types, start, end = np.ones((1, 8, 8, 8)), [], threading.Event(), threading.Event()
@@ -277,6 +284,7 @@ def test_without_caches_a_joint_goes_as_soon_as_it_has_been_read(rng, size):
     assert left == [[False, False], [True, True]]  # with caches, which the backward needs, all stays
 
 
+@pytest.mark.slow
 def test_what_has_been_released_says_so(rng):
     a, w = rng.standard_normal((1, 6, 6, 4)), rng.standard_normal((3, 3, 8, 4))
 
@@ -289,6 +297,7 @@ def test_what_has_been_released_says_so(rng):
         nn.Sequential(twice=Twice())(a)
 
 
+@pytest.mark.slow
 def test_a_pair_of_three(rng):
     """A concatenation of a concatenation, read by a convolution."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.fused_networks import Beside, assert_same, lively, run
+from helpers.fused_networks import Beside, assert_same, assert_same_in_float32, lively, run
 
 from minunet import nn
 from minunet.kernels.cpu import conv as cpu_conv
@@ -54,15 +54,15 @@ def unet_with_biases():
 
 
 def check(network):
-    """As in test_kernels_fused.py: on direct kernels (float64), and on Winograd's."""
+    """As in test_kernels_fused.py: on direct kernels in float64, and on Winograd's in float32."""
     m, x = lively(network()), np.random.default_rng(4).standard_normal((2, 24, 20, 9))
-    expected = run(m, x, forward="reference")
-    assert_same(run(m, x), expected, 1e-10)
+    assert_same(run(m, x), run(m, x, forward="reference"), 1e-10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu_conv, "winograd_pays", lambda s, dtype: (s.KH, s.stride) == (3, 1))
-        assert_same(run(m, x), expected, 1e-10)
+        assert_same_in_float32(m, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [chain, norm_last, beside, unet, unet_with_biases])
 def test_without_a_mistake(network):
     check(network)
@@ -202,6 +202,7 @@ def a_pool_compares_raw_numbers(patch):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plant", "network"), BUGS, ids=[plant.__name__ for plant, _ in BUGS])
 def test_every_planted_mistake_is_caught(plant, network, monkeypatch):
     plant(monkeypatch)
