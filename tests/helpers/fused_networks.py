@@ -199,11 +199,19 @@ def run(m, x, train=True, forward="fast", backward=None):
     return {"y": y, "dx": dx, **m.named_grads(), **m.named_buffers()}, chosen
 
 
-def assert_same_in_float32(m, x):
-    """The kernels in float32 against the plain ops in float64, not much worse than those in float32."""
-    exact = run(m, x, forward="reference")
-    m, x = copy.deepcopy(m).convert(lambda a: a.astype(np.float32)), x.astype(np.float32)
-    assert_same(run(m, x), exact, 2e-3, ties=2, rough=run(m, x, forward="reference"))
+def assert_same_in_float32(m, shape):
+    """The kernels in float32 against the plain ops in float64, and not much worse than those in float32.
+
+    On the first of some inputs on which all ReLUs and pools choose the same: gradients jump where they do not.
+    """
+    narrow = copy.deepcopy(m).convert(lambda a: a.astype(np.float32))
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal(shape)
+        exact, x = run(m, x, forward="reference"), x.astype(np.float32)
+        found = run(narrow, x)
+        if all(np.array_equal(a, b) for a, b in zip(found[1], exact[1], strict=True)):
+            return assert_same(found, exact, 2e-3, rough=run(narrow, x, forward="reference"))
+    raise AssertionError("ReLUs or pools choose otherwise on all inputs")
 
 
 def choices(cache):
