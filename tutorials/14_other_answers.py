@@ -1,0 +1,500 @@
+# %% [markdown]
+# # 14 Other answers: SegNet, DeepLab, polygons and boxes
+#
+# **You will be able to**
+#
+# * bring a map back to its size by where its maxima were, and say what that keeps and what a skip keeps;
+# * let a filter see far without making the map small, and draw what it sees;
+# * describe an object by rays from its middle, or by a box and a few numbers for its mask;
+# * choose the best of many answers for one object: non-maximum suppression;
+# * say which of these answers suits which question.
+#
+# You need lessons 01 to 05, and lesson 07 for what makes touching objects hard.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+from skimage.draw import polygon2mask
+
+import minunet
+from minunet import ops
+from minunet.data import SyntheticCells
+from minunet.data.objects import Rays
+from minunet.data.stars import directions, star_targets
+from minunet.models.command import costs
+from minunet.predict.overlay import object_outlines
+
+minunet.use("reference")
+BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
+rng = np.random.default_rng(0)
+
+
+def bare(ax, title=""):
+    """Take the ticks off a picture."""
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=10)
+
+
+sample = SyntheticCells(16, size=64, seed=1)[9]
+image, numbers = sample.image[..., 0], sample.instances
+
+# %% [markdown]
+# ## SegNet: remember where, not what
+#
+# The U-Net's question was: what is here, and *where* exactly does it end? Its answer is the skip, a whole map of floats
+# handed across. SegNet (Badrinarayanan, Kendall and Cipolla, 2015) hands across less. A max-pool knows **which pixel of
+# each window won**. Going up, put each value back where its window's winner was, and zeros elsewhere: **unpooling**. The
+# convolutions that follow fill in the rest.
+
+# %%
+x = np.array([[1, 3, 2, 0], [0, 2, 5, 1], [4, 1, 0, 2], [2, 0, 3, 1]], float).reshape(1, 4, 4, 1)
+y, cache = ops.max_pool2d(x)
+winners = cache[0]  # 0 1 / 2 3 for the pixels of a window, in a byte each
+back, unpool_cache = ops.max_unpool2d(y, winners, (4, 4))
+
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
+for ax, a, title in zip(
+    axes, (x, y, winners, back), ("a map", "pooled: the largest", "winners: which of four", "unpooled")
+):
+    a = a[0, ..., 0]
+    ax.imshow(a, cmap="Blues" if title != "winners: which of four" else "Oranges", vmin=0, vmax=7)
+    for (r, c), value in np.ndenumerate(a):
+        ax.text(c, r, f"{value:g}", ha="center", va="center", fontsize=13)
+    bare(ax, title)
+    if len(a) == 4:
+        ax.axhline(1.5, color="white", lw=3)
+        ax.axvline(1.5, color="white", lw=3)
+plt.show()
+
+# %% [markdown]
+# You know this picture. It is what the *backward* of a max-pool does with dy, used forwards. So its own backward is a
+# gather: from each window, the gradient at the winner. The two are transposes of each other (lesson 03), $\langle U x, dy
+# \rangle = \langle x, U^T dy \rangle$; and the winners, being numbers of pixels, have no gradient.
+
+# %%
+dy = rng.standard_normal(back.shape)
+dx = ops.max_unpool2d_backward(dy, unpool_cache)
+assert np.isclose((back * dy).sum(), (y * dx).sum())
+assert np.array_equal(back, ops.max_pool2d_backward(y, cache))
+by_window = dy.reshape(1, 2, 2, 2, 2, 1).swapaxes(2, 3).reshape(1, 2, 2, 4, 1)
+chosen = np.take_along_axis(by_window, winners[..., None, :].astype(int), axis=3)
+assert np.array_equal(dx, chosen[..., 0, :])  # a gather: of each window the winner's
+print(f"across goes, for a window: {4 * 4} bytes of a skip, {winners.itemsize} byte of winners")
+
+# %% [markdown]
+# What does a sixteenth of the memory keep? Pool an image three times and come back. Nearest up-sampling makes blocks.
+# Unpooling puts the brightest points where they were, to the pixel. But what was *not* a maximum is gone: a skip would have
+# it.
+
+# %%
+small, kept = image[None, ..., None].astype(float), []
+for _ in range(3):
+    small, cache = ops.max_pool2d(small)
+    kept.append(cache[0])
+blocks = ops.upsample_nearest(small, 8)[0]
+points = small
+for winners in reversed(kept):
+    points = ops.max_unpool2d(points, winners, (2 * winners.shape[1], 2 * winners.shape[2]))[0]
+lit = points[0, ..., 0] > 0
+assert np.array_equal(points[0, ..., 0][lit], image[lit].astype(float)) and lit.sum() == 64
+
+figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.3), layout="constrained")
+for ax, a, title in zip(
+    axes,
+    (image, blocks[0, ..., 0], points[0, ..., 0]),
+    ("an image", "pooled three times, nearest back", "pooled three times, unpooled"),
+):
+    ax.imshow(a, cmap="gray", vmin=0, vmax=1)
+    bare(ax, title)
+plt.show()
+
+# %% [markdown]
+# ## DeepLab: look far, and stay large
+#
+# The U-Net makes the map small so that a $3 \times 3$ filter sees far, and then needs a way back. Why not make the *filter*
+# large? A **dilated** (or atrous) convolution reads pixels that lie $d$ apart: nine parameters, a window $2d + 1$ wide, and
+# the map keeps its size. Lesson 01 had it as an option. To see what an output sees, send a gradient back from it, through
+# filters of ones.
+
+
+# %%
+def seen(size, *layers):
+    """What an output in the middle of a map sees through layers (dilation, stride): how often each pixel counts."""
+    x, caches = np.zeros((1, size, size, 1)), []
+    for dilation, stride in layers:
+        x, cache = ops.conv2d(x, np.ones((3, 3, 1, 1)), dilation=dilation, stride=stride, padding=dilation)
+        caches.append(cache)
+    dx = np.zeros(x.shape)
+    dx[0, x.shape[1] // 2, x.shape[2] // 2] = 1
+    for cache in reversed(caches):
+        dx = ops.conv2d_backward(dx, cache)[0]
+    return dx[0, ..., 0]
+
+
+def width(counts):
+    """Rows from the first that is seen to the last."""
+    rows = np.flatnonzero(counts.any(1))
+    return rows[-1] - rows[0] + 1
+
+
+stacks = {
+    "three plain": ((1, 1), (1, 1), (1, 1)),
+    "strides 2, 2, 1": ((1, 2), (1, 2), (1, 1)),
+    "dilations 1, 2, 4": ((1, 1), (2, 1), (4, 1)),
+    "dilations 4, 4, 4": ((4, 1), (4, 1), (4, 1)),
+}
+views = {name: seen(33, *layers) for name, layers in stacks.items()}
+assert [width(v) for v in views.values()] == [7, 15, 15, 25]
+assert (views["dilations 4, 4, 4"] > 0).sum() == 49  # it sees far, and one pixel in sixteen of it
+figure, axes = plt.subplots(1, 4, figsize=(11.5, 3.2), layout="constrained")
+for ax, (name, view) in zip(axes, views.items()):
+    ax.imshow(np.ma.masked_equal(view, 0), cmap="viridis", vmin=0)
+    ax.plot(16, 16, "+", color=RED, ms=9)
+    end = {"strides 2, 2, 1": "9 x 9"}.get(name, "33 x 33")
+    bare(ax, f"{name}: sees {width(view)}\nand leaves {end} pixels")
+plt.show()
+
+# %% [markdown]
+# Dilations 1, 2, 4 see as far as two strides do, **and the map is still whole**. Three times the same dilation leaves
+# holes: the *gridding* of the last picture.
+#
+# DeepLab v3+ (Chen et al., 2018) does both. An ordinary encoder goes down to a sixteenth of the size, not to a
+# thirty-second: its last stage is dilated instead. There a **pyramid** (ASPP) looks at five scales side by side: one pixel,
+# three dilations, and the mean of the whole map. One skip, from a quarter of the size, sharpens what comes out. Here is
+# what the pyramid's five branches read for one pixel of a map of $33 \times 33$:
+
+# %%
+figure, ax = plt.subplots(figsize=(4.6, 4.3), layout="constrained")
+ax.add_patch(Rectangle((-0.5, -0.5), 33, 33, fc=GREY, alpha=0.2))
+for rate, colour in ((6, BLUE), (12, GREEN), (18, PINK)):
+    at = np.argwhere(seen(33, (rate, 1)))
+    ax.plot(at[:, 1], at[:, 0], "s", color=colour, ms=8, label=f"3x3, dilation {rate}: {len(at)} of 9 inside")
+    assert len(at) == (9 if rate < 17 else 1)
+ax.plot(16, 16, "s", color=ORANGE, ms=8, label="1x1")
+ax.plot([], [], "s", color=GREY, alpha=0.3, ms=10, label="the mean of the map")
+ax.set(xlim=(-1, 33), ylim=(33, -1), aspect="equal")
+ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=8, frameon=False, ncols=2)
+bare(ax, "what the pyramid reads for the pixel in the middle")
+plt.show()
+
+# %% [markdown]
+# Two traps are in this picture. **A dilation as large as the map is a 1x1 convolution**: eight of nine taps read zeros, and
+# learn nothing. (An image of 256 pixels has a map of 16.) And **the mean is one value** a channel and image: a batch norm
+# over a batch of one image standardises a single number to 0.
+#
+# The mean's branch goes mean, 1x1 convolution, back to the map's size. Read it backwards: one number went to all $HW$
+# pixels, so their gradients are *summed*; and it was a mean of $HW$ pixels, so each gets one $HW$-th. (Exercise
+# `image_pooling`.)
+#
+# A large map costs. Half the stride is four times the pixels in all that stands on it:
+
+# %%
+priced = {stride: costs("deeplab_v3plus", output_stride=stride) for stride in (16, 8)}
+for stride, cost in priced.items():
+    print(
+        f"output stride {stride:>2}: {cost['parameters']:,} parameters, {cost['gflop']:.1f} GFLOP for 256 x 256 pixels"
+    )
+assert priced[8]["parameters"] == priced[16]["parameters"] and priced[8]["gflop"] > 2.5 * priced[16]["gflop"]
+
+# %% [markdown]
+# ## Objects by rays
+#
+# All of these answer *which class has this pixel?*, and lesson 07 showed what that costs where objects touch. The next two
+# answer *which objects are there?*
+#
+# **Star-convex polygons** (StarDist; Schmidt et al., 2018). Every pixel says how far away the outline of its object is,
+# along 32 rays, and how near it is to the middle. One pixel is then enough to draw the whole object. The target comes from
+# the object numbers; a ray ends where the number changes, so a touching neighbour ends it, too.
+
+# %%
+rays = Rays(32, unit=1.0)
+target = star_targets(numbers, rays)  # (H, W, 1 + 32): the probability, and distances in pixels
+probability, distances = target[..., 0], target[..., 1:]
+sines, cosines = directions(rays.count)
+
+
+def corners(row, column, distance):
+    """The polygon of a pixel: (32, 2) rows and columns."""
+    return np.stack([row + distance * sines, column + distance * cosines], axis=1)
+
+
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
+axes[0].imshow(object_outlines(sample.image, numbers))
+bare(axes[0], "the objects")
+shown = axes[1].imshow(probability, cmap="magma", vmin=0, vmax=1)
+figure.colorbar(shown, ax=axes[1], shrink=0.8)
+bare(axes[1], "how near the middle: the probability")
+axes[2].imshow(image, cmap="gray", vmin=0, vmax=1, alpha=0.6)
+largest = np.bincount(numbers[numbers > 0]).argsort()[-4:]
+for number, colour in zip(largest, (BLUE, ORANGE, GREEN, PINK)):
+    row, column = np.unravel_index(np.where(numbers == number, probability, -1).argmax(), numbers.shape)
+    for r, c in (outline := corners(row, column, distances[row, column])):
+        axes[2].plot([column, c], [row, r], color=colour, lw=0.7)
+    axes[2].fill(outline[:, 1], outline[:, 0], fill=False, ec=colour, lw=2)
+bare(axes[2], "32 rays of four pixels, and their polygons")
+plt.show()
+
+# %% [markdown]
+# What can no polygon say? An object must be *seen whole* from its middle. A banana is not; and few rays cut corners.
+
+
+# %%
+def best_polygon(object_, count):
+    """IoU of an object with the polygon of its middle pixel."""
+    rays = star_targets(object_.astype(int), Rays(count, unit=1.0))
+    row, column = np.unravel_index(rays[..., 0].argmax(), object_.shape)
+    angles = directions(count)
+    outline = np.stack([p + rays[row, column, 1:] * a for p, a in zip((row, column), angles)], axis=1)
+    drawn = polygon2mask(object_.shape, outline)
+    return (drawn & object_).sum() / (drawn | object_).sum(), outline
+
+
+rows, columns = np.mgrid[:48, :48] - 24.0
+shapes = {
+    "disc": rows**2 + columns**2 < 18**2,
+    "ellipse": (rows / 9) ** 2 + (columns / 20) ** 2 < 1,
+    "banana": (abs(np.hypot(rows, columns) - 15) < 4) & (rows < 5),
+}
+figure, axes = plt.subplots(2, 3, figsize=(8, 5.2), layout="constrained")
+reached = {}
+for line, count in zip(axes, (8, 32)):
+    for ax, (name, object_) in zip(line, shapes.items()):
+        reached[name, count], outline = best_polygon(object_, count)
+        ax.imshow(object_, cmap="Blues", vmin=0, vmax=2)
+        ax.fill(outline[:, 1], outline[:, 0], fill=False, ec=ORANGE, lw=2)
+        bare(ax, f"{name}, {count} rays: IoU {reached[name, count]:.2f}")
+plt.show()
+assert reached["disc", 32] > 0.93 and reached["ellipse", 32] > 0.88 and reached["banana", 32] < 0.75
+assert all(reached[name, 8] < reached[name, 32] for name in ("disc", "ellipse"))
+
+# %% [markdown]
+# ## One of many: non-maximum suppression
+#
+# Every pixel of a cell offers a polygon, hundreds for one object. Choose greedily:
+#
+# 1. take the most probable of those that are left;
+# 2. drop all that overlap it by too much: they are the same object;
+# 3. begin again, until none is left.
+#
+# A polygon that was dropped drops no other. Let a network be right but for some noise, and look at what it offers and what is
+# left.
+
+
+# %%
+def overlaps(masks):
+    """For all pairs of masks (n, H, W): what they share, of the smaller one, as StarDist has it."""
+    flat = masks.reshape(len(masks), -1).astype(float)
+    areas = flat.sum(1)
+    return flat @ flat.T / np.maximum(np.minimum.outer(areas, areas), 1)
+
+
+def suppress(overlap, score, most):
+    """Greedy suppression: the numbers of those kept, the best first."""
+    left, kept = np.argsort(-score), []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        left = left[overlap[best, left] <= most]
+    return np.array(kept)
+
+
+offered = np.argwhere(probability > 0.4)[::3]
+scores = probability[tuple(offered.T)] + 0.05 * rng.standard_normal(len(offered))
+noisy = distances[tuple(offered.T)] * (1 + 0.06 * rng.standard_normal((len(offered), 32)))
+outlines = [corners(*at, d) for at, d in zip(offered, noisy)]
+masks = np.stack([polygon2mask(numbers.shape, o) for o in outlines])
+kept = suppress(overlaps(masks), scores, most=0.4)
+truth = [numbers == n for n in np.unique(numbers[numbers > 0])]
+found = sum(max((m & t).sum() / (m | t).sum() for m in masks[kept]) > 0.5 for t in truth)
+print(f"{len(offered)} polygons offered, {len(kept)} kept; {len(truth)} objects, {found} of them found")
+assert len(kept) < len(offered) / 8 and found >= 0.8 * len(truth)
+
+figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.3), layout="constrained")
+for ax, some, title in ((axes[0], range(0, len(offered), 2), "offered (every second one)"), (axes[1], kept, "kept")):
+    ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+    for n, k in enumerate(some):
+        colour = plt.cm.hsv(0.618 * n % 1) if title == "kept" else ORANGE
+        ax.fill(outlines[k][:, 1], outlines[k][:, 0], fill=False, ec=colour, lw=0.5 if title != "kept" else 1.8)
+    ax.set(xlim=(-0.5, 63.5), ylim=(63.5, -0.5))
+    bare(ax, title)
+plt.show()
+
+# %% [markdown]
+# ## Objects by boxes
+#
+# Detectors of the kind of FCOS (Tian et al., 2019) need no polygon. Every pixel in an object says how far the four sides of
+# its **box** are: up, left, down, right. Pixels near the box's side see little of the object, so a second output, the
+# **centre-ness**, says how good the place is; it multiplies the score:
+#
+# $$\sqrt{\frac{\min(l, r)}{\max(l, r)} \cdot \frac{\min(t, b)}{\max(t, b)}}$$
+
+# %%
+boxes_of = {}
+for n in np.unique(numbers[numbers > 0]):
+    r, c = np.nonzero(numbers == n)
+    boxes_of[n] = np.array([r.min(), c.min(), r.max() + 1, c.max() + 1], float)
+at = np.argwhere(numbers > 0)
+middles = at + 0.5
+true_boxes = np.stack([boxes_of[n] for n in numbers[numbers > 0]])
+sides = np.concatenate([middles - true_boxes[:, :2], true_boxes[:, 2:] - middles], axis=1)  # up, left, down, right
+pairs = np.stack([sides[:, :2], sides[:, 2:]])
+centreness = np.sqrt((pairs.min(0) / pairs.max(0)).prod(1))
+assert sides.min() > 0 and centreness.min() > 0 and centreness.max() <= 1
+
+noisy = sides * (1 + 0.1 * rng.standard_normal(sides.shape))
+boxes = np.concatenate([middles - noisy[:, :2], middles + noisy[:, 2:]], axis=1)
+scores = centreness * rng.uniform(0.8, 1, len(boxes))
+
+# %% [markdown]
+# For boxes, the overlap is the IoU: what both cover, of what either covers. Sides of an intersection that would be negative
+# are 0: two boxes that are apart in *both* directions would otherwise have a positive intersection. (Exercise `nms` asks
+# for both functions.)
+
+
+# %%
+def overlaps_of_boxes(boxes):
+    """IoU of all pairs (n, n)."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    return common / (np.add.outer(area, area) - common)
+
+
+good = scores > 0.3
+kept = np.flatnonzero(good)[suppress(overlaps_of_boxes(boxes[good]), scores[good], most=0.4)]
+print(f"{good.sum()} boxes offered, {len(kept)} kept, {len(truth)} objects")
+assert abs(len(kept) - len(truth)) <= 0.25 * len(truth)
+
+centre_map = np.zeros(numbers.shape)
+centre_map[numbers > 0] = centreness
+figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")
+shown = axes[0].imshow(centre_map, cmap="magma", vmin=0, vmax=1)
+figure.colorbar(shown, ax=axes[0], shrink=0.8)
+bare(axes[0], "centre-ness")
+for ax, some, title in ((axes[1], np.flatnonzero(good)[::6], "offered (every sixth)"), (axes[2], kept, "kept")):
+    ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+    for n, (top, left, bottom, right) in enumerate(boxes[some]):
+        colour = plt.cm.hsv(0.618 * n % 1) if title == "kept" else ORANGE
+        style = {"fill": False, "ec": colour, "lw": 1.4 if title == "kept" else 0.4}
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **style))
+    bare(ax, title)
+plt.show()
+
+# %% [markdown]
+# ### A loss for boxes
+#
+# One could learn the four sides by their squared errors. But what is scored is the IoU, so let that be the loss, $1 - IoU$?
+# Slide a box away from its target. Where they no longer meet, the loss is 1 however far the box is, and **its gradient is
+# 0**: such a box never learns. The *generalised* IoU (Rezatofighi et al., 2019) subtracts the share of the common hull that
+# neither covers. That pulls.
+
+# %%
+fixed = np.array([[0.0, 0.0, 10.0, 10.0]])
+shifts = np.linspace(0, 30, 121)
+moved = fixed + np.stack([0 * shifts, shifts, 0 * shifts, shifts], axis=1)
+plain = 1 - np.array([overlaps_of_boxes(np.concatenate([fixed, m[None]]))[0, 1] for m in moved])
+losses = np.array([float(ops.giou(m[None], fixed)[0]) for m in moved])
+pulls = []
+for m in moved:
+    _, cache = ops.giou(m[None], fixed)
+    pulls.append(
+        float(-ops.giou_backward(1.0, cache)[0, [1, 3]].sum())
+    )  # along the shift; negative: back to the target
+assert np.allclose(plain[shifts >= 10], 1) and losses[-1] > 1.4
+assert np.allclose(plain[shifts <= 10], losses[shifts <= 10]) and max(pulls[1:]) < 0
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.1), layout="constrained")
+axes[0].plot(shifts, plain, color=GREY, lw=2, label="1 - IoU")
+axes[0].plot(shifts, losses, color=ORANGE, lw=2, ls="--", label="1 - GIoU")
+axes[0].axvline(10, color=RED, lw=1, ls=":")
+axes[0].text(10.3, 0.1, "from here on they do not meet", color=RED, fontsize=9)
+axes[0].set(xlabel="pixels to the side, of two boxes of 10 x 10", ylabel="loss")
+axes[0].legend(frameon=False, fontsize=9)
+axes[1].plot(shifts[1:], np.negative(pulls[1:]), color=ORANGE, lw=2)
+axes[1].plot(shifts[1:], np.where(shifts[1:] < 10, np.gradient(plain, shifts)[1:], 0), color=GREY, lw=2)
+axes[1].set(xlabel="pixels to the side", ylabel="pull towards the target", ylim=(0, None))
+for ax in axes:
+    ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# ### A mask in a few numbers
+#
+# A box is no outline. YOLACT (Bolya et al., 2019) lets the network draw some **prototypes**, maps for the whole image, and
+# each box say with which numbers to add them up: $mask = \sigma(\sum_k c_k P_k)$, cut to the box. How many prototypes do
+# the cells here need? The best ones for given masks are known from linear algebra, the singular vectors; a network must
+# find its own.
+
+# %%
+flat = 2.0 * np.stack(truth).reshape(len(truth), -1) - 1  # 1 in the object, -1 outside
+left, singular, right = np.linalg.svd(flat, full_matrices=False)
+
+
+def masks_of(k):
+    """Each object's mask from k prototypes, cut to its box."""
+    drawn = ((left[:, :k] * singular[:k]) @ right[:k]).reshape(len(truth), *numbers.shape) > 0
+    for mask, (top, l, bottom, r) in zip(drawn, boxes_of.values()):
+        mask[: int(top)] = mask[int(bottom) :] = False
+        mask[:, : int(l)] = mask[:, int(r) :] = False
+    return drawn
+
+
+ks = range(1, len(truth) + 1)
+fit = [np.mean([(m & t).sum() / (m | t).sum() for m, t in zip(masks_of(k), truth)]) for k in ks]
+few = next(k for k, value in zip(ks, fit) if value > 0.8)
+print(f"{len(truth)} masks of {numbers.size} pixels: {few} prototypes give a mean IoU of {fit[few - 1]:.2f}")
+assert fit[-1] == 1.0 and few < len(truth)
+
+figure, axes = plt.subplots(1, 5, figsize=(12, 2.9), layout="constrained", width_ratios=[1, 1, 1, 1, 1.3])
+for n, ax in enumerate(axes[:3]):
+    ax.imshow(right[n + 1].reshape(numbers.shape), cmap="RdBu", vmin=-0.05, vmax=0.05)
+    bare(ax, f"prototype {n + 2}")
+merged = np.zeros(numbers.shape, int)
+for n, mask in enumerate(masks_of(few), 1):
+    merged[mask] = n
+axes[3].imshow(object_outlines(sample.image, merged))
+bare(axes[3], f"masks from {few} prototypes")
+axes[4].plot(ks, fit, color=BLUE, lw=2)
+axes[4].axvline(few, color=RED, lw=1, ls=":")
+axes[4].set(xlabel="prototypes", ylabel="mean IoU", ylim=(0, 1.03))
+axes[4].spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# ## Which for what
+#
+# | answer | says | good at | not made for |
+# | --- | --- | --- | --- |
+# | U-Net | a class for each pixel | anything with outlines; few images | touching objects, without a trick (lesson 07) |
+# | SegNet | the same | little memory | fine detail that was no maximum |
+# | DeepLab v3+ | the same | large context; encoders trained before | few, small images |
+# | polygons | objects | nuclei, round cells, crowded | bananas, nets, holes |
+# | boxes and masks | objects of any shape, with classes | few large objects | crowds, where boxes of neighbours overlap |
+#
+# From the command line: `python -m minunet.train --arch segnet`, `--arch deeplab_v3plus`, and `--target stardist` for any
+# network that ends at full size. Read `minunet/models/segnet.py`, `minunet/models/deeplab_v3plus.py`,
+# `minunet/data/stars.py`, `minunet/ops/stars.py`, `minunet/predict/stars.py` and `minunet/ops/detection.py`.
+#
+# ## Exercises
+#
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
+#
+# * `python -m minunet.grade tutorials/exercises/unpool.py`: unpooling, both ways
+# * `python -m minunet.grade tutorials/exercises/image_pooling.py`: the pyramid's image pooling, both ways
+# * `python -m minunet.grade tutorials/exercises/nms.py`: non-maximum suppression of boxes
+# * `python -m minunet.grade tutorials/exercises/star_distances.py`: star distances of labelled objects
+#
+# On your own, each with a check:
+#
+# 1. **Two bits.** A winner of a $2 \times 2$ window needs two bits, not a byte. Pack four into a byte, and unpack them.
+#    *Check:* `unpack(pack(winners))` equals `winners`, in a quarter of the bytes.
+# 2. **No holes.** Which three dilations see 25 pixels without leaving one out? *Check:* `width(v) == 25` and `(v > 0).sum()
+#    == 625` for `v = seen(33, ...)`.
+# 3. **How many rays?** Draw `best_polygon(shapes["ellipse"], count)[0]` for counts from 4 to 64. From where on is it not
+#    the rays that limit it, but the pixels? *Check:* the curve is flat there.
+# 4. **Fast NMS.** YOLACT sorts, and drops every box that overlaps *any* better one, dropped or not. Write it without a
+#    loop. *Check:* it keeps no more than `suppress` does; find three boxes where it keeps fewer.
+# 5. **Lost in a crowd.** Two long cells cross each other at right angles, or lie side by side at 45 degrees. Which IoU have
+#    their boxes, and what do polygons and boxes make of them? *Check:* `overlaps_of_boxes`, and `suppress` with `most=0.4`.
