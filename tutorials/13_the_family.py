@@ -487,7 +487,7 @@ plt.show()
 # %% [markdown]
 # **At this size the luck of the seed is as large as what lies between the networks**, so nobody has won, and whoever shows
 # one seed each can crown any of them. Differences of a point need larger networks, real images, whole trainings, and seeds.
-# `bench/family.py` makes that comparison on nuclei, at equal numbers of parameters.
+# `bench/family.py` makes that comparison on nuclei, at equal numbers of parameters, and writes it to `docs/family.md`.
 #
 # One thing a toy can show: where a trained gate looks. Its number for each pixel is what the skip is multiplied by.
 

@@ -232,6 +232,7 @@ for number, colour in zip(largest, (BLUE, ORANGE, GREEN, PINK)):
     for r, c in (outline := corners(row, column, distances[row, column])):
         axes[2].plot([column, c], [row, r], color=colour, lw=0.7)
     axes[2].fill(outline[:, 1], outline[:, 0], fill=False, ec=colour, lw=2)
+axes[2].set(xlim=(-0.5, 63.5), ylim=(63.5, -0.5))
 bare(axes[2], "32 rays of four pixels, and their polygons")
 plt.show()
 
@@ -301,7 +302,7 @@ def suppress(overlap, score, most):
 
 offered = np.argwhere(probability > 0.4)[::3]
 scores = probability[tuple(offered.T)] + 0.05 * rng.standard_normal(len(offered))
-noisy = distances[tuple(offered.T)] * (1 + 0.06 * rng.standard_normal((len(offered), 32)))
+noisy = distances[tuple(offered.T)] * (1 + 0.04 * rng.standard_normal((len(offered), 32)))
 outlines = [corners(*at, d) for at, d in zip(offered, noisy)]
 masks = np.stack([polygon2mask(numbers.shape, o) for o in outlines])
 kept = suppress(overlaps(masks), scores, most=0.4)
@@ -472,9 +473,9 @@ for k, ax in zip((1, 2), axes[3:]):
 plt.show()
 
 # %% [markdown]
-# One prototype, the foreground, is right for every cell whose box holds no other. The second tells neighbours apart: it is
-# positive in some cells and negative in those beside them. That the mask is cut to the box makes so few maps enough; YOLACT
-# has 32.
+# One prototype, the foreground, is right for every cell whose box holds no other. With two, neighbours are told apart: where
+# their boxes overlap, one sum of the two maps is positive in one cell, and another sum in the other. That masks are cut to boxes
+# makes so few maps enough; YOLACT has 32.
 #
 # ## Which for what
 #
