@@ -474,8 +474,8 @@ plt.show()
 
 # %% [markdown]
 # One prototype, the foreground, is right for every cell whose box holds no other. With two, neighbours are told apart: where
-# their boxes overlap, one sum of the two maps is positive in one cell, and another sum in the other. That masks are cut to boxes
-# makes so few maps enough; YOLACT has 32.
+# their boxes overlap, one sum of the two maps is positive in one cell, and another sum in the other. Since masks are cut to
+# their boxes, so few maps are enough; YOLACT has 32.
 #
 # ## Which for what
 #
