@@ -117,6 +117,7 @@ def score(model: minunet.nn.Module, data: Path, part: str, out: Path) -> list[Ro
     """The scores of every image of a list; and pictures of those that came out worst, in `out`."""
     strata, rows = kinds(data), []
     images = open_dataset(linked(data, out, (part,)), channels=model.preprocessing.channels)
+    (out / f"pictures_{part}").mkdir(exist_ok=True)
     for index, entry in enumerate(tqdm(images.entries, unit="image", disable=None)):
         pixels, truth = entry.read_image(images.channels), images[index].instances
         began = time.perf_counter()
