@@ -56,16 +56,27 @@ def table(scores: dict[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def hours(out: Path) -> float:
-    """That the training took, with its validation."""
-    with open(out / "run" / "history.csv") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
+def seconds_of_epochs(run: Path) -> list[float]:
+    """What every finished epoch of a run took, with its validation."""
+    if not (run / "history.csv").exists():
+        return []
+    with open(run / "history.csv") as file:
+        return [float(row["seconds"]) for row in csv.DictReader(file)]
 
 
 def epochs_done(out: Path) -> int:
-    """How many epochs the run has finished."""
-    history = out / "run" / "history.csv"
-    return max(0, len(history.read_text().splitlines()) - 1) if history.exists() else 0
+    """How many epochs the training has finished, before its cooldown."""
+    return len(seconds_of_epochs(out / "run"))
+
+
+def cooldown(out: Path) -> Path:
+    """The folder of the cooldown after so many epochs."""
+    return out / f"cooldown-{epochs_done(out)}"
+
+
+def hours(out: Path) -> float:
+    """That the training took, and its cooldown."""
+    return sum(seconds_of_epochs(out / "run") + seconds_of_epochs(cooldown(out))) / 3600
 
 
 def failures(rows: list[Row]) -> list[Row]:
@@ -119,10 +130,10 @@ def page(
     test: list[Row],
     threads: int | None,
     size: int,
-    command: str,
+    commands: list[str],
 ) -> str:
-    """The page in docs/models; `size` is the file's in bytes, `command` trains."""
-    known = model.preprocessing
+    """The page in docs/models; `size` is the file's in bytes, `commands` train."""
+    known, cooled = model.preprocessing, len(seconds_of_epochs(cooldown(out)))
     pictures = [
         f"![{TITLES[r['kind']]}, precision at IoU 0.5 {r['precision_50']:.2f}: truth left, found right]"
         f"(nuclei_{r['image'][:12]}.png)\n\n{TITLES[r['kind']]}: precision at IoU 0.5 {r['precision_50']:.2f}, "
@@ -147,11 +158,12 @@ def page(
             "| Data | 2018 Data Science Bowl, stage 1 (BBBC038v1, CC0; Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7), "
             "with corrected masks: 386 images to train, 96 to choose, 122 to test, by `bench/splits/nuclei_*.txt` |",
             "| Licence of the weights | CC0-1.0 |",
-            f"| Training | {epochs_done(out)} epochs, {hours(out):.1f} hours, {machine()}, {threads or 'all'} of them used |",
+            f"| Training | {epochs_done(out)} epochs, and {cooled} of cooldown; {hours(out):.1f} hours, {machine()}, "
+            f"{threads or 'all'} of them used |",
             "",
-            "The command is `python bench/pretrained.py DATA`, which runs, again and again until all epochs are done,",
+            "The command is `python bench/pretrained.py DATA`, which runs, and at last with `--cooldown`:",
             "",
-            f"```sh\n{command}\n```",
+            "```sh\n" + "\n".join(commands) + "\n```",
             "",
             "## Scores",
             "",

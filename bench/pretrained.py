@@ -1,6 +1,7 @@
 """The nuclei network that ships: trained, scored by kind of image, and written with its card, by one command.
 
     python bench/pretrained.py DATA [--minutes M] [--threads N]    trains, or goes on; then scores the validation images
+    python bench/pretrained.py DATA --cooldown                     lets the learning rate fall to 0, from where the training is
     python bench/pretrained.py DATA --test [--ship]                scores the test images, too, and writes the files
 
 DATA holds dsb2018 and dsb2018_more (BBBC038, CC0). bench/splits/nuclei_*.txt say which images train, validate and test; the
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from nuclei_card import Row, by_kind, epochs_done, failures, hours, page, short_card, table
+from nuclei_card import Row, by_kind, cooldown, epochs_done, failures, hours, page, short_card, table
 from nuclei_lists import FOLDERS, SPLITS, kinds
 from report import RESULTS, ROOT, machine
 from tqdm import tqdm
@@ -34,9 +35,14 @@ from minunet.predict.overlay import boundary, save_png, to_rgb
 from minunet.train.tuning import add_objects
 
 EPOCHS = 60
+COMMON = ["--target", "border", "--channels", "3", "--even-groups"]
 RECIPE = [
-    "--target", "border", "--channels", "3", "--even-groups", "--bent", "0.6", "--zoom", "1.5",
-    "--invert", "0.1", "--recolour", "0.3", "--schedule", "constant", "--ema", "0.998",
+    *COMMON, "--bent", "0.6", "--zoom", "1.5", "--invert", "0.1", "--recolour", "0.3",
+    "--schedule", "constant", "--ema", "0.998", "--seed", "0",
+]  # fmt: skip
+COOLDOWN = [
+    *COMMON, "-e", "4", "--zoom", "1.25", "--recolour", "0.1",
+    "--schedule", "cosine", "-l", "0.0007", "--freeze", "encoder:0", "--seed", "1",
 ]  # fmt: skip
 SCORES = RESULTS / "nuclei.jsonl"
 SHIPPED = ROOT / "minunet" / "models" / "shipped"
@@ -76,17 +82,22 @@ def groups(data: Path, out: Path) -> Path:
 
 def train_command(data: Path, out: Path, epochs: int, threads: int | None) -> list[str]:
     """The training, as a user would type it."""
-    flags = ["--data", str(data), "--val-files", "bench/splits/nuclei_validation.txt", "-e", str(epochs), *RECIPE]
-    flags += ["--groups", str(out.parent / "groups.csv")]
-    flags += ["--threads", str(threads)] if threads else []
-    return ["-m", "minunet.train", *flags, "--seed", "0", "--out", str(out), "--resume", "auto"]
+    return [*common(data, out, threads), "-e", str(epochs), *RECIPE, "--out", str(out / "run"), "--resume", "auto"]
 
 
-def train(data: Path, out: Path, epochs: int, threads: int | None, minutes: float) -> bool:
+def cooldown_command(data: Path, out: Path, threads: int | None) -> list[str]:
+    """Some more epochs from there, in which the learning rate falls to 0."""
+    begin = ["-f", str(out / "run" / "last.safetensors"), "--out", str(cooldown(out)), "--resume", "auto"]
+    return [*common(data, out, threads), *COOLDOWN, *begin]
+
+
+def common(data: Path, out: Path, threads: int | None) -> list[str]:
+    flags = ["-m", "minunet.train", "--data", str(data), "--val-files", "bench/splits/nuclei_validation.txt"]
+    return [*flags, "--groups", str(out / "groups.csv"), *(["--threads", str(threads)] if threads else [])]
+
+
+def carry_out(command: list[str], minutes: float) -> bool:
     """Train, or go on, for so many minutes at most; whether all epochs are done."""
-    images = linked(data, out, ("train", "validation"))
-    groups(data, out)
-    command = train_command(images, out / "run", epochs, threads)
     running = subprocess.Popen([sys.executable, *command], cwd=ROOT)
     try:
         running.wait(60 * minutes)
@@ -100,7 +111,7 @@ def train(data: Path, out: Path, epochs: int, threads: int | None, minutes: floa
 
 def tuned(data: Path, out: Path) -> minunet.nn.Module:
     """The network of the best epoch, which knows how its output becomes objects; of a run that was stopped, too."""
-    best = out / "run" / "best.safetensors"
+    best = weights(out)
     model = minunet.load(best)
     if model.preprocessing.separation is None:
         images = open_dataset(linked(data, out, ("train", "validation")), channels=model.preprocessing.channels)
@@ -108,6 +119,12 @@ def tuned(data: Path, out: Path) -> minunet.nn.Module:
         add_objects(model, images, *parts)
         restate(best, model.preprocessing)
     return model
+
+
+def weights(out: Path) -> Path:
+    """Of the best epoch of the cooldown, if there was one after the last epoch, else of the run."""
+    cooled = cooldown(out) / "best.safetensors"
+    return cooled if cooled.exists() else out / "run" / "best.safetensors"
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -160,13 +177,14 @@ def ship(model: minunet.nn.Module, out: Path, rows: dict[str, list[Row]], thread
     from minunet.export import main as export
 
     file = SHIPPED / "nuclei.safetensors"
-    if export(["-m", str(out / "run" / "best.safetensors"), "-o", str(file), "--half", "-q"]):
+    if export(["-m", str(weights(out)), "-o", str(file), "--half", "-q"]):
         raise SystemExit("the network could not be written")
     scored = {part: by_kind(own) for part, own in rows.items()}
     write_atomically(SHIPPED / "nuclei.toml", short_card(model, out, scored["test"]).encode())
-    command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN/run"), EPOCHS, None)])
+    command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN"), EPOCHS, None)])
+    after = " ".join(["python", *cooldown_command(Path("IMAGES"), Path("RUN"), None)])
     CARD.mkdir(exist_ok=True)
-    text = page(model, out, scored, rows["test"], threads, file.stat().st_size, command)
+    text = page(model, out, scored, rows["test"], threads, file.stat().st_size, [command, after])
     write_atomically(CARD / "nuclei.md", text.encode())
     for row in failures(rows["test"]):
         pictured = out / "pictures_test" / f"{row['image']}.png"
@@ -180,18 +198,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--threads", type=int, help="of the training (default: all cores)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "nuclei", help="where the run is kept")
+    parser.add_argument("--cooldown", action="store_true", help="end with a learning rate that falls to 0")
     parser.add_argument("--test", action="store_true", help="score the test images; no training")
     parser.add_argument("--ship", action="store_true", help="write the network into the package, with its card")
     args = parser.parse_args(argv)
     data, out = args.data.resolve(), args.out.resolve()
-    if not (args.test or args.ship) and not train(data, out, args.epochs, args.threads, args.minutes):
-        print(f"stopped in epoch {epochs_done(out) + 1} of {args.epochs}; the same command goes on")
+    if not (args.test or args.ship):
+        images = linked(data, out, ("train", "validation"))
+        groups(data, out)
+        make = cooldown_command(images, out, args.threads) if args.cooldown else None
+        if not carry_out(make or train_command(images, out, args.epochs, args.threads), args.minutes):
+            print("stopped; the same command goes on")
         if not epochs_done(out):
             return 130
     model, rows = tuned(data, out), {}
     for part in ("validation", "test")[: 1 + (args.test or args.ship)]:
         rows[part] = score(model, data, part, out)
-        row = {"list": part, "epochs": epochs_done(out), "hours": hours(out), "recipe": RECIPE, "machine": machine()}
+        row = {
+            "list": part,
+            "epochs": epochs_done(out),
+            "hours": hours(out),
+            "weights": weights(out).parent.name,
+            "recipe": [RECIPE, COOLDOWN],
+            "machine": machine(),
+        }
         with open(SCORES, "a") as file:
             file.write(json.dumps({**row, **by_kind(rows[part])}) + "\n")
         print(f"{part}:\n{table(by_kind(rows[part]))}")

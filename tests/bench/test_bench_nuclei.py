@@ -70,7 +70,7 @@ def test_the_cards(tmp_path):
     scores = nuclei_card.by_kind(test)
     short = tomllib.loads(nuclei_card.short_card(model, tmp_path, scores))
     assert short["hours"] == 1 and short["scores"]["fluorescence"] == {"precision": 0.5, "precision_50": 0.9}
-    text = nuclei_card.page(model, tmp_path, {"test": scores, "validation": scores}, test, 1, 2_000_000, "python x")
+    text = nuclei_card.page(model, tmp_path, {"test": scores, "validation": scores}, test, 1, 2_000_000, ["python x"])
     assert "mean precision of fluorescence is 0.500, meant to be 0.65" in text and "40.0 % of the nuclei" in text
     assert text.count("](nuclei_") == 2 and "CC0-1.0" in text
 
