@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ TISSUE = "stained_tissue"
 EPOCHS = {1: 160, 2: 120, 4: 80, 8: 60, 16: 40, 64: 20}  # for so many images: from 160 to 700 steps
 BASE_EPOCHS = 20
 WAYS = ("as it is", "scratch", "fine-tuned")
-SCRATCH = ["--target", "border", "--channels", "3", "--base-width", RECIPE[RECIPE.index("--base-width") + 1]]
+SAME = ("--target", "--channels", "--base-width")  # of the recipe, for networks that begin at random
+SCRATCH = [text for pair in pairwise(RECIPE) if pair[0] in SAME for text in pair]
 PAGE = ROOT / "docs" / "fine_tuning.md"
 
 Row = dict[str, Any]
