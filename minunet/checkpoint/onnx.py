@@ -17,6 +17,7 @@ import numpy as np
 
 from ..array import to_numpy
 from ..errors import UserError
+from ..models.instance_net import STRIDES
 from ..models.trace import Step, follow, input_channels
 from ..nn import Module, NotDescribed
 from .file import description
@@ -83,8 +84,8 @@ def to_onnx(model: Module) -> bytes:
     Returns
     -------
     bytes
-        Input `image` float32 (N, channels, H, W), output `logits` float32 (N, classes, OH, OW). Its metadata has an entry
-        "minunet" with architecture and data as in our checkpoints.
+        Input `image` float32 (N, channels, H, W), output `logits` float32 (N, classes, OH, OW); of a detector several outputs,
+        see `output_names`. Its metadata has an entry "minunet" with architecture and data as in our checkpoints.
 
     Raises
     ------
@@ -105,14 +106,17 @@ def to_onnx(model: Module) -> bytes:
         outputs = graph.add(step, [names[x] for x in step.inputs])
         names.update(zip(step.outputs, outputs, strict=True))
     image, y = trace.image, trace.output
-    graph.node("Identity", names[y], output="logits")
+    called = output_names(len(trace.outputs))
+    for name, each in zip(called, trace.outputs):
+        graph.node("Identity", names[each], output=name)
     same = y.shape[1:3] == image.shape[1:3]
     value, FLOAT = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    sides = [("H", "W") if same else (f"OH{n}", f"OW{n}") if n else ("OH", "OW") for n in range(len(called))]
     proto = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes, "minunet",
             [value("image", FLOAT, ["N", channels, "H", "W"])],
-            [value("logits", FLOAT, ["N", y.shape[3], *(("H", "W") if same else ("OH", "OW"))])],
+            [value(n, FLOAT, ["N", each.shape[3], *hw]) for n, each, hw in zip(called, trace.outputs, sides)],
             list(graph.constants.values()),
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="minunet",
@@ -123,6 +127,11 @@ def to_onnx(model: Module) -> bytes:
     content: bytes = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
     return content
+
+
+def output_names(count: int) -> list[str]:
+    """What the outputs are called: logits; of a detector the levels by their stride, and the prototypes."""
+    return ["logits"] if count == 1 else [*(f"stride_{s}" for s in STRIDES), "prototypes"]
 
 
 def documentation(model: Module, channels: int, outputs: int) -> str:
@@ -136,6 +145,15 @@ def documentation(model: Module, channels: int, outputs: int) -> str:
         end = (
             f"sigmoid of the first: the probability of an object; the others times {unit:g}: the distances in pixels to its "
             f"outline along {R} rays, ray k at the angle 2 pi k / {R} from the columns towards the rows"
+        )
+    if getattr(model, "finds_objects", False):
+        return (
+            f"image: float32 (N, {channels}, H, W), grey values {values}. stride_S, one for each level: float32 "
+            "(N, channels, H/S, W/S), rounded up; the pixel (i, j) is the location (S i + S/2, S j + S/2) of the image. Its "
+            "channels: the logits of the classes; the distances right, down, left and up to the sides of the object's box, "
+            "in S pixels; the logit of the centre-ness; k coefficients. prototypes: float32 (N, k, h, w), twice as large as "
+            "the first level; a mask is the sigmoid of their sum, each times its coefficient, within the box. "
+            f"Classes: {names}."
         )
     return (
         f"image: float32 (N, {channels}, H, W), grey values {values}. "

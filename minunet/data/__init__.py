@@ -15,6 +15,7 @@ loader.py         batches of patches; augment.py: random distortions
 objects.py        how large objects are, and how a network's output is divided into them
 targets.py        training targets for touching objects; weightmap.py: the U-Net paper's weight map
 stars.py          star-convex polygons as a target: rays and probabilities
+boxes.py          boxes as a target: which location of a detector answers for which object
 label_images.py   instances on disk: label images, masks, stacks; rle.py: run-length encoding, Kaggle's format
 instance_labels.py   numbering instances in an array without gaps
 checks.py         common problems of images and masks, for `minunet.doctor`; findings.py: what it finds

@@ -87,7 +87,7 @@ class Batches:
         self.context, self.distortion = context, distortion
         self.foreground_share, self.groups = foreground_share, groups
         self._holding: dict[int, list[int]] | None = None  # the images that hold a class, once that is needed
-        self._rays = dataset.preprocessing.rays
+        self._rays, self._numbers = dataset.preprocessing.rays, dataset.preprocessing.one_by_one
         self._length = len(self.plan(0))
 
     def __len__(self) -> int:
@@ -128,7 +128,8 @@ class Batches:
         Yields
         ------
         images : (N, h, w, C) float32 array
-        labels : (N, h, w) int64 array, -1 where labels do not count; of polygons (N, h, w, 1 + R) float32, see `star_targets`
+        labels : (N, h, w) int64 array, -1 where labels do not count; of polygons (N, h, w, 1 + R) float32, see `star_targets`;
+            for boxes and masks the objects' numbers
         weights : (N, h, w) float32 array, only if the samples have weights
         """
         plan = self.plan(epoch)[start:]
@@ -159,7 +160,7 @@ class Batches:
         return index, (row, column)
 
     def _patch(self, rng: np.random.Generator, sample: Sample, at: tuple[int, int] | None = None) -> Batch:
-        labels = object_numbers(sample) if self._rays else true_labels(sample)
+        labels = object_numbers(sample) if self._numbers else true_labels(sample)
         image, maps = sample.image, [labels] if sample.weight is None else [labels, sample.weight]
         if self.augment or self.crop:
             # for each pixel of the patch, the index of the image's pixel that labels and weights are read from

@@ -53,7 +53,7 @@ class Separation(Settings):
         Objects of fewer pixels are dropped, or belong to the object that they touch.
     nms : float
         Of polygons (see `minunet.predict.stars`): one of which more than this share lies in a more probable one is the same
-        object.
+        object. Of boxes: two that share more than this of what they cover together are the same.
     """
 
     threshold: float = setting(0.5, least=0, most=1)

@@ -18,7 +18,7 @@ from .nodata import measured_pixels
 from .objects import ObjectSize, Rays, Separation
 
 NORMALISATIONS = ("percentile", "range", "none", "255")
-TARGETS = ("classes", "border", "stardist")
+TARGETS = ("classes", "border", "stardist", "instances")
 PARTS: dict[str, type[Settings]] = {"objects": ObjectSize, "separation": Separation, "rays": Rays}
 MAX_SCALE = 16
 
@@ -38,9 +38,9 @@ class Preprocessing(Settings):
     normalise : "percentile", "range", "none" or "255", see `minunet.data.normalise`
     scale : float
         Factor for the images' size.
-    target : "classes", "border" or "stardist"
-        What the outputs are: the masks' classes, background, inside and border of objects, or star-convex polygons, see
-        minunet/data/targets.py.
+    target : "classes", "border", "stardist" or "instances"
+        What the outputs are: the masks' classes, background, inside and border of objects, star-convex polygons, or boxes and
+        masks of objects, see minunet/data/targets.py.
     tta : int
         Over how many flips and rotations predictions are averaged by default (test-time augmentation).
     objects : ObjectSize, optional
@@ -77,10 +77,17 @@ class Preprocessing(Settings):
             if not isinstance(getattr(self, name), kind | None):
                 raise UserError(f"{name}: {shown(getattr(self, name))} is no {kind.__name__}")
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the network finds objects one by one, each as a whole, in place of classes of pixels."""
+        return self.target in ("stardist", "instances")
+
     def outputs(self) -> tuple[int, ...]:
         """How many outputs the network may have: one for each class; for two classes a single one, a sigmoid, is allowed."""
         if self.rays:
             return (1 + self.rays.count,)
+        if self.target == "instances":
+            return (1,)
         K = 3 if self.target == "border" else self.classes.num_classes
         return (1, 2) if K == 2 else (K,)
 

@@ -32,9 +32,11 @@ def object_numbers(sample: Sample) -> np.ndarray:
     return numbers if sample.valid is None else np.where(sample.valid, numbers, np.int32(-1))
 
 
-def true_target(sample: Sample, rays: Rays | None) -> np.ndarray:
-    """What the loss of a whole sample takes: `true_labels`, or `star_targets` if there are rays."""
-    return true_labels(sample) if rays is None else star_targets(object_numbers(sample), rays)
+def true_target(sample: Sample, rays: Rays | None, one_by_one: bool = False) -> np.ndarray:
+    """What the loss of a whole sample takes: `true_labels`, `star_targets` if there are rays, or else objects' numbers."""
+    if rays is not None:
+        return star_targets(object_numbers(sample), rays)
+    return object_numbers(sample) if one_by_one else true_labels(sample)
 
 
 def star_targets(numbers: np.ndarray, rays: Rays) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Training targets for instance separation, in place of the masks' plain classes.
 
-Three ways to keep touching objects apart. The first two are made from the instance numbers before any augmentation:
+Four ways to keep touching objects apart. The first two are made from the instance numbers before any augmentation:
 
 * the *border* target: three classes instead of two: background, inside, and border, the outermost pixels of every object along
   its outline. The insides of two objects never touch, so each is the seed of one instance.
@@ -8,6 +8,8 @@ Three ways to keep touching objects apart. The first two are made from the insta
   between near objects weigh more in the loss.
 * star-convex polygons (stars.py): from every pixel of an object, how far its outline is in each of many directions. They are
   made after augmentation, by the loader.
+* boxes and masks (boxes.py): every location of a detector's maps is told which object it is to find. That is made from the
+  augmented object numbers, too, by the loss.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from tqdm import tqdm
 from ..errors import Settings, UserError, setting
 from .classes import ClassMap
 from .image_set import ImageSet
-from .objects import Rays, measure_objects, object_depths
+from .objects import ObjectSize, Rays, measure_objects, object_depths
 from .preprocess import TARGETS, Preprocessing
 from .sample import Sample
 from .weightmap import cached_separation, class_balance, cut_seams, separation
@@ -35,7 +37,7 @@ class Target(Settings):
 
     Attributes
     ----------
-    kind : "classes", "border" or "stardist"
+    kind : "classes", "border", "stardist" or "instances"
     border_width : float
         Width of the class border, in pixels.
     weight_map : bool
@@ -64,8 +66,8 @@ class Target(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind == "stardist" and self.weight_map:
-            raise UserError("--weight-map is for classes: leave it out, --target stardist has a loss of its own")
+        if self.kind in ("stardist", "instances") and self.weight_map:
+            raise UserError(f"--weight-map is for classes: leave it out, --target {self.kind} has a loss of its own")
 
     @property
     def is_plain(self) -> bool:
@@ -110,7 +112,9 @@ class TargetSet(ImageSet):
             )
         if target.needs_instances:
             self._instances(base[train[0]])
-        self.rays = self._measure_rays(train) if target.kind == "stardist" else None
+        size = self._measure(train) if target.kind in ("stardist", "instances") else None
+        self.rays = Rays(target.rays, size.diameter / 2) if size and target.kind == "stardist" else None
+        self.object_size = size
         self.class_weight = np.ones(self.classes.num_classes, np.float32) if target.weight_map else None
         if target.weight_map and target.balance:
             counts = np.zeros(self.classes.num_classes, np.int64)
@@ -124,13 +128,13 @@ class TargetSet(ImageSet):
         """The preprocessing of the base, with this target; its classes are those of the masks."""
         return replace(self.base.preprocessing, target=self.target.kind, rays=self.rays)
 
-    def _measure_rays(self, train: list[int]) -> Rays:
-        """The rays, with the typical radius of the objects in the training images as their unit."""
+    def _measure(self, train: list[int]) -> ObjectSize:
+        """How large the objects in the training images are."""
         step = -(-len(train) // MEASURED)
         size = measure_objects(self._instances(self.base[i]) for i in train[::step])
         if size is None:
-            raise UserError("--target stardist: none of the masks to train on holds an object")
-        return Rays(self.target.rays, size.diameter / 2)
+            raise UserError(f"--target {self.target.kind}: none of the masks to train on holds an object")
+        return size
 
     def _read(self, index: int) -> Sample:
         sample = self.base[index]
@@ -176,6 +180,8 @@ class TargetSet(ImageSet):
             lines.append(
                 f"target      star-convex polygons of {self.rays.count} rays, objects of {2 * self.rays.unit:.0f} pixels"
             )
+        if t.kind == "instances" and self.object_size:
+            lines.append(f"target      boxes and masks of objects of {self.object_size.diameter:.0f} pixels")
         if self.class_weight is not None:
             weights = ", ".join(f"{n} {w:.2f}" for n, w in zip(self.classes.names, self.class_weight))
             lines.append(f"weights     {weights}; between objects up to {t.w0:g} more (sigma {t.sigma:g} pixels)")

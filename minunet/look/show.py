@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from time import perf_counter
 from typing import Any
@@ -19,12 +20,13 @@ from ..models.trace import follow
 from ..nn import Module
 from ..ops import named_loss, star_loss, star_loss_backward
 from ..ops.dispatch import are_fast
-from ..predict.inference import class_map, predicted_classes
+from ..predict.inference import class_map, outputs_of, predicted_classes
 from ..predict.instances import output_names, target_of
 from ..predict.maps import maps_of
 from ..predict.separation import UNTUNED
 from ..predict.stars import cell_of, separate_stars
 from . import build
+from .detector import AsMap
 from .field import grid, pixel_gradients
 from .nodes import make_nodes
 from .record import record
@@ -73,7 +75,7 @@ def show(
     x : (H, W, C) float32 array
         Prepared, of a size that the network takes.
     labels : (OH, OW) int64 array or None
-        True classes of the logits' pixels (for a network of polygons the objects' numbers), -1 where they do not count.
+        True classes of the logits' pixels (for one that finds objects one by one, their numbers), -1 where they do not count.
     n : int
         n x n output pixels can be clicked on.
     about : dict
@@ -93,8 +95,13 @@ def show(
     UserError
         If the page would be larger even with small pictures of the maps.
     """
-    polygons = model.preprocessing.rays is not None
-    loss = polygon_loss(model, labels) if polygons else cross_entropy(labels)
+    one_by_one = model.preprocessing.one_by_one
+    detector = AsMap(model) if getattr(model, "finds_objects", False) else None
+    if detector:
+        model, x, labels = detector, detector.cut(x), labels if labels is None else detector.cut(labels)
+        loss: Loss = partial(detector.loss, labels)
+    else:
+        loss = polygon_loss(model, labels) if one_by_one else cross_entropy(labels)
     trace = follow(model, x[None].shape)
     for step in trace.steps:
         if len(step.outputs) - step.description.numbers > 1:
@@ -110,10 +117,11 @@ def show(
         bar.update()
         bar.set_description("output pixels")
         logits = calls[-1].output[0]
-        said = predicted_classes(model, logits).astype(np.int64) if polygons else classes_of(logits)
+        seen = outputs_of(detector.outputs, logits.shape) if detector else logits
+        said = predicted_classes(model, seen).astype(np.int64) if one_by_one else classes_of(logits)
         pixels = list(product(grid(said.shape[0], n), grid(said.shape[1], n)))
         boxes = [receptive_field(trace, pixel) for pixel in pixels]
-        channel = np.zeros_like(said) if polygons or logits.shape[-1] == 1 else said
+        channel = np.zeros_like(said) if one_by_one or logits.shape[-1] == 1 else said
         gradients = {}
         for i, dx in pixel_gradients(model, x[None], pixels, boxes, channel):
             gradients[i] = dx
@@ -121,22 +129,28 @@ def show(
     check_finite({f"gradient of output pixel {pixels[i]}": a for i, a in gradients.items()})
     classes = BORDER_CLASSES if target_of(model) == "border" else class_map(model)
     facts = about | {
-        "logit_names": (output_names(model) + [f"distance {k}" for k in range(logits.shape[-1] - 1)] if polygons
-                        else output_names(model)[-logits.shape[-1] :]),
+        "logit_names": detector.names if detector else names_of(model, logits.shape[-1]),
         "size": list(x.shape),
         "loss": float(value),
         "kernels_ms": seconds and [1e3 * s for s in seconds],
-        "pictures": build.pictures(x, said, np.minimum(labels, 1) if polygons and labels is not None else labels, classes),
+        "pictures": build.pictures(x, said, np.minimum(labels, 1) if one_by_one and labels is not None else labels, classes),
     }  # fmt: skip
     for side in build.SIDES:
         facts["nodes"] = [build.node_json(node, side, grads) for node in nodes]
         facts["field"] = build.field_json(
-            pixels, boxes, [gradients[i] for i in range(len(pixels))], channel if polygons else said, logits, 2 * side
+            pixels, boxes, [gradients[i] for i in range(len(pixels))], channel if one_by_one else said, logits, 2 * side
         )
         page = build.page(facts)
         if len(page.encode()) <= build.LIMIT:
             return page
     raise UserError(f"the page would have more than {build.LIMIT / 1e6:g} MB: choose a smaller --size or --grid")
+
+
+def names_of(model: Module, outputs: int) -> list[str]:
+    """The names of so many outputs."""
+    if model.preprocessing.rays:
+        return output_names(model) + [f"distance {k}" for k in range(outputs - 1)]
+    return output_names(model)[-outputs:]
 
 
 def check_finite(arrays: dict[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ encoders/     VGG, ResNet and MobileNetV2
 segnet.py   unpooling at the winners of the pools: SegNet
 deeplab_v3plus.py   dilated convolutions in place of a long way down: DeepLab v3+
 stardist.py   StarDist's network
+instance_net.py   a detector with masks
 network.py    the base of the networks: which images they take, how much each of their heads counts
 blocks.py     their larger parts: double convolution, up-step, joint of a skip
 ensemble.py   several networks as one
@@ -34,6 +35,7 @@ from .deeplab_v3plus import DeepLabV3Plus, DeepLabV3PlusOptions
 from .encoder_unet import EncoderUNet, EncoderUNetOptions
 from .encoder_unet_plus_plus import EncoderUNetPlusPlus, EncoderUNetPlusPlusOptions
 from .ensemble import Ensemble
+from .instance_net import InstanceNet, InstanceNetOptions
 from .network import Network
 from .nnunet import NNUNet, NNUNetOptions
 from .options import NetworkOptions, UNetOptions, unknown_option
@@ -63,6 +65,7 @@ ARCHITECTURES: dict[str, type[Module]] = {
     "segnet": SegNet,
     "deeplab_v3plus": DeepLabV3Plus,
     "stardist": StarDist,
+    "instance_net": InstanceNet,
 }
 OPTIONS: dict[str, type[NetworkOptions]] = {
     "unet": UNetOptions,
@@ -79,6 +82,7 @@ OPTIONS: dict[str, type[NetworkOptions]] = {
     "segnet": SegNetOptions,
     "deeplab_v3plus": DeepLabV3PlusOptions,
     "stardist": StarDistOptions,
+    "instance_net": InstanceNetOptions,
 }
 
 

@@ -37,6 +37,8 @@ class Ensemble(Module):
             raise ValueError("an ensemble needs networks")
         if len({m.fit_size(4096) for m in members}) > 1:
             raise ValueError("networks with unpadded convolutions go together only if all are, and of the same depth")
+        if any(getattr(m, "finds_objects", False) for m in members):
+            raise ValueError("networks that find objects one by one cannot be averaged: predict with one of them")
         self.members = list(members)
         rays = [getattr(getattr(m, "preprocessing", None), "rays", None) for m in members]
         if len({r and r.count for r in rays}) > 1:

@@ -6,7 +6,7 @@ from ..nn import Module
 
 
 class Network(Module):
-    """Base of the networks whose output is as large as the image.
+    """Base of the networks; the output of most is as large as the image.
 
     To add one, write `models/NAME.py` with its class and its options, and add a line for it in `models/__init__.py`, a word in
     `train/config.py`, and an entry in `tests/helpers/family.py`, with which tests/models/test_family.py checks it.
@@ -17,6 +17,9 @@ class Network(Module):
         The fewest rows and columns that an image may have: 2^depth where maps are halved `depth` times.
     multiple : int
         Rows and columns must be multiples of it; 1 if the joints of skips pad maps that halving has cut (`Join`).
+    finds_objects : bool
+        Whether the outputs are a list, in training and inference alike, from which objects are found one by one
+        (`minunet.predict.detections`), in place of a map as large as the image.
     head_weights : tuple of float
         How much the loss of each head counts, the main one first. With several (deep supervision), ``forward(train=True)``
         returns a list of logits in this order, and `backward` takes a list of their gradients, None for a head of weight 0.
@@ -25,6 +28,7 @@ class Network(Module):
 
     least: int = 1
     multiple: int = 1
+    finds_objects: bool = False
     head_weights: tuple[float, ...] = (1.0,)
 
     def check_size(self, H: int, W: int) -> None:

@@ -80,11 +80,16 @@ class Step:
 
 @dataclass(eq=False)
 class Trace:
-    """The calls of all layers in the order in which they run, the map that goes into the model, and the one that comes out."""
+    """The calls of all layers in the order in which they run, the map that goes into the model, and those that come out."""
 
     image: Map
     steps: list[Step]
-    output: Map
+    outputs: list[Map]
+
+    @property
+    def output(self) -> Map:
+        """The map that comes out; the last one, if there are several."""
+        return self.outputs[-1]
 
 
 def follow(model: Module, shape: Shape, dtype: Any = np.float32) -> Trace:
@@ -124,7 +129,7 @@ def follow(model: Module, shape: Shape, dtype: Any = np.float32) -> Trace:
     leaves = {id(m) for _, m in layers(model)}
     with stand_ins(model, lambda path, m: (describe if id(m) in leaves else pass_on)(path, m)):
         output = model.forward(image, train=False, keep=False)[0]
-    return Trace(image, steps, output)
+    return Trace(image, steps, output if isinstance(output, list) else [output])
 
 
 def layers(model: Module, path: str = "") -> Iterator[tuple[str, Module]]:

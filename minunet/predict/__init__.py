@@ -9,6 +9,7 @@ tiles.py              images by tiles that overlap; tta.py: averaging over flips
 instances.py          from probabilities to separate instances: `minunet.segment_objects`; separation.py: by which thresholds
 diameter.py           objects of another size than the network knows
 stars.py              from star-convex polygons to separate instances; maps.py: what a network's outputs mean
+detections.py         from boxes and masks to separate instances
 stitching.py          joining instances that lie in several blocks of a large image
 writers.py            results in memory, and in files larger than memory
 measure.py            the table of objects; instance_files.py: label images, tables, outlines

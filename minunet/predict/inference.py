@@ -12,8 +12,10 @@ from ..array import Array, get_array_module, to_numpy
 from ..data import ClassMap, Preprocessing, prepare
 from ..data.files.windows import Windows
 from ..data.preprocess import scaled_size
+from ..errors import UserError
 from ..nn import Module
 from ..ops import class_probabilities
+from .detections import DetectingTiles, Detections, Seen, find_detections, heads_of, separate_detections
 from .maps import maps_of
 from .options import DEFAULTS, PredictionOptions
 from .separation import UNTUNED, separation_of
@@ -67,23 +69,27 @@ def segment(
     options = PredictionOptions(threshold=threshold, scale=scale, tile=tile, overlap=overlap, tta=tta)
     tiles = make_tiles(model, image, options)
     out = np.empty(tiles.size, np.uint8) if out is None else out
-    if model.preprocessing.rays:
-        objects, table, _, blocks = polygon_objects(model, tiles, options, tiles.size)
+    if model.preprocessing.one_by_one:
+        objects, table, _, blocks = found_objects(model, tiles, options, tiles.size)
         for rows, columns in blocks:
-            out[rows, columns] = (table[draw(objects, rows, columns)] > 0).astype(np.uint8)
+            out[rows, columns] = (table[objects.draw(rows, columns)] > 0).astype(np.uint8)
         return out
     for rows, columns, p in tiles:
         out[rows, columns] = classify(semantic(model, p), options.mask_threshold)
     return out
 
 
-def polygon_objects(
-    model: Module, tiles: Iterable[Block], options: PredictionOptions, size: tuple[int, int]
-) -> tuple[Objects, np.ndarray, int, list[tuple[slice, slice]]]:  # fmt: skip
-    """The objects of an image from a network of polygons; what `numbering` gives; blocks that together are the image."""
+def found_objects(
+    model: Module, tiles: Iterable[Any], options: PredictionOptions, size: tuple[int, int]
+) -> tuple[Objects | Detections, np.ndarray, int, list[tuple[slice, slice]]]:  # fmt: skip
+    """An image's objects from a network that finds them one by one; what `numbering` gives; blocks that are the image."""
     check_split(options.split)
     how, known = separation_of(model, options), model.preprocessing
-    objects = find_objects(tiles, how, cell_of(known.rays, options.scale or known.scale))
+    objects: Objects | Detections
+    if known.rays:
+        objects = find_objects(tiles, how, cell_of(known.rays, options.scale or known.scale))
+    else:
+        objects = find_detections(tiles, how)
     blocks = [block.core for block in lay_blocks(size, BLOCK, 0).values()]
     return objects, *numbering(objects, blocks, how.min_size), blocks
 
@@ -93,6 +99,8 @@ def probabilities(
     tta: int | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The classes' probabilities for one image, (H, W, num_classes) float32; parameters as in `segment`."""
+    if model.preprocessing.target == "instances":
+        raise UserError("this network finds objects one by one, and gives no map of probabilities: use segment_objects")
     tiles = make_tiles(model, image, PredictionOptions(scale=scale, tile=tile, overlap=overlap, tta=tta))
     whole: np.ndarray | None = None
     for rows, columns, p in tiles:
@@ -104,8 +112,12 @@ def probabilities(
     return whole
 
 
-def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS) -> Tiles | WholeImage:
+def make_tiles(
+    model: Module, image: Any, options: PredictionOptions = DEFAULTS
+) -> Tiles | WholeImage | DetectingTiles:  # fmt: skip
     """An image in tiles, or in a single one; iterate over the result to get the tiles with their probabilities.
+
+    For a network of boxes and masks a tile comes with what the network sees, see `minunet.predict.detections`.
 
     Raises
     ------
@@ -119,6 +131,10 @@ def make_tiles(model: Module, image: Any, options: PredictionOptions = DEFAULTS)
     tile, scale, tta = options.tile, options.scale or known.scale, options.tta or known.tta
     if tile is None and whole_fits(model, scaled_size(image.shape[:2], scale)):
         tile = 0
+    if known.target == "instances":
+        check_numbers(image if tile == 0 else ())
+        windows = Windows(image, known.channels, known.normalise, scale)
+        return DetectingTiles(model, windows, best_tile(model) if tile is None else tile, options.overlap, tta)
     if tile == 0:
         return WholeImage(model, np.asarray(image), scale, tta)
     windows = Windows(image, known.channels, known.normalise, scale)
@@ -131,8 +147,7 @@ class WholeImage:
     note = ""
 
     def __init__(self, model: Module, image: np.ndarray, scale: float, tta: int = 1) -> None:
-        if np.isinf(image).any() or np.isnan(image).all():
-            raise ValueError("the image holds infinity, or nothing but NaN: replace them by numbers")
+        check_numbers(image)
         self.model, self.scale, self.symmetries = model, scale, SYMMETRIES[:tta]
         self.image = image if image.ndim == 3 else image[..., None]
         self.size: tuple[int, int] = (image.shape[0], image.shape[1])
@@ -163,6 +178,12 @@ class WholeImage:
         return total
 
 
+def check_numbers(image: Any) -> None:
+    """ValueError if an image holds infinity, or nothing but NaN."""
+    if np.isinf(image).any() or (np.size(image) and np.isnan(image).all()):
+        raise ValueError("the image holds infinity, or nothing but NaN: replace them by numbers")
+
+
 def semantic(model: Module, p: np.ndarray) -> np.ndarray:
     """The probabilities of the masks' classes, from those of the network's outputs.
 
@@ -180,9 +201,17 @@ def classify(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     return p.argmax(-1).astype(np.uint8)
 
 
-def predicted_classes(model: Module, logits: Array) -> np.ndarray:
-    """The classes (H, W) of an image as the network sees it, from its outputs (H, W, K); what lies in a polygon is class 1."""
+def outputs_of(outputs: Any, size: tuple[int, ...]) -> Any:
+    """Of what `predict_logits` gives, the first image's, of that size: logits (H, W, K), or what a detector sees."""
+    return Seen([to_numpy(y[0]) for y in outputs], (size[0], size[1])) if isinstance(outputs, list) else outputs[0]
+
+
+def predicted_classes(model: Module, logits: Any) -> np.ndarray:
+    """The classes (H, W) of an image as the network sees it, from its `outputs_of`; what lies in an object is class 1."""
     rays = model.preprocessing.rays
+    if isinstance(logits, Seen):
+        how = separation_of(model, PredictionOptions(scale=model.preprocessing.scale))
+        return (separate_detections(logits, how) > 0).astype(np.uint8)
     if rays is None:
         return to_numpy(classify(class_probabilities(logits)))
     maps, how = (
@@ -192,9 +221,14 @@ def predicted_classes(model: Module, logits: Array) -> np.ndarray:
     return (separate_stars(maps, how, cell_of(rays, 1.0)) > 0).astype(np.uint8)
 
 
-def predicted_at(model: Module, logits: Array) -> list[np.ndarray]:
-    """What `predicted_classes` gives at each of `THRESHOLDS`, of polygons; of classes only one."""
+def predicted_at(model: Module, logits: Any) -> list[np.ndarray]:
+    """What `predicted_classes` gives at each of `THRESHOLDS`, of objects found one by one; of classes only one."""
     rays = model.preprocessing.rays
+    if isinstance(logits, Seen):
+        whole = slice(0, logits.size[0]), slice(0, logits.size[1])
+        found = find_detections([(*whole, [logits])], replace(UNTUNED["instances"], threshold=THRESHOLDS[0]))
+        score = np.append(0, found.scores)[found.draw(*whole)]  # the most probable are on top
+        return [(score > threshold).astype(np.uint8) for threshold in THRESHOLDS]
     if rays is None:
         return [predicted_classes(model, logits)]
     maps, how = to_numpy(maps_of(model, logits)), replace(UNTUNED["stardist"], threshold=THRESHOLDS[0])
@@ -206,12 +240,14 @@ def predicted_at(model: Module, logits: Array) -> list[np.ndarray]:
     return [(score > threshold).astype(np.uint8) for threshold in THRESHOLDS]
 
 
-def predict_logits(model: Module, x: Array) -> Array:
-    """Logits of the size of the images x (N, H, W, C), for images of any size.
+def predict_logits(model: Module, x: Array) -> Any:
+    """Logits of the size of the images x (N, H, W, C), for images of any size; of a detector the list of its outputs.
 
     If the network does not take images of that size (too small for its poolings; unpadded convolutions need a margin and
     certain sizes), they are extended by mirroring, and the logits are cut to the size of the images.
     """
+    if getattr(model, "finds_objects", False):
+        return heads_of(model, x)
     xp = get_array_module(x, *model.named_params().values())
     x = xp.asarray(x)
     H, W = x.shape[1:3]

@@ -16,7 +16,8 @@ Objects that touch are one region of foreground. They are told apart in three st
 
 Objects of fewer than `min_size` pixels are dropped.
 
-A network of star-convex polygons (``--target stardist``) has other steps: see stars.py.
+A network of star-convex polygons (``--target stardist``) has other steps, see stars.py, and so has one of boxes and masks
+(``--target instances``), see detections.py.
 
 The numbers, a `Separation`, are tuned at the end of a training, on its validation images, and stored in the checkpoint.
 Which are best depends on the network: one that sees all borders needs no necks, and one that misses some does.
@@ -37,8 +38,9 @@ import scipy
 from ..data.instance_labels import renumber
 from ..data.objects import Separation
 from ..nn import Module
+from .detections import Seen, separate_detections
 from .diameter import measured_diameter, scale_for
-from .inference import class_map, probabilities
+from .inference import class_map, found_objects, make_tiles, probabilities
 from .options import AUTO, Diameter, PredictionOptions
 from .separation import SEEN, separation_of
 from .stars import cell_of, check_split, separate_stars
@@ -80,6 +82,10 @@ def segment_objects(
     )  # fmt: skip
     options, _ = resampled(model, image, options)
     how, known, scale = separation_of(model, options), model.preprocessing, options.scale
+    if known.target == "instances":
+        tiles = make_tiles(model, image, options)
+        objects, table, _, _ = found_objects(model, tiles, options, tiles.size)
+        return table[objects.draw(slice(0, tiles.size[0]), slice(0, tiles.size[1]))].astype(np.int32)
     cell = cell_of(known.rays, scale or known.scale) if known.rays else 1
     return renumber(separate(probabilities(model, image, scale), target_of(model), how, split, cell), how.min_size)
 
@@ -148,11 +154,14 @@ def label_objects(
     return renumber(separate(p, target, how, split), min_size)
 
 
-def separate(p: np.ndarray, target: str, how: Separation, split: bool = True, cell: int = 1) -> np.ndarray:
+def separate(p: Any, target: str, how: Separation, split: bool = True, cell: int = 1) -> np.ndarray:
     """As `label_objects`, but objects smaller than ``how.min_size`` are not dropped, and numbered in any order.
 
-    `cell` is that of `minunet.predict.stars`.
+    `cell` is that of `minunet.predict.stars`. With the target "instances" p is a `Seen` of `minunet.predict.detections`.
     """
+    if isinstance(p, Seen):
+        check_split(split)
+        return separate_detections(p, how)
     least = {"classes": 2, "border": 3, "stardist": 5}
     if target not in least or p.ndim != 3 or p.shape[-1] < least[target]:
         raise ValueError(f"probabilities of shape {p.shape} with the target {target!r}")
@@ -201,13 +210,13 @@ def hilltops(height: np.ndarray, neck: float) -> np.ndarray:
 
 
 def target_of(model: Module) -> str:
-    """What a loaded network was trained on: "classes", "border" or "stardist"."""
+    """What a loaded network was trained on: "classes", "border", "stardist" or "instances"."""
     return model.preprocessing.target
 
 
 def output_names(model: Module) -> list[str]:
     """The names of a loaded network's outputs, in their order; of polygons that of their probability alone."""
     names = class_map(model).names
-    if target_of(model) == "stardist":
+    if model.preprocessing.one_by_one:
         return names[1:]
     return [names[0], "inside", "border"] if target_of(model) == "border" else names

@@ -15,18 +15,17 @@ import numpy as np
 from ..data.files.large_tiff import LargeTiff
 from ..data.files.large_zarr import LargeZarr
 from ..data.objects import Separation
+from ..errors import UserError
 from ..nn import Module
 from . import instance_files
-from .inference import class_map, classify, make_tiles, polygon_objects, semantic
+from .inference import class_map, classify, found_objects, make_tiles, semantic
 from .instances import output_names, resampled, separate, target_of
 from .measure import Measurements
 from .options import AUTO, PredictionOptions
 from .overlay import Overview
 from .progress import Progress
 from .separation import reach_of, separation_of
-from .stars import draw
 from .stitching import BLOCK, Block, Index, Part, Stitching, label_block, lay_blocks
-from .tiles import Block as Tile
 from .writers import Outputs, Writer
 
 OVERVIEW = 2048  # most rows and columns of the overlay of an image that is read by windows
@@ -76,12 +75,16 @@ class Page:
         """Make all results. Outlines of objects go into `rois`; `number`, from 1, is that of the page in a stack."""
         options, classes, objects = self.options, class_map(self.model), None
         with ExitStack() as files:
-            p, polygons = None, bool(self.model.preprocessing.rays)
-            if options.probabilities or (options.needs_instances and not polygons):
+            p, one_by_one = None, self.model.preprocessing.one_by_one
+            if options.probabilities and target_of(self.model) == "instances":
+                raise UserError(
+                    "--probabilities: this network finds objects one by one and has no such map: leave it out"
+                )
+            if options.probabilities or (options.needs_instances and not one_by_one):
                 planes, keep = len(output_names(self.model)), options.probabilities
                 p = files.enter_context(self.outputs.new(self.image, "probabilities", np.float32, planes, keep=keep))
-            if polygons:
-                objects, picture = self._polygons(files, p, rois, number)
+            if one_by_one:
+                objects, picture = self._found(files, p, rois, number)
             else:
                 picture = self._classes(files, p)
                 if p is not None and options.needs_instances:
@@ -102,11 +105,12 @@ class Page:
                 p[rows, columns] = block
         return picture
 
-    def _tiles(self) -> Iterator[Tile]:
+    def _tiles(self) -> Iterator[Any]:
         """The image's tiles: rows, columns, maps."""
         tiles = make_tiles(self.model, self.image, self.options)
         if tiles.note:
-            self.notes.append(f"tiles are blended, and differ a little from the whole image: {tiles.note}")
+            blended = "" if target_of(self.model) == "instances" else "are blended, and "
+            self.notes.append(f"tiles {blended}differ a little from the whole image: {tiles.note}")
         return tiles.blocks(self.progress.counter("tile", len(tiles)))
 
     def _mask(self, files: ExitStack) -> Callable[[slice, slice, np.ndarray], None]:
@@ -120,25 +124,25 @@ class Page:
 
         return write
 
-    def _polygons(
+    def _found(
         self, files: ExitStack, p: Writer | None, rois: zipfile.ZipFile | None, number: int | None
     ) -> tuple[Measurements | None, Overview]:
-        """From a network of polygons: find objects in all tiles together, then write mask and labels block by block."""
+        """From a network that finds objects one by one: in all tiles together, then write mask and labels block by block."""
 
-        def seen() -> Iterator[Tile]:
+        def seen() -> Iterator[Any]:
             for rows, columns, block in self._tiles():
                 if p is not None:
                     p[rows, columns] = block[..., :1]
                 yield rows, columns, block
 
-        objects, table, count, blocks = polygon_objects(self.model, seen(), self.options, self.size)
+        objects, table, count, blocks = found_objects(self.model, seen(), self.options, self.size)
         if objects.dropped:
             self.notes.append(
-                f"{objects.dropped:,} polygons were not looked at: there were too many; raise --mask-threshold"
+                f"{objects.dropped:,} proposals were not looked at: there were too many; raise --mask-threshold"
             )
 
         def numbered(rows: slice, columns: slice) -> np.ndarray:
-            return table[draw(objects, rows, columns)]
+            return table[objects.draw(rows, columns)]
 
         mask, picture = self._mask(files), self._overview(np.uint8)
         for rows, columns in blocks:

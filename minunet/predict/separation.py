@@ -10,7 +10,8 @@ from ..data.objects import Separation
 from ..nn import Module
 from .options import DEFAULTS, PredictionOptions
 
-UNTUNED = {"classes": Separation(), "border": Separation(neck=0.8), "stardist": Separation(threshold=0.4, min_size=5)}
+UNTUNED = {"classes": Separation(), "border": Separation(neck=0.8), "stardist": Separation(threshold=0.4, min_size=5),
+           "instances": Separation(threshold=0.3, min_size=5, nms=0.5)}  # fmt: skip
 """By target: what holds for a network that nobody tuned, which may miss many borders."""
 
 SEEN = {**UNTUNED, "border": Separation(neck=0.3, smooth=0.0)}

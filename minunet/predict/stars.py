@@ -21,7 +21,7 @@ tile into another is found once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class Objects(NamedTuple):
     members: np.ndarray
     boxes: np.ndarray
     dropped: int = 0
+
+    def draw(self, rows: slice, columns: slice) -> np.ndarray:
+        """As the function `draw`."""
+        return draw(self, rows, columns)
 
 
 def star_maps(logits: Array, unit: float) -> Array:
@@ -225,12 +229,12 @@ def plain_draw(objects: Objects, chosen: np.ndarray, top: int, left: int, labels
         labels[np.abs(field.cumsum(1)) > 0.5 * total] = n + 1
 
 
-def numbering(objects: Objects, blocks: Iterable[tuple[slice, slice]], min_size: int) -> tuple[np.ndarray, int]:
+def numbering(objects: Any, blocks: Iterable[tuple[slice, slice]], min_size: int) -> tuple[np.ndarray, int]:
     """The numbers that objects get: from 1 without gaps, in the order of their first pixels, row by row.
 
     Parameters
     ----------
-    objects : Objects
+    objects : Objects, or Detections of `minunet.predict.detections`
     blocks : rows and columns that together are the image, each once
     min_size : int
         Objects of fewer pixels are dropped: they get the number 0.
@@ -244,7 +248,7 @@ def numbering(objects: Objects, blocks: Iterable[tuple[slice, slice]], min_size:
     n = len(objects.boxes)
     area, first = np.zeros(n + 1, np.int64), np.full(n + 1, np.iinfo(np.int64).max)
     for rows, columns in blocks:
-        labels = draw(objects, rows, columns)
+        labels = objects.draw(rows, columns)
         numbers, place, counts = np.unique(labels, return_index=True, return_counts=True)
         row, column = np.divmod(place, labels.shape[1])
         area[numbers] += counts
@@ -293,4 +297,6 @@ def separate_stars(maps: np.ndarray, how: Separation, cell: int = 1) -> np.ndarr
 def check_split(split: bool) -> None:
     """UserError if connected regions are asked for, which polygons are not."""
     if not split:
-        raise UserError("--no-split: this network was trained on polygons, each of which is an object: leave it out")
+        raise UserError(
+            "--no-split: this network finds objects one by one, and there is nothing to split: leave it out"
+        )

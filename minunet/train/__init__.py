@@ -8,6 +8,7 @@ step.py         one training step: forward, loss, backward, update; heads.py: th
 parts.py        the parts of a network that learn more slowly, later, or not at all
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`
+detection.py    the loss of a network that finds objects one by one
 beforehand.py   what is looked at before a run begins: whether settings and images suit each other, and space for checkpoints
 lock.py         one process at a time trains in a folder
 tuning.py       how probabilities become objects, chosen on the validation images

@@ -77,7 +77,7 @@ class Arguments(TrainingConfig):
     axes: str | None = None
     normalise: str = setting("percentile", choices=("percentile", "range", "none", "255"))
 
-    target: str = setting("classes", choices=("classes", "border", "stardist"))
+    target: str = setting("classes", choices=("classes", "border", "stardist", "instances"))
     rays: int = setting(32, least=4, most=256)
     border_width: float = setting(2.0, least=1, most=64)
     weight_map: bool = False
@@ -213,7 +213,8 @@ def make_parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("objects that touch (masks must number objects)")
     add(g, "--target",
         help="border: learn inside and border of objects as two classes; stardist: learn star-convex polygons, which suit "
-             "round objects such as nuclei, with a loss of their own")  # fmt: skip
+             "round objects such as nuclei, with a loss of their own; instances: boxes and masks, which --arch instance_net "
+             "learns and no other")  # fmt: skip
     add(g, "--rays", metavar="N", help="rays of a polygon, a multiple of 4")
     add(g, "--border-width", metavar="PIXELS", help="width of the class border; small objects get a narrower one")
     add(g, "--weight-map",

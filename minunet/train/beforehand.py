@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..data import ImageSet
 from ..errors import UserError
+from ..models import ARCHITECTURES
 from ..nn import Module
 from . import figures
 from .config import TrainingConfig
@@ -44,9 +45,11 @@ def check_space(folder: Path, model: Module, config: TrainingConfig) -> None:
 def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
     """UserError if a network of so many outputs cannot be trained on the masks with that loss."""
     K, allowed = dataset.classes.num_classes, dataset.preprocessing.outputs()
-    if dataset.preprocessing.rays:
+    if (target := dataset.preprocessing.target) in ("stardist", "instances"):
         if loss != TrainingConfig.loss:
-            raise UserError(f"--loss {loss} is of classes: leave it out, --target stardist has a loss of its own")
+            raise UserError(f"--loss {loss} is of classes: leave it out, --target {target} has a loss of its own")
+        if outputs not in allowed and target == "instances":
+            raise UserError(f"--classes {outputs}, but --target instances has one kind of objects: leave it out")
         if outputs not in allowed:
             raise UserError(
                 f"--classes {outputs}, but polygons of {allowed[0] - 1} rays have {allowed[0]} outputs: leave it out"
@@ -57,11 +60,25 @@ def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
         raise UserError(f"--classes {outputs}, but the masks hold {K} classes: {dataset.classes.describe()}")
 
 
+def check_target(network: str, target: str) -> None:
+    """UserError if a network is not made for a target: one that finds objects one by one, or one with an output a pixel."""
+    if finds_objects(network) != (target == "instances"):
+        if target == "instances":
+            raise UserError(f"--target instances is for --arch instance_net, not {network or 'this network'}")
+        raise UserError(f"--arch {network} is for --target instances, not {target}: leave the target out")
+
+
+def finds_objects(network: str) -> bool:
+    """Whether an architecture finds objects one by one, and so needs ``--target instances``."""
+    return bool(getattr(ARCHITECTURES.get(network), "finds_objects", False))
+
+
 def check_class_weights(config: TrainingConfig, dataset: ImageSet) -> None:
     """UserError unless there is a weight for each class, and one that is above 0."""
     weights, names = config.class_weights, dataset.classes.names
-    if weights and dataset.preprocessing.rays:
-        raise UserError("--class-weights are of classes: leave them out, --target stardist has a loss of its own")
+    if weights and dataset.preprocessing.one_by_one:
+        target = dataset.preprocessing.target
+        raise UserError(f"--class-weights are of classes: leave them out, --target {target} has a loss of its own")
     if weights and (len(weights) != len(names) or not any(weights)):
         raise UserError(
             f"--class-weights: {', '.join(f'{w:g}' for w in weights)} are not {len(names)} weights, at least one above 0: give "

@@ -25,6 +25,7 @@ ARCHITECTURE_NAMES = (
     "segnet",
     "deeplab_v3plus",
     "stardist",
+    "instance_net",
 )  # those of minunet.models, in its order
 ENCODER_NAMES = ("vgg11", "vgg11_bn", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "mobilenet_v2")
 LOSS_NAMES = ("ce", "bce", "dice", "ce+dice", "focal")

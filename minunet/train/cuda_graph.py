@@ -56,6 +56,8 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
         return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
     if clip:
         return "to clip gradients the host reads their length"
+    if getattr(model, "finds_objects", False):
+        return "the host decides which location answers for which object"
     side = model.fit_size(64)
     try:
         steps = follow(model, (1, side, side, input_channels(model))).steps

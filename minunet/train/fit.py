@@ -22,11 +22,11 @@ from ..errors import UserError, shown
 from ..kernels.device import select_device
 from ..models import OPTIONS, Ensemble, NetworkOptions, build
 from ..nn import Module
-from .beforehand import check_class_weights, check_classes, check_crop
+from .beforehand import check_class_weights, check_classes, check_crop, check_target, finds_objects
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
 from .heads import begin_with_circles
-from .network import FOR_POLYGONS
+from .network import FOR_POLYGONS, MADE_FOR
 from .run_folder import RunFolder, open_run, restore, stored_config
 from .trainer import Trainer
 from .tuning import Tuned, add_objects
@@ -98,7 +98,8 @@ def fit(
         your own, but then without `out`. Channels and classes of options become those of the data (but ``num_classes=1``, a
         sigmoid, stays for two classes). If not given, a U-Net of base width 16; for polygons StarDist's network.
     target : Target, optional
-        For objects that touch: a border class, star-convex polygons or a weight map, see `minunet.data.targets`.
+        For objects that touch: a border class, star-convex polygons or a weight map, see `minunet.data.targets`. For
+        "instance_net" it is Target("instances") unless given.
     validation : optional
         What to validate on: the share of the images to hold out, below 1; indices or names of some of them; or other images, as
         a data set or as (images, masks). With 0 nothing is held out: the network keeps the weights of the last epoch.
@@ -160,6 +161,8 @@ def fit(
         file = open_run(resume) if resume else None
         config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
         dataset, train, held = split(as_dataset(images, masks, masks_are, ignore), validation, config.seed)
+        if target is None and finds_objects(name_of(file.architecture if file and model is None else model)):
+            target = Target("instances")
         if target and not target.is_plain:
             dataset = TargetSet(dataset, target, train, progress=verbose)
         network = network_for(file.architecture if file and model is None else model, dataset, config, encoder_weights)
@@ -247,9 +250,10 @@ def split(dataset: ImageSet, validation: Any, seed: int) -> tuple[ImageSet, list
     return dataset, train, sorted(int(i) for i in held)
 
 
-def default_options(name: str | None, config: TrainingConfig, polygons: bool) -> NetworkOptions:
+def default_options(name: str | None, config: TrainingConfig, target: str) -> NetworkOptions:
     """What a network is built from of which only the architecture's name is given, or not even that."""
-    kind = OPTIONS[name or ("stardist" if polygons else "unet")]
+    polygons, made = target == "stardist", {target: network for network, target in MADE_FOR.items()}
+    kind = OPTIONS[name or made.get(target, "unet")]
     width = {"base_width": BASE_WIDTH} if "base_width" in kind.own() else {}
     more = FOR_POLYGONS if polygons and not name else {}
     return kind(seed=config.seed, **width, **kind.for_patches(config.crop), **more)
@@ -274,9 +278,7 @@ def network_for(
             "reads a network from a file"
         )
     else:
-        options = (
-            model if isinstance(model, NetworkOptions) else default_options(model, config, prepared.rays is not None)
-        )
+        options = model if isinstance(model, NetworkOptions) else default_options(model, config, prepared.target)
         wanted = 1 if config.loss == "bce" else options.num_classes
         outputs = wanted if wanted in allowed else allowed[-1]
         options = replace(options, in_channels=dataset.channels, num_classes=outputs)
@@ -286,9 +288,18 @@ def network_for(
         model.preprocessing = prepared
         begin_with_circles(model)
     check_classes(options.num_classes, config.loss, dataset)
+    check_target(options.name, prepared.target)
     if options.in_channels != dataset.channels:
         raise UserError(f"the network takes {options.in_channels} channels, the images have {dataset.channels}")
     return model
+
+
+def name_of(model: Module | NetworkOptions | str | None) -> str:
+    """The name of an architecture from what `fit` takes; "" for a class of the caller's own."""
+    if isinstance(model, str):
+        return model
+    options = getattr(model, "architecture", None) if isinstance(model, Module) else model
+    return getattr(options, "name", "")
 
 
 def measured(model: Module, dataset: ImageSet, config: TrainingConfig) -> NetworkOptions:

@@ -12,6 +12,8 @@ from ..models.options import unknown_option
 from ..nn import Module
 from .arguments import Arguments
 
+MADE_FOR = {"stardist": "stardist", "instance_net": "instances"}
+"""The targets that networks are made for."""
 FOR_POLYGONS: dict[str, Any] = {"grid": 2, "norm": "batch"}
 """Of StarDist's network, where the target is polygons and nobody chose a network: it reads 33 outputs off 128 features in place
 of the U-Net's 16, and learns on a map of half the size, with a norm, in a few minutes what the paper's learns in hours."""
@@ -51,8 +53,10 @@ def suited_to_target(args: Arguments, given: set[str]) -> Arguments:
     """The arguments of a new run with target and network that suit each other, if only one of them is in `given`."""
     if args.resume or args.load:
         return args
-    if args.arch == "stardist" and "target" not in given:
-        return replace(args, target="stardist")
+    if args.arch in MADE_FOR and "target" not in given:
+        return replace(args, target=MADE_FOR[args.arch])
+    if args.target == "instances" and "arch" not in given:
+        return replace(args, arch="instance_net")
     of_unet = {"arch", "arch_options", *NETWORK_FLAGS} - set(options_of("stardist").own())
     if args.target == "stardist" and args.recipe != "paper" and not given & of_unet:
         options = tuple(f"{name}={value}" for name, value in FOR_POLYGONS.items() if name not in given)

@@ -14,7 +14,7 @@ from ..data.sample import true_labels
 from ..metrics import Confusion
 from ..nn import Module
 from ..predict import overlay
-from ..predict.inference import predict_logits, predicted_classes
+from ..predict.inference import outputs_of, predict_logits, predicted_classes
 from . import figures
 from .fit import Fitted
 
@@ -62,8 +62,8 @@ def trained_on_objects(dataset: ImageSet) -> bool:
 def tell_scores(best: dict[str, Any], dataset: ImageSet, scored: dict[int, Confusion], even: bool = False) -> None:
     """Print the scores of the best epoch; `even` is whether patches of all kinds of image were as many."""
     print(f"\nbest epoch {best['epoch']} on {len(scored)} validation images, pooled over all pixels:")
-    if dataset.preprocessing.rays:
-        print("  (of what lies in polygons, at the best of some thresholds; the best epoch is that of the least loss)")
+    if dataset.preprocessing.one_by_one:
+        print("  (of what lies in objects, at the best of some thresholds; the best epoch is that of the least loss)")
     elif "val_score" in best:
         print(
             "  (of the foreground, inside and border of objects as one; the best epoch is that of the classes' mean Dice)"
@@ -86,7 +86,7 @@ def told_objects(fitted: Fitted) -> str:
     chosen = (
         f"as chosen on {tuned.images} of the validation images: precision {tuned.after:.3f}, untuned {tuned.before:.3f}"
     )
-    flags = f"--neck {how.neck:g} --smooth {how.smooth:g}" if known.rays is None else f"--nms {how.nms:g}"
+    flags = f"--neck {how.neck:g} --smooth {how.smooth:g}" if not known.one_by_one else f"--nms {how.nms:g}"
     return (
         f"  objects of {known.objects.diameter:.0f} pixels, told apart by --mask-threshold {how.threshold:g} "
         f"{flags} --min-size {how.min_size},\n"
@@ -106,7 +106,7 @@ def score(model: Module, dataset: ImageSet, index: int) -> tuple[Confusion, np.n
     """The counts of an image's pixels, its truth and its prediction (H, W)."""
     sample = dataset[index]
     truth = true_labels(sample)
-    prediction = predicted_classes(model, predict_logits(model, sample.image[None])[0])
+    prediction = predicted_classes(model, outputs_of(predict_logits(model, sample.image[None]), sample.labels.shape))
     confusion = Confusion(dataset.classes.num_classes)
     confusion.add(truth, prediction)
     return confusion, truth, prediction

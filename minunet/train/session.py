@@ -28,7 +28,7 @@ from ..kernels.device import device_name, select_device
 from ..models import build
 from ..nn import BatchNorm2d, Module, draw_uniform
 from .arguments import FIELDS, NETWORK, TITLE, Arguments, kept, make_parser, whole_paths
-from .beforehand import check_class_weights, check_classes, check_crop, check_pictures, check_space
+from .beforehand import check_class_weights, check_classes, check_crop, check_pictures, check_space, check_target
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
@@ -41,7 +41,7 @@ from .signals import StopOnSignal
 from .start import folder_of, start_from, told_start
 from .trainer import Trainer
 
-AS_TARGET = {"border": " with a border", "stardist": " as polygons"}
+AS_TARGET = {"border": " with a border", "stardist": " as polygons", "instances": " as boxes and masks"}
 MEASURED = 20  # images in which objects are measured, before a training that starts from a network
 Say = Callable[..., None]
 
@@ -204,7 +204,9 @@ def make_model(
     if file and args.load and not args.classes and file.architecture.num_classes in dataset.preprocessing.outputs():
         outputs = file.architecture.num_classes
     check_classes(outputs, args.loss, dataset)
-    model = build(network_options(args, given, dataset.channels, outputs, file))
+    options = network_options(args, given, dataset.channels, outputs, file)
+    check_target(options.name, dataset.preprocessing.target)
+    model = build(options)
     model.preprocessing = replace(dataset.preprocessing, tta=args.tta)
     if args.init == "uniform":
         draw_uniform(model, np.random.default_rng(args.seed))

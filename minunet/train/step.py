@@ -18,6 +18,7 @@ from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
 from .amp import MixedPrecision
 from .config import TrainingConfig
+from .detection import detection_loss, detection_loss_backward
 from .heads import heads_gradients, heads_loss
 
 
@@ -58,6 +59,7 @@ class TrainingStep:
         self.outputs: int = model.architecture.num_classes
         self.head_weights: tuple[float, ...] = getattr(model, "head_weights", (1.0,))
         polygons = getattr(getattr(model, "preprocessing", None), "rays", None) is not None
+        self._detects = bool(getattr(model, "finds_objects", False))
         pair: tuple[Any, Any] = (star_loss, star_loss_backward) if polygons else named_loss(config.loss, self.outputs)
         self._loss, self._loss_backward = pair
         weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
@@ -74,7 +76,8 @@ class TrainingStep:
         lr : float
             The learning rate.
         images : (N, h, w, C) float32 array
-        labels : (N, h, w) integer array, -1 where they do not count; of polygons (N, h, w, 1 + R), see `star_targets`
+        labels : (N, h, w) integer array, -1 where they do not count; of polygons (N, h, w, 1 + R), see `star_targets`; of a
+            detector the objects' numbers
         weights : (N, h, w) float32 array, optional, how much each pixel counts
 
         Raises
@@ -104,9 +107,12 @@ class TrainingStep:
 
     def loss(self, logits: Any, labels: Any, weights: Any = None) -> float:
         """The loss of the main head's logits (N, h, w, K) against the middle of labels and weights (N, H, W)."""
-        return self._on_host(self._loss_of([logits], labels, weights, (1.0,))[0], labels)
+        heads = logits if isinstance(logits, list) else [logits]
+        return self._on_host(self._loss_of(heads, labels, weights, (1.0,))[0], labels)
 
-    def _loss_of(self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...]) -> tuple[Any, list]:
+    def _loss_of(self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...]) -> tuple[Any, Any]:
+        if self._detects:
+            return detection_loss(heads, labels)
         t, w = (a if a is None else self.xp.asarray(centre(a, heads[0].shape[1:3])) for a in (labels, weights))
         return heads_loss(self._loss, shares, heads, t, w, **self._class_weight)
 
@@ -118,7 +124,10 @@ class TrainingStep:
         loss, loss_caches = self._loss_of(y if isinstance(y, list) else [y], labels, weights, self.head_weights)
         if self.xp is np:
             self._on_host(loss, labels)  # check it before the weights change; on a GPU that would be a wait
-        dy = heads_gradients(self._loss_backward, self.head_weights, loss_caches)
+        dy = (
+            detection_loss_backward(1.0, loss_caches) if self._detects
+            else heads_gradients(self._loss_backward, self.head_weights, loss_caches)
+        )  # fmt: skip
         backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
         return loss
 
@@ -148,7 +157,7 @@ class TrainingStep:
         """The loss as a number. The host waits for the GPU here; elsewhere in a step only `--clip` and `--amp` wait."""
         value = float(loss)
         if not math.isfinite(value):
-            if labels.ndim == 3:  # a GPU cannot say by itself that a label is no class
+            if labels.ndim == 3 and not self._detects:  # a GPU cannot say by itself that a label is no class
                 check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
             raise NotFinite(str(value))
         return value

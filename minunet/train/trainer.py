@@ -29,7 +29,7 @@ from ..metrics import Confusion
 from ..models.summary import summary
 from ..nn import Module
 from ..optim import Schedule, WeightAverage
-from ..predict.inference import predict_logits, predicted_at
+from ..predict.inference import outputs_of, predict_logits, predicted_at
 from .callbacks import Callback
 from .config import COLUMNS, TrainingConfig, TrainState, score_of
 from .parts import Parts
@@ -173,7 +173,7 @@ class Trainer:
     def validate(self) -> tuple[float, Confusion]:
         """The mean loss over the pixels that count, and the confusion counts, of the validation images, each taken whole.
 
-        Of polygons, the counts are those at the threshold that is best: how probable they are is learnt last.
+        Of objects found one by one, the counts are those at the threshold that is best: how probable they are is learnt last.
         """
         confusions: list[Confusion] = []
         loss_sum, pixels = 0.0, 0
@@ -184,11 +184,12 @@ class Trainer:
             truth = true_labels(sample)
             weight = None if sample.weight is None else sample.weight[None]
             with self._stopped_by_nan():
-                target = true_target(sample, self.dataset.preprocessing.rays)
+                known = self.dataset.preprocessing
+                target = true_target(sample, known.rays, known.one_by_one)
                 loss = self.training_step.loss(logits, target[None], weight)
             counting = int(np.count_nonzero(truth >= 0))
             loss_sum, pixels = loss_sum + loss * counting, pixels + counting
-            predicted = predicted_at(self.model, logits[0])
+            predicted = predicted_at(self.model, outputs_of(logits, truth.shape))
             confusions = confusions or [Confusion(self.classes.num_classes) for _ in predicted]
             for confusion, classes in zip(confusions, predicted):
                 confusion.add(truth, classes)
@@ -229,7 +230,9 @@ class Trainer:
         row |= {f"dice_{name}": None if math.isnan(d) else float(d) for name, d in dice}
         if self.classes.num_classes > 2:
             row["dice_all_foreground"] = confusion.foreground_dice()
-        if self.has_score and self.dataset.preprocessing.rays:  # a mask's Dice tells nothing of objects that touch
+        if (
+            self.has_score and self.dataset.preprocessing.one_by_one
+        ):  # a mask's Dice tells nothing of objects that touch
             row["val_score"] = 1 / (1 + val_loss)
         elif self.has_score:  # inside and border are one foreground; as classes they choose the best epoch
             whole = confusion.foreground_dice()

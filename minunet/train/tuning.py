@@ -4,8 +4,8 @@ Which threshold, neck, smoothing and least size are best depends on how large ob
 objects of the training images are measured, and the numbers are chosen by the precision of the objects found in windows of the
 validation images, the mean over the thresholds of the IoU from 0.5 to 0.95. A window of each of many images tells more than all
 of a few. Neck and smoothing go together, the others one after the other, from grids in units of the objects' diameter and least
-area; star-convex polygons have a suppression in place of neck and smoothing. What was found before is changed only for a better
-score. That takes about 20 labellings of a million pixels, which is seconds.
+area; what finds objects one by one has a suppression in place of neck and smoothing. What was found before is changed only
+for a better score. That takes about 20 labellings of a million pixels, which is seconds.
 
 Whoever reports how good the objects are has to score other images than these: neither trained on nor tuned on.
 
@@ -27,7 +27,7 @@ from ..data.instance_labels import limit_numbers, renumber
 from ..data.objects import SMOOTH, ObjectSize, Separation, measure_objects
 from ..metrics.instances import ObjectCounts
 from ..nn import Module
-from ..predict.inference import predict_logits
+from ..predict.inference import outputs_of, predict_logits
 from ..predict.instances import separate
 from ..predict.maps import maps_of
 from ..predict.separation import UNTUNED
@@ -63,9 +63,12 @@ class Tuned(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A window of a validation image: its maps (H, W, K), true objects (H, W), where these count, (H, W) bool or None."""
+    """A window of a validation image: its maps (H, W, K), true objects (H, W), where these count, (H, W) bool or None.
 
-    p: np.ndarray
+    In place of the maps stands what a detector sees, a `Seen` of `minunet.predict.detections`.
+    """
+
+    p: Any
     truth: np.ndarray
     valid: np.ndarray | None
 
@@ -97,7 +100,9 @@ def examples(model: Module, dataset: ImageSet, validation: list[int], side: int)
         sample = dataset[i]
         if sample.instances is not None:
             rows, columns = (slice(max(0, n - side) // 2, max(0, n - side) // 2 + side) for n in sample.labels.shape)
-            p = to_numpy(maps_of(model, predict_logits(model, sample.image[None, rows, columns])))[0]
+            seen = predict_logits(model, sample.image[None, rows, columns])
+            size = sample.labels[rows, columns].shape
+            p = outputs_of(seen, size) if isinstance(seen, list) else to_numpy(maps_of(model, seen))[0]
             valid = None if sample.valid is None else sample.valid[rows, columns]
             yield Example(p, limit_numbers(sample.instances[rows, columns]), valid)
 
@@ -127,7 +132,7 @@ def start(target: str, size: ObjectSize) -> Separation:
 def grids(target: str, size: ObjectSize) -> list[list[dict[str, Any]]]:
     """The changes to try, in the order in which they are tuned."""
     least = [{"min_size": int(share * size.least_area)} for share in LEAST]
-    if target == "stardist":
+    if target in ("stardist", "instances"):
         return [[{"threshold": threshold} for threshold in STARS], [{"nms": nms} for nms in SUPPRESSION], least]
     smooth = [min(round(share * size.diameter, 1), SMOOTH) for share in SMOOTHING]
     return [

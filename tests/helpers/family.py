@@ -40,6 +40,8 @@ class Member:
     steady : tuple of str
         How the paths of the parameters begin whose gradients half precision must give; by default all. Where values are put
         back at the places of maxima, a rounding moves them, and what comes before has another gradient altogether.
+    classes : int
+        Channels of the output; a detector has one kind of objects.
     """
 
     tiny: dict[str, Any]
@@ -48,6 +50,7 @@ class Member:
     size: tuple[int, int] = (9, 10)
     twin: bool = True
     steady: tuple[str, ...] = ("",)
+    classes: int = 3
 
 
 MEMBERS: dict[str, Member] = {
@@ -163,24 +166,40 @@ MEMBERS: dict[str, Member] = {
         ],
         size=(10, 12),
     ),
+    "instance_net": Member(
+        {"encoder_width": 1 / 32, "width": 6, "tower": 1, "prototypes": 2},
+        [{"num_classes": 3, "tower": 2}],
+        [
+            ({"num_classes": 1}, 13_119_370, 9_600),
+            ({"num_classes": 1, "encoder": "resnet34", "width": 256, "tower": 4}, 31_070_602, 17_024),
+        ],
+        size=(33, 46),
+        classes=1,
+    ),
 }
 
 VARIANTS = [(name, options) for name, member in MEMBERS.items() for options in member.variants]
 
 
 def make(name: str, **options: Any) -> Module:
-    """A small network for images of 2 channels and 3 classes, norms and biases away from their start, where errors hide."""
-    model = build(name, **{"in_channels": 2, "num_classes": 3, "seed": 1, **MEMBERS[name].tiny, **options})
+    """A small network for images of 2 channels and 3 classes, or the member's.
+
+    Norms and biases are away from their start, where errors hide.
+    """
+    model = build(
+        name, **{"in_channels": 2, "num_classes": MEMBERS[name].classes, "seed": 1, **MEMBERS[name].tiny, **options}
+    )
     rng = np.random.default_rng(0)
     for path, array in model.state().items():
         if path.endswith(("gamma", "var")):
             array[...] = rng.uniform(0.5, 1.5, array.shape)
         elif not path.endswith(".w"):
             array[...] = rng.normal(0, 0.3, array.shape)
-    K = model.architecture.num_classes
-    model.preprocessing = Preprocessing(
-        model.architecture.in_channels, ClassMap(list(range(K)), [f"c{n}" for n in range(K)])
-    )
+    K, channels = model.architecture.num_classes, model.architecture.in_channels
+    if model.finds_objects:
+        model.preprocessing = Preprocessing(channels, ClassMap.binary(), target="instances")
+    else:
+        model.preprocessing = Preprocessing(channels, ClassMap(list(range(K)), [f"c{n}" for n in range(K)]))
     return model
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from helpers import encoder_twins, nested_twins
+from helpers import encoder_twins, instance_twin, nested_twins
 from torch import nn
 from torch.nn import functional as F
 
@@ -293,13 +293,15 @@ TWINS = {
     "r2_unet": R2UNet,
     **nested_twins.TWINS,
     **encoder_twins.TWINS,
+    **instance_twin.TWINS,
 }
 """A class for each network: (image channels, classes, **options) to a module."""
 
 
 # ---- our weights in a twin, and its gradients by our names -----------------------------------------------------------
 
-LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
+LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var",
+          "scale": "scale"}  # fmt: skip
 
 
 def build_twin(architecture):

@@ -12,7 +12,8 @@ SMALL = ["--base-width", "2", "--depth", "2", "--crop", "16", "-b", "4"]
 
 
 def go(data, out, *flags):
-    return train(["--data", str(data), "--out", str(out), *SMALL, *flags])
+    small = SMALL[4:] if "instance_net" in flags else SMALL  # it has another kind of width, and no depth
+    return train(["--data", str(data), "--out", str(out), *small, *flags])
 
 
 def history(out):

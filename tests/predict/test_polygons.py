@@ -17,7 +17,7 @@ from minunet.data.stars import directions, star_targets
 from minunet.errors import UserError
 from minunet.metrics.instances import ObjectCounts
 from minunet.models import Ensemble, UNet
-from minunet.predict.inference import make_tiles, polygon_objects, probabilities
+from minunet.predict.inference import found_objects, make_tiles, probabilities
 from minunet.predict.instances import label_objects, segment_objects
 from minunet.predict.options import PredictionOptions
 from minunet.predict.stars import LARGEST, Polygons, draw, find_objects, numbering, separate_stars, star_maps, suppress
@@ -182,7 +182,7 @@ def test_tiles_give_the_objects_of_the_whole(tta, scale, monkeypatch):
     for tile, block in ((0, 2048), (24, 2048), (24, 40)):
         monkeypatch.setattr("minunet.predict.inference.BLOCK", block)
         options = PredictionOptions(tile=tile, tta=tta, threshold=0.5, min_size=1)
-        objects, table, count, blocks = polygon_objects(model, make_tiles(model, image, options), options, (110, 97))
+        objects, table, count, blocks = found_objects(model, make_tiles(model, image, options), options, (110, 97))
         assert count > 10
         labels = np.zeros((110, 97), int)
         for part in blocks:
