@@ -23,6 +23,7 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,10 @@ def targets():
     ):
         sound = kinds()[stored.rpartition(".")[2]]
         made.append(Target(stored, lambda folder, n=stored: minunet.load(folder / n), sound, breaks, both))
+    net = minunet.models.build("encoder_unet", in_channels=3, encoder="resnet18", encoder_width=1 / 32, decoder_width=1)
+    for stored, start in (("encoder.pth", "encoder."), ("smp.pth", "")):
+        sound, breaks = [network_of_smp(net, start)], files.BREAKS + files.BREAKS_OF_ZIP
+        made.append(Target(stored, partial(read_weights, net, stored), sound, breaks, both))
     made += large_targets(open_large) + annotation_targets(data_set, png[0])
     runs = b"ImageId,EncodedPixels\na,1 3 30 5\na,100 2\nb,\n"
     made.append(Target("s.csv", lambda folder: read_runs(folder / "s.csv"), [runs], files.BREAKS_OF_TEXT, both))
@@ -152,6 +157,25 @@ def large_targets(open_large):
             breaks = files.BREAKS if path == chunk else files.BREAKS_OF_METADATA
             made.append(Target(path, lambda folder: read_windows(folder / "x.zarr"), [rest[path]], breaks, rest))
     return made
+
+
+def network_of_smp(net, start):
+    """A network as segmentation_models.pytorch stores it, or only what begins so."""
+    from minunet.checkpoint.pytorch.names import entries_of
+    from minunet.checkpoint.pytorch.save import torch_zip
+    from minunet.checkpoint.pytorch.smp import place_in_unet
+
+    entries = entries_of(net, place_in_unet).items()
+    return torch_zip(
+        {k.removeprefix(start): np.full(e.shape, 0.5, np.float32) for k, e in entries if k.startswith(start)}
+    )
+
+
+def read_weights(net, name, folder):
+    """Load a whole network, or the encoder of this one."""
+    import minunet
+
+    return minunet.load(folder / name) if name == "smp.pth" else minunet.load_encoder(net, folder / name, None)
 
 
 def read_runs(path):

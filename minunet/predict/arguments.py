@@ -37,7 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("predict"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=DESCRIPTION
     )
     p.add_argument("-m", "--model", required=True, nargs="+", metavar="FILE",
-                   help="checkpoint: a run's best.safetensors, or PyTorch-UNet's .pth; the probabilities of several are "
+                   help="checkpoint: a run's best.safetensors, or one of PyTorch-UNet's or "
+                        "segmentation_models.pytorch's; the probabilities of several are "
                         "averaged")  # fmt: skip
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
                    help="images, folders of images, patterns, or a data set as minunet.train takes it")  # fmt: skip

@@ -150,6 +150,9 @@ def test_what_is_refused(tmp_path):
     broken("conv1.weight is for 5 channels, not for 3", some | {"conv1.weight": np.zeros((2, 5, 7, 7), np.float32)})
     broken("not finite", some | {"bn1.bias": np.full(2, np.nan, np.float32)})
     broken("is of type int64", some | {"bn1.bias": np.zeros(2, np.int64)})
+    file = written(tmp_path / "weights.pth", contents("resnet34"))
+    with pytest.raises(UserError, match="it holds resnet34 alone, which is no whole network: train --encoder resnet34"):
+        minunet.load(file)
     (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UserError, match="cut short"):
         load_encoder(network("resnet18"), tmp_path / "weights.pth", None)

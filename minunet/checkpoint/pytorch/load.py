@@ -16,6 +16,7 @@ from ..build import model_of
 from ..file import read_safetensors
 from .classes import classes_of_values
 from .container import is_torch_file, open_torch
+from .encoder import identify
 from .layout import Layout, axes, find_layout
 from .names import read_floats
 from .pickles import Refused, Tensor
@@ -61,7 +62,7 @@ def read_torch(path: Path | str, report: Callable[[str], object] | None = None) 
             if is_smp(arrays):
                 tell(notes, path, report)
                 return read_smp(arrays, arrays.__getitem__, Path(path), report)
-            layout = find_layout({key: a.shape for key, a in arrays.items()})
+            layout = layout_of({key: a.shape for key, a in arrays.items()})
         except Refused as e:
             raise UserError(f"{path} is a safetensors file but not a minunet checkpoint, and {e}") from None
         tell(notes, path, report)
@@ -74,10 +75,23 @@ def read_torch(path: Path | str, report: Callable[[str], object] | None = None) 
         if is_smp(state):
             tell(notes, path, report)
             return read_smp(state, lambda key: read_floats(file, key, state[key]), Path(path), report)
-        layout = find_layout({key: t.shape for key, t in state.items()})
+        layout = layout_of({key: t.shape for key, t in state.items()})
         tell(notes, path, report)
         weights = take_weights(layout, lambda key: read_floats(file, key, state[key]), state, report)
     return to_checkpoint(layout, weights, mask_values, path, report)
+
+
+def layout_of(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    """As `find_layout`; where it is an encoder alone, the refusal says how it is used."""
+    try:
+        return find_layout(shapes)
+    except Refused:
+        held = identify(shapes)
+        if held is None:
+            raise
+        raise Refused(
+            f"it holds {held} alone, which is no whole network: train --encoder {held} --encoder-weights FILE starts from it"
+        ) from None
 
 
 def tell(notes: list[str], path: Path | str, report: Callable[[str], object] | None) -> None:

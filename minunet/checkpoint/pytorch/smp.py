@@ -118,8 +118,8 @@ def described(shapes: Shapes, beside: dict[str, Any]) -> tuple[NetworkOptions, C
     for setting, value in FIXED.items():
         if beside.get(setting, value) != value:
             raise Refused(f"its config.json says {setting} {ascii(beside[setting])[:40]}; only {value} is known here")
-    if len(first) != 4 or len(shapes[HEAD]) != 4:
-        raise Refused("its first and last convolutions have other numbers of dimensions than 4")
+    if len(first) != 4 or len(shapes[HEAD]) != 4 or 0 in (*first, *shapes[HEAD]):
+        raise Refused("its first and last convolutions are not of 4 dimensions that are none of them 0")
     shared: dict[str, Any] = {
         "in_channels": first[1], "num_classes": shapes[HEAD][0], "encoder": name, "standardise": "imagenet",
         "encoder_width": first[0] / STEM.get(str(name), 64),
