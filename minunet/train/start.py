@@ -125,7 +125,8 @@ def following(args: Arguments, given: set[str], file: Checkpoint) -> Arguments:
     known = file.preprocessing
     values |= {name: getattr(known, name) for name in ("channels", "normalise", "scale", "tta")}
     of_classes = given & {"classes", "class_weights"} or args.loss == "bce"
-    if not (of_classes or (known.rays and (args.weight_map or args.loss != TrainingConfig.loss))):
+    own_loss = known.target not in ("classes", "border")
+    if not (of_classes or (own_loss and (args.weight_map or args.loss != TrainingConfig.loss))):
         values |= {"target": known.target} | ({"rays": known.rays.count} if known.rays else {})
     values |= gently(args, options)
     if isinstance(options, UNetOptions):  # of others the flags are used only where they are given
