@@ -123,8 +123,8 @@ def fit(
     ignore : sequence of int or of "red,green,blue"
         Values of masks that are arrays that do not count, such as 255 or -1.
     encoder_weights : path or "imagenet", optional
-        Weights that the network's encoder starts from, see `minunet.load_encoder`. A network that is built here, such as of
-        ``model=build("encoder_unet", encoder="resnet34").architecture``, gets the option ``standardise="imagenet"``.
+        Weights that the network's encoder starts from, see `minunet.load_encoder`. A network that is built here, such as with
+        ``model=minunet.models.EncoderUNetOptions(encoder="resnet34")``, gets the option ``standardise="imagenet"``.
 
     Returns
     -------
