@@ -2,9 +2,10 @@
 
 rules.py           which kernel runs for which op and arguments
 conv.py            convolutions: which algorithm for which shape
-direct.py          direct convolution; direct_weights.py: its gradient for the filters; direct_pieces.py: strides, dilations
+direct.py          direct convolution; direct_weights.py: its gradient for the filters; direct_pieces.py: strides, dilations;
+                   direct_copies.py: what is copied
 depthwise.py       depthwise convolution
-winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms
+winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms; dilated.py: with a dilation
 norm.py, pointwise.py, activation.py, combine.py, concat.py, pool.py, resample.py, loss.py, optim.py: the other ops
 stars.py           star-convex polygons: their loss, rays, suppression and drawing
 lazy_maps.py       the lazy feature maps that these kernels return inside a network

@@ -1,8 +1,9 @@
 """Convolutions on the CPU: which algorithm for which shape, and which lazy maps they return.
 
-There are two algorithms, direct (direct.py, direct_pieces.py) and Winograd's (winograd.py). `winograd_pays` chooses, for each
-of a convolution's three passes (forward, data gradient, weight gradient) by itself. Both read and write lazy feature maps
-(lazy_maps.py), so that norms, ReLUs and concatenations between convolutions need no passes over memory of their own.
+There are two algorithms, direct (direct.py, direct_pieces.py) and Winograd's (winograd.py, dilated.py). `winograd_pays`
+chooses, for each of a convolution's three passes (forward, data gradient, weight gradient) by itself. Both read and write lazy
+feature maps (lazy_maps.py), so that norms, ReLUs and concatenations between convolutions need no passes over memory of their
+own.
 
 Measure: python bench/layers.py
 """
@@ -16,9 +17,10 @@ import numpy as np
 from ...array import Array
 from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import LazyConcat, MaybeLazy, fusing, materialize, training
-from . import direct, direct_pieces, direct_weights, winograd
+from . import dilated, direct, direct_pieces, direct_weights, winograd
 from .direct import ConvGeometry, by_group
 from .epilogues import MASK, MOMENTS, STORE, Output
+from .launch import ceil_div
 from .lazy_maps import Gradient, LazyAffine
 from .memory import empty
 from .norm import channel_sums
@@ -35,10 +37,12 @@ def conv2d(
     OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
     s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
     y = Output(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
-    if winograd_pays(s, x.dtype):
+    if not winograd_pays(s, x.dtype):
+        direct_pieces.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+    elif dilation == 1:
         winograd.convolution(x, w, b, [y], s.top, s.left)
     else:
-        direct_pieces.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
+        dilated.convolution(x, w, b, y.y, s)
     if isinstance(x, LazyConcat):
         x.release()
     result = LazyAffine(y.y, moments=y.found) if fusing() else y.y
@@ -51,20 +55,27 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Arra
     (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
     (top, _), (left, _) = pads
     s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
-    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, dilation, KH - 1 - top, KW - 1 - left, groups)
+    above, before = dilation * (KH - 1) - top, dilation * (KW - 1) - left
+    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, dilation, above, before, groups)
     db = bias_gradient(dy) if has_bias else None
     if stride > 1:
         dy = materialize(dy)  # it is read for each phase
-    if winograd_pays(s, x.dtype):
+    if not winograd_pays(s, x.dtype):
+        dw = direct_pieces.weight_gradient(x, dy, s)
+    elif dilation == 1:
         dw = winograd.weight_gradient(x, dy, s.top, s.left)
     else:
-        dw = direct_pieces.weight_gradient(x, dy, s)
-    if winograd_pays(back, x.dtype):
+        dw = dilated.weight_gradient(x, dy, s)
+    pays = winograd_pays(back, x.dtype)
+    if pays and dilation == 1:
         to = gradient_outputs(x)
         winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
         return gradient(x, to), dw, db
     dx = empty(x.shape, x.dtype)
-    direct_pieces.data_gradient(dy, w, dx, s)
+    if pays:
+        dilated.convolution(dy, w, None, dx, back, turned=True)
+    else:
+        direct_pieces.data_gradient(dy, w, dx, s)
     return masked(dx, x), dw, db
 
 
@@ -99,13 +110,19 @@ def winograd_pays(s: ConvGeometry, dtype: Any) -> bool:
     the tiles' pixels lie inside, since direct convolution wastes work on padding, too. All limits were measured on two AVX-512
     cores.
 
+    A dilation makes many small maps (dilated.py), whose tiles reach far over their edges, while direct convolution leaves out
+    the taps that meet padding. So there the multiplications are counted, with a quarter more for Winograd's transforms.
+
     float64 is always direct: whoever asks for it wants the last digits, and Winograd's sums lose one of them.
     """
-    across, down = -(-s.OW // 4), -(-s.OH // 4)
-    tiles = s.N * down * across
-    inside = s.N * s.OH * s.OW / (16 * max(1, tiles))  # share of the tiles' pixels
-    fits = (s.KH, s.KW, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1) and dtype == np.float32
-    return fits and s.C >= 8 and tiles >= 8 and inside >= 1 / 4
+    d = s.dilation
+    if (s.KH, s.KW, s.stride, s.groups) != (3, 3, 1, 1) or dtype != np.float32 or s.C < 8 or s.top % d or s.left % d:
+        return False
+    t = dilated.undilated(s) if d > 1 else s
+    tiles = t.N * ceil_div(t.OH, 4) * ceil_div(t.OW, 4)
+    if d > 1:
+        return tiles >= 8 and 36 * tiles * 5 / 4 <= s.N * direct_pieces.taps_met(s)
+    return tiles >= 8 and 16 * tiles / 4 <= s.N * s.OH * s.OW
 
 
 # ---- gradients of lazy maps ------------------------------------------------------------------------------------------

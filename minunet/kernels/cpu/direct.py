@@ -22,7 +22,8 @@ The order in which numbers are added depends on the shape alone. So results depe
 threads.
 
 The transposed convolution with stride = KH = KW (stamps do not overlap) is a 1x1 convolution for each of the KH*KW pixels
-of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: direct_weights.py.
+of a stamp, all from one band. Its data gradient is a strided convolution. Weight gradients: direct_weights.py. What is copied
+how: direct_copies.py.
 
 Constants
     DEPTH     terms of the sum that are added before y is written: a slice of a panel has DEPTH x 256 bytes, and the L1 cache
@@ -37,18 +38,20 @@ Measure: python bench/layers.py
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ...array import Array
 from ...ops.lazy import MaybeLazy
-from .epilogues import PLAIN, operands, read, start_of
+from .direct_copies import fill, pack
+from .epilogues import PLAIN, operands, start_of
 from .launch import alone, ceil_div, kernel, ready, workers
 from .memory import scratch
-from .simd import clear, copy, lanes, lanes_of, offset, pointer, transpose
+from .simd import VECTOR_BYTES, clear, lanes, lanes_of, offset, pointer
 from .simd_gemm import PANEL, multiply
 
 DEPTH = 128
@@ -136,20 +139,41 @@ def convolution(
     if y.size == 0:
         return
     first, second = operands(x)
-    w, dtype = ready(w), y.dtype
-    C, item = s.C // s.groups, dtype.itemsize
-    panels = ceil_div(ceil_div(s.K // s.groups, lanes(dtype)), PANEL)
+    w, dtype, count = ready(w), y.dtype, workers()
+    plain = first.mode == PLAIN and second.x.size == 0
+    plan, numbers = _divide(s, dtype.itemsize, count, plain, stamp, place if stamp == 1 else Place(step=stamp))
+    bias = np.zeros(s.K, dtype) if b is None else ready(b)
+    view = arrange(w)
+    group, i, j, c, k = view.strides
+    size = dtype.itemsize
+    strides = FilterStrides(_distance(view, w), group // size, i // size, j // size, c // size, k // size)
+    with alone():
+        bands = scratch("bands", (count, numbers), dtype)
+        slices = scratch("slices", (count, 2 * DEPTH * PANEL * lanes(dtype)), dtype)
+        convolve(first, second, w.reshape(-1), strides, bias, y, s, plan, bands, slices)
+
+
+@functools.lru_cache(4096)
+def _divide(s: ConvGeometry, item: int, count: int, plain: bool, stamp: int, place: Place) -> tuple[DirectPlan, int]:
+    """The plan for numbers of `item` bytes and `count` threads, and the numbers in a band.
+
+    A network's convolutions have the same sizes in each step, and the smallest take less time than this function.
+    """
+    C, panels = s.C // s.groups, ceil_div(ceil_div(s.K // s.groups, VECTOR_BYTES // item), PANEL)
     columns = (s.OW - 1) * s.stride + s.KW  # that a row of the output sees
 
     def band(rows: int) -> int:
         """Numbers of the band of so many rows of the output."""
         return ((rows - 1) * s.stride + s.KH) * columns * C
 
-    # An item gets as many rows as fit into BAND, then several images, as long as there are two items for each thread.
-    wanted = 2 * workers()
+    # An item gets as many rows as fit into BAND, then several images, as long as there are two items for each thread. If the
+    # filters are larger than a map, items share the panels instead, so that each panel is copied once.
+    wanted = 2 * count
+    small = s.OH * s.OW * s.stride**2 < s.KH * s.KW * s.K
+    rows_for = 1 if small and panels >= wanted else wanted
     blocks = 1
     while blocks < s.OH and (
-        band(ceil_div(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < wanted and s.OH // blocks >= 16)
+        band(ceil_div(s.OH, blocks)) * item > BAND or (s.N * s.groups * blocks < rows_for and s.OH // blocks >= 16)
     ):
         blocks += 1
     rows, images = ceil_div(s.OH, blocks), 1
@@ -162,15 +186,8 @@ def convolution(
     shares = min(panels, ceil_div(wanted, items))  # if there are too few items, they share the panels
 
     inside = max(s.top, s.left) <= 0 and columns - s.left <= s.W and (s.OH - 1) * s.stride + s.KH - s.top <= s.H
-    in_place = inside and s.groups == 1 and first.mode == PLAIN and second.x.size == 0
-    bias = np.zeros(s.K, dtype) if b is None else ready(b)
-    view = arrange(w)
-    strides = FilterStrides(_distance(view, w), *(step // item for step in view.strides))
-    plan = DirectPlan(rows, images, shares, in_place, stamp, place if stamp == 1 else Place(step=stamp))
-    with alone():
-        bands = scratch("bands", (workers(), 16 if in_place else images * band(rows)), dtype)
-        slices = scratch("slices", (workers(), 2 * DEPTH * PANEL * lanes(dtype)), dtype)
-        convolve(first, second, w.reshape(-1), strides, bias, y, s, plan, bands, slices)
+    in_place = plain and inside and s.groups == 1
+    return DirectPlan(rows, images, shares, in_place, stamp, place), 16 if in_place else images * band(rows)
 
 
 def _distance(view: Array, whole: Array) -> int:
@@ -180,73 +197,6 @@ def _distance(view: Array, whole: Array) -> int:
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------------------
-
-
-@njit
-def fill_from(to, to_pixel, operand, image, channel, channels, row, rows, column, columns):
-    """Copy a window of an image's pixels, materialized, `to_pixel` numbers apart, with zeros where it reaches outside."""
-    _, H, W, C = operand.x.shape
-    first, end = min(max(0, -column), columns), max(0, min(columns, W - column))
-    whole = operand.mode == PLAIN and channels == C == to_pixel
-    for r in range(row, row + rows):
-        here, pixel = to, (image * H + r) * W + column
-        to = offset(to, columns * to_pixel)
-        if r < 0 or r >= H or first >= end:
-            for n in range(columns):
-                clear(offset(here, n * to_pixel), channels)
-            continue
-        for n in range(first):
-            clear(offset(here, n * to_pixel), channels)
-        if whole:
-            copy(offset(here, first * C), offset(pointer(operand.x), (pixel + first) * C), (end - first) * C)
-        elif operand.mode == PLAIN:  # `read` does the same, at several times the cost for a few numbers
-            source = offset(pointer(operand.x), pixel * C + channel)
-            for n in range(first, end):
-                copy(offset(here, n * to_pixel), offset(source, n * C), channels)
-        else:
-            for n in range(first, end):
-                read(offset(here, n * to_pixel), operand, pixel + n, channel, channels)
-        for n in range(end, columns):
-            clear(offset(here, n * to_pixel), channels)
-
-
-@njit
-def fill(to, a, b, image, channel, channels, row, rows, column, columns):
-    """The same from two maps side by side; channels are counted through both."""
-    Ca = a.x.shape[3]
-    here = min(max(Ca - channel, 0), channels)
-    if here > 0:
-        fill_from(to, channels, a, image, channel, here, row, rows, column, columns)
-    if here < channels:
-        rest = max(channel - Ca, 0)
-        fill_from(offset(to, here), channels, b, image, rest, channels - here, row, rows, column, columns)
-
-
-@njit
-def pack(to, panel, w, start, strides, C, first, rows, real):
-    """Copy `rows` of a tap row's KW*C rows of w, `real` columns each, into a slice with `panel` numbers a row."""
-    _, _, _, J, R, O = strides
-    size = lanes_of(w)
-    end = first + rows
-    while first < end:
-        j, c = first // C, first % C
-        run = min(C - c, end - first)
-        at = start + j * J + c * R
-        source = offset(pointer(w), at)
-        if O == 1:
-            for n in range(run):
-                copy(offset(to, n * panel), offset(source, n * R), real)
-        else:  # the channel axes are swapped: squares in registers, the rest number by number
-            squares = run // size * size if R == 1 else 0
-            whole = real // size * size
-            for k in range(0, whole, size):
-                for n in range(0, squares, size):
-                    transpose(offset(to, n * panel + k), panel, offset(source, n + k * O), O)
-            for n in range(run):
-                for k in range(whole if n < squares else 0, real):
-                    copy(offset(to, n * panel + k), offset(source, n * R + k * O), 1)
-        to = offset(to, run * panel)
-        first += run
 
 
 @kernel
@@ -268,7 +218,7 @@ def convolve(a, b, w, strides, bias, y, s, plan, bands, slices):
     columns = (s.OW - 1) * s.stride + s.KW
     a_row = s.W * C if in_place else columns * C
     segment = s.KW * C  # numbers of a tap row, which lie in one piece
-    flat = in_place and s.KH == s.KW == s.stride == step == 1 and s.OW == s.W == y.shape[2]  # a block is one long row
+    flat = s.KH == s.KW == s.stride == step == 1 and a_row == s.OW * C and y.shape[2] == s.OW  # a block is one long row
     for worker in prange(bands.shape[0]):
         slice_ = offset(pointer(slices), worker * slices.shape[1])
         clear(slice_, slices.shape[1])  # the last vector's unused lanes

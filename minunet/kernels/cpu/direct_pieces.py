@@ -18,6 +18,7 @@ Measure: python bench/convs.py
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from math import gcd
 from typing import NamedTuple
@@ -40,15 +41,26 @@ class Part(NamedTuple):
     geometry: ConvGeometry
 
 
+def taps_met(s: ConvGeometry) -> int:
+    """How many taps meet pixels of an image, in all pixels of its result together."""
+    down, across = _all_met(s)
+    return sum(max(0, rows) for _, rows, _ in down) * sum(max(0, columns) for _, columns, _ in across)
+
+
 def parts(s: ConvGeometry) -> Iterator[Part]:
     """The parts of all taps that meet x."""
-    down = [_met(i * s.dilation - s.top, s.stride, s.OH, s.H) for i in range(s.KH)]
-    across = [_met(j * s.dilation - s.left, s.stride, s.OW, s.W) for j in range(s.KW)]
+    down, across = _all_met(s)
     for i, (row, rows, top) in enumerate(down):
         for j, (column, columns, left) in enumerate(across):
             if rows > 0 and columns > 0:
                 size = {"OH": rows, "OW": columns, "KH": 1, "KW": 1, "dilation": 1, "top": -top, "left": -left}
                 yield Part(i, j, row, column, s._replace(**size))
+
+
+def _all_met(s: ConvGeometry) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """`_met` for each row and for each column of the filter."""
+    down = [_met(i * s.dilation - s.top, s.stride, s.OH, s.H) for i in range(s.KH)]
+    return down, [_met(j * s.dilation - s.left, s.stride, s.OW, s.W) for j in range(s.KW)]
 
 
 def _met(shift: int, stride: int, results: int, size: int) -> tuple[int, int, int]:
@@ -95,6 +107,7 @@ def data_gradient(dy: MaybeLazy, w: Array, dx: Array, s: ConvGeometry) -> None:
             convolution(dy, w, turned, None, dx, back, Place(p, q, s.stride))
 
 
+@functools.lru_cache(4096)
 def _phase(at: int, taps: int, stride: int, dilation: int) -> tuple[int, int, int, int]:
     """Of the rows of dx that are congruent to row `at` of the padded x: the first tap that meets them, how many do, and the
     padding and dilation of the convolution of dy that gives them."""

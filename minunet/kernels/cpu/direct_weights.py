@@ -10,13 +10,14 @@ dw[i] = sum over pixels of x^T dy, for each tap row i, is a matrix product that 
                 for each tap row i:  sums[panel, i] += x_tile^T @ dy_tile         (KW*C, pixels) @ (pixels, panel)
     add the splits, in their order
 
-In NHWC the KW taps of a row read numbers that lie one after the other, as in direct.py. The order in which numbers are added
-depends on the shape alone. The weight gradient of a transposed convolution is that of the strided convolution that takes dy to
-x, with the two channel axes swapped (`swap`).
+In NHWC the KW taps of a row read numbers that lie one after the other, as in direct.py. With one tap, the sums are the item's
+part of dw itself. The order in which numbers are added depends on the shape alone. The weight gradient of a transposed
+convolution is that of the strided convolution that takes dy to x, with the two channel axes swapped (`swap`).
 
 Constants
     TILE      pixels of a tile: TILE x 256 bytes of dy stay in the L1 cache
-    CHANNELS  most input channels of an item
+    CHANNELS  most input channels of an item; with one tap four times as many, since dy's part of a tile is copied for each
+              item, and with one tap little is computed with it
     SUMS      most bytes of an item's sums, KH*KW*CHANNELS x 256 for each panel, so that they stay in the L2 cache; with more
               panels in an item, a tile of x is used more often
     ITEMS     least number of items, if there are so many panels and blocks of channels: enough for so many threads
@@ -34,7 +35,8 @@ from numba import njit, prange
 
 from ...array import Array
 from ...ops.lazy import MaybeLazy
-from .direct import ConvGeometry, fill, fill_from
+from .direct import ConvGeometry
+from .direct_copies import fill, fill_from
 from .epilogues import operand, operands
 from .launch import alone, ceil_div, kernel, workers
 from .memory import empty, scratch
@@ -56,6 +58,7 @@ class DirectWeightsPlan(NamedTuple):
     channels: int  # of x, in an item
     together: int  # panels of dy in an item
     swap: bool  # dw is stored with its channel axes swapped
+    straight: bool  # the sums are made in dw itself
 
 
 def weight_gradient(
@@ -72,10 +75,10 @@ def weight_gradient(
         dw[...] = 0
         return dw
     (first, second), gradient = operands(x), operand(dy)
-    columns = min(s.OW, TILE)
+    one, columns = s.KH * s.KW == 1, min(s.OW, TILE)
     rows = min(s.OH, max(1, TILE // columns))
     tiles = s.N * ceil_div(s.OH, rows) * ceil_div(s.OW, columns)
-    channels = ceil_div(C, ceil_div(C, CHANNELS))
+    channels = ceil_div(C, ceil_div(C, 4 * CHANNELS if one else CHANNELS))
     width = min(PANEL, ceil_div(K, lanes(dtype))) * lanes(dtype)
     size, panels, parts = s.KH * s.KW * channels * width, ceil_div(K, PANEL * lanes(dtype)), ceil_div(C, channels)
     fit, wanted = SUMS // (size * dtype.itemsize), s.groups * panels * parts // ITEMS
@@ -84,12 +87,12 @@ def weight_gradient(
     splits = min(tiles, ceil_div(SPLITS, tasks))
     seen_rows = (rows - 1) * s.stride + s.KH
     seen_columns = (columns - 1) * s.stride + s.KW
+    plan = DirectWeightsPlan(rows, columns, channels, together, swap, one and not swap)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *shape), dtype)
         tiles_x = scratch("inputs", (workers(), seen_rows * seen_columns * channels), dtype)
         tiles_dy = scratch("outputs", (workers(), rows * columns * width), dtype)
-        sums = scratch("filters", (workers(), together * size), dtype)
-        plan = DirectWeightsPlan(rows, columns, channels, together, swap)
+        sums = scratch("filters", (workers(), 16 if plan.straight else together * size), dtype)
         correlate(first, second, gradient, split, s, plan, tiles_x, tiles_dy, sums, np.zeros(width, dtype))
         if splits > 1:
             split.sum(0, out=dw)
@@ -104,7 +107,7 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
     (splits, KH, KW, K, C); s: ConvGeometry; plan: DirectWeightsPlan; tiles_x, tiles_dy, all_sums (threads, ...) to work in;
     zeros (a panel's width,).
     """
-    rows, columns, channels, together, swap = plan
+    rows, columns, channels, together, swap, straight = plan
     C, K = s.C // s.groups, s.K // s.groups
     width = lanes_of(zeros)
     vectors_all = (K + width - 1) // width
@@ -140,12 +143,16 @@ def correlate(a, b, dy, dw, s, plan, tiles_x, tiles_dy, all_sums, zeros):
                     sums = offset(
                         pointer(all_sums), worker * all_sums.shape[1] + (p - p0) * taps * part * PANEL * width
                     )
+                    c_row, last = panel, width
+                    if straight:
+                        sums = offset(pointer(dw), (split * C + c0) * s.K + g * K + k0)
+                        c_row, last = s.K, real - panel + width
                     for i in range(s.KH):
                         c = offset(sums, i * s.KW * part * panel)
-                        init, init_row = (pointer(zeros), 0) if tile == first else (c, panel)
-                        multiply(vectors, s.KW * part, width, offset(tile_x, i * seen_columns * part), 1, s.stride * part,
-                                 s.stride * seen_columns * part, height, length, tile_dy, c, panel, init, init_row)  # fmt: skip
-            for p in range(p0, p_end):
+                        init, init_row = (pointer(zeros), 0) if tile == first else (c, c_row)
+                        multiply(vectors, s.KW * part, last, offset(tile_x, i * seen_columns * part), 1, s.stride * part,
+                                 s.stride * seen_columns * part, height, length, tile_dy, c, c_row, init, init_row)  # fmt: skip
+            for p in range(p0, p0 if straight else p_end):
                 k0, panel = p * PANEL * width, min(PANEL, vectors_all - p * PANEL) * width
                 real = min(panel, K - k0)
                 sums = offset(pointer(all_sums), worker * all_sums.shape[1] + (p - p0) * taps * part * PANEL * width)

@@ -190,7 +190,7 @@ def chosen(monkeypatch, x_shape, w_shape, dtype=np.float32, **options):
         real = getattr(cpu_winograd, name)
 
         def spy(*args, real=real, name=name, **how):
-            seen.append("dx" if how else {"convolution": "y", "weight_gradient": "dw"}[name])
+            seen.append("dx" if how.get("turned") else {"convolution": "y", "weight_gradient": "dw"}[name])
             return real(*args, **how)
 
         monkeypatch.setattr(cpu_winograd, name, spy)
@@ -212,11 +212,33 @@ def test_a_first_layer_is_direct(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("x", "dilation", "padding"),
+    [
+        ((1, 16, 16, 9), 2, "same"),
+        ((2, 16, 18, 17), 3, 3),
+        ((1, 16, 16, 8), 4, 4),
+        ((1, 23, 20, 8), 2, ((4, 3), (0, 1))),
+    ],
+)
+def test_dilations_are_small_maps(rng, monkeypatch, x, dilation, padding):
+    x, w, b = numbers(rng, x), numbers(rng, (3, 3, x[3], 12)), numbers(rng, 12)
+    assert chosen(monkeypatch, x.shape, w.shape, dilation=dilation, padding=padding) == ["y", "dw", "dx"]
+    y, cache = ops.conv2d(x, w, b, 1, padding, dilation)
+    dy = numbers(rng, y.shape)
+    y_exact, exact_cache = ops.conv2d.plain(*(a.astype(np.float64) for a in (x, w, b)), 1, padding, dilation)
+    dx_exact, dw_exact, _ = ops.conv2d_backward.plain(dy.astype(np.float64), exact_cache)
+    dx, dw, _ = ops.conv2d_backward(dy, cache)
+    for found, exact in ((y, y_exact), (dx, dx_exact), (dw, dw_exact)):
+        assert relative_error(found, exact) < FACTOR * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize(
     ("x", "w", "options"),
     [
         ((1, 8, 8, 16), (3, 3, 16, 16), {}),
         ((9, 1, 1, 16), (3, 3, 16, 16), {}),
-        ((1, 32, 32, 16), (3, 3, 16, 16), {"dilation": 2}),
+        ((1, 32, 32, 16), (3, 3, 16, 16), {"dilation": 2, "padding": 1}),
+        ((1, 16, 16, 16), (3, 3, 16, 16), {"dilation": 6}),
         ((1, 32, 32, 16), (3, 3, 16, 16), {"stride": 2}),
         ((1, 32, 32, 16), (3, 3, 8, 16), {"groups": 2}),
         ((1, 32, 32, 16), (5, 5, 16, 16), {}),
