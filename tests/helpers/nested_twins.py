@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from minunet.models.nnunet import stages_for
+
 
 def conv_norm_relu(i, o, norm="batch", bias=False, n=""):
     """3x3 convolution, norm and ReLU, under our names for the nth of a block."""
@@ -99,9 +101,9 @@ class UNet3Plus(nn.Module):
 class NNUNet(nn.Module):
     """The plain 2-D network of Isensee et al. 2021."""
 
-    def __init__(self, i, k, base_width, stages, widest=512, deep_supervision=True):
+    def __init__(self, i, k, base_width, stages, widest=512, deep_supervision=True, patch=256):
         super().__init__()
-        w = [min(widest, base_width * 2**n) for n in range(stages)]
+        w = [min(widest, base_width * 2**n) for n in range(stages or stages_for(patch))]
         self.encoder = nn.ModuleList([self.stage(a, b, 2 if n else 1) for n, (a, b) in enumerate(zip([i, *w], w))])
         self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(w)])
         self.decoder = nn.ModuleList([self.stage(2 * a, a, 1) for a in w[:-1]])
