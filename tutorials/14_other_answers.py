@@ -22,6 +22,7 @@ from minunet import ops
 from minunet.data import SyntheticCells
 from minunet.data.objects import Rays
 from minunet.data.stars import directions, star_targets
+from minunet.models import build
 from minunet.models.command import costs
 from minunet.predict.overlay import object_outlines
 
@@ -477,6 +478,23 @@ plt.show()
 # their boxes overlap, one sum of the two maps is positive in one cell, and another sum in the other. Since masks are cut to
 # their boxes, so few maps are enough; YOLACT has 32.
 #
+# ### All of it in one network
+#
+# `instance_net` puts this together: an encoder; a pyramid of four maps, from a quarter of the image's size down (small objects
+# are found on the large maps, large ones on the small); the same two towers of convolutions on each; and the prototypes.
+# Every pixel of the four maps says: is there an object, how far are its box's four sides, how central am I, and the numbers for
+# the mask. What follows you have seen here: scores times centre-ness, suppression, masks cut to boxes.
+
+# %%
+net = build("instance_net", in_channels=1, encoder_width=1 / 8, width=16, prototypes=8)
+*levels, maps = net(image[None, ..., None].astype(np.float32))
+for level in levels:
+    _, H, W, C = level.shape
+    print(f"{H:2} x {W:2} places, each with {C} numbers: 1 class, 4 sides, 1 centre-ness, {C - 6} for the mask")
+print(f"{maps.shape[1]} x {maps.shape[2]} pixels of {maps.shape[3]} prototypes")
+assert [level.shape[1] for level in levels] == [16, 8, 4, 2] and maps.shape == (1, 32, 32, 8)
+
+# %% [markdown]
 # ## Which for what
 #
 # | answer | says | good at | not made for |
@@ -487,9 +505,10 @@ plt.show()
 # | polygons | objects | nuclei, round cells, crowded | bananas, nets, holes |
 # | boxes and masks | objects of any shape, with classes | few large objects | crowds, where boxes of neighbours overlap |
 #
-# From the command line: `python -m minunet.train --arch segnet`, `--arch deeplab_v3plus`, and `--target stardist` for any
-# network that ends at full size. Read `minunet/models/segnet.py`, `minunet/models/deeplab_v3plus.py`,
-# `minunet/data/stars.py`, `minunet/ops/stars.py`, `minunet/predict/stars.py` and `minunet/ops/detection.py`.
+# From the command line: `python -m minunet.train --arch segnet`, `--arch deeplab_v3plus`, `--arch instance_net`, and
+# `--target stardist` for any network that ends at full size. Read `minunet/models/segnet.py`,
+# `minunet/models/deeplab_v3plus.py`, `minunet/data/stars.py`, `minunet/ops/stars.py`, `minunet/predict/stars.py`,
+# `minunet/models/instance_net.py`, `minunet/predict/detections.py` and `minunet/ops/detection.py`.
 #
 # ## Exercises
 #
