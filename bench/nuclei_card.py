@@ -154,7 +154,7 @@ def page(
             f"| Network | `{known.target}` target, {model.architecture.name}, {model.num_params():,} parameters, "
             f"{size / 1e6:.1f} MB on disk (weights in half precision) |",
             "| Images | 8 or 16 bit, grey or RGB; it has learnt nuclei of about "
-            f"{known.objects.diameter:.0f} pixels across (half of that to twice as much) |",
+            f"{known.objects.diameter:.0f} pixels across |",
             "| Data | 2018 Data Science Bowl, stage 1 (BBBC038v1, CC0; Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7), "
             "with corrected masks: 386 images to train, 96 to choose, 122 to test, by `bench/splits/nuclei_*.txt` |",
             "| Licence of the weights | CC0-1.0 |",
