@@ -47,7 +47,7 @@ MOST_USED = ("unet", "unet_plus_plus", "attention_unet", "nnunet", "deeplab_v3pl
 """With three seeds each; the others have one."""
 
 HELD, CHOOSE = ROOT / "bench" / "splits" / "dsb2018_val.txt", ROOT / "bench" / "splits" / "dsb2018_family_val.txt"
-FLAGS = ["--target", "border", "--channels", "3"]
+FLAGS = ["--channels", "3"]
 PAGE = "docs/family.md"
 OWN = {"nnunet": {"stages": 6}}
 """Further options for the scores: nnU-Net plans its stages by the patch, of 128 pixels here."""
@@ -94,7 +94,10 @@ def pytorch(name: str, what: str, layout: str, threads: int) -> Runner:
     if what == "inference":
         return infer
     optimizer = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9)
-    shares = outline(name).head_weights
+    made = outline(name)
+    shares = (
+        (1.0,) * 5 if made.finds_objects else made.head_weights
+    )  # a detector's loss is a simpler one here than ours
 
     def step() -> None:
         optimizer.zero_grad()
@@ -205,6 +208,7 @@ def score(name: str, seed: int, data: Path, out: Path, epochs: int, threads: int
     """Train a network, or go on with it, segment the images that are held out, and score them once."""
     options, run = width_for(name), out / f"{name}-{seed}"
     flags = ["--data", str(training_set(data, out)), "--arch", name, "-e", str(epochs), "--seed", str(seed), *FLAGS]
+    flags += ["--target", "instances" if outline(name).finds_objects else "border"]
     flags += ["--arch-options", *(f"{key}={value}" for key, value in options.items())] if options else []
     python(
         "train", *flags, "--val-files", str(CHOOSE), "--threads", str(threads), "--out", str(run), "--resume", "auto"
