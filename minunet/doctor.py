@@ -36,7 +36,7 @@ EXAMPLES = """
 examples:
   %(prog)s DATA
   %(prog)s DATA -m runs/RUN/best.safetensors
-  %(prog)s IMAGES -m runs/RUN/best.safetensors   without masks: are objects too small or too large for it?
+  %(prog)s IMAGES -m nuclei   without masks: are objects too small or too large for it?
 """
 LOOKED_AT = 6  # images that a network is tried on
 SIDE = 512  # pixels of each
@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("doctor"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
     p.add_argument("path", metavar="PATH", help="a data set, as minunet.train takes it with --data")
-    p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint to try on these images")
+    p.add_argument("-m", "--model", metavar="FILE", help="a checkpoint to try on these images, or nuclei")
     p.add_argument(
         "--json", action="store_true", help="print one JSON object: every finding with the images it is about"
     )

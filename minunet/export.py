@@ -32,7 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog=typed("export"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__
     )
-    p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint: ours, or PyTorch-UNet's .pth")
+    p.add_argument("-m", "--model", required=True, metavar="FILE",
+                   help="checkpoint: ours, PyTorch-UNet's .pth, or nuclei")  # fmt: skip
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="what to write: .onnx, .pth or .safetensors")
     p.add_argument("--any-width", action="store_true",
                    help="for .pth: also write networks that only an edited PyTorch-UNet can load")  # fmt: skip

@@ -108,7 +108,8 @@ def load(path: Path | str, *more: Path | str) -> Module:
     Parameters
     ----------
     path : path of a checkpoint
-        best.safetensors or last.safetensors of a run, or a checkpoint of PyTorch-UNet.
+        best.safetensors or last.safetensors of a run, a checkpoint of PyTorch-UNet, or "nuclei", the network that comes with
+        minunet.
     *more : paths of checkpoints
         Of networks whose probabilities are averaged with the first's, see `minunet.models.Ensemble`.
 

@@ -27,7 +27,8 @@ examples:
 def make_parser() -> argparse.ArgumentParser:
     """The flags of the command line."""
     p = argparse.ArgumentParser(prog=typed("look"), formatter_class=HelpFormatter, epilog=EXAMPLES, description=__doc__)
-    p.add_argument("-m", "--model", required=True, metavar="FILE", help="checkpoint: a run's best.safetensors")
+    p.add_argument("-m", "--model", required=True, metavar="FILE",
+                   help="checkpoint: a run's best.safetensors, or nuclei")  # fmt: skip
     p.add_argument("-i", "--input", required=True, metavar="IMAGE", help="image")
     p.add_argument("-o", "--output", default="look.html", metavar="FILE", help="page to write")
     p.add_argument(

@@ -22,6 +22,7 @@ centroid and bounding box (x, y in px from the top left) and mean intensity, and
 EXAMPLES = """
 examples:
   %(prog)s -m runs/cells/best.safetensors -i cell.png -o out
+  %(prog)s -m nuclei -i nuclei/ -o out --instances          without training
   %(prog)s -m best.safetensors -i plate1/ 'plate2/*.tif' -o out
   %(prog)s -m runs/nuclei/best.safetensors -i nuclei/ -o out --instances
   %(prog)s -m best.safetensors -i large_cells/ -o out --instances --diameter auto
@@ -38,8 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("-m", "--model", required=True, nargs="+", metavar="FILE",
                    help="checkpoint: a run's best.safetensors, or one of PyTorch-UNet's or "
-                        "segmentation_models.pytorch's; the probabilities of several are "
-                        "averaged")  # fmt: skip
+                        "segmentation_models.pytorch's, or nuclei, the network that comes with minunet; the probabilities "
+                        "of several are averaged")  # fmt: skip
     p.add_argument("-i", "--input", required=True, nargs="+", metavar="IMAGE",
                    help="images, folders of images, patterns, or a data set as minunet.train takes it")  # fmt: skip
     p.add_argument("-o", "--output", default="predicted", metavar="PATH",

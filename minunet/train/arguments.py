@@ -41,7 +41,7 @@ examples:
   %(prog)s --data DSB2018 -e 30 --crop 256    your images; the layout is recognised
   %(prog)s --resume runs/cells/last.safetensors
   %(prog)s --data DSB2018 --out RUN --resume auto   in a batch job: begins, or goes on
-  %(prog)s --data MINE -f runs/cells/best.safetensors   start from learned weights
+  %(prog)s --data MINE -f nuclei              start from learned weights, minunet's or your own
   %(prog)s --data MINE --encoder resnet34 --encoder-weights imagenet   an encoder that others have trained
   %(prog)s --data DSB2018 --target border     touching objects are to be told apart
   %(prog)s --data DSB2018 --recipe paper --base-width 16   as published, but narrower
@@ -242,8 +242,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--dropout", metavar="RATE", help="dropout rate at the end of the contracting path")
     add(g, "-f", "--load", metavar="FILE",
         help="checkpoint to start from: its network, target and weights; ours, PyTorch-UNet's or "
-             "segmentation_models.pytorch's. Unless --lr and --freeze say otherwise, the learning rate is a third, the "
-             "encoder is frozen for a fifth of the epochs, its norms throughout")  # fmt: skip
+             "segmentation_models.pytorch's, or nuclei. Unless --lr and --freeze say otherwise, the learning rate is a third, "
+             "the encoder is frozen for a fifth of the epochs, its norms throughout")  # fmt: skip
     add(g, "--init", help="how weights start: N(0, sqrt(2/N)), the paper's, or U(-sqrt(1/N), sqrt(1/N)), PyTorch's")
 
     g = p.add_argument_group("training")
