@@ -41,6 +41,8 @@ sys.path.insert(0, str(ROOT / "tests"))  # PyTorch's networks are those that the
 
 SIZE, CHANNELS, CLASSES, REPEATS = 256, 3, 2, 7
 PARAMETERS, WITHIN = 1.9e6, 0.1
+BATCH = {("deeplab_v3plus", "training"): 2}
+"""Images of a batch where it is not one: PyTorch refuses the batch norm of a single value, which ASPP's image pooling gives."""
 LAYOUTS = ("contiguous_format", "channels_last")
 TASKS = ("inference", "training")
 MOST_USED = ("unet", "unet_plus_plus", "attention_unet", "nnunet", "deeplab_v3plus")
@@ -58,15 +60,15 @@ Runner = Callable[[], Any]
 # ---- time and memory -------------------------------------------------------------------------------------------------
 
 
-def images() -> tuple[np.ndarray, np.ndarray]:
-    """A random image (1, H, W, C), and its labels (1, H, W)."""
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((1, SIZE, SIZE, CHANNELS), np.float32), rng.integers(0, CLASSES, (1, SIZE, SIZE))
+def images(name: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Random images (N, H, W, C), and their labels (N, H, W)."""
+    rng, size = np.random.default_rng(0), (BATCH.get((name, what), 1), SIZE, SIZE)
+    return rng.standard_normal((*size, CHANNELS), np.float32), rng.integers(0, CLASSES, size)
 
 
 def ours(name: str, what: str) -> Runner:
     """One inference, or one training step, of our network."""
-    x, labels = images()
+    x, labels = images(name, what)
     model = build(name, in_channels=CHANNELS, num_classes=CLASSES)
     if what == "inference":
         return partial(model.forward, x, train=False, keep=False)
@@ -82,7 +84,7 @@ def pytorch(name: str, what: str, layout: str, threads: int) -> Runner:
 
     torch.set_num_threads(threads)
     form = getattr(torch, layout)
-    x, labels = map(torch.as_tensor, images())
+    x, labels = map(torch.as_tensor, images(name, what))
     x = x.permute(0, 3, 1, 2).contiguous(memory_format=form)
     net = build_twin(OPTIONS[name](in_channels=CHANNELS, num_classes=CLASSES))
     net = net.to(memory_format=form).train(what == "training")
