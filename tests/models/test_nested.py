@@ -161,7 +161,7 @@ def test_a_new_network_gets_its_stages_from_the_training_patches():
     assert network_options(Arguments(arch="nnunet", crop=0), {"crop"}, 1, 2, None).patch == 256
     given = Arguments(arch="nnunet", crop=128, arch_options=("stages=3",))
     assert len(outline(network_options(given, {"crop"}, 1, 2, None)).encoder) == 3
-    assert default_options("nnunet", TrainingConfig(crop=64)).patch == 64
+    assert default_options("nnunet", TrainingConfig(crop=64), "classes").patch == 64
 
 
 def test_the_last_head_counts_nothing_unless_it_is_the_only_one():
