@@ -40,6 +40,7 @@ def helped(*args):
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drawn(quick=3)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_two_names_for_python(name):
     one, other = helped("-m", "minunet", name), helped("-m", f"minunet.{name}")

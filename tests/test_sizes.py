@@ -80,11 +80,13 @@ def test_what_a_size_runs(tmp_path, flags, slow, some, kernels, examples):
     assert examples is None or f"examples: {examples}" in said
 
 
+@pytest.mark.slow
 def test_a_draw_is_repeated_and_another_number_draws_otherwise(tmp_path):
     draws = [ran(run(tmp_path, "--draw", n)[1], "test_some") for n in ("0", "0", "1")]
     assert draws[0] == draws[1] != draws[2]
 
 
+@pytest.mark.slow
 def test_a_skip_needs_an_excuse(tmp_path):
     assert run(tmp_path, "--skips-fail", "test_it.py::test_skips")[0] == 0
     assert run(tmp_path, "test_it.py::test_skips", reason="torch is not installed")[0] == 0

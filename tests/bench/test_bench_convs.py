@@ -14,6 +14,7 @@ def bench(monkeypatch):
     return importlib.import_module("convs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--only", "1x1", "--plain"], ["--only", "depthwise"]], ids=["1x1", "depthwise"])
 def test_it_runs(bench, monkeypatch, capsys, flags):
     monkeypatch.setattr(bench, "CONVS", [bench.Conv("net", 32, 6, 4, 1, 2), bench.Conv("net", 16, 5, 0)])

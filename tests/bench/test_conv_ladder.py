@@ -43,7 +43,7 @@ def error(y, x, w):
     return np.abs(y - exact).max() / np.abs(exact).max() / (EPS * np.sqrt(9 * x.shape[-1]))
 
 
-@pytest.mark.drawn(quick=6, ci=20)
+@pytest.mark.drawn(quick=2, ci=20)
 @pytest.mark.parametrize("path, shape", CASES, ids=lambda case: getattr(case, "stem", str(case)))
 def test_a_rung_convolves(path, shape):
     x, w = draw(*shape)

@@ -196,6 +196,7 @@ def test_a_border_is_learned_recorded_and_predicted_as_foreground(tmp_path, caps
     assert (np.asarray(Image.open(tmp_path / "p" / "0_mask.png")) == 255 * mask).all()
 
 
+@pytest.mark.slow
 def test_a_weighted_run_resumes_to_the_same_numbers_and_fills_its_cache(tmp_path):
     data, cache = make_objects(tmp_path / "data"), tmp_path / "cache"
     flags = ["-e", "2", "--weight-map", "--cache", str(cache), "--sigma", "3"]

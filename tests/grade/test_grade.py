@@ -121,6 +121,7 @@ def test_gradients_count_by_themselves():
     assert [p.name for p in parts if p.ok] == ["db"]
 
 
+@pytest.mark.drawn(quick=3)
 @pytest.mark.parametrize(
     "value", ["np.zeros_like(dy)", "dy * np.nan", "dy * np.inf", "1.0", "None", "'right'", "(dy,) * 3"]
 )

@@ -75,7 +75,7 @@ def test_hints_that_are_given_are_the_right_ones(all_graded):
     assert len(misled) <= 0.1 * len(others), misled
 
 
-@pytest.mark.drawn(quick=4, ci=8)
+@pytest.mark.drawn(quick=2, ci=8)
 @ALL
 def test_known_mistakes_fail_and_get_their_hint(name):
     e = EXERCISES[name]
@@ -86,7 +86,7 @@ def test_known_mistakes_fail_and_get_their_hint(name):
             assert wrong.hint in {p.hint for p in parts}, (wrong.name, seed, parts)
 
 
-@pytest.mark.drawn(quick=2, ci=4)
+@pytest.mark.drawn(quick=1, ci=4)
 @ALL
 def test_right_parts_get_no_hint(name):
     e = EXERCISES[name]
@@ -108,7 +108,7 @@ def test_two_mistakes_get_two_hints():
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.drawn(quick=8, ci=16)
+@pytest.mark.drawn(quick=3, ci=16)
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
     found, words = graded(name)
@@ -136,7 +136,7 @@ UNRELATED = {
 }
 
 
-@pytest.mark.drawn(quick=6, ci=12)
+@pytest.mark.drawn(quick=2, ci=12)
 @pytest.mark.parametrize("how", UNRELATED)
 @pytest.mark.parametrize("exercise", ["conv_forward", "max_pool", "conv_transpose"])
 def test_other_errors_get_no_hint(exercise, how):

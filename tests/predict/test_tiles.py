@@ -59,6 +59,7 @@ def far_apart(model, image, tile, **options):
     return abs(probabilities(model, image, tile=tile, **options) - whole).max()
 
 
+@pytest.mark.drawn(quick=2)
 @pytest.mark.parametrize("options", EQUAL, ids=str)
 @examples(8)
 @given(st.integers(1, 110), st.integers(5, 110), st.integers(8, 90), st.sampled_from([1, 8]), st.sampled_from([0, 9]))

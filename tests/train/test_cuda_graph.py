@@ -93,6 +93,7 @@ def same(found, wanted):
         np.testing.assert_array_equal(found[name], a, name)
 
 
+@pytest.mark.drawn(quick=2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -201,6 +202,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(gpu):
     assert len(said) == 1 and said[0].startswith("note: it goes on without a CUDA graph") and "float" in said[0]
 
 
+@pytest.mark.slow
 def test_a_run_with_graphs_is_the_run_without(gpu, tmp_path):
     """The trainer's: epochs with validation between them, a last batch that is smaller, checkpoints."""
     runs = [trainer(gpu, tmp_path / str(g), graph=g, loss="ce+dice") for g in (False, True)]
@@ -237,8 +239,9 @@ def test_rmsprop_in_mixed_precision_has_no_graph(gpu, tmp_path, capsys):
     assert "note: --graph has no effect: this optimiser cannot leave out a step" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.drawn(quick=1, ci=2)
+@pytest.mark.drawn(ci=2)
 @pytest.mark.parametrize(("scale", "epochs"), [(2.0**10, 4), (2.0**28, 10)])  # of two steps
 def test_mixed_precision_with_graphs_is_that_without(gpu, tmp_path, monkeypatch, optimizer, scale, epochs):
     """Overflows, too: their steps are left out, the scale falls, and rises again."""

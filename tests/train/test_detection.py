@@ -106,6 +106,7 @@ def test_mixed_precision_on_the_stand_in(monkeypatch):
     assert np.linalg.norm(half - exact) < 0.3 * np.linalg.norm(exact)
 
 
+@pytest.mark.slow
 def test_it_learns_and_writes_what_it_finds(run, tmp_path, capsys):
     data, folder = run
     with open(folder / "history.csv") as f:
@@ -139,6 +140,7 @@ def test_it_learns_and_writes_what_it_finds(run, tmp_path, capsys):
     assert "cannot be averaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_page_summary_and_onnx(run, tmp_path):
     onnx = pytest.importorskip("onnx")
     data, folder = run
@@ -153,6 +155,7 @@ def test_page_summary_and_onnx(run, tmp_path):
     assert minunet.summary(model, (1, 64, 64, 1)).params == model.num_params()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_numbers(tmp_path):
     data = make_objects(tmp_path / "data", 4)
     flags = [*TINY, "-e", "2", "-v", "25"]

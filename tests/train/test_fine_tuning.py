@@ -75,6 +75,7 @@ def test_flags_decide(data, border, tmp_path, capsys):
     assert "--scale 0.5" in said  # lets it see the objects as large as it knows them
 
 
+@pytest.mark.drawn(quick=1)
 @pytest.mark.parametrize("flags", [["--classes", "2"], ["--loss", "bce"], ["--class-weights", "1", "2"]])
 def test_what_is_asked_of_classes_means_classes(data, border, tmp_path, flags):
     assert go(data, tmp_path / "a", "-f", str(border / "best.safetensors"), "-e", "1", *flags) == 0

@@ -37,6 +37,7 @@ def run(tmp_path_factory):
     return data, folder / "run"
 
 
+@pytest.mark.slow
 def test_what_a_run_learns_and_stores(run, capsys):
     _, folder = run
     model = minunet.load(folder / "best.safetensors")
@@ -48,6 +49,7 @@ def test_what_a_run_learns_and_stores(run, capsys):
     assert 'target = "stardist"' in (folder / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_objects_are_predicted_written_and_scored(run, tmp_path, capsys):
     data, folder = run
     flags = ["-m", str(folder / "best.safetensors"), "-i", str(data / "imgs"), "--rois", "--probabilities"]
@@ -69,6 +71,7 @@ def test_objects_are_predicted_written_and_scored(run, tmp_path, capsys):
     assert "--no-split" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_page_summary_and_onnx(run, tmp_path):
     onnx = pytest.importorskip("onnx")
     data, folder = run
@@ -83,6 +86,7 @@ def test_page_summary_and_onnx(run, tmp_path):
     assert minunet.summary(minunet.load(best), (1, 64, 64, 1)).params == minunet.load(best).num_params()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_numbers(tmp_path):
     data = make_objects(tmp_path / "data", 4)
     flags = [*STARS, "-e", "2", "-v", "25"]
@@ -112,6 +116,7 @@ def test_polygons_in_python(tmp_path):
             minunet.fit(cells, epochs=1, crop=16, target=target, **wrong)
 
 
+@pytest.mark.slow
 def test_stardist_s_network_is_for_polygons_unless_told(tmp_path):
     data = make_objects(tmp_path / "data", 4)
     flags = ["--arch", "stardist", "--arch-options", "features=4", "-e", "1", "-v", "25"]

@@ -51,7 +51,7 @@ def outcome(tmp_path_factory, shared_folder):
         process.stdin.close()
 
 
-@pytest.mark.drawn(quick=2, ci=20)
+@pytest.mark.drawn(quick=1, ci=20)
 @pytest.mark.parametrize("bug", cuda_bugs.BUGS, ids=lambda b: b.name)
 def test_caught(outcome, bug, tmp_path):
     sources = copied(tmp_path)

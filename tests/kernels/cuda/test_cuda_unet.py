@@ -211,6 +211,7 @@ def emulated():
         yield
 
 
+@pytest.mark.drawn(quick=1)
 def test_only_raw_maps_are_kept(whole, rng, monkeypatch):
     """Between forward and backward there is one map for each convolution, and neither norms' results nor concatenations."""
     if whole.xp is not np:
