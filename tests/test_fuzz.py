@@ -49,6 +49,7 @@ def planted(read):
     return [fuzz.Target("a.txt", read, GOOD, [lambda data, rng: data], {})]
 
 
+@pytest.mark.slow
 @pytest.mark.drawn(quick=3)
 @pytest.mark.parametrize(
     ("read", "outcome"),
@@ -63,6 +64,7 @@ def test_every_failure_is_noticed(read, outcome, monkeypatch):
     assert len(failures) == (0 if outcome == "UserError" else 2)
 
 
+@pytest.mark.slow
 def test_some_broken_files():
     counts, failures = fuzz.fuzz(150, seed=1, workers=1, quiet=True)
     assert not failures and counts.total() == 150 and min(counts["UserError"], counts["result"]) > 10

@@ -202,6 +202,7 @@ def test_overlapping_tensors_do_not_multiply(tmp_path):
     refused(tmp_path, zipped(shared, [("data/0", largest.tobytes()), *counters]), "more than the")
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path):
     """Small files that would like to be large: at most a few MB are allocated for any of them."""
     bomb = io.BytesIO()

@@ -236,6 +236,7 @@ def test_training_from_end_to_end_scores_what_counts(tmp_path):
     assert abs(by_image + log_p[valid].mean()) > 1e-3 * by_image
 
 
+@pytest.mark.slow
 def test_from_training_to_the_challenges_score(tmp_path, capsys):
     """What the network finds in the second sequence is written, and scored against its gold truth as the challenge does."""
     data, run, out = write(tmp_path / "data", frames=3), tmp_path / "run", tmp_path / "found"

@@ -23,6 +23,7 @@ def real(name):
     return DATA / name
 
 
+@pytest.mark.slow
 def test_dsb2018():
     ds = open_dataset(real("dsb2018"))
     assert (ds.layout, len(ds), ds.channels) == ("dsb2018", 120, 3)

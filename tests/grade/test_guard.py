@@ -80,6 +80,7 @@ FOUND_OUT = {
 }
 
 
+@pytest.mark.drawn(quick=10)
 @pytest.mark.parametrize("how", FOUND_OUT)
 def test_reaching_for_answers_is_found_out(how):
     """By the audit hook alone, which names it; tests/grade/test_isolation.py has what holds without it."""
