@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..array import Array, get_array_module
-from .activation import sigmoid
+from .detection import sigmoid_bce, sigmoid_bce_backward
 
 
 class Crop(NamedTuple):
@@ -83,12 +83,11 @@ def prototype_masks(
     for n in np.unique(owner):
         crop, rows = crops[int(n)], xp.asarray(np.flatnonzero(owner == n))
         seen = prototypes[_place(crop, prototypes.shape)].reshape(-1, k)
-        truth = xp.asarray(crop.truth).reshape(-1, 1)
-        counts = (truth >= 0).astype(prototypes.dtype) / max(truth.size, 1)
         z = seen @ coefficients[rows].T
-        truth = truth.astype(z.dtype)
-        loss = loss + (counts * (xp.maximum(z, 0) - truth * z + xp.log1p(xp.exp(-xp.abs(z))))).sum()
-        pieces.append((crop, rows, counts * (sigmoid(z)[0] - truth)))
+        truth = xp.broadcast_to(xp.asarray(crop.truth).reshape(-1, 1), z.shape)
+        own, its = sigmoid_bce(z, truth, (truth >= 0) / max(len(truth), 1))
+        loss = loss + own
+        pieces.append((crop, rows, sigmoid_bce_backward(1.0, its)))
     return loss, (prototypes, coefficients, pieces)
 
 
