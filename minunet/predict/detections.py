@@ -173,9 +173,7 @@ def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 def mask_of(seen: Seen, edges: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An object's mask (h, w) bool, and its rows and columns in the image: those pixels whose middles lie in the box."""
     prototypes = seen.heads[-1]
-    box = np.concatenate([np.floor(edges[:2] + 0.5), np.floor(edges[2:] + 0.5)]).astype(
-        np.int64
-    )  # a middle is at + 1/2
+    box = np.floor(edges + 0.5).astype(np.int64)  # a middle is at + 1/2
     parts, weights = [], []
     for axis in (0, 1):
         middle = (np.arange(box[axis], box[axis + 2]) + 0.5) / seen.factor[axis] - seen.corner[axis]

@@ -19,15 +19,8 @@ FOR_POLYGONS: dict[str, Any] = {"grid": 2, "norm": "batch"}
 of the U-Net's 16, and learns on a map of half the size, with a norm, in a few minutes what the paper's learns in hours."""
 POLYGON_RATE = 3e-3
 """The learning rate that goes with it: all begins with circles, and distances have farther to go than a class's logit."""
-NETWORK_FLAGS = (
-    "encoder",
-    "base_width",
-    "depth",
-    "up",
-    "norm",
-    "padding",
-    "dropout",
-)  # options of networks that are flags
+NETWORK_FLAGS = ("encoder", "base_width", "depth", "up", "norm", "padding", "dropout")
+"""Options of networks that are flags."""
 
 
 def network_flags(args: Arguments, given: set[str]) -> list[str]:

@@ -32,10 +32,8 @@ MAY_CHANGE = (
     "quiet",
 )  # what --resume may come with
 
-SLOWER, FROZEN = (
-    3,
-    5,
-)  # with --load: the learning rate is divided by it; and the share of the epochs with a frozen encoder
+SLOWER = 3  # with --load: the learning rate is divided by it
+FROZEN = 5  # and the epochs by this one: so many begin with a frozen encoder
 
 
 def folder_of(args: Arguments) -> RunFolder:
