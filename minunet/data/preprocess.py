@@ -6,12 +6,13 @@ in training and in prediction alike. A checkpoint records the three settings as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
+from ..array import Array, get_array_module
 from ..errors import Settings, UserError, limits, setting, shown
 from .classes import ClassMap
 from .nodata import measured_pixels
@@ -307,3 +308,9 @@ def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:
     rows = ((np.arange(h) + 0.5) * H / h).astype(np.intp)
     cols = ((np.arange(w) + 0.5) * W / w).astype(np.intp)
     return labels[rows[:, None], cols]
+
+
+def mirrored(x: Array, margins: Sequence[tuple[int, int]]) -> Array:
+    """Images (..., H, W, C), larger by these (before, after) rows and columns, where they are mirrored."""
+    mode = "reflect" if min(x.shape[-3:-1]) > 1 else "symmetric"
+    return get_array_module(x).pad(x, [(0, 0)] * (x.ndim - 3) + [*margins, (0, 0)], mode=mode)

@@ -7,7 +7,7 @@ import scipy
 
 from ..data import read_mask
 from ..data.instance_labels import limit_numbers
-from ..data.preprocess import resize_labels
+from ..data.preprocess import mirrored, resize_labels
 from ..data.targets import border_labels
 from ..errors import UserError
 from ..nn import Module
@@ -79,7 +79,7 @@ def cut_middle(
     lack = [max(m - n, 0) for m, n in zip(size, x.shape[:2])]
     if any(lack):
         margins = [(n // 2, n - n // 2) for n in lack]
-        x = np.pad(x, (*margins, (0, 0)), mode="reflect" if min(x.shape[:2]) > 1 else "symmetric")
+        x = mirrored(x, margins)
         labels = labels if labels is None else np.pad(labels.astype(np.int64), margins, constant_values=-1)
     x = np.ascontiguousarray(middle(x, size))
     if labels is not None:

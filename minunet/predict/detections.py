@@ -24,6 +24,7 @@ from ..array import get_array_module, to_numpy
 from ..data.boxes import boxes_at, places
 from ..data.files.windows import Windows
 from ..data.objects import Separation
+from ..data.preprocess import mirrored
 from ..models.instance_net import BESIDES, STRIDES
 from ..nn import Module
 from ..ops import sigmoid
@@ -204,10 +205,7 @@ def heads_of(model: Module, x: Any) -> list:
 def padded(x: Any, size: list[int]) -> Any:
     """Images (N, h, w, C), larger at the bottom and the right, where they are mirrored."""
     margins = [(0, m - n) for n, m in zip(x.shape[1:3], size)]
-    if not any(after for _, after in margins):
-        return x
-    mode = "reflect" if min(x.shape[1:3]) > 1 else "symmetric"
-    return get_array_module(x).pad(x, ((0, 0), *margins, (0, 0)), mode=mode)
+    return mirrored(x, margins) if any(after for _, after in margins) else x
 
 
 def look(model: Module, image: np.ndarray) -> Seen:

@@ -11,7 +11,7 @@ import numpy as np
 from ..array import Array, get_array_module, to_numpy
 from ..data import ClassMap, Preprocessing, prepare
 from ..data.files.windows import Windows
-from ..data.preprocess import scaled_size
+from ..data.preprocess import mirrored, scaled_size
 from ..errors import UserError
 from ..nn import Module
 from ..ops import class_probabilities
@@ -255,8 +255,7 @@ def predict_logits(model: Module, x: Array) -> Any:
     before = [(m - n) // 2 for m, n in zip(padded_size, (H, W))]
     margins = [(b, m - n - b) for b, m, n in zip(before, padded_size, (H, W))]
     if any(b + a for b, a in margins):
-        mode = "reflect" if min(H, W) > 1 else "symmetric"
-        x = xp.pad(x, ((0, 0), *margins, (0, 0)), mode=mode)
+        x = mirrored(x, margins)
     y = model(x)
     top, left = ((b - (m - o) // 2) for b, m, o in zip(before, padded_size, y.shape[1:3]))
     return y[:, top : top + H, left : left + W]
