@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pages import Pages
 
 ROOT = Path(minunet.__file__).resolve().parents[1]
-PRIVATE = ("__main__", "pytest_plugin", "exercises_")  # commands, and what teachers do not look up here
+PRIVATE = ("__main__", "pytest_plugin", "exercises")  # commands, and what teachers do not look up here
 
 
 @functools.cache
 def modules(only: tuple[str, ...] = ()) -> list[str]:
     """All public modules and packages, packages before what is in them; or `only` these and what is in them."""
     found = [m.name for m in pkgutil.walk_packages(minunet.__path__, "minunet.")]
-    public = [name for name in found if not name.rpartition(".")[2].startswith(PRIVATE)]
+    public = [name for name in found if not set(name.split(".")) & set(PRIVATE)]
     return ["minunet", *(name for name in public if not only or f"{name}.".startswith(tuple(f"{o}." for o in only)))]
 
 

@@ -3,7 +3,7 @@
     python -m minunet.grade my_conv.py                  a table, with the likely mistake for what is wrong
     python -m minunet.grade submissions --csv out.csv   a folder of submissions
 
-exercise.py       what an exercise is; exercises_*.py: those of the course; collection.py: all of them
+exercise.py       what an exercise is; exercises: those of the course
 cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
 child.py          the student's process; guard.py: the audit hook in it; confine.py: what it gives up; wire.py: how we talk
 callbacks.py      the functions of an exercise that a student's process may call

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..atomic import write_atomically
 from ..cli import printable
 from ..errors import UserError
-from .collection import EXERCISES
+from .exercises import EXERCISES
 from .grading import POINTS
 from .isolation import CHOICES
 from .make import make_exercises

@@ -12,8 +12,8 @@ import numpy as np
 from ..cli import printable
 from ..errors import UserError
 from ..ops.dispatch import use
-from .collection import EXERCISES
 from .exercise import Exercise
+from .exercises import EXERCISES
 from .hints import likely_mistakes
 from .runner import Forbidden, Limits, Student
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..errors import UserError
-from .collection import EXERCISES
+from .exercises import EXERCISES
 
 
 def contents() -> dict[str, str]:

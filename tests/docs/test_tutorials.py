@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minunet.errors import UserError
-from minunet.grade.collection import EXERCISES
+from minunet.grade.exercises import EXERCISES
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials"
 LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))

@@ -14,8 +14,8 @@ from helpers.grading import ALL, QUICK, RIGHT, momentum
 
 from minunet.errors import UserError
 from minunet.grade import cut, wire
-from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.make import contents
 from minunet.grade.report import as_csv, gradescope, table

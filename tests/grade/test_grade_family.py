@@ -12,7 +12,7 @@ from minunet.data.objects import Rays
 from minunet.data.stars import star_targets
 from minunet.gradcheck import check
 from minunet.grade import answers, cut
-from minunet.grade.collection import EXERCISES
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.runner import Local
 from minunet.nn import Conv2d, GlobalAvgPool2d, ReLU, Resize

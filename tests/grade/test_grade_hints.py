@@ -9,7 +9,7 @@ from helpers.grading import ALL, QUICK
 from helpers.workers import once
 
 from minunet.grade import cut
-from minunet.grade.collection import EXERCISES
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.hints import same_error
 from minunet.grade.runner import Local

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.grading import QUICK, RIGHT, momentum
 
-from minunet.grade.collection import EXERCISES
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import grade
 from minunet.grade.report import table
 

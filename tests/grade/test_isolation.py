@@ -13,8 +13,8 @@ from helpers.grading import QUICK
 
 from minunet.errors import UserError
 from minunet.grade import confine, isolation
-from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.runner import Forbidden, Student, obituary
 

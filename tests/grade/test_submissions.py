@@ -16,8 +16,8 @@ from helpers.hostile_submissions import CHECKER, FILES, RIGHT, TEXTS
 from minunet.errors import UserError
 from minunet.grade import wire
 from minunet.grade.callbacks import UNFIT, Callback, call_back
-from minunet.grade.collection import EXERCISES
 from minunet.grade.command import main
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.pipes import Late, Pipes
 from minunet.grade.report import as_csv

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minunet.grade.collection import EXERCISES
+from minunet.grade.exercises import EXERCISES
 from minunet.grade.runner import Limits
 
 QUICK = Limits(call=5.0, total=20.0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import ops
-from . import answers, cut
-from .exercise import Exercise
-from .exercises_filter import KERNEL_FLIPPED, filters, images
-from .sheet import Raised, Sheet
+from ... import ops
+from .. import answers, cut
+from ..exercise import Exercise
+from ..sheet import Raised, Sheet
+from .filter import KERNEL_FLIPPED, filters, images
 
 CONV = "ops/conv.py"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import ops
-from .exercise import Exercise
-from .sheet import Sheet
+from ... import ops
+from ..exercise import Exercise
+from ..sheet import Sheet
 
 KERNEL_FLIPPED = (
     "the kernel is flipped: tap (0, 0) belongs to the upper left pixel (what mathematicians call a convolution flips, networks "

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from ..gradcheck import draw
-from . import cut
-from .exercise import Exercise
-from .exercises_filter import images
-from .sheet import Sheet
+from ... import ops
+from ...gradcheck import draw
+from .. import cut
+from ..exercise import Exercise
+from ..sheet import Sheet
+from .filter import images
 
 POOL, RESAMPLE, SHAPE = "ops/pool.py", "ops/resample.py", "ops/shape.py"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import ops
-from .exercise import Exercise
-from .exercises_filter import images
-from .sheet import Sheet
+from ... import ops
+from ..exercise import Exercise
+from ..sheet import Sheet
+from .filter import images
 
 PLAIN = "grade/answers.py"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from . import cut
-from .exercise import Exercise
-from .exercises_filter import images
-from .sheet import Sheet
+from ... import ops
+from .. import cut
+from ..exercise import Exercise
+from ..sheet import Sheet
+from .filter import images
 
 NORM, LOSS = "ops/norm.py", "ops/loss.py"
 

@@ -8,9 +8,9 @@ outcome the more likely one comes first.
 
 from __future__ import annotations
 
-from .exercises_conv import TAP, conv_forward, im2col
-from .exercises_gradients import DW, DX, SEEN, conv_backward, conv_transpose
-from .exercises_maps import max_pool
+from .conv import TAP, conv_forward, im2col
+from .gradients import DW, DX, SEEN, conv_backward, conv_transpose
+from .maps import max_pool
 
 Change = tuple[str, str]
 

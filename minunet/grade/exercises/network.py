@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops, optim
-from ..models import UNet
-from .answers import unet_backward
-from .callbacks import Callback, Refused, floats
-from .exercise import Exercise
-from .sheet import Raised, Sheet
+from ... import ops, optim
+from ...models import UNet
+from ..answers import unet_backward
+from ..callbacks import Callback, Refused, floats
+from ..exercise import Exercise
+from ..sheet import Raised, Sheet
 
 PLAIN = "grade/answers.py"
 

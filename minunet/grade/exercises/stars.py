@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from . import answers
-from .exercise import Exercise
-from .sheet import Sheet
+from .. import answers
+from ..exercise import Exercise
+from ..sheet import Sheet
 
 PLAIN = "grade/answers.py"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..data import weightmap
-from .exercise import Exercise
-from .sheet import Sheet
+from ...data import weightmap
+from ..exercise import Exercise
+from ..sheet import Sheet
 
 MAP = "data/weightmap.py"
 LABELS = "data/instance_labels.py"

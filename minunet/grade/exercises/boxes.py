@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from . import answers
-from .exercise import Exercise
-from .sheet import Raised, Sheet
+from .. import answers
+from ..exercise import Exercise
+from ..sheet import Raised, Sheet
 
 PLAIN = "grade/answers.py"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from .exercise import Exercise
-from .exercises_conv import CONV
-from .exercises_filter import filters, images
-from .sheet import Raised, Sheet
+from ... import ops
+from ..exercise import Exercise
+from ..sheet import Raised, Sheet
+from .conv import CONV
+from .filter import filters, images
 
 # ---- backward --------------------------------------------------------------------------------------------------------
 

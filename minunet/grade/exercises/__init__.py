@@ -1,0 +1,23 @@
+"""The exercises of the course, in the order of the lessons; a file each for what belongs together.
+
+filter.py, conv.py, gradients.py, maps.py, shapes.py, loss.py, network.py, weights.py: the U-Net's own, lessons 01 to 08
+family.py, unpool.py, boxes.py, stars.py: those of the lessons on other networks
+"""
+
+from ..exercise import EXERCISES as _found
+from . import (  # noqa: F401  they register themselves
+    boxes,
+    conv,
+    family,
+    filter,
+    gradients,
+    loss,
+    maps,
+    network,
+    shapes,
+    stars,
+    unpool,
+    weights,
+)
+
+EXERCISES = dict(sorted(_found.items(), key=lambda item: item[1].lesson))
