@@ -5,9 +5,7 @@
 
 exercise.py       what an exercise is; exercises: those of the course
 cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
-child.py          the student's process; guard.py: the audit hook in it; confine.py: what it gives up; wire.py: how we talk
-callbacks.py      the functions of an exercise that a student's process may call
-runner.py         our end of it; pipes.py: its pipes; isolation.py: by what the operating system keeps it from everything else
+process           the process in which a student's code runs
 submissions.py    what is handed in, read with care
 grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for

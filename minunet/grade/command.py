@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..cli import HelpFormatter, add_quiet, number, run, typed
-from .isolation import CHOICES
+from .process.isolation import CHOICES
 
 EXAMPLES = """examples:
   %(prog)s my_conv.py                       what passes, and what is likely wrong

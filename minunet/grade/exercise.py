@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import cut
-from .runner import Forbidden
+from .process.runner import Forbidden
 from .sheet import Mark, Run, Sheet
 
 Check = Callable[[Sheet, np.random.Generator], None]

@@ -11,10 +11,10 @@ from ..cli import printable
 from ..errors import UserError
 from .exercises import EXERCISES
 from .grading import POINTS
-from .isolation import CHOICES
 from .make import make_exercises
+from .process.isolation import CHOICES
+from .process.runner import Limits, Student
 from .report import as_csv, gradescope, table
-from .runner import Limits, Student
 from .submissions import grade_file, grade_submission, hard_links, submissions
 
 

@@ -15,7 +15,7 @@ from ..ops.dispatch import use
 from .exercise import Exercise
 from .exercises import EXERCISES
 from .hints import likely_mistakes
-from .runner import Forbidden, Limits, Student
+from .process.runner import Forbidden, Limits, Student
 
 POINTS = 10.0  # of an exercise
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .exercise import EXERCISES, Exercise
-from .runner import Local
+from .process.runner import Local
 from .sheet import Raised, Run
 
 

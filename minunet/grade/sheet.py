@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..gradcheck import check
-from . import wire
-from .runner import UNWRITTEN, Forbidden, Trouble
+from .process import wire
+from .process.runner import UNWRITTEN, Forbidden, Trouble
 
 LARGEST = 1 << 20  # bytes of an output that is kept: ten times what any exercise asks for
 

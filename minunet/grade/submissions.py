@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .grading import Grade, grade_source
-from .runner import Limits, Trouble
+from .process.runner import Limits, Trouble
 
 LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
 FILES = 50  # Python files of a submission that are graded, at most

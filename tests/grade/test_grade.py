@@ -13,13 +13,14 @@ import pytest
 from helpers.grading import ALL, QUICK, RIGHT, momentum
 
 from minunet.errors import UserError
-from minunet.grade import cut, wire
+from minunet.grade import cut
 from minunet.grade.command import main
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.make import contents
+from minunet.grade.process import wire
+from minunet.grade.process.runner import Forbidden, Limits, Local, Student, Trouble
 from minunet.grade.report import as_csv, gradescope, table
-from minunet.grade.runner import Forbidden, Limits, Local, Student, Trouble
 from minunet.grade.submissions import grade_file, grade_submission, submissions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -417,7 +418,9 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 def test_a_file_that_cannot_be_loaded_is_loaded_once(monkeypatch):
     starts = []
     real = subprocess.Popen
-    monkeypatch.setattr("minunet.grade.pipes.subprocess.Popen", lambda *a, **k: starts.append(a) or real(*a, **k))
+    monkeypatch.setattr(
+        "minunet.grade.process.pipes.subprocess.Popen", lambda *a, **k: starts.append(a) or real(*a, **k)
+    )
     found = grade(EXERCISES["momentum"], momentum(RIGHT, "undefined"), "answer.py", 1, QUICK)
     assert len(starts) == 1
     assert all("NameError: name 'undefined'" in p.message for p in found.parts)

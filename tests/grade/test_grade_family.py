@@ -14,7 +14,7 @@ from minunet.gradcheck import check
 from minunet.grade import answers, cut
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
-from minunet.grade.runner import Local
+from minunet.grade.process.runner import Local
 from minunet.nn import Conv2d, GlobalAvgPool2d, ReLU, Resize
 
 NAMES = ("attention_gate", "unpool", "image_pooling", "nms", "star_distances")

@@ -12,7 +12,7 @@ from minunet.grade import cut
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.hints import same_error
-from minunet.grade.runner import Local
+from minunet.grade.process.runner import Local
 
 SHAPES = wrong_shape_submissions.SUBMISSIONS
 SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | SHAPES

@@ -12,11 +12,11 @@ import pytest
 from helpers.grading import QUICK
 
 from minunet.errors import UserError
-from minunet.grade import confine, isolation
 from minunet.grade.command import main
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
-from minunet.grade.runner import Forbidden, Student, obituary
+from minunet.grade.process import confine, isolation
+from minunet.grade.process.runner import Forbidden, Student, obituary
 
 SITE = Path(np.__file__).parents[1]
 SOURCE = "def f(x):\n    return 2 * x\n"

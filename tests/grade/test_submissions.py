@@ -14,14 +14,14 @@ from helpers.grading import QUICK
 from helpers.hostile_submissions import CHECKER, FILES, RIGHT, TEXTS
 
 from minunet.errors import UserError
-from minunet.grade import wire
-from minunet.grade.callbacks import UNFIT, Callback, call_back
 from minunet.grade.command import main
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
-from minunet.grade.pipes import Late, Pipes
+from minunet.grade.process import wire
+from minunet.grade.process.callbacks import UNFIT, Callback, call_back
+from minunet.grade.process.pipes import Late, Pipes
+from minunet.grade.process.runner import Limits, Student, Trouble
 from minunet.grade.report import as_csv
-from minunet.grade.runner import Limits, Student, Trouble
 from minunet.grade.submissions import ENTRIES, LARGEST, grade_submission, hard_links, python_files, read, submissions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")

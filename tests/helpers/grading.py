@@ -3,7 +3,7 @@
 import pytest
 
 from minunet.grade.exercises import EXERCISES
-from minunet.grade.runner import Limits
+from minunet.grade.process.runner import Limits
 
 QUICK = Limits(call=5.0, total=20.0)
 ALL = pytest.mark.parametrize("name", EXERCISES)

@@ -10,7 +10,7 @@ import socket
 import sysconfig
 from pathlib import Path
 
-from minunet.grade import isolation
+from minunet.grade.process import isolation
 
 HEAD = "def sgd_step(p, g, velocity, lr, momentum=0.9, nesterov=False, weight_decay=0.0):"
 RIGHT = f"""

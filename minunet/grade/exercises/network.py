@@ -9,8 +9,8 @@ import numpy as np
 from ... import ops, optim
 from ...models import UNet
 from ..answers import unet_backward
-from ..callbacks import Callback, Refused, floats
 from ..exercise import Exercise
+from ..process.callbacks import Callback, Refused, floats
 from ..sheet import Raised, Sheet
 
 PLAIN = "grade/answers.py"

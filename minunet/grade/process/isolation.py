@@ -19,7 +19,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from ..errors import UserError
+from ...errors import UserError
 from .confine import BOTH
 
 LEVELS = ("bubblewrap", BOTH, "hook only")
