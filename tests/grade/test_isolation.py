@@ -74,7 +74,7 @@ def test_nothing_but_python_and_numpy_can_be_read(level, tmp_path):
     (tmp_path / "other.py").write_text("another submission")
     os.symlink(tmp_path / "other.py", tmp_path / "link.py")
     secret = [
-        Path(isolation.__file__).with_name("answers.py"), Path(isolation.__file__).parents[1] / "optim.py", "/etc/passwd",
+        Path(isolation.__file__).parents[1] / "answers.py", Path(isolation.__file__).parents[2] / "optim.py", "/etc/passwd",
         tmp_path / "other.py", tmp_path / "link.py", f"{tmp_path}/", "/proc/", f"{SITE}/scipy/__init__.py",
         f"/proc/{os.getpid()}/environ", f"/proc/{os.getpid()}/mem", f"/proc/{os.getpid()}/maps", "/dev/kmsg", "/dev/tty",
         f"{SITE}/scipy/",

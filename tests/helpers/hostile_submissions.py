@@ -136,7 +136,7 @@ FILES = {  # made by a function of the file's path, and of another's
     "a link": lambda path, other: path.symlink_to(other),
     "a link to a folder": lambda path, other: path.with_suffix("").symlink_to(other.parent),
     "another name": lambda path, other: os.link(other, path),
-    "a link to minunet": lambda path, other: path.symlink_to(Path(isolation.__file__).parents[1] / "optim.py"),
+    "a link to minunet": lambda path, other: path.symlink_to(Path(isolation.__file__).parents[2] / "optim.py"),
     "a link to nothing": lambda path, other: path.symlink_to("nowhere"),
     "a device": lambda path, other: path.symlink_to("/dev/zero"),
     "a folder": lambda path, other: path.mkdir(),
@@ -158,7 +158,7 @@ def write_hostile(kind: str, folder: Path, mark: Path, victim: Path) -> None:
         for word, path in {
             "MARK": mark,
             "VICTIM": victim,
-            "PACKAGE": Path(isolation.__file__).parents[2],
+            "PACKAGE": Path(isolation.__file__).parents[3],
             "HERE": folder,
         }.items():
             text = text.replace(word, repr(str(path)))

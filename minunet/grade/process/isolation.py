@@ -113,5 +113,5 @@ def packages_in(root: str) -> list[str]:
     if top.is_symlink() or not top.is_dir():
         return []
     found = [*top.glob("python3*/*-packages"), *top.glob("*-packages")]
-    package = CHILD.parents[1]
+    package = CHILD.parents[2]
     return [str(p) for p in found if p.is_dir()] + [str(package)] * package.is_relative_to(top)
