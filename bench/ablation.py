@@ -1,6 +1,6 @@
 """What each of the U-Net paper's choices is worth: switched one at a time, beside the defaults and the whole recipe.
 
-    python bench/ablation.py --data DATA/dsb2018 [--only cross-entropy weight-map] [--epochs 8] [--readme]
+    python bench/ablation.py --data DATA/dsb2018 [--only cross-entropy weight-map] [--epochs 8] [--table]
 
 Every variant is trained by `python -m minunet.train` with the same images held out, and its last weights are scored on those:
 Dice of the foreground, pooled over all pixels; mean precision of the objects over IoU 0.5 to 0.95 and precision at 0.5, both
@@ -43,6 +43,7 @@ class Variant(NamedTuple):
 # what each name says is what differs from "cross-entropy"; the first is how train works untold, the last the whole recipe
 CE = ["--loss", "ce"]
 PAPER = ["--recipe", "paper", "--base-width", "16"]
+PAGE = "docs/accuracy.md"
 VARIANTS = {
     "default-loss": Variant([]),
     "cross-entropy": Variant(CE),
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ablation", help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for ablation.json")
-    parser.add_argument("--readme", action="store_true", help="write the table into the README")
+    parser.add_argument("--table", action="store_true", help=f"write the table into {PAGE}")
     args, extra = parser.parse_known_args(argv)
     results = {}
     for name in tqdm(args.only, unit="variant", disable=None):
@@ -164,8 +165,8 @@ def main(argv: list[str] | None = None) -> None:
             args.results,
         )
     print(table(results, args.epochs, extra))
-    if args.readme:
-        write_between("ablation", table(results, args.epochs, extra))
+    if args.table:
+        write_between("ablation", table(results, args.epochs, extra), PAGE)
 
 
 if __name__ == "__main__":

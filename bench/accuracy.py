@@ -1,6 +1,6 @@
-"""How well it segments real images after some minutes of training: the README's figures, by the README's commands.
+"""How well it segments real images after some minutes of training: the figures of docs/accuracy.md, by its commands.
 
-    python bench/accuracy.py DATA [--only nuclei membranes] [--threads N] [--out DIR] [--readme]
+    python bench/accuracy.py DATA [--only nuclei membranes] [--threads N] [--out DIR] [--table]
 
 DATA holds dsb2018/stage1_train (Data Science Bowl 2018, BBBC038) and isbi2012 (membranes). For each run a network is trained,
 it segments the images that bench/splits/ holds out, and the result is scored, all by the commands that a user would type. What
@@ -39,6 +39,7 @@ NUCLEI = "dsb2018/stage1_train", "dsb2018", 30
 # not as tuned by the training, which has tuned on the images that are scored here
 OBJECTS = ["--instances", "--mask-threshold", "0.5", "--neck", "0.9", "--smooth", "1", "--min-size", "20"]
 MEMBRANES = ["--loss", "ce", "--crop", "256", "-b", "2", "--schedule", "constant", "--ema", "0.995"]
+PAGE = "docs/accuracy.md"
 RUNS = {
     "nuclei": Run("border class", *NUCLEI, ["--target", "border"], OBJECTS),
     "nuclei-weights": Run(
@@ -163,7 +164,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/accuracy"), help="where the runs go, and are found again"
     )
-    parser.add_argument("--readme", action="store_true", help="write the tables into the README")
+    parser.add_argument("--table", action="store_true", help=f"write the tables into {PAGE}")
     args = parser.parse_args()
     results = {}
     for name in args.only:
@@ -172,8 +173,8 @@ def main() -> None:
         results[name] = {**found, "threads": args.threads or threads_of_machine()}
         save(f"accuracy_{name}", {**results[name], "command": train_command(run, "DATA", f"runs/{name}")})
     print(table(results))
-    if args.readme:
-        write_between("accuracy", table(results))
+    if args.table:
+        write_between("accuracy", table(results), PAGE)
 
 
 def threads_of_machine() -> int:

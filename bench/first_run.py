@@ -26,7 +26,7 @@ def main() -> None:
         said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
         model = minunet.load(next(Path(folder).glob("runs/*/best.safetensors")))
     print(said)
-    write_between("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)")
+    write_between("output", f"```text\n{said.strip()}\n```\n\n({machine()}.)", "README.md")
     draw(model, ROOT / "docs" / "segmentation.png")
 
 

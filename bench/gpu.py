@@ -11,8 +11,8 @@ The parts, in this order:
     compiled   the table once more with PyTorch compiled, which takes minutes a case
 
 What a part says is kept in DIR/PART.txt, and the table's numbers as bench/published.py keeps them. After M minutes what runs is
-interrupted; the same command goes on from there, with the sizes that are missing. Then write the tables into the README:
-python bench/published.py --device cuda --sizes --readme, and the same with --amp fp16.
+interrupted; the same command goes on from there, with the sizes that are missing. Then write the tables into docs/gpu.md:
+python bench/published.py --device cuda --sizes --table, and the same with --amp fp16.
 """
 
 from __future__ import annotations

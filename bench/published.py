@@ -22,7 +22,7 @@ from peers import FAMILIES, NEEDS, PEERS, Setting, can, family
 from plots import draw
 from record import Record, gpu_apart
 from report import RESULTS, ROOT, write_between
-from tables import caption, for_readme, in_seconds, memory_table, prediction_table, sizes_of, time_table
+from tables import caption, for_page, in_seconds, memory_table, prediction_table, sizes_of, time_table
 from talk import SECONDS, WHATS
 from tqdm import tqdm
 
@@ -35,7 +35,7 @@ examples:
   python bench/published.py --peer torch --peer openvino             the CPU's five sizes, beside both
   python bench/published.py --peer torch --sizes 256 512             two of them, a few minutes
   python bench/published.py --device cuda --peer graph --peer torch  a GPU, replayed as a CUDA graph beside plainly
-  python bench/published.py --sizes --readme                         measure nothing: write the README from what there is
+  python bench/published.py --sizes --table                          measure nothing: write the page from what there is
 """
 
 
@@ -231,7 +231,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--norm", choices=["batch", "none"], default="batch", help="normalisation after convolutions")
     p.add_argument("--threads", type=number(int, 1), default=cores, metavar="N", help="threads of each contestant")
     p.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the results")
-    p.add_argument("--readme", action="store_true", help="write the tables into the README, the picture into docs/")
+    p.add_argument(
+        "--table", action="store_true", help="write the tables and the picture into docs/speed.md or docs/gpu.md"
+    )
     return p
 
 
@@ -255,8 +257,8 @@ def contestants(peers: list[str]) -> list[str]:
     return sorted(whos, key=lambda who: list(FAMILIES).index(family(who)) - len(FAMILIES) * (who == "minunet"))
 
 
-def present(record: Record, readme: bool) -> None:
-    """Print the tables and draw the picture; if asked, put both into the README."""
+def present(record: Record, page: bool) -> None:
+    """Print the tables and draw the picture; if asked, put both into their page."""
     rows = record.rows()
     if not any(row["who"] == "minunet" and row["turns"] for row in rows):
         print("nothing was measured")
@@ -267,12 +269,12 @@ def present(record: Record, readme: bool) -> None:
     parts += [memory_table(rows), prediction_table(rows), caption(rows, *about)]
     print("\n" + "\n\n".join(part for part in parts if part))
     draw(record.path.with_suffix(".png"), rows, record.setting, machine)
-    if readme:
+    if page:
         name = record.path.stem
         marker = "published" if name == "published_cpu" else name.replace("_", "-")
-        picture = f"docs/{name}.png"
-        draw(ROOT / picture, rows, record.setting, machine)
-        write_between(marker, for_readme(rows, *about, picture))
+        draw(ROOT / "docs" / f"{name}.png", rows, record.setting, machine)
+        text = for_page(rows, *about, f"{name}.png")
+        write_between(marker, text, f"docs/{'speed' if record.setting.device == 'cpu' else 'gpu'}.md")
 
 
 def main() -> int:
@@ -296,7 +298,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept")
         status = 130
-    present(record, args.readme)
+    present(record, args.table)
     return status
 
 

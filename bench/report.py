@@ -32,7 +32,7 @@ def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
 
 
-def write_between(marker: str, text: str, file: str = "README.md") -> None:
+def write_between(marker: str, text: str, file: str) -> None:
     """Replace what stands in a text of the repository between <!-- MARKER --> and <!-- /MARKER -->."""
     path = ROOT / file
     before = path.read_text()

@@ -1,4 +1,4 @@
-"""The results as Markdown, for the terminal and for the README."""
+"""The results as Markdown, for the terminal and for pages of docs."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def caption(rows: list[Row], setting: Setting, machine: str, model_mib: float) -
     return "; ".join([*parts, machine]) + "."
 
 
-def for_readme(rows: list[Row], setting: Setting, machine: str, model_mib: float, picture: str) -> str:
-    """What stands in the README: the picture, the tables, what they are of."""
+def for_page(rows: list[Row], setting: Setting, machine: str, model_mib: float, picture: str) -> str:
+    """What stands in docs/speed.md or docs/gpu.md: the picture, the tables, what they are of."""
     parts = [f"![Time and memory against the size of the image]({picture})"]
     parts += [time_table(rows, what) for what in WHATS if sizes_of(rows, what)]
     parts += [memory_table(rows), caption(rows, setting, machine, model_mib)]

@@ -1,6 +1,6 @@
 """The climb from seven loops to Winograd: measure every rung of the ladder.
 
-    python bench/conv_ladder [RUNG ...] [--size 64] [--channels 64] [--seconds 20] [--out FOLDER] [--readme]
+    python bench/conv_ladder [RUNG ...] [--size 64] [--channels 64] [--seconds 20] [--out FOLDER] [--table]
 
 Each file NN_idea.py of this folder is a rung: one idea more than the file before it, and the same `conv(x, w)`, a 3x3
 convolution of an NHWC map, "same" padding, stride 1, float32. Read them in order: each opens with what was slow before, what
@@ -35,6 +35,7 @@ from report import RESULTS, ROOT, machine, save, write_between  # noqa: E402
 
 import minunet.kernels.cpu.launch  # noqa: E402, F401  (chooses numba's threads as minunet has them)
 
+PAGE = "docs/learning.md"
 SLOW = 0.3
 """Seconds that one call may take; beyond, the map is made smaller."""
 
@@ -185,7 +186,7 @@ def main() -> None:
     p.add_argument("--channels", type=int, default=64, help="channels in and out")
     p.add_argument("--seconds", type=float, default=20, help="time for all measurements together")
     p.add_argument("--out", type=Path, help="folder for conv_ladder.json and .png (default bench/results and docs)")
-    p.add_argument("--readme", action="store_true", help="write the table into the README")
+    p.add_argument("--table", action="store_true", help=f"write the table into {PAGE}")
     args = p.parse_args()
     rungs = load_rungs()
     if unknown := sorted(set(args.rungs) - set(rungs)):
@@ -197,8 +198,8 @@ def main() -> None:
     if args.out or not args.rungs:  # a part of the ladder does not replace the whole one's results
         save("conv_ladder", result, args.out or RESULTS)
         draw(result, machine(), (args.out or ROOT / "docs") / "conv_ladder.png")
-    if args.readme:
-        write_between("ladder", text)
+    if args.table:
+        write_between("ladder", text, PAGE)
 
 
 if __name__ == "__main__":

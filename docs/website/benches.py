@@ -48,7 +48,7 @@ def published(pages: Pages) -> list[str]:
     """Times and memory by the size of the image, on each device that was measured."""
     from peers import Setting
     from plots import draw
-    from tables import for_readme, prediction_table
+    from tables import for_page, prediction_table
 
     parts = []
     for path in sorted(RESULTS.glob("published_c*.json")):
@@ -59,7 +59,7 @@ def published(pages: Pages) -> list[str]:
         draw(picture, held["rows"], *about)
         device = "a CPU" if about[0].device == "cpu" else "a GPU"
         parts += [f"## By the size of the image, on {device}", "The command is `python bench/published.py`."]
-        parts += [for_readme(held["rows"], *about, held["model_mib"], f"/pictures/{picture.name}")]
+        parts += [for_page(held["rows"], *about, held["model_mib"], f"/pictures/{picture.name}")]
         parts += ["Memory, as `minunet.summary` predicts it and as it was:", prediction_table(held["rows"])]
     return parts
 

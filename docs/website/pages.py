@@ -14,7 +14,12 @@ import reference
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = {
     "README.md": "index",
+    "docs/learning.md": "learning",
+    "docs/using.md": "using",
     "docs/family.md": "family",
+    "docs/accuracy.md": "accuracy",
+    "docs/speed.md": "speed",
+    "docs/gpu.md": "gpu",
     "docs/teaching.md": "teaching",
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changelog",
@@ -122,11 +127,12 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None) -> None
         text = pages.text((ROOT / name).read_text(), str(Path(name).parent))
         if page == "index":
             text += "\n\n" + contents(
-                ["Start <self>", "lessons/index", "exercises", "teaching"], ":hidden:", ":caption: Learn"
+                ["Start <self>", "lessons/index", "exercises", "learning", "teaching"], ":hidden:", ":caption: Learn"
             )
             text += "\n\n" + contents(
-                ["family", "reads", "reference/index", "benches"], ":hidden:", ":caption: Look up"
+                ["using", "family", "accuracy", "speed", "gpu", "reads"], ":hidden:", ":caption: Use"
             )
+            text += "\n\n" + contents(["reference/index", "benches"], ":hidden:", ":caption: Look up")
             text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")
         pages.write(page, text)
     pages.write_sources()

@@ -192,20 +192,20 @@ def test_the_faster_layout_counts_and_published_times_stand_beside(tmp_path):
     assert [in_seconds(t) for t in (0.0123, 0.25, 93.93, 250)] == ["12.3 ms", "0.250 s", "93.9 s", "250 s"]
 
 
-def test_the_readme_gets_tables_and_picture(tmp_path, monkeypatch):
+def test_the_page_gets_tables_and_picture(tmp_path, monkeypatch):
     for module in (report, published):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("before\n<!-- published -->\nold\n<!-- /published -->\nafter\n")
+    (tmp_path / "docs" / "speed.md").write_text("before\n<!-- published -->\nold\n<!-- /published -->\nafter\n")
     record = Record(tmp_path / "results", Setting())
     record.put(256, "inference", "minunet", seconds=0.25, turns=3, peak_mib=400.0, base_mib=170.0)
     record.save()
-    published.present(record, readme=True)
-    text = (tmp_path / "README.md").read_text()
+    published.present(record, page=True)
+    text = (tmp_path / "docs" / "speed.md").read_text()
     assert "0.369 s (1.48)" in text and "400 MiB" in text and "old" not in text and "None" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
-    assert "(docs/published_cpu.png)" in text and (tmp_path / "docs" / "published_cpu.png").exists()
-    assert "<!-- published -->" in (BENCH.parent / "README.md").read_text()
+    assert "(published_cpu.png)" in text and (tmp_path / "docs" / "published_cpu.png").exists()
+    assert "<!-- published -->" in (BENCH.parent / "docs" / "speed.md").read_text()
 
 
 def take_turns(monkeypatch, durations, repeats=9, seconds=60.0):

@@ -13,6 +13,7 @@ import minunet
 from minunet.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = [f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [m.name for m in pkgutil.walk_packages(minunet.__path__, "minunet.") if not m.name.endswith("__main__")]
 
 
@@ -27,12 +28,12 @@ def test_there_are_examples():
     assert sum(bool(t.examples) for name in MODULES for t in finder.find(importlib.import_module(name))) >= 4
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *DOCS])
 def test_links_lead_somewhere(page):
     if not (ROOT / page).exists():
         pytest.skip("the package is not in its repository")
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+        assert link.startswith("http") or (ROOT / page).parent.joinpath(link).exists(), link
 
 
 def flags(parser):
@@ -44,7 +45,7 @@ def flags(parser):
                 yield from flags(inner)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md", "docs/using.md"])
 def test_commands_in_documentation_have_known_flags(page):
     if not (ROOT / page).exists():
         pytest.skip("the package is not in its repository")
