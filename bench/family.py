@@ -212,9 +212,8 @@ def score(name: str, seed: int, data: Path, out: Path, epochs: int, threads: int
     flags = ["--data", str(training_set(data, out)), "--arch", name, "-e", str(epochs), "--seed", str(seed), *FLAGS]
     flags += ["--target", "instances" if outline(name).finds_objects else "border"]
     flags += ["--arch-options", *(f"{key}={value}" for key, value in options.items())] if options else []
-    python(
-        "train", *flags, "--val-files", str(CHOOSE), "--threads", str(threads), "--out", str(run), "--resume", "auto"
-    )
+    flags += ["--val-files", str(CHOOSE), "--threads", str(threads), "--out", str(run), "--resume", "auto"]
+    minutes = spent(lambda: python("train", *flags), run)
     held = set(read_names(HELD))
     entries = [entry for entry in open_dataset(data).entries if Path(entry.name).name in held]
     best = str(run / "best.safetensors")
@@ -223,15 +222,27 @@ def score(name: str, seed: int, data: Path, out: Path, epochs: int, threads: int
     python("evaluate", "--pred", str(run / "predicted"), *truth)
     with open(run / "scores.csv") as file:
         rows = list(csv.DictReader(file))
-    with open(run / "history.csv") as file:
-        seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
     means = {m: statistics.fmean(float(r[m]) for r in rows if r[m]) for m in ("dice", "mean_precision", "precision_50")}
     parameters = outline(name, in_channels=CHANNELS, num_classes=3, **options).num_params()
     return {
         "kind": "scores", "name": name, "seed": seed, "epochs": epochs, **options, "parameters": parameters, **means,
         "merged": sum(int(r["merged"]) for r in rows), "objects": sum(int(r["true_objects"]) for r in rows),
-        "images": len(rows), "minutes": seconds / 60, "threads": threads,
+        "images": len(rows), "cpu_minutes": minutes, "threads": threads,
     }  # fmt: skip
+
+
+def spent(train: Callable[[], None], run: Path) -> float:
+    """Minutes of the CPU that a training took, which others on the machine hardly change; those of its earlier parts, too."""
+    before = os.times()
+    try:
+        train()
+    finally:
+        after = os.times()
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        parts = run.with_name(f"{run.name}-seconds.txt")
+        with open(parts, "a") as file:
+            file.write(f"{seconds}\n")
+    return sum(map(float, parts.read_text().split())) / 60
 
 
 def python(command: str, *flags: str) -> None:
@@ -276,13 +287,13 @@ def scores_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["kind"] == "scores":
             scored.setdefault(row["name"], []).append(row)
-    lines = ["| network | parameters | Dice | mean precision | at IoU 0.5 | merged pairs | minutes | seeds |"]
+    lines = ["| network | parameters | Dice | mean precision | at IoU 0.5 | merged pairs | CPU minutes | seeds |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for name in (n for n in OPTIONS if n in scored):
         runs = scored[name]
         cells = [f"{runs[0]['parameters'] / 1e6:.2f} M"]
         cells += [spread([r[m] for r in runs], ".3f") for m in ("dice", "mean_precision", "precision_50")]
-        cells += [spread([r["merged"] for r in runs], ".0f"), f"{statistics.fmean(r['minutes'] for r in runs):.0f}"]
+        cells += [spread([r["merged"] for r in runs], ".0f"), f"{statistics.fmean(r['cpu_minutes'] for r in runs):.0f}"]
         lines.append(f"| {name} | {' | '.join(cells)} | {len(runs)} |")
     return "\n".join([*lines, "", f"({machines(run for runs in scored.values() for run in runs)})"])
 

@@ -64,7 +64,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, monkeypatch,
         assert family.main(["--only", "unet", "--results", str(out)]) == 0
     assert measured == ["unet"] and len(out.read_text().splitlines()) == 1
     scores = {"dice": 0.9, "mean_precision": 0.6, "precision_50": 0.8, "merged": 3}
-    scores |= {"minutes": 5.0, "parameters": 1.9e6, "threads": 2}
+    scores |= {"cpu_minutes": 5.0, "parameters": 1.9e6, "threads": 2}
     for seed, dice in enumerate((0.88, 0.92)):
         family.add(out, {"kind": "scores", "name": "unet", "seed": seed, **scores, "dice": dice})
     (tmp_path / "docs").mkdir()
