@@ -3,9 +3,9 @@
     python -m minunet.grade my_conv.py                  a table, with the likely mistake for what is wrong
     python -m minunet.grade submissions --csv out.csv   a folder of submissions
 
-exercise.py       what an exercise is; exercises: those of the course
+exercise.py       what an exercise is; exercises/ those of the course
 cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
-process           the process in which a student's code runs
+process/          the process in which a student's code runs
 submissions.py    what is handed in, read with care
 grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
