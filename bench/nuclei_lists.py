@@ -4,8 +4,8 @@
 
 DATA holds dsb2018 and dsb2018_more, each with an index.csv that tells every image's kind and size. Of each kind and size, which
 tell the microscope, a fifth tests, rounded, and a fifth of the others validates; in the order of their ids, evenly spread. The
-images of dsb2018_val.txt, on which docs/accuracy.md scores, are all in the test. The lists are in the repository, and only somebody
-who has other images needs to make them again.
+images of dsb2018_val.txt, on which docs/accuracy.md scores, are all in the test. The lists are in the repository, and only
+somebody who has other images needs to make them again.
 """
 
 from __future__ import annotations
