@@ -28,6 +28,11 @@ class UserError(Exception):
     """
 
 
+def extra(name: str) -> str:
+    """How to install what an extra of pyproject.toml asks for: from a clone, as the name on the public index is not ours."""
+    return f"pip install '.[{name}]' in a clone of minunet"
+
+
 def limits(
     *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, choices: tuple[str | None, ...] = ()
 ) -> dict[str, Any]:

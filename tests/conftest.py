@@ -89,9 +89,7 @@ def run_lesson(shared_folder):
 @pytest.fixture(scope="module")
 def chromium():
     """Headless Chromium with a new, empty profile; skips where there is none."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install 'minunet[browser]'"
-    )
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not program:
         pytest.skip("no Chromium is installed")

@@ -1,8 +1,8 @@
 """The lessons: run them, turn them into notebooks, or into a site.
 
     python tutorials/build.py --run [LESSON ...]          # each in a process of its own; any error or failed assert fails
-    python tutorials/build.py --notebooks [LESSON ...]    # build/notebooks/NN_name.ipynb; pip install "minunet[tutorials]"
-    python tutorials/build.py --site [LESSON ...]         # runs them, then build/site/index.html; pip install "minunet[site]"
+    python tutorials/build.py --notebooks [LESSON ...]    # build/notebooks/NN_name.ipynb; pip install ".[tutorials]"
+    python tutorials/build.py --site [LESSON ...]         # runs them, then build/site/index.html; pip install ".[site]"
 
 A lesson, `tutorials/NN_name.py`, is the single source: a script in cells ("# %%" code, "# %% [markdown]" text). LESSON is its
 number or the beginning of its name; without any, all are taken. What a run leaves goes to build/tutorials/NN_name/. The site
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from minunet import cli
-from minunet.errors import UserError
+from minunet.errors import UserError, extra
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -71,7 +71,7 @@ def write_notebook(lesson: Path, folder: Path) -> Path:
     try:
         import jupytext
     except ImportError:
-        raise UserError('notebooks need jupytext: pip install "minunet[tutorials]"') from None
+        raise UserError(f"notebooks need jupytext: {extra('tutorials')}") from None
     notebook = jupytext.read(lesson)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03}"  # by default random

@@ -4,7 +4,7 @@
 
 RUNS holds what `python tutorials/build.py --run` leaves: a folder a lesson. `python tutorials/build.py --site` does both.
 Sphinx makes the pages, from Markdown and reStructuredText that `pages.py` and the files beside it write; anything that it
-warns of is an error. Needs `pip install "minunet[site]"`.
+warns of is an error. Needs `pip install ".[site]"`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from minunet import cli
-from minunet.errors import UserError
+from minunet.errors import UserError, extra
 
 FOLDER = Path(__file__).resolve().parent
 NEEDS = ("sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jupytext")
@@ -44,7 +44,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-        raise UserError(f'the site needs {", ".join(missing)}: pip install "minunet[site]"')
+        raise UserError(f"the site needs {', '.join(missing)}: {extra('site')}")
     if args.out.exists() and any(args.out.iterdir()) and not (args.out / "objects.inv").exists():
         raise UserError(
             f"{args.out} holds something else than a site: give an empty folder, or one that does not exist"

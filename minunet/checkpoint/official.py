@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..data.public.download import Resuming, Unreachable
 from ..data.public.fetch import sha256
-from ..errors import UserError
+from ..errors import UserError, extra
 from ..kernels.cuda.build import cache_folder
 
 OFFICIAL = "imagenet"
@@ -48,9 +48,7 @@ def official(name: str, folder: Path | None = None, quiet: bool = True) -> Path:
     try:
         import pooch
     except ImportError:
-        raise UserError(
-            f"fetching weights needs the package pooch: pip install 'minunet[fetch]'. Or: {by_hand}"
-        ) from None
+        raise UserError(f"fetching weights needs the package pooch: {extra('fetch')}. Or: {by_hand}") from None
     pooch.get_logger().setLevel(logging.ERROR)
     part = path.with_name(f"{path.name}.new")  # until its checksum is known to be right
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..array import to_numpy
-from ..errors import UserError
+from ..errors import UserError, extra
 from ..models.instance_net import STRIDES
 from ..models.trace import Step, follow, input_channels
 from ..nn import Module, NotDescribed
@@ -97,7 +97,7 @@ def to_onnx(model: Module) -> bytes:
     try:
         import onnx
     except ImportError:
-        raise UserError("writing ONNX files needs the package onnx: pip install 'minunet[onnx]'") from None
+        raise UserError(f"writing ONNX files needs the package onnx: {extra('onnx')}") from None
     channels = input_channels(model)
     side = model.fit_size(65)  # odd if possible, so that the joints of skips have something to pad
     trace, graph = follow(model, (1, side, side, channels)), Graph(onnx)

@@ -12,7 +12,9 @@ EXAMPLES = """examples:
   %(prog)s my_conv.py                       what passes, and what is likely wrong
   %(prog)s my_conv.py -e conv_backward      this exercise only
   %(prog)s submissions --csv grades.csv     everybody: a file or a folder for each
-  %(prog)s conv.py --gradescope results.json
+  %(prog)s submissions --csv grades.csv --feedback pages   and a page for each, and one of the class
+  %(prog)s submission --gradescope results.json            one student's folder or files
+  %(prog)s --autograder autograder.zip -e max_pool         what Gradescope needs to do the same
 """
 
 
@@ -22,14 +24,28 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("grade"), description="Grade exercises.", epilog=EXAMPLES, formatter_class=HelpFormatter
     )
     parser.add_argument(
-        "path", nargs="?", type=Path, metavar="PATH", help="a student's file, or a folder of submissions"
+        "path", nargs="*", type=Path, metavar="PATH", help="a student's files, or a folder of submissions"
     )
     parser.add_argument(
         "-e", "--exercise", action="append", metavar="NAME", help="grade this exercise only (repeatable)"
     )
     parser.add_argument("--seed", type=number(int, 0), help="for shapes and numbers (default: others every time)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a submission")
-    parser.add_argument("--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json")
+    parser.add_argument(
+        "--feedback", type=Path, metavar="FOLDER", help="write a page for each submission, and a summary of the class"
+    )
+    parser.add_argument(
+        "--hints", type=Path, metavar="FILE", help="your sentences for what gets no hint: TOML, by the summary's names"
+    )
+    parser.add_argument(
+        "--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json; PATH is one submission"
+    )
+    parser.add_argument(
+        "--autograder",
+        type=Path,
+        metavar="FILE",
+        help="write the zip that makes Gradescope grade the exercises of -e (without: all that are answered)",
+    )
     parser.add_argument(
         "--seconds", type=number(float, 0, above=True), default=10, help="for one call of the student's code"
     )

@@ -1,8 +1,9 @@
-"""Grade a student's file or a folder of submissions, and write the tables that are asked for."""
+"""Grade a student's files or a folder of submissions, and write the tables and pages that are asked for."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from tqdm import tqdm
 
@@ -15,7 +16,9 @@ from .make import make_exercises
 from .process.isolation import CHOICES
 from .process.runner import Limits, Student
 from .report import as_csv, gradescope, table
-from .submissions import grade_file, grade_submission, hard_links, submissions
+from .reports.clusters import add_clusters, read_sentences
+from .reports.folder import Feedback
+from .submissions import grade_file, grade_submission, hard_links, python_files, submissions
 
 
 def grade_files(args: argparse.Namespace) -> int:
@@ -30,51 +33,82 @@ def grade_files(args: argparse.Namespace) -> int:
     if args.make_exercises:
         make_exercises(args.make_exercises)
         return 0
-    if args.path is None:
-        raise UserError("which file? Give a Python file or a folder of submissions; --help shows examples")
-    for file in filter(None, (args.csv, args.gradescope)):  # before minutes of grading, not after
+    for file in filter(None, (args.csv, args.gradescope, args.autograder)):  # before minutes of grading, not after
         if file.is_dir() or not file.parent.is_dir():
             raise UserError(f"cannot write {file}: give the name of a file in a folder that exists")
+    sentences = read_sentences(args.hints)
+    if args.autograder:
+        from .autograder import write_autograder
+
+        return write_autograder(args)
+    if not args.path:
+        raise UserError("which file? Give a Python file or a folder of submissions; --help shows examples")
     limits = Limits(call=args.seconds, total=6 * args.seconds, memory=args.memory << 20)
     if args.isolation != CHOICES[0]:  # refuse before anything is graded
         with Student("", "nothing", limits=limits, isolation=args.isolation) as student:
             student.start()
-    return (grade_folder if args.path.is_dir() else grade_one)(args, limits)
-
-
-def grade_one(args: argparse.Namespace, limits: Limits) -> int:
-    """Grade a file and print the table."""
-    try:
-        grades = grade_file(args.path, args.exercise, args.seed, limits, args.isolation)
-    except UserError as e:
-        if args.gradescope:  # a student whose file cannot be graded is to read why
-            write_atomically(args.gradescope, gradescope([], printable(str(e))).encode())
-        raise
-    print("\n\n".join(table(g) for g in grades))
-    print(f"  isolation: {', '.join(dict.fromkeys(g.isolation for g in grades))}")
-    write(args, {args.path.name: (grades, [])})
-    return 0 if all(g.score == POINTS for g in grades) else 1
-
-
-def grade_folder(args: argparse.Namespace, limits: Limits) -> int:
-    """Grade all submissions in a folder."""
     if args.gradescope:
-        raise UserError("--gradescope takes one submission: give its file, not a folder")
-    graded, found = {}, submissions(args.path)
-    links = hard_links(found)
-    for name, files in tqdm(found.items(), unit="submission", disable=args.quiet or None):
-        graded[name] = grade_submission(files, args.exercise, args.seed, limits, args.isolation, links)
-        write(args, graded)  # at once: whatever comes, these rows are there
-    if not args.csv:
-        print(as_csv(graded), end="")
-    elif not args.quiet:
-        print(f"{args.csv}: {len(graded)} submissions")
+        return grade_upload(args, limits, sentences)
+    if not any(path.is_dir() for path in args.path):
+        return grade_one_by_one(args, limits, sentences)
+    if len(args.path) > 1:
+        raise UserError("give files, or one folder of submissions: of several folders each is graded by itself")
+    return grade_folder(args, limits, sentences)
+
+
+def grade_one_by_one(args: argparse.Namespace, limits: Limits, sentences: dict[str, str]) -> int:
+    """Grade files and print the tables."""
+    if args.feedback:
+        raise UserError("--feedback writes a page for each submission in a folder: give the folder, not a file")
+    graded: dict = {}
+    for path in args.path:
+        grades = grade_file(path, args.exercise, args.seed, limits, args.isolation)
+        if sentences:
+            add_clusters(grades, sentences, limits, args.isolation)
+        print("\n\n".join([""] * bool(graded) + [table(g) for g in grades]))
+        print(f"  isolation: {', '.join(dict.fromkeys(g.isolation for g in grades))}")
+        graded[path.name if len(args.path) == 1 else str(path)] = grades, []
+        write_csv(args, graded)
+    return 0 if all(g.score == POINTS for grades, _ in graded.values() for g in grades) else 1
+
+
+def grade_upload(args: argparse.Namespace, limits: Limits, sentences: dict[str, str]) -> int:
+    """Grade what one student uploaded, for Gradescope: it asks whether the grader worked, not whether the student did."""
+    files = [file for path in args.path for file in (python_files(str(path)) if path.is_dir() else [path])]
+    grades, notes = grade_submission(files, args.exercise, args.seed, limits, args.isolation, hard_links({"": files}))
+    if sentences:
+        add_clusters(grades, sentences, limits, args.isolation)
+    write_atomically(args.gradescope, gradescope(grades, notes, args.exercise or []).encode())
+    print("\n\n".join(table(g) for g in grades))
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
     return 0
 
 
-def write(args: argparse.Namespace, graded: dict) -> None:
-    """Write the files that were asked for."""
+def grade_folder(args: argparse.Namespace, limits: Limits, sentences: dict[str, str]) -> int:
+    """Grade all submissions in a folder."""
+    graded, found = {}, submissions(args.path[0])
+    links = hard_links(found)
+    feedback = Feedback(args.feedback, args.path[0], found) if args.feedback else None
+    for name, files in tqdm(found.items(), unit="submission", disable=args.quiet or None):
+        grades, notes = grade_submission(files, args.exercise, args.seed, limits, args.isolation, links)
+        if sentences or feedback:
+            add_clusters(grades, sentences, limits, args.isolation)
+        graded[name] = grades, notes
+        write_csv(args, graded)  # at once: whatever comes, these rows are there
+        if feedback:
+            feedback.add(name, grades, [note for note in notes if note not in links.values()])  # which name others
+    if feedback:
+        feedback.finish(graded)
+    if not (args.csv or args.feedback):
+        print(as_csv(graded, args.exercise or []), end="")
+    elif not args.quiet:
+        for written in filter(None, (args.csv, args.feedback and args.feedback / "summary.html")):
+            print(f"{written}: {len(graded)} submissions")
+    return 0
+
+
+def write_csv(args: argparse.Namespace, graded: dict) -> None:
+    """Write the table, if it is asked for."""
     if args.csv:
-        write_atomically(args.csv, as_csv(graded).encode())
-    if args.gradescope:
-        write_atomically(args.gradescope, gradescope([g for grades, _ in graded.values() for g in grades]).encode())
+        write_atomically(args.csv, as_csv(graded, args.exercise or []).encode())

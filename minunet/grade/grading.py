@@ -28,6 +28,7 @@ class Part:
     ok: bool
     message: str = ""
     hint: str = ""
+    cluster: str = ""  # of `reports.clusters`, if it failed without a hint
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Grade:
     seed: int
     forbidden: str = ""
     isolation: str = ""  # one of `isolation.LEVELS`, which was in force
+    source: str = ""
 
     @property
     def score(self) -> float:
@@ -56,14 +58,16 @@ def grade_source(
     limits: Limits | None = None,
     isolation: str = "auto",
 ) -> list[Grade]:
-    """Grade every exercise whose functions a file's text defines, or those named; see `submissions.grade_file`.
+    """Grade every exercise whose functions a file's text defines, of those named if any are; see `submissions.grade_file`.
 
     The text is parsed in the student's process, not here: there it can take no more memory and time than it is granted. The
     same process then serves the first exercise.
     """
     grades: list[Grade] = []
     with Student(source, path.name, (), limits, isolation) as first:
-        for name in names or exercises_of(path, *first.outline()):
+        functions, problem = first.outline()
+        defined = [name for name in names or () if set(functions) & set(EXERCISES[name].functions)]
+        for name in defined or names or exercises_of(path, functions, problem):
             student = first if not EXERCISES[name].extras and not grades else None
             grades.append(grade(EXERCISES[name], source, path.name, seed, limits, isolation, student))
     return grades
@@ -106,7 +110,7 @@ def grade(
             forbidden = printable(str(e))
             parts = [Part(part, False, forbidden) for part in exercise.parts]
         level = student.level
-    return Grade(exercise, printable(name), parts, time.monotonic() - begun, seed, forbidden, level)
+    return Grade(exercise, printable(name), parts, time.monotonic() - begun, seed, forbidden, level, source)
 
 
 def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:

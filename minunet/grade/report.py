@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..cli import csv_text, printable
+from ..cli import csv_text, printable, quoted
 from .exercise import EXERCISES
-from .grading import POINTS, Grade
+from .grading import POINTS, Grade, Part
 from .process.runner import UNWRITTEN
 
 RAISED = re.compile(r"\w+: .* in line \d+.*\)$")  # an error, where it was, and in brackets what was asked
@@ -21,35 +21,40 @@ def table(grade: Grade) -> str:
     lines = [f"{grade.exercise.name}: {grade.exercise.title}   ({grade.file}, seed {grade.seed})"]
     if grade.forbidden:
         lines.append(f"  no points: {grade.forbidden}")
-    said = error = ""
-    for part in () if grade.forbidden else grade.parts:
+    for part, message, hint in () if grade.forbidden else said_once(grade.parts):
         verdict = "ok" if part.ok else "todo" if part.message.startswith(UNWRITTEN) else "WRONG"
-        what, _, asked = part.message.rpartition(" (") if RAISED.match(part.message) else ("", "", "")
-        message = f"the same error ({asked}" if what and what == error else part.message
         lines.append(f"  {verdict:<5}  {part.name:<22}  {message}".rstrip())
-        error = what or error
-        if part.hint:
-            likely = f"likely: {'the same' if part.hint == said else part.hint}"
-            lines += textwrap.wrap(likely, 110, initial_indent=" " * 9, subsequent_indent=" " * 17)
-            said = part.hint
+        if hint:
+            lines += textwrap.wrap(f"likely: {hint}", 110, initial_indent=" " * 9, subsequent_indent=" " * 17)
     passed = sum(p.ok for p in grade.parts)
     share = "" if grade.forbidden else f"   ({passed} of {len(grade.parts)} parts, {grade.seconds:.1f} s)"
     return "\n".join([*lines, f"  {grade.score:.1f} of {POINTS:.0f} points{share}"])
 
 
-def gradescope(grades: Iterable[Grade], problem: str = "") -> str:
-    """The text of results.json: a test for every part; without grades, the problem that there was.
+def said_once(parts: Iterable[Part]) -> Iterator[tuple[Part, str, str]]:
+    """Each part with its message and hint, or with words for the same that was said before."""
+    error = hint = ""
+    for part in parts:
+        what, _, asked = part.message.rpartition(" (") if RAISED.match(part.message) else ("", "", "")
+        message = f"the same error ({asked}" if what and what == error else part.message
+        yield part, message, "the same" if part.hint and part.hint == hint else part.hint
+        error, hint = what or error, part.hint or hint
 
-    Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/
+
+def gradescope(grades: Sequence[Grade], notes: Iterable[str] = (), expected: Iterable[str] = ()) -> str:
+    """The text of results.json: a test for every part, also of the exercises that are expected and were not answered.
+
+    `notes` are what is to be said of the whole submission. Format: https://gradescope-autograders.readthedocs.io/en/latest/specs/
     """
     tests: list[dict[str, Any]] = []
-    grades = list(grades)
-    for number, grade in enumerate(grades, 1):
-        each = POINTS / len(grade.parts)
-        for i, part in enumerate(grade.parts, 1):
+    answered = {g.exercise.name: g.parts for g in grades}
+    missing = {name: [Part(p, False, "no answer") for p in EXERCISES[name].parts] for name in expected}
+    for number, (name, parts) in enumerate((missing | answered).items(), 1):
+        each = POINTS / len(parts)
+        for i, part in enumerate(parts, 1):
             said = "\n".join(filter(None, [part.message, part.hint and f"Likely: {part.hint}"]))
             tests.append({
-                "name": f"{grade.exercise.name}: {part.name}",
+                "name": f"{name}: {part.name}",
                 "number": f"{number}.{i}",
                 "score": round(each * part.ok, 4),
                 "max_score": round(each, 4),
@@ -58,11 +63,13 @@ def gradescope(grades: Iterable[Grade], problem: str = "") -> str:
                 "output_format": "text",
                 "visibility": "visible",
             })  # fmt: skip
-    notes = [problem, *(f"{g.exercise.name}: {g.forbidden}" for g in grades if g.forbidden)]
+    of_all = [*map(printable, notes), *(f"{g.exercise.name}: {g.forbidden}" for g in grades if g.forbidden)]
+    wrong = [g for g in grades if g.score < POINTS and not g.forbidden]
+    of_all += [f"{g.exercise.name}, the same numbers again: {again(g)}" for g in wrong]
     content = {
         "score": round(sum(g.score for g in grades), 4),
         "execution_time": round(sum(g.seconds for g in grades), 1),
-        "output": "\n".join(filter(None, notes)),
+        "output": "\n".join(of_all),
         "stdout_visibility": "hidden",
         "tests": tests,
         "extra_data": {"isolation": [g.isolation for g in grades]},
@@ -70,10 +77,20 @@ def gradescope(grades: Iterable[Grade], problem: str = "") -> str:
     return json.dumps(content, indent=1)
 
 
-def as_csv(graded: dict[str, tuple[list[Grade], list[str]]]) -> str:
-    """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were."""
-    exercises = [n for n in EXERCISES if any(g.exercise.name == n for grades, _ in graded.values() for g in grades)]
-    rows = [["submission", "score", *exercises, "forbidden", "isolation", "notes"]]
+def again(grade: Grade) -> str:
+    """The command that grades an exercise with the same numbers."""
+    return f"python -m minunet.grade {quoted(grade.file)} -e {grade.exercise.name} --seed {grade.seed}"
+
+
+def as_csv(graded: dict[str, tuple[list[Grade], list[str]]], expected: Iterable[str] = ()) -> str:
+    """A row a submission, a column an exercise (empty where there is no answer), and what the mistakes were.
+
+    The head says how many points there are. Exercises that are expected have a column even if nobody answered them.
+    """
+    answered = {g.exercise.name for grades, _ in graded.values() for g in grades} | set(expected)
+    exercises = [name for name in EXERCISES if name in answered]
+    points = [f"{name} (of {POINTS:g})" for name in exercises]
+    rows = [["submission", f"score (of {POINTS * len(points):g})", *points, "forbidden", "isolation", "notes"]]
     for name, (grades, notes) in zip(labels(graded), graded.values()):
         scores = {g.exercise.name: f"{g.score:.2f}" for g in grades}
         said = {g.exercise.name: list(dict.fromkeys(p.hint for p in g.parts if p.hint)) for g in grades}

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, extra
 from .cuda import LEAST_CAPABILITY
 
 GIB = 2**30
@@ -43,18 +43,18 @@ def gpu_status() -> GpuStatus:
     >>> import minunet
     >>> status = minunet.gpu_status()
     >>> print("yes" if status else "no", status.reason)  # doctest: +SKIP
-    no CuPy is not installed: pip install 'minunet[cuda13]' (or [cuda12], by the driver's CUDA version)
+    no CuPy is not installed: pip install '.[cuda13]' in a clone of minunet (or [cuda12], by the driver's CUDA version)
     """
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as e:
         detail = "CuPy is not installed" if isinstance(e, ModuleNotFoundError) else f"CuPy does not load ({e})"
-        return GpuStatus(False, f"{detail}: pip install 'minunet[cuda13]' (or [cuda12], by the driver's CUDA version)")
+        return GpuStatus(False, f"{detail}: {extra('cuda13')} (or [cuda12], by the driver's CUDA version)")
     several = sorted({name for d in metadata.distributions() if _is_cupy(name := (d.name or "").lower())})
     if len(several) > 1:
         keep = " ".join(several)
         return GpuStatus(False, f"several CuPys are installed ({keep}), which overwrite each other: pip uninstall {keep}, "
-                                f"then pip install 'minunet[cuda13]' or 'minunet[cuda12]'")  # fmt: skip
+                                f"then {extra('cuda13')} (or [cuda12])")  # fmt: skip
     runtime = cupy.cuda.runtime
     try:
         if runtime.driverGetVersion() == 0:
@@ -64,14 +64,14 @@ def gpu_status() -> GpuStatus:
     except Exception as e:  # CUDARuntimeError, whose import would need what is being looked for
         if "NoDevice" in str(e):
             return GpuStatus(False, "the driver sees no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES")
-        return GpuStatus(False, f"the NVIDIA driver does not work with this CuPy ({e}): update the driver, or install "
-                                f"'minunet[cuda12]' in place of [cuda13]")  # fmt: skip
+        return GpuStatus(False, f"the NVIDIA driver does not work with this CuPy ({e}): update the driver, or "
+                                f"{extra('cuda12')} in place of [cuda13]")  # fmt: skip
     for library, check in (("the run-time compiler NVRTC", _use_nvrtc), ("the library cuBLAS", _use_cublas)):
         try:
             check(cupy)
         except Exception as e:
             reason = " ".join(str(e).split())[:160]
-            return GpuStatus(False, f"{library} is missing or does not load ({reason}): pip install 'minunet[cuda13]' "
+            return GpuStatus(False, f"{library} is missing or does not load ({reason}): {extra('cuda13')} "
                                     f"(or [cuda12]) brings it")  # fmt: skip
     found = runtime.getDeviceProperties(0)
     name, capability = found["name"].decode(), 10 * found["major"] + found["minor"]

@@ -16,7 +16,7 @@ from minunet.export import main as export
 from minunet.models import UNetOptions, build
 from minunet.nn import AvgPool2d, BatchNorm2d, Conv2d, Dropout, LeakyReLU, Module, Sequential, UpsampleBilinear
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minunet[onnx]'")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[onnx]'")
 from minunet.checkpoint.onnx import to_onnx  # noqa: E402
 
 
@@ -131,5 +131,5 @@ def test_mistakes_are_one_line(rng, tmp_path, capsys, monkeypatch):
         assert words in said and said.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == [source.name] and source.read_bytes() == before
     monkeypatch.setitem(sys.modules, "onnx", None)  # as where it is not installed
-    with pytest.raises(UserError, match=r"pip install 'minunet\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[onnx\]'"):
         to_onnx(network(rng))

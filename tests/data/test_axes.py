@@ -304,7 +304,7 @@ def test_a_compression_that_needs_more_is_named(tmp_path):
     tag = (259).to_bytes(2, "little") + (3).to_bytes(2, "little") + (1).to_bytes(4, "little")
     at = data.index(tag) + 8
     (tmp_path / "a.tif").write_bytes(data[:at] + (34887).to_bytes(2, "little") + data[at + 2 :])  # LERC
-    missing = r"is compressed by LERC, which needs: pip install 'minunet\[tiff\]'"
+    missing = r"is compressed by LERC, which needs: pip install '.\[tiff\]'"
     with pytest.raises(UserError, match="damaged" if importlib.util.find_spec("imagecodecs") else missing):
         read_image(tmp_path / "a.tif")
 

@@ -222,7 +222,7 @@ def test_without_a_network_it_says_what_to_do_by_hand(server, tmp_path, capsys, 
 
 def test_without_pooch(server, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pooch", None)
-    assert run(tmp_path) == 2 and "pip install 'minunet[fetch]'" in one_line(capsys)
+    assert run(tmp_path) == 2 and "pip install '.[fetch]'" in one_line(capsys)
 
 
 def test_an_unknown_checksum_is_noted_and_held_to(server, tmp_path, capsys, monkeypatch):

@@ -147,7 +147,7 @@ def test_a_decompressor_that_is_missing_is_named(tmp_path, monkeypatch):
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
     monkeypatch.setattr(tifffile.TiffPage, "decode", missing)
-    with pytest.raises(UserError, match=r"pip install 'minunet\[tiff\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[tiff\]'"):
         open_large(tmp_path / "x.tif")
 
 
@@ -401,5 +401,5 @@ def test_zarrs_that_are_no_image(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="damaged"):
         open_large(path)
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(UserError, match=r"pip install 'minunet\[zarr\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[zarr\]'"):
         open_large(path)

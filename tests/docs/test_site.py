@@ -22,7 +22,7 @@ if not WEBSITE.exists():
     pytest.skip("the package is not in its repository", allow_module_level=True)
 for needed in ("sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jupytext", "bs4"):
     if importlib.util.find_spec(needed) is None:
-        pytest.skip(f'{needed} is not installed: pip install "minunet[site]"', allow_module_level=True)
+        pytest.skip(f'{needed} is not installed: pip install ".[site]"', allow_module_level=True)
 
 LESSONS = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}

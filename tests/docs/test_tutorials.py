@@ -131,8 +131,8 @@ def test_an_unknown_lesson():
 
 
 def test_a_notebook(lesson, tmp_path):
-    nbformat = pytest.importorskip("nbformat", reason='needs pip install "minunet[tutorials]"')
-    pytest.importorskip("jupytext", reason='needs pip install "minunet[tutorials]"')
+    nbformat = pytest.importorskip("nbformat", reason='needs pip install ".[tutorials]"')
+    pytest.importorskip("jupytext", reason='needs pip install ".[tutorials]"')
     path = build.write_notebook(lesson, tmp_path)
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

@@ -44,7 +44,7 @@ def failing(error):
 
 def test_cupy_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert not gpu_status() and "CuPy is not installed: pip install 'minunet[cuda13]'" in gpu_status().reason
+    assert not gpu_status() and "CuPy is not installed: pip install '.[cuda13]'" in gpu_status().reason
 
 
 def test_two_cupys(cupy, monkeypatch):

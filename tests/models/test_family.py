@@ -213,7 +213,7 @@ def test_it_is_drawn(name):
 @pytest.mark.drawn(quick=3)
 def test_onnx_runtime_agrees(name):
     """One file for all sizes."""
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minunet[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[onnx]'")
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime, the oracle, is not installed")
     from minunet.checkpoint.onnx import to_onnx
 

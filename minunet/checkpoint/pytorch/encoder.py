@@ -35,7 +35,7 @@ def load_encoder(model: Module, weights: Path | str, report: Report | None = pri
         ``standardise="imagenet"`` images in 0..1 become what torchvision's weights were trained on.
     weights : path or "imagenet"
         A file of torchvision's weights for this encoder, or of a network that has it as its encoder; of `torch.save` or
-        safetensors. "imagenet" is torchvision's official file, which is downloaded (``pip install 'minunet[fetch]'``), checked
+        safetensors. "imagenet" is torchvision's official file, which is downloaded (with the extra `fetch`), checked
         and kept.
     report : callable or None
         Called with lines of text: what was taken, what the file has beside it, and how channels were adapted.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, extra
 from .limits import MAX_BLANK, MAX_PACKING, PathLike
 from .one_line import one_line_errors
 from .tiff import BLANK, LZW, check_lzw, checked_page, open_tiff
@@ -69,9 +69,7 @@ class LargeTiff:
         except (ValueError, KeyError, ImportError, NotImplementedError) as e:
             if "imagecodecs" not in str(e) and not isinstance(e, ImportError):
                 raise
-            raise UserError(
-                f"{self.path}: is packed or compressed so that it needs: pip install 'minunet[tiff]'"
-            ) from e
+            raise UserError(f"{self.path}: is packed or compressed so that it needs: {extra('tiff')}") from e
 
     def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (slice(*s.indices(n)[:2]) for s, n in zip(part, self.shape))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, extra
 from .axes import LETTERS, UNNAMED, divide, guess_axes
 from .limits import PathLike
 from .one_line import one_line_errors
@@ -44,7 +44,7 @@ def import_zarr(path: PathLike) -> Any:
     try:
         import zarr
     except ImportError as e:
-        raise UserError(f"{path}: for zarr images: pip install 'minunet[zarr]'") from e
+        raise UserError(f"{path}: for zarr images: {extra('zarr')}") from e
     return zarr
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, extra
 from .limits import MAX_BLANK, MAX_PACKING, PathLike, Pixels, check_claimed_size
 from .pillow import ORIENTATION, open_pillow, pillow_pixels
 from .turn import upright
@@ -108,7 +108,7 @@ def _read_packed(tiff: Any, page: Any, path: PathLike) -> np.ndarray:
         try:
             return page.asarray()  # type: ignore[no-any-return]
         except NotImplementedError:
-            text = f"{path}: packed pixels of {bits} bits; save it as 8- or 16-bit, or pip install 'minunet[tiff]'"
+            text = f"{path}: packed pixels of {bits} bits; save it as 8- or 16-bit, or {extra('tiff')}"
             raise UserError(text) from None
     strips = []
     for offset, count in zip(page.dataoffsets, page.databytecounts):
@@ -137,7 +137,7 @@ def _read_tiff_by_pillow(path: PathLike, number: int, page: Any) -> Pixels:
         raise UserError(f"{path}: {name}-compressed 16-bit colour; save it uncompressed or `pip install imagecodecs`")
     if int(page.compression) not in pillow_compressions():
         name = getattr(page.compression, "name", page.compression)
-        raise UserError(f"{path}: is compressed by {name}, which needs: pip install 'minunet[tiff]'")
+        raise UserError(f"{path}: is compressed by {name}, which needs: {extra('tiff')}")
     with open_pillow(path) as image:
         image.seek(number)
         turned = image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...atomic import write_atomically
-from ...errors import UserError
+from ...errors import UserError, extra
 from ..layouts.find import LAYOUTS
 from .download import Resuming, Unreachable, check_space
 
@@ -162,7 +162,7 @@ def download_archive(archive: Path, chosen: PublicSet, quiet: bool = True) -> No
     try:
         import pooch
     except ImportError:
-        raise UserError(f"fetching needs the package pooch: pip install 'minunet[fetch]'. Or: {by_hand}") from None
+        raise UserError(f"fetching needs the package pooch: {extra('fetch')}. Or: {by_hand}") from None
     pooch.get_logger().setLevel(logging.ERROR)
     known = chosen.sha256 or written_sum(archive)
     resuming = Resuming(archive, chosen.most_bytes, quiet)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic import write_atomically
+from ...errors import extra
 
 FOLDER = Path(__file__).parent
 """Where the .cu files lie; tests that plant bugs point it at copies."""
@@ -131,7 +132,7 @@ def nvrtc_missing() -> str | None:
         _nvrtc().getVersion()
     except Exception as e:  # ImportError, or CuPy's own error if the library does not load
         reason = " ".join(str(e).split())[:160]
-        return f"NVRTC is missing ({type(e).__name__}: {reason}): pip install 'minunet[cuda13]' (or [cuda12]) brings it"
+        return f"NVRTC is missing ({type(e).__name__}: {reason}): {extra('cuda13')} (or [cuda12]) brings it"
     return None
 
 
