@@ -138,5 +138,5 @@ def test_no_text_installs_minunet_from_the_index():
         pytest.skip("the package is not in its repository")
     pages = [p for ending in ("py", "md", "toml", "cu") for p in ROOT.rglob(f"*.{ending}") if "build" not in p.parts]
     command = re.compile(r"pip install (?:-\S+ )*[`'\"]*minunet\b|['\"`]minunet\[")
-    own = ("CHANGELOG.md", "README.md", "pyproject.toml", Path(__file__).name)  # extras that contain others; this file
+    own = ("CHANGELOG.md", "pyproject.toml", Path(__file__).name)  # extras that contain others; this file
     assert not [p for p in pages if p.name not in own and command.search(p.read_text(encoding="utf-8"))]
