@@ -17,7 +17,7 @@ from ..errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NEEDS = ("numpy>=2.0", "scipy>=1.13", "lazy-loader>=0.4", "tqdm>=4.66", "numba>=0.61")  # all that grading imports
-LEFT_OUT = (".pyc", ".nbi", ".nbc", ".safetensors")  # what Python and numba have compiled, and trained networks
+LEFT_OUT = ("__pycache__", ".safetensors")  # what Python and numba have compiled, and trained networks
 SECONDS = 5  # for a call: Gradescope ends everything after ten minutes
 
 SETUP = """#!/usr/bin/env bash
@@ -69,7 +69,7 @@ def write_autograder(args: argparse.Namespace) -> int:
 
 def package() -> dict[str, bytes]:
     """This package's files by their names in the zip, and its licence if that lies beside it."""
-    paths = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in LEFT_OUT]
+    paths = [p for p in PACKAGE.rglob("*") if p.is_file() and not {p.suffix, p.parent.name} & {*LEFT_OUT}]
     licence = PACKAGE.parent / "LICENSE"
     try:
         found = {p.relative_to(PACKAGE.parent).as_posix(): p.read_bytes() for p in [*paths, licence] if p.is_file()}
