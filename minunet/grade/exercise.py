@@ -91,16 +91,36 @@ class Exercise:
         """What is scored, a point each."""
         return tuple(dict.fromkeys(p for parts, _, _ in self.checks for p in parts))
 
-    @cached_property
-    def text(self) -> str:
-        """The exercise's file, as students get it."""
-        stubs = [
+    @property
+    def stubs(self) -> list[str]:
+        """The functions to write, without their bodies."""
+        return [
             cut.stub(file, name, self.docstrings.get(name), name.removesuffix("_backward") not in self.functions)
             if name.endswith("_backward")
             else cut.stub(file, name, self.docstrings.get(name))
             for file, name in self.write
         ]
-        return self._file([cut.taken(*place) for place in self.given], stubs)
+
+    @property
+    def introduction(self) -> str:
+        """Lesson, minutes, what may be imported, and the task."""
+        allowed = " and ".join(["NumPy", *(e.replace("scipy", "SciPy") for e in self.extras)])
+        before = f" Do {' and '.join(self.needs)} first." if self.needs else ""
+        first = (
+            f"Lesson {self.lesson:02d}, about {self.minutes} minutes.{before} {allowed} may be imported, nothing else."
+        )
+        return f"{first}\n\n{_wrapped(self.task)}"
+
+    @property
+    def opening(self) -> str:
+        """The imports of what students get, and what is given."""
+        given = [cut.taken(*place) for place in self.given]
+        return cut.imports("\n".join([*given, *self.stubs]), self.extras) + "\n\n".join(given)
+
+    @cached_property
+    def text(self) -> str:
+        """The exercise's file, as students get it."""
+        return self._file([cut.taken(*place) for place in self.given], self.stubs)
 
     @cached_property
     def reference(self) -> str:
@@ -151,13 +171,8 @@ class Exercise:
         return text
 
     def _file(self, given: list[str], written: list[str]) -> str:
-        allowed = " and ".join(["NumPy", *(e.replace("scipy", "SciPy") for e in self.extras)])
-        before = f" Do {' and '.join(self.needs)} first." if self.needs else ""
-        head = (
-            f'"""{self.title}\n\nLesson {self.lesson:02d}, about {self.minutes} minutes.{before} {allowed} may be '
-            f"imported, nothing else.\n\n{_wrapped(self.task)}\n\n"
-            f'Grade it with:  python -m minunet.grade {self.name}.py\n"""\n\n'
-        )
+        how = f"Grade it with:  python -m minunet.grade {self.name}.py"
+        head = f'"""{self.title}\n\n{self.introduction}\n\n{how}\n"""\n\n'
         blocks = [*[_rule("given")] * bool(given), *given, _rule("yours"), *written]
         code = "\n\n".join(block.rstrip() + "\n" for block in blocks)
         return head + cut.imports(code, self.extras) + code

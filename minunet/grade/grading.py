@@ -15,6 +15,7 @@ from ..ops.dispatch import use
 from .exercise import Exercise
 from .exercises import EXERCISES
 from .hints import likely_mistakes
+from .process.inside import student as student_of
 from .process.runner import Forbidden, Limits, Student
 
 POINTS = 10.0  # of an exercise
@@ -64,7 +65,7 @@ def grade_source(
     same process then serves the first exercise.
     """
     grades: list[Grade] = []
-    with Student(source, path.name, (), limits, isolation) as first:
+    with student_of(source, path.name, (), limits, isolation) as first:
         functions, problem = first.outline()
         defined = [name for name in names or () if set(functions) & set(EXERCISES[name].functions)]
         for name in defined or names or exercises_of(path, functions, problem):
@@ -74,14 +75,14 @@ def grade_source(
 
 
 def exercises_of(path: Path, functions: tuple[str, ...], problem: str) -> list[str]:
-    """The exercises that a file answers, by the functions it defines; of one that is no Python, by its name.
+    """The exercises that a file answers, by the functions it defines; of one that cannot be read, by its name.
 
-    UserError for one that is no Python and has another name, and for one that answers none.
+    UserError for one that cannot be read and has another name, and for one that answers none.
     """
     if problem:
         if path.stem in EXERCISES:
             return [path.stem]
-        raise UserError(f"{path} is not Python: {problem}; mend that first")
+        raise UserError(f"{path} is {problem}; mend that first")
     names = [name for name, e in EXERCISES.items() if set(functions) & set(e.functions)]
     if not names:
         raise UserError(f"{path} defines no function of an exercise; --list shows them all")
@@ -103,7 +104,8 @@ def grade(
     """
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     begun, forbidden = time.monotonic(), ""
-    with student or Student(source, name, exercise.extras, limits, isolation) as student:
+    with student or student_of(source, name, exercise.extras, limits, isolation) as student:
+        student.functions = exercise.functions
         try:
             parts = judge(exercise, student, seed)
         except Forbidden as e:  # nothing counts, whatever was right before

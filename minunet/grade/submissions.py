@@ -14,9 +14,11 @@ from .grading import Grade, grade_source
 from .process.runner import Limits, Trouble
 
 LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
+LARGEST_NOTEBOOK = 1 << 22  # which may hold pictures
+SUFFIXES = (".py", ".ipynb")
 FILES = 50  # Python files of a submission that are graded, at most
 ENTRIES = 10_000  # files and folders of a submission that are looked at, at most
-LEFT_BEHIND = ("__pycache__", "__MACOSX")  # folders, by Python and by macOS
+LEFT_BEHIND = ("__pycache__", "__MACOSX", ".ipynb_checkpoints")  # folders, by Python, by macOS, and by Jupyter
 TIMES = 10  # as long as all parts of an exercise may take, a submission may
 
 
@@ -28,6 +30,7 @@ def read(path: Path) -> str:
     UserError
         If it is a link, a device or a pipe, too large, or no UTF-8, or cannot be read.
     """
+    largest = LARGEST_NOTEBOOK if path.suffix.lower() == ".ipynb" else LARGEST
     try:
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode):
@@ -39,14 +42,15 @@ def read(path: Path) -> str:
             )
             with open(os.open(path, flags), "rb") as f:
                 found = os.fstat(f.fileno())
-                content = f.read(LARGEST + 1) if stat.S_ISREG(found.st_mode) else b""
+                content = f.read(largest + 1) if stat.S_ISREG(found.st_mode) else b""
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror or e}; give a Python file") from e
     if not stat.S_ISREG(found.st_mode):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "device, a pipe or a socket"
         raise UserError(f"{path} is a {kind}: give a Python file")
-    if len(content) > LARGEST:
-        raise UserError(f"{path} has {found.st_size:,} bytes, more than the {LARGEST:,} that are read: shorten it")
+    if len(content) > largest:
+        how = "clear its outputs" if largest == LARGEST_NOTEBOOK else "shorten it"
+        raise UserError(f"{path} has {found.st_size:,} bytes, more than the {largest:,} that are read: {how}")
     try:
         return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as e:
@@ -90,10 +94,10 @@ def submissions(folder: Path) -> dict[str, list[Path]]:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith(".") and entry.name not in LEFT_BEHIND:
                 found[entry.name] = python_files(entry.path)
-        elif entry.name.endswith(".py") if entry.is_file(follow_symlinks=False) else not entry.name.startswith("."):
+        elif entry.name.endswith(SUFFIXES) if entry.is_file(follow_symlinks=False) else not entry.name.startswith("."):
             found[entry.name] = [Path(entry.path)]
     if not any(found.values()):
-        raise UserError(f"{folder} holds no Python file; give the folder with the submissions")
+        raise UserError(f"{folder} holds no Python file or notebook; give the folder with the submissions")
     return found
 
 
@@ -111,8 +115,8 @@ def python_files(folder: str) -> list[Path]:
                 for entry in islice(entries, ENTRIES - seen):
                     seen += 1
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.name.endswith(".py"):
+                        folders += [entry.path] * (entry.name not in LEFT_BEHIND)
+                    elif entry.name.endswith(SUFFIXES):
                         found.append(Path(entry.path))
         except OSError:  # it is closed to us, or lies too deep
             found.append(Path(place))
@@ -154,7 +158,7 @@ def grade_submission(
     `links` is of `hard_links`. It raises nothing that a submission could be the reason of.
     """
     best: dict[str, Grade] = {}
-    notes = [] if files else ["no Python file was handed in"]
+    notes = [] if files else ["no Python file or notebook was handed in"]
     if len(files) > FILES:
         notes.append(f"of {len(files)} Python files only the first {FILES} were graded")
     begun, most = time.monotonic(), TIMES * (limits or Limits()).total

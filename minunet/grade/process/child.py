@@ -3,7 +3,7 @@
 Started as a script of its own, ``python -I -S -B child.py SITE MEMORY CPU ISOLATION [scipy]``, where SITE is the folder that
 NumPy lies in. It imports NumPy (and SciPy where the exercise allows it), gives up what it does not need (see `confine`; with
 ISOLATION "hook" only memory and time), installs the audit hook (see `guard`), and says so: all that is before it has seen a
-letter of the student's file. Beside this file it needs confine.py, guard.py and wire.py, and nothing else of minunet.
+letter of the student's file. Beside this file it needs cells.py, confine.py, guard.py and wire.py, and nothing else of minunet.
 
 The student's prints go to stderr, of which the grader shows the end, so that stdout belongs to the messages. A student's
 code that writes messages of its own only answers in its own name: right and wrong are told apart on the other side.
@@ -18,7 +18,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 FILE = "<submission>"  # what Python calls the student's file; it looks for it when it shows a line, and finds none
@@ -29,6 +29,7 @@ def main() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     python = [p for p in sys.path if p != here and os.path.isdir(p)]
     sys.path[:] = [here, *python, site]
+    import cells  # type: ignore[import-not-found]
     import confine  # type: ignore[import-not-found]
     import guard  # type: ignore[import-not-found]
     import wire  # type: ignore[import-not-found]
@@ -42,12 +43,12 @@ def main() -> None:
         confined = ""
     else:
         confined = confine.confine(int(memory), int(cpu), libraries, python)
-    own = ("child", "confine", "guard", "wire")
+    own = ("cells", "child", "confine", "guard", "wire")
     guard.guard(libraries, [FILE, *(os.path.join(here, f"{name}.py") for name in own)])
     for name in own:
         sys.modules.pop(name, None)
     send(("ready", confined))
-    Server(read, send, guard.ANSWERS).serve()
+    Server(read, send, guard.ANSWERS, cells.Notebook).serve()
 
 
 def load_libraries(extras: list[str]) -> None:
@@ -93,53 +94,93 @@ def messages(wire: Any) -> tuple[Callable[[], list], Callable[[object], None]]:
 class Server:
     """The student's file, and the answers to what is asked of it."""
 
-    def __init__(self, read: Callable[[], list], send: Callable[[object], None], answers: tuple[str, ...]) -> None:
-        self.read, self.send, self.answers = read, send, answers
+    def __init__(
+        self, read: Callable[[], list], send: Callable[[object], None], answers: tuple[str, ...], notebook: Any
+    ) -> None:
+        self.read, self.send, self.answers, self.notebook = read, send, answers, notebook
         self.namespace: dict[str, Any] = {}
         self.kept: list = []
+        self.cells: Any = None  # of a notebook
 
     def serve(self) -> None:
         """Answer for as long as somebody asks."""
-        tasks: dict[str, Callable[..., tuple]] = {"source": self.take, "load": self.load, "call": self.call}
         while True:
-            message = self.read()
-            try:
-                answer = tasks[message[0]](*message[1:])
-            except NotImplementedError:
-                answer = ("unwritten", "")
-            except BaseException as e:
-                answer = ("error", explain(e))
-            try:
-                self.send(answer)
-            except TypeError as e:
-                self.send(("error", f"it returned {e}, which is neither an array nor a number"))
-            except (ValueError, RecursionError, MemoryError) as e:
-                self.send(("error", f"it returned too much: {e}"[:500]))
+            self.respond(self.read())
+
+    def respond(self, message: list) -> None:
+        """Send the answer to a message."""
+        try:
+            self.send(self.answer(message))
+        except TypeError as e:
+            self.send(("error", f"it returned {e}, which is neither an array nor a number"))
+        except (ValueError, RecursionError, MemoryError) as e:
+            self.send(("error", f"it returned too much: {e}"[:500]))
+
+    def answer(self, message: list) -> tuple:
+        """The answer to a message."""
+        tasks: dict[str, Callable[..., tuple]] = {"source": self.take, "load": self.load, "call": self.call}
+        try:
+            return tasks[message[0]](*message[1:])
+        except NotImplementedError:
+            return ("unwritten", "")
+        except BaseException as e:
+            return ("error", explain(e, self.cells))
 
     def take(self, content: Any, name: str) -> tuple:
-        """Take the file's text; say which functions it defines, why it is no Python, what it must not import. Nothing runs."""
+        """Take the file's text; say which functions it defines, what it is not, what it must not import. Nothing runs."""
         source = bytes(content).decode()
-        self.source, self.name = source, name
+        self.source, self.name, self.cells = source, name, None
         linecache.cache[FILE] = (len(source), None, source.splitlines(True), FILE)
+        if name.lower().endswith(".ipynb"):
+            return self.take_notebook()
         try:
             nodes = list(ast.walk(ast.parse(source, FILE)))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
             what = f"{e.msg} in line {e.lineno}" if isinstance(e, SyntaxError) and e.lineno else str(e)
-            return ("outline", (), what or type(e).__name__, "")
-        refused = ""
+            return ("outline", (), f"not Python: {what or type(e).__name__}", "")
+        return ("outline", functions_in(nodes), "", self.refuse(nodes))
+
+    def take_notebook(self) -> tuple:
+        """The same of a notebook; what it must not import is asked again of what is run of it."""
+        try:
+            self.cells = self.notebook(self.source)
+        except (ValueError, RecursionError, MemoryError) as e:
+            return ("outline", (), f"not a notebook: {e or type(e).__name__}", "")
+        linecache.cache[FILE] = (0, None, self.cells.lines, FILE)
+        functions = functions_in(node for top in self.cells.statements for node in ast.walk(top.node))
+        return (
+            "outline",
+            functions,
+            f"not Python: {self.cells.broken[0]}" if self.cells.broken and not functions else "",
+            "",
+        )
+
+    def refuse(self, nodes: Iterable[ast.AST]) -> str:
+        """What a file must not import, or nothing."""
         for node in nodes:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for imported in names:
-                if imported.partition(".")[0] in self.answers and not refused:
-                    refused = f"line {getattr(node, 'lineno', '?')} imports {imported}, which holds the answer"
-        return ("outline", [node.name for node in nodes if isinstance(node, ast.FunctionDef)], "", refused)
+                if imported.partition(".")[0] in self.answers:
+                    return f"line {self.place(getattr(node, 'lineno', 1))} imports {imported}, which holds the answer"
+        return ""
 
-    def load(self) -> tuple:
-        """Run the file."""
+    def place(self, line: int) -> str:
+        """A line's number, and in a notebook its cell's."""
+        return self.cells.place(line) if self.cells else str(line)
+
+    def load(self, functions: tuple[str, ...]) -> tuple:
+        """Run the file; of a notebook what these functions need."""
         self.namespace |= {"__name__": "submission", "__file__": self.name, "__builtins__": builtins}
-        exec(compile(self.source, FILE, "exec", dont_inherit=True), self.namespace)
+        code: Any = self.source
+        if self.cells:
+            body = self.cells.needed(functions)
+            refused = self.refuse(node for top in body for node in ast.walk(top))
+            if refused:
+                return ("refused", refused)
+            code = ast.Module(body, [])
+        exec(compile(code, FILE, "exec", dont_inherit=True), self.namespace)
         return ("loaded", "")
 
     def call(self, function: str, sent: tuple, options: dict, functions: tuple, keep: bool, after: bool) -> tuple:
@@ -147,6 +188,8 @@ class Server:
         args = [self.kept[a["kept"]] if isinstance(a, dict) else a for a in sent]
         args = [self.remote(a) if isinstance(a, str) and a in functions else a for a in args]
         if function not in self.namespace:
+            if self.cells and self.cells.broken:
+                return ("error", f"the notebook defines no {function}: {'; '.join(self.cells.broken[:3])}")
             return ("missing", "")
         result = self.namespace[function](*args, **options)
         if keep:  # a pair's forward: the cache stays here
@@ -169,13 +212,19 @@ class Server:
         return f
 
 
-def explain(e: BaseException) -> str:
+def functions_in(nodes: Iterable[ast.AST]) -> list[str]:
+    """The names of the functions that are defined there."""
+    return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def explain(e: BaseException, cells: Any = None) -> str:
     """The error and the student's line that raised it, in one line."""
     where = [n for frame, n in traceback.walk_tb(e.__traceback__) if frame.f_code.co_filename == FILE]
     if isinstance(e, SyntaxError):
         return f"{e.msg} in line {e.lineno}"
     text = str(e).splitlines()[0][:300] if str(e) else ""
-    line = f" in line {where[-1]}: {linecache.getline(FILE, where[-1]).strip()}" if where else ""
+    number = where and (cells.place(where[-1]) if cells else where[-1])
+    line = f" in line {number}: {linecache.getline(FILE, where[-1]).strip()}" if where else ""
     return f"{type(e).__name__}: {text}{line}"
 
 

@@ -26,7 +26,7 @@ LEVELS = ("bubblewrap", BOTH, "hook only")
 CHOICES = ("auto", "require", "bubblewrap", BOTH, "hook")
 CHILD = Path(__file__).with_name("child.py")
 FILES = tuple(
-    CHILD.with_name(f"{name}.py") for name in ("child", "confine", "guard", "wire")
+    CHILD.with_name(f"{name}.py") for name in ("cells", "child", "confine", "guard", "wire")
 )  # all that the process needs
 LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib")  # the system's
 KEPT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")

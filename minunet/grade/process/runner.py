@@ -79,6 +79,7 @@ class Student:
     ) -> None:
         self.source, self.name, self.extras, self.limits = source, name, extras, limits or Limits()
         self.isolation, self.level = isolation, ""
+        self.functions: tuple[str, ...] = ()  # those that will be called: of a notebook only what they need is run
         self.pipes: Pipes | None = None
         self.loaded = self.started = False
         self.spent, self.kept = 0.0, 0
@@ -91,7 +92,7 @@ class Student:
         self.end()
 
     def outline(self) -> tuple[tuple[str, ...], str]:
-        """The names of the functions that the file defines, and why it is no Python if it is none. Nothing of it runs.
+        """The names of the functions that the file defines, and what is wrong with it: "not Python: ..." Nothing of it runs.
 
         Trouble if its process ends over it, or takes too long.
         """
@@ -150,7 +151,10 @@ class Student:
             self.outline()
         if self.refused:
             raise Forbidden(self.refused)
-        kind, *content = self.ask(("load",), {}, more=5)
+        kind, *content = self.ask(("load", list(self.functions)), {}, more=5)
+        if kind == "refused" and content and isinstance(content[0], str):
+            self.refused = content[0]
+            raise Forbidden(self.refused)
         if kind != "loaded":
             self.end()
             self.broken = in_words(kind, content, "the file")
