@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -197,7 +196,11 @@ def typed(name: str) -> str:
 def quoted(path: object) -> str:
     """A path for a command that is to be copied: in quotes where a shell would take it apart."""
     text = str(path)
-    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
+    if os.name != "nt":
+        return shlex.quote(text)
+    from subprocess import list2cmdline
+
+    return list2cmdline([text])
 
 
 def number(kind: type, least: float, most: float = float("inf"), above: bool = False) -> Callable[[str], float]:

@@ -301,6 +301,28 @@ def test_files_that_are_no_labels(folders, capsys, labels, words):
     refused(capsys, ["--pred", folders / "pred", "--truth", folders / "truth"], "a_labels.tif", words)
 
 
+@pytest.mark.parametrize(
+    "name, top, dtype",
+    [("a.png", 255, np.uint8), ("a.png", 40, np.uint8), ("a.tif", 4000, np.uint16), ("a.jpg", 255, np.uint8),
+     ("a_labels.png", 200, np.uint8), ("a_labels.tif", 60_000, np.uint16)],
+)  # fmt: skip
+@pytest.mark.parametrize("flags", [(), ("--classes",)])
+def test_images_are_no_truth(tmp_path, capsys, name, top, dtype, flags):
+    """Photographs of cells, whatever their depth, brightness and name."""
+    image = minunet.data.SyntheticCells(1, size=64)[0].image[..., 0]
+    save(tmp_path / "truth" / name, ((image - image.min()) / np.ptp(image) * top).astype(dtype))
+    save(tmp_path / "pred" / "a_mask.png", np.zeros((64, 64), np.uint8))
+    refused(capsys, ["--pred", tmp_path / "pred", "--truth", tmp_path / "truth", *flags], "truth")
+
+
+def test_objects_of_one_pixel_are_truth(tmp_path):
+    spots = np.zeros((48, 48), np.uint16)
+    spots[::4, ::4] = 1 + np.arange(144).reshape(12, 12)
+    save(tmp_path / "truth" / "a_labels.tif", spots)
+    save(tmp_path / "pred" / "a_labels.tif", spots)
+    assert float(score(tmp_path)["a"]["mean_precision"]) == 1
+
+
 def test_wrong_flags(folders, capsys):
     refused(capsys, ["--pred", folders / "pred"], "--truth", "--submission")
     refused(capsys, ["--pred", folders / "none", "--truth", folders / "truth"], folders / "none")

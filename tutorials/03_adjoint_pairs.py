@@ -184,9 +184,9 @@ np.testing.assert_allclose(larger, conv2d_backward(x, cache)[0], atol=1e-12)
 
 # %% [markdown]
 # Count how many stamps reach each output pixel: put 1 into every pixel and every weight. With $K = 3$, $s = 2$ the counts
-# go 1, 2, 1, 2: some pixels sum four products, their neighbours one. An untrained layer paints this **checkerboard** onto
-# everything. With $K = s = 2$ the stamps tile the plane and every output gets exactly one. This is the "up-convolution" of
-# the U-Net.
+# go 1, 2, 1, 2 in each direction: some pixels sum four products, their direct neighbours two, their diagonal ones one. An
+# untrained layer paints this **checkerboard** onto everything. With $K = s = 2$ the stamps tile the plane and every output
+# gets exactly one. This is the "up-convolution" of the U-Net.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
@@ -196,6 +196,8 @@ for ax, (size, stride) in zip(axes, [(3, 2), (2, 2), (4, 2)]):
     write_numbers(ax, stamps)
     ax.add_patch(Rectangle((stride - 0.5, stride - 0.5), size, size, fill=False, ec=ORANGE, lw=2.5))
     bare(ax, f"{size} x {size}, stride {stride}")
+    if (size, stride) == (3, 2):
+        assert stamps[2, 2] == 4 and stamps[2, 3] == stamps[3, 2] == 2 and stamps[3, 3] == 1
     if (size, stride) == (2, 2):
         assert (stamps == 1).all()
 figure.suptitle("how many stamps reach each output pixel; orange: one stamp", fontsize=10)

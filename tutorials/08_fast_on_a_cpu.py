@@ -31,7 +31,7 @@ from numba import njit
 import minunet
 from minunet import ops
 from minunet.data import SyntheticCells
-from minunet.kernels.cpu import winograd_transforms as cpu_winograd_transforms
+from minunet.kernels.cpu import winograd_matrices
 from minunet.kernels.cpu.launch import workers
 
 minunet.use("fast")  # now the kernels: this lesson is about them
@@ -223,7 +223,8 @@ plt.show()
 # A matrix product $C = A B$ uses each number $n$ times. But in the order of the definition, row by column, the whole of B
 # goes through the cache for each row of A. If B is larger than the cache, it comes from memory every time. Better: cut into
 # blocks of $b \times b$ and multiply block by block. Two numbers fetched, $b$ terms each: about $2 n^3 / b$ fetches in all,
-# as long as the three blocks fit.
+# as long as the blocks of A and B fit. (C's block wants room, too. It is left out here: each of its sums is in a register
+# while it grows by $b$ terms, so that C comes and goes once in $b$.)
 #
 # We need no machine to see it. Here is a cache: a table of the lines that were used last. Count what it must fetch.
 
@@ -258,7 +259,7 @@ ax.plot(blocks, list(fetched.values()), "o-", color=BLUE)
 ax.set(xscale="log", yscale="log", xlabel="side of the blocks b", ylabel="lines fetched")
 ax.set_xticks(blocks, blocks)
 ax.xaxis.set_minor_locator(plt.NullLocator())
-ax.annotate("three blocks fill 3/4\nof the cache", (16, fetched[16]), (2, 0.95 * fetched[16]), fontsize=9,
+ax.annotate("a block of A and one of B\nfill half of the cache", (16, fetched[16]), (2, 0.95 * fetched[16]), fontsize=9,
             arrowprops={"arrowstyle": "->", "color": GREY})  # fmt: skip
 ax.set_title("A, B: 64 x 64; a cache of 4 KiB", fontsize=10)
 ax.spines[["top", "right"]].set_visible(False)
@@ -413,7 +414,7 @@ assert len(product) == 4 and list(AT @ product) == [d[0:3] @ taps, d[1:4] @ taps
 
 AT, G, BT = winograd((0, 1, -1, Fraction(1, 2), -2), m=4)
 for mine, theirs in ((AT, "AT"), (G, "G"), (BT, "BT")):  # minunet's own
-    np.testing.assert_array_equal(mine.astype(float), getattr(cpu_winograd_transforms, theirs))
+    np.testing.assert_array_equal(mine.astype(float), getattr(winograd_matrices, theirs))
 
 # %% [markdown]
 # ## Two dimensions, whole maps

@@ -91,15 +91,8 @@ assert passes > 20 * 2
 #
 # A kernel is a C++ function that thousands of **threads** run at once, each with its number. 32 threads are a **warp**,
 # which moves as one; some warps are a **block**, which shares a small, quick memory and can wait for each other; all blocks
-# are the **grid**. Here is a whole kernel of minunet, the step of gradient descent:
-
-# %%
-LAUNCH = 'extern "C" __global__ void __launch_bounds__(256, 1)\n'
-show_source("optim.cu", LAUNCH + "sgd", LAUNCH + "adam")
-
-
-# %% [markdown]
-# Where is the loop over blocks and threads? The GPU is that loop. In Python:
+# are the **grid**. So where is the loop over blocks and threads? The GPU is that loop; the kernel is what stands inside.
+# Here it is for the step of gradient descent, with all its loops, in Python:
 
 
 # %%
@@ -119,6 +112,22 @@ p, g, v = rng.standard_normal((3, 1000)).astype(np.float32)
 p_, v_ = p.copy(), v.copy()
 who = sgd_by_hand(p_, g, v_, 0.1, 0.9, blocks=2, threads=256)
 assert (who == np.arange(1000) % 512).all()  # each number has one thread, and neighbours have neighbours
+
+# %% [markdown]
+# The kernel itself has only the innermost loop. To read it, you need to know beside C++:
+#
+# * `extern "C" __global__`: a function that the host starts and the GPU runs, found by its name;
+#   `__launch_bounds__(256, 1)`: its blocks have at most 256 threads;
+# * `float*`: where numbers begin in the GPU's memory; `const` and `__restrict__`: they are only read, and lie in no other
+#   array, so that they may be fetched early;
+# * `blockIdx.x`, `threadIdx.x`: the number of the block, and of the thread in it; `gridDim.x`: how many blocks there are;
+# * `256LL`: 256 in 64 bits, since arrays may be long; `0.f`: zero in float32;
+# * `now`: where a training step that was recorded (`minunet/train/cuda_graph.py`) finds its rate, and a flag to leave the
+#   step out; else it is null, and the rate is an argument.
+
+# %%
+LAUNCH = 'extern "C" __global__ void __launch_bounds__(256, 1)\n'
+show_source("optim.cu", LAUNCH + "sgd", LAUNCH + "adam")
 if can_run:
     on = [xp.asarray(a) for a in (p, g, v)]
     launch.sgd(*on, 0.1, 0.9, False, 0.0)

@@ -20,7 +20,7 @@ label_images.py   instances on disk: label images, masks, stacks; rle.py: run-le
 instance_labels.py   numbering instances in an array without gaps
 checks.py         common problems of images and masks, for `minunet.doctor`; findings.py: what it finds
 object_sizes.py   how large objects are, and whether all are outlined, for `minunet.doctor`
-synthetic.py      generated cells
+synthetic.py      generated cells; filters.py: how they are blurred
 command.py        `minunet data fetch NAME`
 """
 

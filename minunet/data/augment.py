@@ -17,7 +17,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy
 
 Patch = tuple[np.ndarray, np.ndarray]  # image (h, w, C) and labels (h, w)
 MARGIN = 12  # pixels around a patch for cubic splines
@@ -167,6 +166,8 @@ def elastic_field(rng: np.random.Generator, crop: int, std: float) -> np.ndarray
 @lru_cache(maxsize=8)
 def spline_basis(size: int, knots: int = 3) -> np.ndarray:
     """(size, knots) matrix that interpolates values at evenly spaced knots by a natural cubic spline."""
+    import scipy
+
     return scipy.interpolate.CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")(
         np.linspace(0, knots - 1, size)
     )
@@ -174,6 +175,8 @@ def spline_basis(size: int, knots: int = 3) -> np.ndarray:
 
 def warp(image: np.ndarray, labels: np.ndarray, grid: np.ndarray, interpolation: str = "linear") -> Patch:
     """Read image (linearly, or by cubic splines) and labels (nearest pixel) at source coordinates (2, h, w)."""
+    import scipy
+
     if interpolation == "cubic":
         # a spline's coefficients depend on all pixels, but by less than 1e-6 on those farther than MARGIN: leave these out
         first = np.floor(grid.min((1, 2))).astype(np.intp) - MARGIN
@@ -206,6 +209,8 @@ def change_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     -------
     (h, w, C) float32 array
     """
+    import scipy
+
     C = image.shape[-1]
     gain = np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.05, C) * (C > 1)).astype(np.float32)
     offset = (rng.normal(0, 0.06) + rng.normal(0, 0.02, C) * (C > 1)).astype(np.float32)

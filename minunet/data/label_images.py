@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from ..errors import UserError
 from .classes import ClassMap, as_numbers
@@ -25,6 +24,7 @@ from .image_set import ImageSet
 from .layouts import coco, folder
 from .layouts.source import list_images, natural_key, some
 from .mask_kinds import find_classes
+from .mask_noise import refuse_photograph
 from .mask_scan import MaskScan, Value
 from .rle import decode, read_submission
 
@@ -52,6 +52,8 @@ def as_instances(values: np.ndarray, numbered: bool = False) -> np.ndarray:
     >>> as_instances(np.array([[255, 0, 255]])).tolist(), as_instances(np.array([[1, 0, 2]])).tolist()
     ([[1, 0, 2]], [[1, 0, 2]])
     """
+    import scipy
+
     if numbered or np.any((values > 0) & (values != values.max(initial=0))):
         return values
     return scipy.ndimage.label(values > 0)[0]
@@ -112,6 +114,8 @@ def read_instances(
     UserError
         If the file cannot be read, or has colours, numbers below 0, or another size than `shape`.
     """
+    import scipy
+
     values, palette = read_indexed_mask(path, page)
     if values.ndim == 3 and not (known and known.masks != "auto"):
         raise UserError(
@@ -130,6 +134,8 @@ def read_instances(
         numbers = numbers if counts is None else np.where(counts, numbers, 0)
         if numbers.min(initial=0) < 0:
             raise UserError(f"{path}: holds {numbers.min()}; object numbers are 0 and above")
+        if not known:
+            refuse_photograph(numbers, path)
         numbers = as_instances(numbers, numbered=not known or known.masks == "objects")
     return numbers if counts is None else np.where(counts, numbers, -1)
 

@@ -121,7 +121,7 @@ class Batches:
         return self._make(epoch, self.plan(epoch)[number])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on, prepared in a background thread.
+        """The batches of an epoch from number `start` on, prepared in a background thread where there are threads.
 
         The thread ends with the iterator, whether that is exhausted, closed or dropped; an error in the thread is raised here.
 
@@ -241,7 +241,11 @@ def _ahead(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
     ready: queue.Queue = queue.Queue(count)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(batches, ready, stop), name="minunet-batches", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be started, as in a browser
+        yield from batches
+        return
     try:
         while True:
             batch, error = ready.get()

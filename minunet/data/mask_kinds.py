@@ -6,7 +6,8 @@ noise of JPEG or of smoothed edges. `find_classes` tries these rules in this ord
 1. Two values: background and foreground.
 2. Values close to 0 and to the largest one only, such as 254 beside 255, or else between them only pixels that never fill a 2x2
    square: a foreground with noise or smoothed edges. It is thresholded at half of the largest value, with a notice.
-3. No value fills 2x2 squares: a photograph or a soft mask. Most do not: classes with noise. Both are errors.
+3. No value fills 2x2 squares: a photograph or a soft mask. Most do not: classes with noise. Both are errors, unless there are
+   only 8 values above 0 or fewer, all small.
 4. More than 256 values: object numbers.
 5. Values of which most lie in several pieces in a mask: classes.
 6. Values in one piece each. If size or place of a value agree between masks, as those of organs do, they are classes. If not,

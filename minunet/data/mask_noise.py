@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+
+import numpy as np
 
 from ..errors import UserError
-from .mask_scan import MaskScan
+from .mask_scan import MaskScan, find_regions
 
 SOFT = 0.1  # share of pixels in 2x2 squares below which values are noise
 BRIGHT = 64  # the least value of a white that is noisy; below, values are numbers
+FEW = 8  # values above 0 that may be classes even if they fill no area
 
 
 def is_nearly_binary(pixels: Counter, flat: Counter) -> bool:
@@ -49,7 +53,7 @@ def softness(scan: MaskScan, pixels: Counter) -> float:
 def refuse_noise(scan: MaskScan, pixels: Counter) -> None:
     """UserError if values are not those of areas, by rule 3 of `mask_kinds.py`."""
     above = [v for v in pixels if v > 0]
-    if max(above) < BRIGHT or len(above) < 4:
+    if len(above) < 4 or (max(above) < BRIGHT and len(above) <= FEW):
         return
     found = f"the masks hold {len(pixels)} different " + (
         f"values up to {max(above)}" if not scan.colour else "colours"
@@ -60,8 +64,28 @@ def refuse_noise(scan: MaskScan, pixels: Counter) -> None:
             f"thresholds it at half, --masks objects takes its values for the numbers of very small objects"
         )
     ragged = sum(scan.flat[v] < SOFT / 2 * pixels[v] for v in above)
-    if len(above) > 8 and ragged > len(above) / 2:
+    if len(above) > FEW and ragged > len(above) / 2:
         raise UserError(
             f"{found}, and {ragged} of them fill no area: this looks like classes with the noise of JPEG or of smoothed edges; "
             "save masks without loss (PNG, TIFF), or give --masks classes, objects or binary if they are right"
+        )
+
+
+def refuse_photograph(numbers: np.ndarray, path: Path) -> None:
+    """UserError if what a file's name calls objects' numbers (H, W) are the grey values of a photograph.
+
+    Hardly two neighbours are alike there, and a value lies in several places, or there is hardly any background. Objects of a
+    single pixel are none of this.
+    """
+    square, above = numbers[:-1, :-1], np.count_nonzero(numbers)
+    if numbers.max(initial=0) < BRIGHT or above == 0:
+        return
+    same = (square == numbers[:-1, 1:]) & (square == numbers[1:, :-1]) & (square == numbers[1:, 1:]) & (square > 0)
+    if np.count_nonzero(same) >= SOFT * above:
+        return
+    regions = find_regions(numbers)
+    if len(regions.values) >= BRIGHT and (above > 0.9 * numbers.size or regions.pieces.mean() >= 2):
+        raise UserError(
+            f"{path}: is called a label image, but hardly two neighbouring pixels are alike, as in a photograph: give object "
+            "numbers, or masks"
         )

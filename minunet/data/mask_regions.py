@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import scipy
 
 from .mask_scan import Regions
 
@@ -48,6 +47,8 @@ def intraclass(group: np.ndarray, x: np.ndarray) -> tuple[float, float] | None:
 
     None if x is nearly the same everywhere.
     """
+    import scipy
+
     _, which, counts = np.unique(group, return_inverse=True, return_counts=True)
     k, n = len(counts), len(x)
     means = np.bincount(which, x) / counts

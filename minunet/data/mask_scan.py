@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
 from ..errors import UserError, shown
 from .classes import MAX_CLASSES, ClassMap, pack_colours
@@ -150,6 +149,8 @@ class MaskScan:
 
 def find_regions(numbers: np.ndarray) -> Regions:
     """Where the values above 0 of a mask (H, W) lie, and in how many 4-connected pieces."""
+    import scipy
+
     step = int(np.ceil(np.sqrt(numbers.size / SAMPLED)))
     numbers = numbers[::step, ::step]
     H, W = numbers.shape

@@ -7,7 +7,6 @@ around values near 1,000 most of it. What is measured without them, `normalise` 
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
 LEAST, MOST = 0.002, 0.6  # share of an image that a border may take
 APART = 0.25  # how far its value is from the others, in their range, at least
@@ -81,6 +80,8 @@ def without_data(image: np.ndarray) -> np.ndarray | None:
 
 def _at_edge(same: np.ndarray) -> float:
     """Share of the pixels of a mask (H, W) bool that are connected with the edge."""
+    import scipy
+
     number = scipy.ndimage.label(same)[0]
     edge = np.concatenate([number[0], number[-1], number[:, 0], number[:, -1]])
     return float(np.isin(number[same], edge[edge > 0]).mean())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
 from ..errors import UserError
 from .checks import Survey
@@ -84,6 +83,8 @@ def unlabelled(image: np.ndarray, labelled: np.ndarray, valid: np.ndarray | None
     valid : (H, W) bool array or None
         Where the mask counts.
     """
+    import scipy
+
     if not labelled.any() or labelled.all():
         return 0.0
     grey = scipy.ndimage.gaussian_filter(np.nan_to_num(image[..., :3].astype(np.float32)).mean(-1), 1.0)

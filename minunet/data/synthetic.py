@@ -8,8 +8,8 @@ these cells from their background; a small U-Net does.
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
+from . import filters
 from .classes import ClassMap
 from .image_set import ImageSet
 from .preprocess import normalise
@@ -133,12 +133,12 @@ def expose(rng: np.random.Generator, instances: np.ndarray, depth: np.ndarray, c
     size, n = len(depth), int(instances.max())
     brightness = np.concatenate([[0], rng.lognormal(0, 0.35, n)]).astype(np.float32)
     sharp = np.concatenate([[False], rng.random(n) < 0.8])
-    texture = scipy.ndimage.gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), 1.5, truncate=2)
+    texture = filters.gaussian(rng.standard_normal((size, size), dtype=np.float32), 1.5, truncate=2)
     cells = brightness[instances] * (1 - 0.4 * depth**2) * (1 + 1.2 * texture)
     in_focus = np.where(sharp[instances], cells, 0)
-    seen = scipy.ndimage.gaussian_filter(in_focus, 0.7, truncate=3)
-    seen += scipy.ndimage.gaussian_filter(cells - in_focus, 1.6, truncate=2)
-    glow = scipy.ndimage.uniform_filter(scipy.ndimage.uniform_filter(cells, 17), 17)  # about a Gaussian of 7 pixels
+    seen = filters.gaussian(in_focus, 0.7, truncate=3)
+    seen += filters.gaussian(cells - in_focus, 1.6, truncate=2)
+    glow = filters.mean(filters.mean(cells, 17), 17)  # about a Gaussian of 7 pixels
     light = (0.25 + seen + 0.4 * glow + haze(rng, size)) * illumination(rng, size)
     photons, tint = rng.uniform(60, 250), rng.uniform(0.5, 1, channels) if channels > 1 else np.ones(1)
     light = light[..., None] * tint.astype(np.float32)

@@ -22,7 +22,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from ..atomic import write_atomically
 from ..errors import UserError
@@ -53,6 +52,8 @@ def nearest_two(instances: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarr
     The distance transform of an object is computed in its bounding box, enlarged by `reach` pixels on every side. Distances
     inside that box are exact; outside they are infinite.
     """
+    import scipy
+
     near, second = (np.full(instances.shape, np.inf, np.float32) for _ in range(2))
     instances = limit_numbers(instances)
     for number, box in enumerate(scipy.ndimage.find_objects(instances), start=1):
@@ -85,6 +86,8 @@ def cut_seams(instances: np.ndarray) -> np.ndarray:
     >>> cut_seams(np.array([[1, 1, 2, 2, 0]])).astype(int).tolist()
     [[0, 0, 1, 0, 0]]
     """
+    import scipy
+
     numbers = np.where(instances > 0, instances, np.iinfo(np.int32).max)
     lowest = scipy.ndimage.minimum_filter(numbers, size=3, mode="nearest")  # a morphological erosion
     return (instances > 0) & (lowest < instances)

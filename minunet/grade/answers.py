@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..array import Array
-from ..kernels.cpu.winograd_transforms import AT, BT, G
+from ..kernels.cpu.winograd_matrices import AT, BT, G
 
 
 def filter_image(x: Array, w: Array, stride: int = 1) -> Array:

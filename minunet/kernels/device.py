@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,6 +126,8 @@ def has_nvidia_gpu() -> bool:
         return any(Path("/proc/driver/nvidia/gpus").iterdir())
     if not which("nvidia-smi"):
         return False
+    import subprocess
+
     try:
         return b"GPU 0" in subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
 from ..data import read_mask
 from ..data.instance_labels import limit_numbers
@@ -22,6 +21,8 @@ def read_labels(model: Module, path: str, size: tuple[int, int], scale: float) -
 
     UserError if the mask cannot be read, has another size, or holds a value that is none of the classes.
     """
+    import scipy
+
     mask = read_mask(path)
     if mask.shape[:2] != size:
         raise UserError(f"--mask {path}: {mask.shape[0]} x {mask.shape[1]} pixels, the image has {size[0]} x {size[1]}")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 
 from ..data.files.images import read_image
 from ..errors import UserError
@@ -103,6 +102,8 @@ def errors(pred: Path, name: str, read: Any, thresholds: np.ndarray) -> list[flo
 
 def adapted_rand(truth: np.ndarray, mask: np.ndarray, valid: np.ndarray | None) -> float:
     """The adapted Rand error of a mask's 4-connected regions."""
+    import scipy
+
     counts = ObjectCounts()
     counts.add(truth, scipy.ndimage.label(mask)[0], valid)
     return counts.adapted_rand_error()

@@ -34,7 +34,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
 PERCENTS = np.arange(50, 100, 5)  # thresholds of the IoU; integers, so that IoU = 0.6 is not above 0.6
 
@@ -76,6 +75,8 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
     >>> table.truth.tolist(), table.predicted.tolist(), table.shared.tolist()
     ([1, 2], [5, 5], [1, 2])
     """
+    import scipy
+
     t, p = truth.ravel(), predicted.ravel()
     shape = int(t.max(initial=0)) + 1, int(p.max(initial=0)) + 1
     table = (

@@ -43,7 +43,10 @@ def list_class_truths(path: Path, layout: str, known: Conventions) -> tuple[dict
         for name, read in masks.items():
             pixels, palette = read(None)
             scan.add(pixels, f"{path}: {name}", palette=palette)
-        classes, _, notes = find_classes(scan, known.masks, wanted="classes")
+        try:
+            classes, _, notes = find_classes(scan, known.masks, wanted="classes")
+        except UserError as e:
+            raise UserError(f"{path}: {e}") from None
         truths: dict[str, ReadLabels] = {
             name: partial(read_labels, read, classes, f"{path}: {name}") for name, read in masks.items()
         }

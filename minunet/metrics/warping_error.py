@@ -22,7 +22,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import scipy
 
 # (row, column) of the eight neighbours, going round the pixel; bit i of a neighbourhood's code is neighbour i
 AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
@@ -84,6 +83,8 @@ def deform(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 @cache
 def simple_points() -> np.ndarray:
     """Whether a pixel is simple, for each of the 256 codes of its neighbourhood: (256,) bool."""
+    import scipy
+
     table = np.zeros(256, bool)
     for code in range(256):
         patch = np.zeros((3, 3), bool)

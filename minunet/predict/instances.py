@@ -33,7 +33,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import scipy
 
 from ..data.instance_labels import renumber
 from ..data.objects import Separation
@@ -159,6 +158,8 @@ def separate(p: Any, target: str, how: Separation, split: bool = True, cell: int
 
     `cell` is that of `minunet.predict.stars`. With the target "instances" p is a `Seen` of `minunet.predict.detections`.
     """
+    import scipy
+
     if isinstance(p, Seen):
         check_split(split)
         return separate_detections(p, how)
@@ -194,6 +195,8 @@ def separate(p: Any, target: str, how: Separation, split: bool = True, cell: int
 
 def without_crumbs(core: np.ndarray, least: float) -> np.ndarray:
     """A mask (H, W) without its 4-connected pieces of fewer pixels than `least`."""
+    import scipy
+
     pieces, _ = scipy.ndimage.label(core)
     kept = np.bincount(pieces.ravel()) >= least
     kept[0] = False

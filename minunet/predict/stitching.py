@@ -27,7 +27,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
 Part = tuple[slice, slice]  # rows and columns of the image
 Index = tuple[int, int]  # a block's place: row and column of a block among the blocks
@@ -195,6 +194,8 @@ def merge(
     count : int
         Number of instances in the image. They are numbered from 1 without gaps in the order of their first pixels, row by row.
     """
+    import scipy
+
     starts, total = {}, 0
     for index in sorted(found):
         starts[index], total = total, total + len(found[index].first)

@@ -19,6 +19,10 @@ from . import figures
 from .fit import Fitted
 
 POOR = 0.6  # share of the best kind's Dice below which a kind of image is not learnt
+EXAMPLES, TRUTH = (
+    "examples",
+    "truth",
+)  # folders of a run on generated cells: images that it has not seen, and their masks
 FILES = "history.csv, curves.png, predictions.png, best.safetensors, last.safetensors, config.toml"
 
 
@@ -34,7 +38,9 @@ def report(
     pictured = validation or list(range(min(len(dataset), 4)))  # of training images, if none are held out
     scored = {i: score(fitted.model, dataset, i)[0] for i in pictured}
     figures.predictions(out / "predictions.png", worst_and_best(fitted.model, dataset, scored), dataset.classes)
-    examples = save_examples(out / "examples", dataset, pictured) if generated else None
+    objects = trained_on_objects(dataset)
+    if generated:
+        save_examples(out, dataset, pictured, objects)
     if quiet:
         return
     if validation:
@@ -45,12 +51,19 @@ def report(
             "last epoch, and prediction uses its default thresholds; predictions.png shows training images"
         )
     print(told_objects(fitted), end="")
-    print(f"\nin {out}: {FILES}")
-    objects = " --instances" * trained_on_objects(dataset)
-    print(
-        f"next: python -m minunet.predict -m {quoted(out / 'best.safetensors')} -i "
-        f"{quoted(examples) if examples else 'IMAGE...'} -o {quoted(out / 'predicted')}{objects}"
-    )
+    print(f"\nin {out}: {FILES}{', examples, truth' if generated else ''}")
+    for line in told_next(out, generated, objects):
+        print(line)
+
+
+def told_next(out: Path, generated: bool, objects: bool) -> list[str]:
+    """The commands to go on with: predict, and evaluate where the truth of what is predicted is known."""
+    predicted, flag = quoted(out / "predicted"), " --instances" * objects
+    images = quoted(out / EXAMPLES) if generated else "IMAGE..."
+    lines = [f"next: python -m minunet.predict -m {quoted(out / 'best.safetensors')} -i {images} -o {predicted}{flag}"]
+    if generated:
+        lines.append(f"then: python -m minunet.evaluate --pred {predicted} --truth {quoted(out / TRUTH)}")
+    return lines
 
 
 def trained_on_objects(dataset: ImageSet) -> bool:
@@ -94,12 +107,18 @@ def told_objects(fitted: Fitted) -> str:
     )
 
 
-def save_examples(folder: Path, dataset: ImageSet, validation: list[int]) -> Path:
-    """Some of the validation images as files, to predict on."""
-    folder.mkdir(exist_ok=True)
+def save_examples(out: Path, dataset: ImageSet, validation: list[int], objects: bool) -> None:
+    """Some of the validation images as files to predict on, and their masks, to evaluate with: white, or objects' numbers."""
+    for name in (EXAMPLES, TRUTH):
+        (out / name).mkdir(exist_ok=True)
     for i in validation[:3]:
-        overlay.save_png(folder / f"{dataset.names[i]}.png", overlay.to_rgb(dataset[i].image)[..., 0])
-    return folder
+        sample, name = dataset[i], dataset.names[i]
+        overlay.save_png(out / EXAMPLES / f"{name}.png", overlay.to_rgb(sample.image)[..., 0])
+        assert sample.instances is not None  # generated cells have numbers
+        mask = (
+            sample.instances.astype(np.uint16) if objects else np.where(sample.instances > 0, 255, 0).astype(np.uint8)
+        )
+        overlay.save_png(out / TRUTH / f"{name}_{'labels' if objects else 'mask'}.png", mask)
 
 
 def score(model: Module, dataset: ImageSet, index: int) -> tuple[Confusion, np.ndarray, np.ndarray]:

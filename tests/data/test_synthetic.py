@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy
 
-from minunet.data import Batches, SyntheticCells
+from minunet.data import Batches, SyntheticCells, filters
 
 
 def test_a_sample_depends_on_seed_and_index_alone():
@@ -62,3 +63,14 @@ def test_it_behaves_as_a_data_set():
     for wrong in ((0,), (1, 16)):
         with pytest.raises(ValueError):
             SyntheticCells(*wrong)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_filters_are_scipys_to_the_last_bit(rng, dtype):
+    """Or else generated cells would be others than they were."""
+    x = rng.standard_normal((40, 57)).astype(dtype)
+    for sigma, truncate in ((0.7, 3), (1.5, 2)):
+        wanted = scipy.ndimage.gaussian_filter(x, sigma, truncate=truncate)
+        np.testing.assert_array_equal(filters.gaussian(x, sigma, truncate), wanted, strict=True)
+    for size in (4, 17):
+        np.testing.assert_array_equal(filters.mean(x, size), scipy.ndimage.uniform_filter(x, size), strict=True)

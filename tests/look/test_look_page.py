@@ -87,8 +87,9 @@ def test_every_step_forward_and_backward(opened, written):
     opened.wait_for_timeout(200)
     for i in range(last):
         assert is_drawn(opened, f".card[data-node='{i}'] canvas")
+    words = "" if opened.viewport_size["width"] < 700 else " of the gradient"
     assert opened.locator(".share").all_text_contents() == [
-        f"{share(node)} % of the gradient" for node in reversed(nodes) if meets(node)
+        f"{share(node)} %{words}" for node in reversed(nodes) if meets(node)
     ]
 
 
@@ -142,5 +143,10 @@ def test_a_channel_enlarged(opened):
 
 
 def test_nothing_sticks_out_and_names_are_text(opened):
+    """Not out of the page, and not out of the stage: the whole U is seen, on a phone too."""
     assert opened.evaluate("document.documentElement.scrollWidth") <= opened.viewport_size["width"]
+    assert opened.evaluate("document.getElementById('stage').scrollWidth") <= opened.viewport_size["width"]
+    for card in opened.locator(".card").all():
+        box = card.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= opened.viewport_size["width"] and box["width"] > 7
     assert "<b>cell.png" in opened.inner_text("#about")

@@ -1,6 +1,7 @@
 """Training and predicting from the command line, as a user does it: what is written, resuming, and what goes wrong."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from safetensors.numpy import load_file
 
 import minunet
 from minunet import atomic
+from minunet.data import SyntheticCells
+from minunet.evaluate import main as evaluate
 from minunet.predict.command import main as predict
+from minunet.train import session
 from minunet.train.command import main as train
 from minunet.train.trainer import Trainer
 
@@ -44,6 +48,19 @@ def test_a_run_leaves_what_it_promises(data, tmp_path, capsys):
                   "Dice", str(out), "next: python -m minunet.predict"):  # fmt: skip
         assert words in said
     assert np.asarray(Image.open(out / "curves.png")).shape[1] > 500
+
+
+@pytest.mark.parametrize("flags", [[], ["--target", "border"]], ids=["masks", "objects"])
+def test_the_commands_that_a_run_on_generated_cells_prints(tmp_path, capsys, monkeypatch, flags):
+    """Both run as they stand: predict segments the examples, evaluate finds the truth of each."""
+    monkeypatch.setattr(session, "SyntheticCells", lambda n, **options: SyntheticCells(8, **{**options, "size": 32}))
+    assert train(["--out", f"{tmp_path}/my run", *SMALL, "-e", "1", *flags]) == 0
+    said = capsys.readouterr().out
+    commands = [shlex.split(line.partition(": ")[2]) for line in said.splitlines() if line[:5] in ("next:", "then:")]
+    assert [c[:3] for c in commands] == [["python", "-m", "minunet.predict"], ["python", "-m", "minunet.evaluate"]]
+    assert predict(commands[0][3:]) == 0 and evaluate(commands[1][3:]) == 0
+    images = len(list((tmp_path / "my run" / "examples").iterdir()))
+    assert images and f"{images} images, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags, noted", [(["-b", "1"], True), (["-b", "1", "--norm", "group"], False), ([], False)])

@@ -41,7 +41,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from ...errors import UserError
 from ..classes import ClassMap
@@ -201,6 +200,8 @@ def _counting(frame: Frame, cells: np.ndarray, path: Path | None = None) -> np.n
 
     `cells` (H, W) are those of the file `path`, or else of gold truth.
     """
+    import scipy
+
     path = path or frame.gold
     other = frame.silver if path == frame.gold else frame.gold
     labelled = cells > 0

@@ -16,7 +16,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from ...errors import UserError
 from ..classes import ClassMap
@@ -105,5 +104,7 @@ def _sections(images: Path, labels: Path) -> list[Entry]:
 
 def _read_section(entry: Entry) -> Mask:
     """The mask, and its cells numbered."""
+    import scipy
+
     values = read_mask(entry.mask, entry.page)
     return Mask(values, scipy.ndimage.label(values > values.max() // 2)[0].astype(np.int32))

@@ -211,7 +211,7 @@ im2col.wrong(
 
 # ---- Winograd --------------------------------------------------------------------------------------------------------
 
-PLAIN, MATRICES = "grade/answers.py", "kernels/cpu/winograd_transforms.py"
+PLAIN, MATRICES = "grade/answers.py", "kernels/cpu/winograd_matrices.py"
 winograd = Exercise(
     "winograd",
     "One tile of Winograd's convolution",

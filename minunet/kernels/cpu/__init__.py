@@ -5,7 +5,8 @@ conv.py            convolutions: which algorithm for which shape
 direct.py          direct convolution; direct_weights.py: its gradient for the filters; direct_pieces.py: strides, dilations;
                    direct_copies.py: what is copied
 depthwise.py       depthwise convolution
-winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms; dilated.py: with a dilation
+winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms, with the matrices in
+                   winograd_matrices.py; dilated.py: with a dilation
 norm.py, pointwise.py, activation.py, combine.py, concat.py, pool.py, resample.py, loss.py, optim.py: the other ops
 stars.py           star-convex polygons: their loss, rays, suppression and drawing
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
@@ -47,8 +48,14 @@ def kernel_of(name: str) -> Callable[..., Any]:
 
 @functools.cache
 def compiles() -> bool:
-    """False if NUMBA_DISABLE_JIT is set: Python cannot interpret vector instructions, so the plain ops run."""
-    return not importlib.import_module("numba").config.DISABLE_JIT
+    """False where there is no numba, as in a browser, and if NUMBA_DISABLE_JIT is set: then the plain ops run.
+
+    (Python cannot interpret the kernels' vector instructions.)
+    """
+    try:
+        return not importlib.import_module("numba").config.DISABLE_JIT
+    except ModuleNotFoundError:
+        return False
 
 
 @functools.cache

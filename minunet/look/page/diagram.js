@@ -5,7 +5,11 @@ const nodes = data.nodes;
 nodes.push({ kind: "loss", title: "prediction and loss", level: 0, side: "up", sources: [nodes.length - 1], shape: nodes.at(-1).shape, handed: {} });
 const last = nodes.length - 1;
 
-const SIDE = 112, SMALLEST = 28, SHRINK = 0.8, FAN = 0.46, ROW_GAP = 48, TOP = 60; // above the U a skip's share must fit in
+// On a phone the whole U must fit in: cards lie closer on each other, and labels, which do not shrink with it, get more room.
+const PHONE = Math.min(screen.width, screen.height, innerWidth) < 700;
+const SIDE = 112, SMALLEST = 28, SHRINK = 0.8;
+const [FAN, SHEET, ROW_GAP, APART] = PHONE ? [0.13, 1, 110, 16] : [0.46, 2, 48, 34];
+const [SKIP, TOP, LEAST] = PHONE ? [62, 130, 0.22] : [30, 60, 0.5]; // above the U a skip's share must fit in
 
 /** Sheets behind a card: one more for every fourfold of channels. */
 const sheetsOf = (node) => (node.kind === "loss" || node.kind === "image" ? 0 : Math.round(Math.log2(node.shape[2]) / 2));
@@ -21,8 +25,8 @@ function place() {
   for (const node of nodes) {
     const s = side(node.level);
     [node.w, node.h] = [(s * columns) / longest, (s * rows) / longest];
-    if (before && (node.kind === "head" || node.kind === "loss")) x += before.w + 34;
-    else if (before && node.level === before.level) x += FAN * node.w + 2 * sheetsOf(node);
+    if (before && (node.kind === "head" || node.kind === "loss")) x += before.w + APART;
+    else if (before && node.level === before.level) x += (node.level === deepest ? 0.46 : FAN) * node.w + SHEET * sheetsOf(node); // the bottom keeps the two sides apart
     else if (before) x += (before.w - node.w) / 2; // straight down from the pool, straight up to the next level
     [node.x, node.y] = [x, tops[node.level] + (s - node.h)];
     before = node;
@@ -40,7 +44,7 @@ function makeCards() {
     card.dataset.node = i;
     for (let k = sheetsOf(node); k > 0; k--) {
       const sheet = make("span", { className: "sheet" });
-      sheet.style.transform = `translate(${-2 * k}px, ${-2 * k}px)`;
+      sheet.style.transform = `translate(${-SHEET * k}px, ${-SHEET * k}px)`;
       card.append(sheet);
     }
     const face = make("span", { className: "face" });
@@ -57,7 +61,7 @@ function makeCards() {
     if (ends || node.kind === "join" || i === 0) { // to the right of a wire, or above the middle
       const beside = node.kind === "join" ? 0.2 : next.kind === "up" ? 0.5 : 0;
       const x = beside ? node.x + beside * node.w + 6 : node.x + node.w * (i ? 0.33 : 0.22);
-      label(beside ? "width beside" : "width", number(node.shape[2]), x, node.y - 2 * sheetsOf(node) - 4);
+      label(beside ? "width beside" : "width", number(node.shape[2]), x, node.y - SHEET * sheetsOf(node) - 4);
     }
     const first = i === 0 || nodes[i - 1].level !== node.level;
     if (first && (node.side === "down")) label("size", `${node.shape[0]} × ${node.shape[1]}`, node.x, node.y + node.h + 8);
@@ -86,7 +90,7 @@ function makeWires() {
       const from = nodes[source], skip = to.kind === "join" && k < to.sources.length - 1;
       let d = null;
       if (skip) {
-        const y = Math.min(from.y, to.y) - 30, [a, b] = [from.x + from.w * 0.7, to.x + to.w * 0.2];
+        const y = Math.min(from.y, to.y) - SKIP, [a, b] = [from.x + from.w * 0.7, to.x + to.w * 0.2];
         d = `M${a} ${from.y - 4} V${y + 8} q0 -8 8 -8 H${b - 8} q8 0 8 8 V${to.y - 4}`;
       } else if (to.kind === "pool") d = `M${to.x + to.w / 2} ${from.y + from.h + 3} V${to.y - 18}`;
       else if (to.kind === "up") d = `M${to.x + to.w / 2} ${from.y - 18} V${to.y + to.h + 4}`;
@@ -96,7 +100,7 @@ function makeWires() {
       $("wires").append(path);
       const wire = { path, from: source, to: i, skip };
       if (skip) {
-        wire.share = svg("text", { class: "share", x: (from.x + from.w + to.x) / 2, y: Math.min(from.y, to.y) - 36, "text-anchor": "middle" });
+        wire.share = svg("text", { class: "share", x: (from.x + from.w + to.x) / 2, y: Math.min(from.y, to.y) - SKIP - 6, "text-anchor": "middle" });
         $("wires").append(wire.share);
       }
       wires.push(wire);
@@ -137,17 +141,17 @@ function drawU(step) {
     wire.path.classList.toggle("returned", !flowing && backward && at <= wire.from);
     if (wire.skip) {
       const known = backward && at <= wire.from;
-      wire.share.textContent = known ? `${Math.round(100 * meeting(nodes[wire.from]).share)} % of the gradient` : "";
+      wire.share.textContent = known ? `${Math.round(100 * meeting(nodes[wire.from]).share)} %${PHONE ? "" : " of the gradient"}` : "";
       wire.path.style.strokeWidth = backward && at <= wire.to ? 1.5 + 6 * meeting(nodes[wire.from]).share : "";
     }
   }
   $("network").className = backward ? "backward" : "forward";
 }
 
-/** Scale the U to the window, but not below what can be read: then it scrolls. */
+/** Scale the U to the window, but not below what can be seen: then it scrolls. */
 function fit() {
   const room = $("stage").clientWidth - 2 * parseFloat(getComputedStyle($("stage")).paddingLeft);
-  const scale = Math.max(room > 700 ? 0.5 : 0.62, Math.min(1.25, room / WIDE));
+  const scale = Math.max(LEAST, Math.min(1.25, room / WIDE));
   $("u").style.cssText = `width:${WIDE}px; height:${HIGH}px; transform:scale(${scale}); margin-bottom:${HIGH * (scale - 1)}px; margin-right:${WIDE * (scale - 1)}px; --scale:${scale}`;
 }
 

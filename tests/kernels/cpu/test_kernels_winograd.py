@@ -19,7 +19,7 @@ import minunet
 from minunet import ops
 from minunet.kernels.cpu import memory
 from minunet.kernels.cpu import winograd as cpu_winograd
-from minunet.kernels.cpu import winograd_transforms as transforms
+from minunet.kernels.cpu import winograd_matrices as matrices
 from minunet.kernels.cpu.epilogues import Output
 
 FACTOR = 40
@@ -112,7 +112,7 @@ def test_accuracy():
 
 def test_the_matrices():
     """Exact with integers: the one-dimensional algorithm, and the constants are what the transforms' file says."""
-    BT, G, AT = (np.array(m) for m in (transforms.BT, transforms.G, transforms.AT))
+    BT, G, AT = (np.array(m) for m in (matrices.BT, matrices.G, matrices.AT))
     d, g = np.arange(1.0, 7) ** 2, np.array([3.0, -1, 2])
     np.testing.assert_allclose(AT @ ((BT @ d) * (G @ g)), np.correlate(d, g), rtol=1e-13)
     points = np.array([0, 1, -1, 1 / 2, -2])
@@ -127,9 +127,9 @@ def test_the_matrices():
 @pytest.mark.parametrize(("steps", "whole"), [("BT_STEPS", "BT"), ("AT_STEPS", "AT")])
 def test_the_sparser_steps(steps, whole):
     """Their product is the matrix, to the last digit, and that of their transposes its transpose."""
-    steps, T = getattr(transforms, steps), np.array(getattr(transforms, whole))
+    steps, T = getattr(matrices, steps), np.array(getattr(matrices, whole))
     np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, steps)), T)
-    np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, transforms.transposed(steps))), T.T)
+    np.testing.assert_array_equal(functools.reduce(np.matmul, map(np.array, matrices.transposed(steps))), T.T)
 
 
 def test_nothing_in():
