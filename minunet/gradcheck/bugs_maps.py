@@ -269,8 +269,8 @@ def bce_with_the_slope_of_a_sigmoid(dloss: float, cache: tuple) -> Array:
 def masks_overwrite_each_other(dloss: float, cache: tuple) -> Any:
     prototypes, coefficients, pieces = cache
     dprototypes, dcoefficients = ops.prototype_masks_backward(dloss, cache)
-    crop, rows, dz = pieces[1]
-    own = (dloss * dz @ coefficients[rows]).reshape(*crop.truth.shape, -1)
+    crop, rows, dz, _ = pieces[1]
+    own = dloss * dz[0] @ coefficients[rows]
     h, w = crop.truth.shape
     dprototypes[crop.image, crop.top : crop.top + h, crop.left : crop.left + w] = own
     return dprototypes, dcoefficients
@@ -279,5 +279,5 @@ def masks_overwrite_each_other(dloss: float, cache: tuple) -> Any:
 @planted("prototype_masks", "the mean is taken over the box, its gradient over the object")
 def masks_of_another_area(dloss: float, cache: tuple) -> Any:
     prototypes, coefficients, pieces = cache
-    own = [(crop, rows, dz * crop.truth.size / (crop.truth > 0).sum()) for crop, rows, dz in pieces]
+    own = [(crop, rows, dz * crop.truth.size / (crop.truth > 0).sum(), conv) for crop, rows, dz, conv in pieces]
     return ops.prototype_masks_backward(dloss, (prototypes, coefficients, own))

@@ -5,6 +5,10 @@ object's mask is sigmoid(z) with one logit for a pixel,
 
     z = P c        or for several coefficients of one object, Z = P C^T
 
+so an object's masks are a 1x1 convolution of the prototypes with its coefficients as filters, and are computed as one. (A matrix
+product of NumPy's would wake the threads of its library, which stay awake for some 20 ms afterwards, on the cores that the
+kernels need.)
+
 Only the object's box counts, so that a mask need not know of others far away: the loss is the mean of the cross-entropies in
 the true box, and so a large object counts as much as a small one. With the truth T, and w = 1 / area in the box where pixels
 count and 0 elsewhere,
@@ -22,7 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..array import Array, get_array_module
+from .conv import conv2d, conv2d_backward
 from .detection import sigmoid_bce, sigmoid_bce_backward
+from .lazy import materialize
 
 
 class Crop(NamedTuple):
@@ -82,24 +88,24 @@ def prototype_masks(
     loss, pieces = xp.zeros((), prototypes.dtype), []
     for n in np.unique(owner):
         crop, rows = crops[int(n)], xp.asarray(np.flatnonzero(owner == n))
-        seen = prototypes[_place(crop, prototypes.shape)].reshape(-1, k)
-        z = seen @ coefficients[rows].T
-        truth = xp.broadcast_to(xp.asarray(crop.truth).reshape(-1, 1), z.shape)
-        own, its = sigmoid_bce(z, truth, (truth >= 0) / max(len(truth), 1))
+        seen = prototypes[_place(crop, prototypes.shape)][None]  # (1, h, w, k)
+        z, conv = conv2d(seen, coefficients[rows].T[None, None])
+        truth = xp.broadcast_to(xp.asarray(crop.truth)[None, ..., None], z.shape)  # (1, h, w, coefficients of this object)
+        own, its = sigmoid_bce(materialize(z), truth, (truth >= 0) / max(crop.truth.size, 1))
         loss = loss + own
-        pieces.append((crop, rows, sigmoid_bce_backward(1.0, its)))
+        pieces.append((crop, rows, sigmoid_bce_backward(1.0, its), conv))
     return loss, (prototypes, coefficients, pieces)
 
 
 def prototype_masks_backward(dloss: float, cache: tuple) -> tuple[Array, Array]:
     """Gradients of `prototype_masks` for the prototypes and the coefficients, see above, times the scalar dloss."""
     prototypes, coefficients, pieces = cache
-    xp, k = get_array_module(prototypes), prototypes.shape[-1]
+    xp = get_array_module(prototypes)
     dprototypes, dcoefficients = xp.zeros_like(prototypes), xp.zeros_like(coefficients)
-    for crop, rows, dz in pieces:
-        place = _place(crop, prototypes.shape)
-        dprototypes[place] += (dloss * dz @ coefficients[rows]).reshape(*crop.truth.shape, k)
-        dcoefficients[rows] = dloss * dz.T @ prototypes[place].reshape(-1, k)
+    for crop, rows, dz, conv in pieces:
+        dseen, dw, _ = conv2d_backward(dloss * dz, conv)
+        dprototypes[_place(crop, prototypes.shape)] += materialize(dseen)[0]
+        dcoefficients[rows] = dw[0, 0].T
     return dprototypes, dcoefficients
 
 
