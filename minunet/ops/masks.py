@@ -5,9 +5,9 @@ object's mask is sigmoid(z) with one logit for a pixel,
 
     z = P c        or for several coefficients of one object, Z = P C^T
 
-so an object's masks are a 1x1 convolution of the prototypes with its coefficients as filters, and are computed as one. (A matrix
-product of NumPy's would wake the threads of its library, which stay awake for some 20 ms afterwards, on the cores that the
-kernels need.)
+so an object's masks are a 1x1 convolution of the prototypes with its coefficients as filters, and are computed as one. (A
+matrix product of NumPy's would wake the threads of its library, which stay awake for some 20 ms afterwards, on the cores that
+the kernels need.)
 
 Only the object's box counts, so that a mask need not know of others far away: the loss is the mean of the cross-entropies in
 the true box, and so a large object counts as much as a small one. With the truth T, and w = 1 / area in the box where pixels
