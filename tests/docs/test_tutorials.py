@@ -146,5 +146,5 @@ def test_a_notebook(lesson, tmp_path):
 
 def test_without_jupytext(lesson, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jupytext", None)
-    with pytest.raises(UserError, match=r"minunet\[tutorials\]"):
+    with pytest.raises(UserError, match=r"\[tutorials\]"):
         build.write_notebook(lesson, tmp_path)
