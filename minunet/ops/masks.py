@@ -90,7 +90,7 @@ def prototype_masks(
         crop, rows = crops[int(n)], xp.asarray(np.flatnonzero(owner == n))
         seen = prototypes[_place(crop, prototypes.shape)][None]  # (1, h, w, k)
         z, conv = conv2d(seen, coefficients[rows].T[None, None])
-        truth = xp.broadcast_to(xp.asarray(crop.truth)[None, ..., None], z.shape)  # (1, h, w, coefficients of this object)
+        truth = xp.broadcast_to(xp.asarray(crop.truth)[None, ..., None], z.shape)  # (1, h, w, its own)
         own, its = sigmoid_bce(materialize(z), truth, (truth >= 0) / max(crop.truth.size, 1))
         loss = loss + own
         pieces.append((crop, rows, sigmoid_bce_backward(1.0, its), conv))
