@@ -33,6 +33,8 @@ IN_LOOP = "    __syncthreads();  // everybody's; and everybody is done with the 
 NEXT_ROW = "\n      if (++tap_j == side) tap_j = 0, ++tap_i"
 FENCE = "    if (READ_BY_WGMMA) fence_for_wgmma();\n"
 WAIT = "    cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,\n"
+OF_WARPS = "  for_each_pair(c, [&](int k, int p, float u, float v) { out[p * OUT_ROW + k] = u,"
+OFF = "  if (threadIdx.x >= 128) const_cast<Sums&>(c)[0][0][0] += 1000.f;\n"
 PREFETCH = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
 
 BUGS = [
@@ -89,9 +91,44 @@ BUGS = [
     Bug("warpgroups: no barrier in the loop", "conv.cu", IN_LOOP, "", "warpgroups"),
     Bug("warpgroups: copies without a fence", "conv.cu", FENCE, "", "warpgroups"),
     Bug("warpgroups: the fence before the wait", "conv.cu", WAIT + FENCE, FENCE + WAIT, "warpgroups"),
-    Bug("warpgroups: sums read while products go on", "tiles.cuh", "  wgmma_wait();\n", "", "warpgroups"),
+    Bug("warpgroups: sums read while products go on", "tiles.cuh", "  wgmma_wait(c, fragments);\n", "", "warpgroups"),
     Bug(
-        "warpgroups: registers used before they are there", "tiles.cuh", "  wgmma_fence(fragments);\n", "", "warpgroups"
+        "warpgroups: registers used before they are there",
+        "tiles.cuh",
+        "  wgmma_fence(c, fragments);\n",
+        "",
+        "warpgroups",
+    ),
+    Bug(
+        "warpgroups: a fence for other sums",
+        "tiles.cuh",
+        "  wgmma_fence(c, fragments);\n",
+        "  float other[16][4] = {};\n  wgmma_fence(other, fragments);\n",
+        "warpgroups",
+    ),
+    Bug(
+        "warpgroups: a fence for the first factors only",
+        "tiles.cuh",
+        "  wgmma_fence(c, fragments);\n",
+        "  wgmma_fence(c, reinterpret_cast<uint32_t(&)[1][4]>(fragments));\n",
+        "warpgroups",
+    ),
+    Bug(
+        "warpgroups: a wait for other sums",
+        "tiles.cuh",
+        "  wgmma_wait(c, fragments);\n",
+        "  float other[16][4] = {};\n  wgmma_wait(other, fragments);\n",
+        "warpgroups",
+    ),
+    # what a GPU with wgmma looks for itself, before it trusts it
+    Bug("trusted: the second warpgroup is off", "conv.cu", OF_WARPS, OFF + OF_WARPS, "trusted"),
+    Bug("trusted: the second warpgroup is off in gradients", "conv.cu", OF_WARPS, OFF + OF_WARPS, "trusted gradient"),
+    Bug(
+        "trusted: both warpgroups multiply by the same weights",
+        "conv.cu",
+        "a, b, threadIdx.x / 32 * 16",
+        "a, b, threadIdx.x % 128 / 32 * 16",
+        "trusted",
     ),
     # layouts
     Bug("warpgroups: rows of another tile", "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)", "warpgroups"),
@@ -309,6 +346,8 @@ def checks():
         "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8),
         "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128),
         "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
+        "trusted": lambda d, r: conv.wgmma_is_trusted(d, False),
+        "trusted gradient": lambda d, r: conv.wgmma_is_trusted(d, True),
         "halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
         "accumulate": lambda d, r: conv.scale_relu_and_accumulation(d, r, 5),
         "transposed": lambda d, r: conv.transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),

@@ -1,5 +1,7 @@
 """The checks of the CUDA convolutions against the plain ops in float64: the tests', and those that must catch planted bugs."""
 
+from unittest import mock
+
 import numpy as np
 
 from minunet import ops
@@ -48,6 +50,12 @@ def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, **tili
     out = cuda.empty((side**2, C, K))
     launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
+
+
+def wgmma_is_trusted(cuda, gradient):
+    """As a GPU that has wgmma finds for itself, of wide tiles."""
+    with mock.patch.object(launch, "has_wgmma", lambda xp: True):
+        assert launch.wgmma_agrees.__wrapped__(cuda.xp, 0, np.dtype(np.float32), launch.WIDE, gradient)
 
 
 def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):

@@ -114,15 +114,15 @@ def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool)
     """Whether to multiply by wgmma: the GPU has it, and the kernel's result agrees with that of the kernel with mma.sync.
 
     Every process checks this once for each kind of kernel, because the emulator may be wrong about how wgmma finds a tile's
-    rows.
+    rows. There are as many channels as a tile has, so that every warpgroup's results count, and more pixels than a tile has.
     """
     if not has_wgmma(xp):
         return False
-    noise = np.random.default_rng(0).standard_normal((2, 9, 64, 64)).astype(np.float32)
-    x, w = (xp.asarray(a).astype(dtype) for a in noise)
-    ys = [xp.empty_like(x[None]) for _ in range(2)]
+    rng, filters = np.random.default_rng(0), (9, columns, BN) if gradient else (9, BN, columns)
+    x, w = (xp.asarray(rng.standard_normal(s, np.float32)).astype(dtype) for s in ((1, 5, 29, BN), filters))
+    ys = [xp.empty((1, 5, 29, columns), w.dtype) for _ in range(2)]
     for y, warpgroups in zip(ys, (False, True)):
-        conv([x[None]], w, [y], side=3, pad=1, gradient=gradient, columns=columns, warpgroups=warpgroups)
+        conv([x], w, [y], side=3, pad=1, gradient=gradient, columns=columns, warpgroups=warpgroups)
     a, b = (y.astype(np.float32) for y in ys)
     agree = bool(abs(a - b).max() < 0.02 * abs(a).max())
     if not agree:

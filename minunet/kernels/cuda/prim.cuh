@@ -71,14 +71,21 @@ MMA(mma_bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32")
 
 // what this thread's copies have written, and it has waited for, can be seen by wgmma, too (after a barrier, by everybody's)
 __device__ __forceinline__ void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-// to be said before the first wgmma that finds registers changed; the compiler changes these no more after it
-template <int N> __device__ __forceinline__ void wgmma_fence(uint32_t (&r)[N][4]) {
-  UNROLL for (int i = 0; i < N; ++i) asm volatile("" : "+r"(r[i][0]), "+r"(r[i][1]), "+r"(r[i][2]), "+r"(r[i][3])::"memory");
+// Registers that wgmma works on belong to it from the fence to the wait: d, which it adds to, and a, which it reads. Both
+// functions name them all, so that the compiler neither moves them nor anything that touches them across (PTX ISA, "wgmma.fence")
+template <int N, int D> __device__ __forceinline__ void held(float (&d)[D][4], uint32_t (&a)[N][4]) {
+  UNROLL for (int i = 0; i < D; ++i) asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])::"memory");
+  UNROLL for (int i = 0; i < N; ++i) asm volatile("" : "+r"(a[i][0]), "+r"(a[i][1]), "+r"(a[i][2]), "+r"(a[i][3])::"memory");
+}
+// to be said before the first wgmma that finds registers changed
+template <int N, int D> __device__ __forceinline__ void wgmma_fence(float (&d)[D][4], uint32_t (&a)[N][4]) {
+  held(d, a);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 // all before this have been done: their registers and tiles are free again
-__device__ __forceinline__ void wgmma_wait() {
+template <int N, int D> __device__ __forceinline__ void wgmma_wait(float (&d)[D][4], uint32_t (&a)[N][4]) {
   asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  held(d, a);
 }
 // d (64 x 128) += a (64 x 8 words) * b (8 words x 128), where warp w holds rows 16 w... of a and d as mma.sync's fragments
 #define OF_D(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])

@@ -85,9 +85,9 @@ template <int DEPTH, int BN, bool B_ALONG_K>
 __device__ __forceinline__ void multiply_transposed(float (&c)[16][4], const number* a, const number* b, int n) {
   uint32_t fragments[DEPTH / STEP_K][4];
   UNROLL for (int i = 0; i < DEPTH / STEP_K; ++i) fragment_a<BN, B_ALONG_K>(fragments[i], b, n, i * STEP_K);
-  wgmma_fence(fragments);
+  wgmma_fence(c, fragments);
   UNROLL for (int i = 0; i < DEPTH / STEP_K; ++i) wgmma(c, fragments[i], tile_for_wgmma(a + i * STEP_K));
-  wgmma_wait();
+  wgmma_wait(c, fragments);
 }
 
 // calls use(row, column, two neighbouring values) for all of a lane's numbers in its warp's 16 I x 8 J corner

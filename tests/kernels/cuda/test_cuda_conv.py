@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import cuda_bugs
 from helpers import cuda_conv_checks as check
 
 from minunet import ops
@@ -65,22 +66,30 @@ def test_numbers_of_warpgroups(cuda, rng, dtype, columns, splits):
     check.convolution(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=columns, splits=splits, warpgroups=True)
 
 
-@pytest.mark.parametrize("variant", [(np.dtype("f4"), launch.BN, False), (np.dtype("f2"), launch.WIDE, True)], ids=str)
-@pytest.mark.parametrize("right", [True, False])
-def test_wgmma_is_not_trusted_unseen(monkeypatch, right, variant):
+NARROW, WIDE_GRADIENT = (np.dtype("f4"), launch.BN, False), (np.dtype("f2"), launch.WIDE, True)
+OTHER_ROWS = "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)"
+SECOND_OFF = "conv.cu", cuda_bugs.OF_WARPS, cuda_bugs.OFF + cuda_bugs.OF_WARPS
+
+
+@pytest.mark.parametrize(
+    "variant, wrong",
+    [(NARROW, None), (NARROW, OTHER_ROWS), (WIDE_GRADIENT, None), (WIDE_GRADIENT, SECOND_OFF)],
+    ids=["narrow", "narrow, rows of another tile", "wide gradient", "wide gradient, second warpgroup off"],
+)
+def test_wgmma_is_not_trusted_unseen(monkeypatch, variant, wrong):
     """Before it is used on a GPU it must agree with mma.sync there; else one line says so, and mma.sync goes on."""
     if reason := emulator.missing():
         pytest.skip(reason)
     agrees = launch.wgmma_agrees.__wrapped__  # what is kept are answers
     assert not agrees(np, 0, *variant)
     monkeypatch.setattr(launch, "has_wgmma", lambda xp: True)
-    header = (build.FOLDER / "prim.cuh").read_text()
-    with build.sources({} if right else {"prim.cuh": header.replace("(8 * 128 / 16)", "(8 * 64 / 16)")}):
-        if right:
-            assert agrees(np, 0, *variant)
-        else:
-            with pytest.warns(UserWarning, match="goes on with mma.sync"):
-                assert not agrees(np, 0, *variant)
+    if wrong is None:
+        assert agrees(np, 0, *variant)
+        return
+    file, old, new = wrong
+    planted = {file: (build.FOLDER / file).read_text().replace(old, new)}
+    with build.sources(planted), pytest.warns(UserWarning, match="goes on with mma.sync"):
+        assert not agrees(np, 0, *variant)
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)

@@ -42,20 +42,20 @@ multiply_32(const int* a, const int* b, float* d) {
   for (int i = 0; i < 4; ++i) d[threadIdx.x * 4 + i] = rd[i];
 }
 extern "C" __global__ void __launch_bounds__(128)
-multiply_group(const float* a, const float* x, float* d, int step) {  // x: 128 rows of 32, swizzled
+multiply_group(const float* a, const float* x, float* d, int step, int forgets) {  // x: 128 rows of 32, swizzled
   SHARED(float, s);
   for (int i = threadIdx.x; i < 128 * 8; i += 128) cp_async16(s + 4 * i, x + 4 * i, true);
   cp_async_commit();
   cp_async_wait<0>();
   fence_for_wgmma();
   __syncthreads();
-  uint32_t ra[1][4];
-  float rd[16][4];
+  uint32_t ra[1][4], others[1][4];
+  float rd[16][4], sums[16][4];
   memcpy(ra, a + 4 * threadIdx.x, sizeof ra);
   memcpy(rd, d + 64 * threadIdx.x, sizeof rd);
-  wgmma_fence(ra);
+  forgets == 1 ? wgmma_fence(sums, ra) : forgets == 2 ? wgmma_fence(rd, others) : wgmma_fence(rd, ra);
   wgmma_tf32(rd, ra[0], tile_for_wgmma(s + 8 * step));
-  wgmma_wait();
+  forgets == 3 ? wgmma_wait(sums, ra) : forgets == 4 ? wgmma_wait(rd, others) : wgmma_wait(rd, ra);
   memcpy(d + 64 * threadIdx.x, rd, sizeof rd);
 }
 extern "C" __global__ void __launch_bounds__(32)
@@ -214,8 +214,20 @@ def test_wgmma_of_tf32(kernel, rng, step):
             at = 32 * row + 4 * (chunk ^ row % 8)
             swizzled[at : at + 4] = numbers[4 * chunk : 4 * chunk + 4]
     d = np.ascontiguousarray(spread(c, 64, place_d))
-    kernel("multiply_group", threads=128, shared=128 * 128)(spread(a, 4, place_a), swizzled, d, np.int32(step))
+    kernel("multiply_group", threads=128, shared=128 * 128)(
+        spread(a, 4, place_a), swizzled, d, np.int32(step), np.int32(0)
+    )  # fmt: skip
     np.testing.assert_array_equal(d, spread(a @ b[8 * step : 8 * step + 8] + c, 64, place_d))
+
+
+@pytest.mark.parametrize("forgets, what", [(1, "fence"), (2, "fence"), (3, "wait"), (4, "wait")])
+def test_wgmma_must_be_told_its_registers(kernel, forgets, what):
+    """Sums and factors, at the fence and at the wait: else a compiler may move what touches them into the products' time."""
+    x = np.zeros(128 * 32 + 4, np.float32)
+    x = x[-(x.ctypes.data // 4) % 4 :][: 128 * 32]
+    arrays = np.zeros((128, 4), np.float32), x, np.zeros((128, 64), np.float32)
+    with pytest.raises(emulator.EmulatorError, match=f"the {what} d[a-z]* not name its registers"):
+        kernel("multiply_group", threads=128, shared=128 * 128)(*arrays, np.int32(0), np.int32(forgets))
 
 
 @pytest.mark.parametrize("transposed", [False, True])

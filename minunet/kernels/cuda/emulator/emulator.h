@@ -87,11 +87,16 @@ struct Fiber {
   std::vector<Copy> landed;               // those that it has waited for, and wgmma has not been shown
   std::unique_ptr<char[]> stack{new char[STACK]};
 };
+struct Held {  // registers of a lane that wgmma works on
+  const float* d;
+  const uint32_t *a, *a_end;
+};
 struct Warp {
   int arrived = 0;
   const void* instruction = nullptr;
   void* operands[WARP];
-  bool fenced = false;                       // for wgmma
+  bool fenced = false;                       // for wgmma,
+  Held held[WARP];                           // with these registers
   std::vector<std::unique_ptr<Task>> works;  // what wgmma has begun
 };
 
@@ -322,6 +327,8 @@ template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine,
     for (int l = 0; l < 32; ++l) {
       d[l] = lane[l]->d, a[l] = lane[l]->a;
       if (lane[l]->b != tile) fail("wgmma: lanes name different tiles");
+      const Held& held = warp.held[l];
+      if (d[l] != held.d || a[l] < held.a || a[l] >= held.a_end) fail("wgmma: the fence did not name its registers");
     }
     auto work = [=] {
       static float b[8 * PER][128];
@@ -429,16 +436,23 @@ inline void fence_for_wgmma() {  // only asynchronous copies are followed, not s
   for (auto& c : emulator::current->landed) memcpy(emulator::as_seen(c.to), c.to, c.bytes);
   emulator::current->landed.clear();
 }
-template <int N> void wgmma_fence(uint32_t (&)[N][4]) {
+// both name the registers that are wgmma's from the one to the other
+template <int N, int D> void wgmma_fence(float (&d)[D][4], uint32_t (&a)[N][4]) {
   static char here;
-  int nothing = 0;
-  emulator::together(&here, nothing, [](int**) { emulator::warps[emulator::current->number / emulator::WARP].fenced = true; });
-}
-inline void wgmma_wait() {
-  static char here;
-  int nothing = 0;
-  emulator::together(&here, nothing, [](int**) {
+  emulator::Held mine{d[0], a[0], a[N - 1] + 4};
+  emulator::together(&here, mine, [](emulator::Held** lane) {
     emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
+    for (size_t l = 0; l < emulator::WARP; ++l) warp.held[l] = *lane[l];
+    warp.fenced = true;
+  });
+}
+template <int N, int D> void wgmma_wait(float (&d)[D][4], uint32_t (&a)[N][4]) {
+  static char here;
+  emulator::Held mine{d[0], a[0], a[N - 1] + 4};
+  emulator::together(&here, mine, [](emulator::Held** lane) {
+    emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
+    for (size_t l = 0; l < emulator::WARP; ++l)
+      if (lane[l]->d != warp.held[l].d || lane[l]->a != warp.held[l].a) emulator::fail("wgmma: the wait does not name its registers");
     for (auto& work : warp.works) work->run();
     warp.works.clear(), warp.fenced = false;
   });
