@@ -74,14 +74,19 @@ def relu6_backward(dy: Array, cache: tuple) -> Array:
 def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple]:
     """x where positive, slope * x elsewhere; the cache is the mask x > 0 and the slope."""
     mask = x > 0
-    return get_array_module(x).where(mask, x, slope * x), (mask, slope)
+    return x * _slopes(mask, slope, x), (mask, slope)
 
 
 @accelerated
 def leaky_relu_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `leaky_relu`: dy where x was positive, slope * dy elsewhere."""
     mask, slope = cache
-    return get_array_module(dy).where(mask, dy, slope * dy)
+    return dy * _slopes(mask, slope, dy)
+
+
+def _slopes(mask: Array, slope: float, like: Array) -> Array:
+    """1 where the mask is True, else the slope, of the dtype of `like`: a `where` of bfloat16 maps would be float32 in CuPy."""
+    return get_array_module(mask).where(mask, 1, slope).astype(like.dtype)
 
 
 @accelerated
@@ -96,8 +101,9 @@ def sigmoid(x: Array) -> tuple[Array, tuple]:
     array([0.5, 0. ])
     """
     xp = get_array_module(x)
-    e = xp.exp(-xp.abs(x))
-    y = xp.where(x >= 0, 1, e) / (1 + e)
+    y = xp.exp(xp.minimum(x, 0)) / (
+        1 + xp.exp(-xp.abs(x))
+    )  # above 0 that is 1 / (1 + exp(-x)), below exp(x) / (1 + exp(x))
     return y, (y,)
 
 

@@ -37,10 +37,10 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, tup
     if not 0 <= rate < 1:
         raise ValueError(f"rate must lie in [0, 1), not {rate}")
     mask = get_array_module(x).asarray(rng.random(x.shape, np.float32) >= rate)
-    return x * mask / (1 - rate), (mask, rate)
+    return x * mask / x.dtype.type(1 - rate), (mask, rate)  # a Python float would make bfloat16 float32
 
 
 def dropout_backward(dy: Array, cache: tuple) -> Array:
     """Gradient of `dropout`: the same mask and scale, applied to dy."""
     mask, rate = cache
-    return dy * mask / (1 - rate)
+    return dy * mask / dy.dtype.type(1 - rate)

@@ -142,6 +142,10 @@ class LazyMap(NDArrayOperatorsMixin):
             del options["out"]  # x += y makes a new array here
         return getattr(ufunc, method)(*materialize_all(inputs), **materialize_named(options))
 
+    def __cupy_get_ndarray__(self) -> Any:
+        """What CuPy's functions and operators take in its place: `array += lazy` asks the array, and not the map."""
+        return self.array()
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         return function(*materialize_all(args), **materialize_named(options))
 
