@@ -26,7 +26,7 @@ from talk import WHATS, published_rows
 
 import minunet
 from minunet.atomic import write_atomically
-from minunet.kernels.device import GpuStatus
+from minunet.kernels.gpu import GpuStatus
 from minunet.models.summary import Summary
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from .checkpoint.pytorch.encoder import load_encoder as load_encoder
 from .checkpoint.pytorch.load import load_torch as load_torch
 from .checkpoint.pytorch.save import save_torch as save_torch
 from .errors import UserError as UserError
-from .kernels.device import gpu_status as gpu_status
+from .kernels.gpu import gpu_status as gpu_status
 from .models.summary import summary as summary
 from .models.unet import UNet as UNet
 from .ops.dispatch import use as use

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, out_of_memory
 
 FILES, FOLDERS = ("FILE", "PATH", "IMAGE"), ("DIR", "FOLDER")  # metavars of arguments that are files, and folders
 
@@ -50,7 +50,9 @@ def _status(body: Callable[[], int]) -> int:
         return body()
     except UserError as e:
         return _failed(str(e))
-    except MemoryError:
+    except (MemoryError, RuntimeError) as e:
+        if not out_of_memory(e):
+            raise
         return _failed("out of memory: use a smaller --batch-size, --crop, --base-width or --scale")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -24,7 +24,7 @@ from .data.findings import Findings
 from .data.layouts.find import find_source
 from .data.mask_scan import MASK_KINDS, ignored_values
 from .errors import UserError
-from .kernels.device import gpu_status, has_nvidia_gpu
+from .kernels.gpu import gpu_status, has_nvidia_gpu
 from .metrics import Confusion
 from .nn import Module
 from .predict.inference import class_map, segment

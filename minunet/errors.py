@@ -153,3 +153,16 @@ def shown(value: Any, most: int = 60) -> str:
     """A value as Python writes it, without control characters, and cut where it is long."""
     text = ascii(value)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+FULL = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full: NumPy's or CuPy's MemoryError, or one of CUDA's own.
+
+    What is not from CuPy's pool, such as kernels' code, CUDA graphs and cuBLAS's workspace, raises CUDARuntimeError,
+    CUDADriverError or CUBLASError, all of them RuntimeErrors.
+    """
+    full = isinstance(error, RuntimeError) and any(sign in str(error) for sign in FULL)
+    return full or isinstance(error, MemoryError)

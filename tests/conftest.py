@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minunet
-from minunet.kernels.device import gpu_status
+from minunet.kernels.gpu import gpu_status
 
 pytest.register_assert_rewrite("helpers")  # their asserts, too, say what they compared
 from helpers import cuda_device, pretend_cupy, workers  # noqa: E402

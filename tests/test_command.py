@@ -190,6 +190,11 @@ def test_nobody_reads_stdout(command, unbuffered):
     [
         (UserError("--data x: no such folder"), 2, "error: --data x: no such folder\n"),
         (MemoryError(), 2, "error: out of memory: use a smaller --batch-size, --crop, --base-width or --scale\n"),
+        (
+            RuntimeError("cudaErrorMemoryAllocation: out of memory"),  # CuPy's, of what is not from its pool
+            2,
+            "error: out of memory: use a smaller --batch-size, --crop, --base-width or --scale\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
@@ -201,8 +206,13 @@ def test_errors_are_one_line_and_a_status(error, status, says, capsys):
 
 
 def test_other_errors_are_bugs_and_pass():
+    def unknown():
+        raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 // 0)
+    with pytest.raises(RuntimeError, match="IllegalAddress"):
+        cli.run(unknown)
 
 
 # ---- what is printed and written -------------------------------------------------------------------------------------

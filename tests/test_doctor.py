@@ -11,7 +11,7 @@ from minunet import doctor
 from minunet.checkpoint.file import save_checkpoint
 from minunet.data import ClassMap, Preprocessing
 from minunet.errors import UserError
-from minunet.kernels import device
+from minunet.kernels import gpu
 from minunet.models import UNetOptions, build
 
 UPFRONT = ("names", "files", "checkpoint", "empty validation set")  # errors, which say what to do themselves
@@ -266,11 +266,9 @@ def test_a_checkpoint_that_is_none(ask, tmp_path):
 
 def test_a_gpu_that_is_not_used(ask, monkeypatch):
     monkeypatch.setattr(doctor, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(
-        doctor, "gpu_status", lambda: device.GpuStatus(False, "CuPy is not installed: pip install CuPy")
-    )
+    monkeypatch.setattr(doctor, "gpu_status", lambda: gpu.GpuStatus(False, "CuPy is not installed: pip install CuPy"))
     assert ask()["trouble"] == ["GPU not used"]
-    monkeypatch.setattr(doctor, "gpu_status", lambda: device.GpuStatus(True, "a GPU"))
+    monkeypatch.setattr(doctor, "gpu_status", lambda: gpu.GpuStatus(True, "a GPU"))
     assert ask()["trouble"] == []
 
 

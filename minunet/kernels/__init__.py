@@ -4,7 +4,7 @@ cpu/        for NumPy arrays, compiled by numba
 cuda/       for CuPy arrays, in CUDA C++
 shapes.py   which sizes must agree before a kernel is entered; shapes_maps.py: for sums, gates, pools and resampling;
             shapes_training.py: for losses and optimisers
-device.py   whether there is a GPU, and how much memory is free
+gpu.py      whether there is a GPU, and what it lacks; device.py: which device computes, and its memory
 threads.py  how many threads compute
 
 `cpu/rules.py` and `cuda/rules.py` say which kernel runs for which op and arguments; `ops/dispatch.py` asks them.

@@ -24,14 +24,27 @@ from ..nn import Module
 from ..ops.dispatch import accelerated
 
 KINDS = ("fp16", "bf16")
+BFLOAT_NUMPY = "2.1.2"
+"""Older ones crash with loops for bfloat16, so CuPy has none for them (its `_scalar.pyx`)."""
 START = 2.0**16
 PATIENCE = 1000
 
 
 def half_dtype(kind: str) -> np.dtype:
-    """The dtype of "fp16" or "bf16"; the latter is from the package ml_dtypes."""
+    """The dtype of "fp16" or "bf16"; the latter is from the package ml_dtypes, which the extras for GPUs bring.
+
+    Raises
+    ------
+    UserError
+        For "bf16" without that package, or with a NumPy before `BFLOAT_NUMPY`: CuPy does not know bfloat16 there.
+    """
     if kind == "fp16":
         return np.dtype(np.float16)
+    if np.lib.NumpyVersion(np.__version__) < BFLOAT_NUMPY:
+        raise UserError(
+            f"--amp bf16 needs NumPy {BFLOAT_NUMPY} or later, and {np.__version__} is installed: pip install -U numpy, "
+            "or take --amp fp16"
+        )
     try:
         return np.dtype(import_module("ml_dtypes").bfloat16)
     except ImportError:

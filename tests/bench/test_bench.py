@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from minunet.cli import run
-from minunet.kernels.device import gpu_status
+from minunet.kernels.gpu import gpu_status
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minunet.cli import run
-from minunet.kernels.device import GpuStatus, gpu_status
+from minunet.kernels.gpu import GpuStatus, gpu_status
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 if not BENCH.exists():

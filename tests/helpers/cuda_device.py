@@ -9,7 +9,7 @@ import pytest
 
 from minunet.array import to_numpy
 from minunet.kernels.cuda import emulator
-from minunet.kernels.device import gpu_status
+from minunet.kernels.gpu import gpu_status
 
 from .tolerances import HALF_PLACE
 
@@ -58,9 +58,7 @@ class Device:
     def bfloat(self, bits):
         if self.xp is np:
             return bits
-        import ml_dtypes
-
-        return bits.view(ml_dtypes.bfloat16)
+        return bits.view(pytest.importorskip("ml_dtypes").bfloat16)
 
     def check(self):
         for memory, start, stop in self.memory:

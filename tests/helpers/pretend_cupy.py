@@ -7,7 +7,8 @@ It computes with NumPy, but its arrays are a type of their own that, like CuPy's
 * live on streams that run late, in memory that is used again, and can be captured in graphs, see pretend_gpu.py; memory that
   nothing was written to is full of NaN.
 
-Its own arithmetic is NumPy's; `install(kernels=True)` also runs the CUDA kernels on its arrays, in the emulator.
+Its own arithmetic is NumPy's, with results of the dtypes that CuPy gives (cupy_loops.py); `install(kernels=True)` also runs
+the CUDA kernels on its arrays, in the emulator.
 
 What it does not show: speed, rounding, the order in which a GPU adds, and functions that NumPy has and CuPy lacks; the names
 that were asked for are kept in `used`, and a test looks for them in CuPy where that is installed.
@@ -15,18 +16,19 @@ that were asked for are kept in `used`, and a test looks for them in CuPy where 
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from helpers import pretend_gpu
+from helpers import cupy_loops, pretend_gpu
 from helpers.pretend_gpu import Stream, current, upload, wait
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from minunet.kernels import cuda as cuda_kernels
-from minunet.kernels.cuda import build
+from minunet.kernels.cuda import build, start
 
 used: set[str] = set()
 METHODS = {
@@ -79,8 +81,15 @@ class ndarray(NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or not all(isinstance(a, (ndarray, np.ndarray)) or np.isscalar(a) for a in inputs):
+        if method != "__call__":
             return NotImplemented
+        for a in inputs:  # no other library's object is asked to compute in its place, as NumPy would
+            if (
+                not isinstance(a, (ndarray, np.ndarray))
+                and not np.isscalar(a)
+                and not hasattr(a, "__cupy_get_ndarray__")
+            ):
+                raise TypeError(f"Unsupported type {type(a)}")
         return _run(ufunc, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -137,9 +146,10 @@ class ndarray(NDArrayOperatorsMixin):
         return f"pretended {self._values!r}"
 
 
-def _run(function: Any, args: tuple, kwargs: dict[str, Any], in_place: bool = False) -> Any:
-    """Let the current stream call NumPy with what is behind the arrays, and wrap what comes of it."""
+def _run(function: Any, args: tuple, kwargs: dict[str, Any], in_place: bool = False, name: str = "") -> Any:
+    """Let the current stream call NumPy with what is behind the arrays; wrap what comes of it, of the dtype that CuPy gives."""
     args, kwargs, stream = _own(args), _own(kwargs), current()
+    function = _typed(function, name or getattr(function, "__name__", ""), args, kwargs)
     if in_place or kwargs.get("out") is not None:
         stream.do(_call, function, args, kwargs)
         out = kwargs.get("out")
@@ -151,6 +161,21 @@ def _run(function: Any, args: tuple, kwargs: dict[str, Any], in_place: bool = Fa
     elif new:
         _copy(_arrays(found), result)
     return _wrapped(found)
+
+
+def _typed(function: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The function with results of the dtype that CuPy's loops give, see cupy_loops.py."""
+    assert not isinstance(function, np.ufunc) or name == "matmul" or name in cupy_loops.LOOPS, (
+        f"add {name} to cupy_loops.py"
+    )
+    dtype = cupy_loops.result(name, args) if kwargs.get("dtype") is None else None
+    if dtype is None:
+        return function
+    out = kwargs.get("out")
+    for a in () if out is None else out if isinstance(out, tuple) else (out,):
+        if not np.can_cast(dtype, a.dtype, "same_kind"):
+            raise TypeError(f"CuPy's {name} cannot cast {dtype} to {a.dtype}")
+    return function if out is not None else lambda *a, **k: np.asarray(function(*a, **k)).astype(dtype, copy=False)
 
 
 def _call(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -170,7 +195,7 @@ def _copy(to: list[np.ndarray], result: Any) -> None:
 def _method(name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     if name in WAITING:
         wait(name)
-    return _run(lambda values, *a, **k: getattr(values, name)(*a, **k), args, kwargs, name in IN_PLACE)
+    return _run(lambda values, *a, **k: getattr(values, name)(*a, **k), args, kwargs, name in IN_PLACE, name)
 
 
 def _arrays(values: Any) -> list[np.ndarray]:
@@ -202,7 +227,7 @@ def _own(a: Any) -> Any:
         return type(a)(_own(v) for v in a)
     if isinstance(a, dict):
         return {name: _own(v) for name, v in a.items()}
-    return a
+    return a.__cupy_get_ndarray__()._values if hasattr(a, "__cupy_get_ndarray__") else a
 
 
 def _wrapped(result: Any) -> Any:
@@ -276,11 +301,13 @@ cuda = SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDevice=lambda: pretend_gpu.NUMBER,
         driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
         getDeviceProperties=lambda n: {"name": b"Pretended GPU", "totalGlobalMem": 8 << 30, "major": 8, "minor": 1},
         memGetInfo=lambda: (6 << 30, 8 << 30),
     ),
     device=SimpleNamespace(get_cublas_handle=lambda: 1),
 )
+RawModule = pretend_gpu.RawModule
 cupyx = SimpleNamespace(empty_pinned=lambda shape, dtype: np.full(shape, 113, dtype))
 nvrtc = SimpleNamespace(getVersion=lambda: (13, 0))
 
@@ -295,10 +322,11 @@ def install(monkeypatch: Any, kernels: bool = False) -> Any:
     monkeypatch.setitem(sys.modules, "cupy", here)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.nvrtc", nvrtc)
-    if kernels:
-        monkeypatch.setattr(here, "RawModule", pretend_gpu.RawModule, raising=False)
-        monkeypatch.setattr(cuda_kernels, "_compiles", lambda cupy: True)
-        monkeypatch.setattr(build, "cached_cubin", pretend_gpu.pretended_cubin)
+    monkeypatch.setattr(build, "cached_cubin", pretend_gpu.pretended_cubin)
+    for module, kept in ((cuda_kernels, "hindrance"), (start, "load")):  # of other GPUs
+        monkeypatch.setattr(module, kept, functools.cache(getattr(module, kept).__wrapped__))
+    if not kernels:
+        monkeypatch.setattr(cuda_kernels, "compiles", lambda: False)
     pretend_gpu.waits.clear()
     pretend_gpu.uploads.clear()
     return here

@@ -51,17 +51,24 @@ class MemoryPool:
 
     def __init__(self) -> None:
         self.free: dict[tuple, list[np.ndarray]] = {}
+        self.held = 0
 
     def malloc(self, size: int) -> Block:
         size = -(-max(size, 1) // 512) * 512
         key = (id(_current), size)
-        known = self.free.get(key) or freed.get(size)
+        if known := self.free.get(key):
+            return Block(self, key, known.pop())
+        known, self.held = freed.get(size), self.held + size
         return Block(self, key, known.pop() if known else np.full(size, 255, np.uint8))
 
     def free_bytes(self) -> int:
         return sum(size * len(blocks) for (_, size), blocks in self.free.items())
 
+    def total_bytes(self) -> int:
+        return self.held
+
     def free_all_blocks(self) -> None:
+        self.held -= self.free_bytes()
         for (_, size), blocks in self.free.items():
             freed.setdefault(size, []).extend(blocks)
         self.free.clear()

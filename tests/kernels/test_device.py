@@ -1,10 +1,8 @@
-"""The GPU without a GPU: what is missing is told apart, and everything runs on a stand-in with CuPy's manners."""
+"""The GPU without a GPU: everything runs on a stand-in with CuPy's manners; test_gpu.py: what is missing is told apart."""
 
 import importlib
 import re
 import sys
-import types
-from importlib import metadata
 
 import numpy as np
 import pytest
@@ -18,86 +16,17 @@ from minunet.data.loader import to_device
 from minunet.errors import UserError
 from minunet.gradcheck.command import main as gradcheck
 from minunet.kernels import device
-from minunet.kernels.device import gpu_status, memory_explained, select_device
+from minunet.kernels.device import memory_explained
 from minunet.models import UNet, build
 from minunet.models.summary import summary
+from minunet.ops.lazy import LazyConcat, LazyMap
 from minunet.predict.command import main as predict
 from minunet.train.command import main as train
-
-DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
 
 
 @pytest.fixture
 def cupy(monkeypatch):
     return pretend_cupy.install(monkeypatch)
-
-
-def failing(error):
-    def fail(*args):
-        raise error
-
-    return fail
-
-
-# ---- what is missing -------------------------------------------------------------------------------------------------
-
-
-def test_cupy_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    assert not gpu_status() and "CuPy is not installed: pip install '.[cuda13]'" in gpu_status().reason
-
-
-def test_two_cupys(cupy, monkeypatch):
-    names = [types.SimpleNamespace(name=n) for n in ("numpy", "cupy-cuda12x", "cupy-cuda13x", "cupyd")]
-    monkeypatch.setattr(metadata, "distributions", lambda: names)
-    assert not gpu_status() and "pip uninstall cupy-cuda12x cupy-cuda13x" in gpu_status().reason
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"driverGetVersion": lambda: 0}, "there is no NVIDIA driver"),
-        ({"getDeviceCount": lambda: 0}, "the driver sees no GPU"),
-        ({"getDeviceCount": failing(RuntimeError("cudaErrorNoDevice: no device"))}, "the driver sees no GPU"),
-        ({"getDeviceCount": failing(RuntimeError(DRIVER))}, "does not work with this CuPy"),
-    ],
-)
-def test_no_driver_and_no_gpu(cupy, monkeypatch, change, said):
-    monkeypatch.setattr(cupy.cuda, "runtime", types.SimpleNamespace(**{**vars(cupy.cuda.runtime), **change}))
-    assert not gpu_status() and said in gpu_status().reason
-    with pytest.raises(UserError, match="--device cuda: "):
-        select_device("cuda")
-    assert select_device("auto") is np
-
-
-def test_nvrtc_and_cublas(cupy, monkeypatch):
-    monkeypatch.setattr(pretend_cupy.nvrtc, "getVersion", failing(ImportError("libnvrtc.so.13: no such\nfile")))
-    assert (
-        "the run-time compiler NVRTC is missing or does not load (libnvrtc.so.13: no such file)" in gpu_status().reason
-    )
-    monkeypatch.undo()
-    cupy = pretend_cupy.install(monkeypatch)
-    monkeypatch.setattr(cupy.cuda.device, "get_cublas_handle", failing(ImportError("libcublas.so.13")))
-    assert not gpu_status() and "cuBLAS" in gpu_status().reason
-
-
-def test_a_gpu(cupy):
-    assert gpu_status() and gpu_status().reason == "Pretended GPU"
-    assert select_device("auto") is cupy is select_device("cuda")
-    assert device.device_name(cupy) == "GPU, Pretended GPU"
-
-
-def test_a_gpu_that_runs_plain_ops_only_is_said(cupy, monkeypatch):
-    found = {"name": b"Tesla T4", "major": 7, "minor": 5}
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: found)
-    assert gpu_status() and "Tesla T4 (compute capability 7.5; minunet's kernels need 8.0" in device.device_name(cupy)
-
-
-def test_a_gpu_that_is_not_used_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(device, "has_nvidia_gpu", lambda: True)
-    assert "There is an NVIDIA GPU, but CuPy is not installed" in device.device_name(np, "auto")
-    assert device.device_name(np, "cpu") == "CPU"
 
 
 # ---- the way there ---------------------------------------------------------------------------------------------------
@@ -217,6 +146,25 @@ def test_out_of_memory_is_one_line(cupy, monkeypatch, tmp_path, capsys):
     assert found and float(found[1]) >= 6  # what the system has, and what CuPy's pool holds unused
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "cudaErrorMemoryAllocation: out of memory",  # a CUDARuntimeError: streams, graphs, pinned memory
+        "CUDA_ERROR_OUT_OF_MEMORY: out of memory",  # a CUDADriverError: the code of a kernel
+        "CUBLAS_STATUS_ALLOC_FAILED",  # a CUBLASError: its workspace
+    ],
+)
+def test_memory_outside_of_the_pool(cupy, said):
+    """CuPy's own OutOfMemoryError is a MemoryError, CUDA's are RuntimeErrors; other ones pass."""
+    told = pytest.raises(
+        UserError, match=r"out of memory: this needs about 2.00 GiB, .* of the GPU's are free now\. Buy some"
+    )
+    with told, memory_explained(cupy, "this", lambda: 2 << 30, "Buy some"):
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="IllegalAddress"), memory_explained(cupy, "this", lambda: 0, ""):
+        raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+
 def test_memory_that_the_pool_holds_unused_is_free(cupy):
     x = cupy.empty((1 << 20,), np.uint8)
     before = device.free_memory(cupy)
@@ -282,6 +230,18 @@ def test_the_stand_in_is_strict(cupy):
             mixed()
     assert isinstance(a.sum(), cupy.ndarray) and a.sum().shape == () and float(a.sum()) == 3
     assert np.isnan(cupy.empty(3, np.float32).get()).all()
+
+
+def test_arrays_take_lazy_maps(cupy, monkeypatch):
+    """CuPy's operators do not ask the right side's `__array_ufunc__`: they ask for its array, else there is a TypeError."""
+    a, b = (cupy.asarray(np.full((1, 2, 2, 3), n, np.float32)) for n in (1, 2))
+    x, lazy = cupy.asarray(np.ones((1, 2, 2, 6), np.float32)), LazyConcat(a, b)
+    x += lazy
+    assert isinstance(x, cupy.ndarray) and x.get()[0, 0, 0].tolist() == [2, 2, 2, 3, 3, 3]
+    assert (x * lazy).get().max() == (lazy * x).get().max() == cupy.maximum(x, 2 * lazy).get().max() + 2 == 6
+    monkeypatch.delattr(LazyMap, "__cupy_get_ndarray__")
+    with pytest.raises(TypeError, match=r"Unsupported type <class 'minunet.*LazyConcat'>"):
+        x += lazy
 
 
 def test_cupy_has_what_is_used(run):

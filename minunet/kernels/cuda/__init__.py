@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -66,12 +67,29 @@ def _rules_and_ops() -> tuple[dict[str, Callable[..., bool]], Any]:
 
 
 def compiles() -> bool:
-    """Whether the kernels can run on CuPy's GPU: NVRTC must be there, and the GPU must have `LEAST_CAPABILITY`."""
-    return "cupy" in sys.modules and _compiles(sys.modules["cupy"])
+    """Whether the kernels can run on CuPy's current GPU, see `hindrance`."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and hindrance(cupy, cupy.cuda.runtime.getDevice()) is None
 
 
 @functools.cache
-def _compiles(cupy: Any) -> bool:
-    if not hasattr(cupy, "RawModule") or importlib.import_module(".build", __name__).nvrtc_missing():
-        return False
-    return int(cupy.cuda.Device().compute_capability) >= LEAST_CAPABILITY
+def hindrance(cupy: Any, device: int) -> str | None:
+    """Why the kernels cannot run on a GPU, given CuPy and the GPU's number; None if they can.
+
+    It must have `LEAST_CAPABILITY`, and the kernel that every network needs must compile for it, and load. That is tried once
+    for each GPU, and compiled once for each user, as the result is kept on disk. A warning says what nobody would expect.
+    """
+    capability = int(cupy.cuda.Device(device).compute_capability)
+    if capability < LEAST_CAPABILITY:
+        return f"compute capability {capability / 10}; minunet's kernels need {LEAST_CAPABILITY / 10}"
+    try:
+        importlib.import_module(".start", __name__).load("conv.cu", "conv", (), 0, device)
+    except (
+        RuntimeError,
+        OSError,
+        ImportError,
+    ) as e:  # the compiler's log, CuPy's errors, a cache that cannot be written
+        reason = f"minunet's kernels do not run: {' '.join(str(e).split())[:300]}"
+        warnings.warn(f"{reason}; on this GPU the slower plain ops run in their place", stacklevel=2)
+        return reason
+    return None

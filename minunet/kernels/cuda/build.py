@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -132,14 +133,13 @@ def nvrtc_missing() -> str | None:
         _nvrtc().getVersion()
     except Exception as e:  # ImportError, or CuPy's own error if the library does not load
         reason = " ".join(str(e).split())[:160]
-        return f"NVRTC is missing ({type(e).__name__}: {reason}): {extra('cuda13')} (or [cuda12]) brings it"
+        what = f"the run-time compiler NVRTC is missing or does not load ({reason})"
+        return f"{what}: {extra('cuda13')} (or [cuda12]) brings it"
     return None
 
 
 def _nvrtc() -> Any:
-    from cupy_backends.cuda.libs import nvrtc
-
-    return nvrtc
+    return importlib.import_module("cupy_backends.cuda.libs.nvrtc")
 
 
 @functools.cache

@@ -43,7 +43,7 @@ def run(
     if xp is np:
         emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
         return
-    kernel = _function(file, name, tuple(defines), shared, device_of(xp))
+    kernel = load(file, name, tuple(defines), shared, device_of(xp))
     kernel(grid, block, tuple(_NULL if v is None else v for v in values), shared_mem=shared)
 
 
@@ -51,7 +51,7 @@ _NULL = np.uint64(0)
 
 
 @functools.cache
-def _function(file: str, name: str, defines: tuple[str, ...], shared: int, device: int) -> Any:
+def load(file: str, name: str, defines: tuple[str, ...], shared: int, device: int) -> Any:
     """A kernel, loaded on a GPU, that may use `shared` bytes of shared memory."""
     import cupy
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import old_nvrtc
 
 from minunet.kernels.cuda import build, emulator
 
@@ -43,6 +45,53 @@ def test_every_kernel_fits_its_registers(arch, file):
             assert u.stack == u.spills == 0 and not u.serialized, f"{' '.join(defines)} for {arch}: {u}"
 
 
+@pytest.fixture
+def oldest(monkeypatch):
+    """The oldest NVRTC that the extras admit, in place of the installed one."""
+    path = old_nvrtc.find()
+    if path is None:
+        pytest.skip(f"the oldest NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12=={old_nvrtc.OLDEST}")
+    found = old_nvrtc.OldNvrtc(path)
+    monkeypatch.setattr(build, "_nvrtc", lambda: found)
+    monkeypatch.setattr(build, "known_architectures", build.known_architectures.__wrapped__)
+
+
+def test_the_oldest_is_what_the_extras_admit():
+    """cuda-toolkit==12.* begins with 12.0."""
+    text = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
+    oldest = min(int(major) for major in re.findall(r"cuda-toolkit\[\S+\]==(\d+)\.\*", text))
+    assert old_nvrtc.OLDEST.startswith(f"{oldest}.0.")
+
+
+@pytest.mark.drawn(quick=1)
+@pytest.mark.parametrize("file", build.kernel_files())
+def test_the_oldest_nvrtc_takes_every_kernel(oldest, file):
+    """Up to PTX: what it does not understand it says before that."""
+    for defines in build.variants(file, "sm_90a"):
+        if not {"F16", "BF16"} & set(defines):
+            ptx, _ = build.compile_cubin(file, defines, "compute_90a")
+            assert all(f".entry {name}(".encode() in ptx for name in build.signatures(file))
+
+
+@pytest.mark.drawn(quick=1, ci=1)
+@pytest.mark.parametrize("file", build.kernel_files())
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+def test_every_kernel_of_the_oldest_nvrtc_fits_its_registers(oldest, arch, file):
+    test_every_kernel_fits_its_registers(arch, file)
+
+
+def test_structs_without_names_are_noticed(oldest):
+    """NVRTC before 12.8 finds no members of them: the tests above are not blind."""
+    text = (build.FOLDER / "conv.cu").read_text()
+    for name, member in (("Factors", "in"), ("Results", "result")):
+        text = text.replace(
+            f"  {name} {member};\n", f"  struct {{{text.split(f'struct {name} {{')[1].split('};')[0]}}};\n"
+        )
+        text = text.replace(f"s->{member}.", "s->")
+    with build.sources({"conv.cu": text}), pytest.raises(RuntimeError, match='"Tiles" has no member'):
+        build.compile_cubin("conv.cu", (), "compute_80")
+
+
 @needs_nvrtc
 def test_a_stack_frame_is_noticed(tmp_path, monkeypatch):
     """The check above is not blind: an array indexed at run time lives in a stack frame."""
@@ -60,7 +109,7 @@ def test_products_that_wait_for_each_other_are_noticed(tmp_path, monkeypatch):
     shutil.copytree(build.FOLDER, tmp_path / "cuda", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     monkeypatch.setattr(build, "FOLDER", tmp_path / "cuda")
     header = build.FOLDER / "tiles.cuh"
-    header.write_text(header.read_text().replace("  wgmma_wait();\n", ""))
+    header.write_text(header.read_text().replace("  wgmma_wait(c, fragments);\n", ""))
     _, usage = build.compile_cubin("conv.cu", ("WARPGROUPS",), "sm_90a")
     assert {u.name for u in usage if "wgmma" in u.serialized} == {"conv"}
 
