@@ -25,6 +25,7 @@ COMMANDS = {
     "models": ("models.command", "list the networks with their parameters and arithmetic"),
     "data": ("data.command", "download a public data set"),
     "grade": ("grade.command", "grade exercises"),
+    "mine": ("grade.mine.command", "train a U-Net in which your own answers to the exercises run"),
     "gradcheck": ("gradcheck.command", "check the gradient of every op and model"),
 }
 

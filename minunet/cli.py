@@ -191,8 +191,11 @@ def typed(name: str) -> str:
     program = Path(sys.argv[0]).stem
     if program in ("minunet", f"minunet-{name}"):
         return program if program != "minunet" else f"minunet {name}"
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python -m minunet{' ' if module and module.name == 'minunet.__main__' else '.'}{name}"
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
+    if module == "minunet.__main__":
+        return f"python -m minunet {name}"
+    here = module.removesuffix(".__main__")  # that of another command, or of a test: then the name is all that is known
+    return f"python -m {here if here.startswith('minunet.') and here.endswith(f'.{name}') else f'minunet.{name}'}"
 
 
 def quoted(path: object) -> str:

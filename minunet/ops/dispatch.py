@@ -4,7 +4,7 @@ An op in :mod:`minunet.ops` is written plainly and decorated with :func:`acceler
 asks the backend for the arguments' arrays, NumPy's or CuPy's. The backend returns a kernel, a function with the same signature
 and the same result, or None (`kernels/cpu/rules.py` and `kernels/cuda/rules.py` decide). Without a kernel the op's own body
 runs, as it always does under ``minunet.use("reference")``. The body is also ``op.plain``; the tests compare it with the
-kernels.
+kernels. :func:`replaced` puts functions of somebody else's in the place of ops, kernels and all.
 
 Ops do not import kernels: the first op that is called loads :mod:`minunet.kernels`, which calls :func:`register`.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from .lazy import any_lazy, materialize_all, materialize_named
@@ -22,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MODES = ("fast", "reference")
 _mode = "fast"
+_replaced: Mapping[str, Callable[..., Any]] = {}
 
 
 class Backend(Protocol):
@@ -81,6 +83,32 @@ class use:
         _mode = self._before
 
 
+@contextmanager
+def replaced(functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """A ``with`` block in which functions run in place of ops.
+
+    Parameters
+    ----------
+    functions : mapping of str to callable
+        By an op's name a function with its signature, which returns what the op returns. It gets arrays, no lazy maps. Both
+        halves of a pair belong together, as the cache that one makes is what the other gets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minunet import ops
+    >>> with replaced({"relu": lambda x: (abs(x), ())}):
+    ...     ops.relu(np.array([-1.0, 2.0]))[0]
+    array([1., 2.])
+    """
+    global _replaced
+    before, _replaced = _replaced, {**_replaced, **functions}
+    try:
+        yield
+    finally:
+        _replaced = before
+
+
 def are_chosen() -> bool:
     """Whether `use` has chosen kernels: its mode is "fast"."""
     return _mode == "fast"
@@ -102,6 +130,8 @@ def accelerated(plain: F) -> F:
 
     @functools.wraps(plain)
     def op(*args: Any, **options: Any) -> Any:
+        if name in _replaced:
+            return _replaced[name](*materialize_all(args), **materialize_named(options))
         kernel = find_kernel(name, *args, **options) if _mode == "fast" else None
         if kernel is None and any_lazy((args, *options.values())):
             args, options = materialize_all(args), materialize_named(options)

@@ -118,7 +118,12 @@ class Server:
 
     def answer(self, message: list) -> tuple:
         """The answer to a message."""
-        tasks: dict[str, Callable[..., tuple]] = {"source": self.take, "load": self.load, "call": self.call}
+        tasks: dict[str, Callable[..., tuple]] = {
+            "source": self.take,
+            "load": self.load,
+            "call": self.call,
+            "forget": self.forget,
+        }
         try:
             return tasks[message[0]](*message[1:])
         except NotImplementedError:
@@ -198,6 +203,11 @@ class Server:
             result, cache = result[:2]
             self.kept.append(cache)
         return ("result", result, [None if callable(a) else a for a in args] if after else None)
+
+    def forget(self) -> tuple:
+        """Drop the caches that were kept: a training makes many."""
+        self.kept.clear()
+        return ("forgotten", "")
 
     def remote(self, key: str) -> Callable[..., Any]:
         """A function of the grader's."""

@@ -141,6 +141,12 @@ class Student:
             return result, Handle({"kept": self.kept - 1})
         return result
 
+    def forget(self) -> None:
+        """Let the process drop the caches that it keeps; their handles are worth nothing afterwards."""
+        if self.loaded and self.kept:
+            self.ask(("forget",), {})
+            self.kept = 0
+
     def load(self) -> None:
         """Let the process run the student's file, once; if that fails it is not tried again, as it would fail again."""
         if self.loaded:

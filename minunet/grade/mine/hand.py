@@ -1,0 +1,104 @@
+"""A student's answer to one exercise, called as in grading: in a process of its own, which keeps its caches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import UserError
+from ..process.runner import Limits, Local, Student, Trouble
+from .answers import Answer
+
+OFF = "off"  # of --isolation: in this process, without limits
+
+
+class Failed(UserError):
+    """A student's function gave no result, or none of the shape that is needed; the message says which, where and when.
+
+    Attributes
+    ----------
+    why : str
+        The message without file and moment.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why or message
+
+
+class Hand:
+    """One answer, ready to be called; a context manager.
+
+    A process an exercise, as in grading: while the wiring of one waits for a layer, another one's layer can be called.
+
+    Parameters
+    ----------
+    answer : Answer
+    limits : Limits
+    isolation : str
+        One of `isolation.CHOICES`, or `OFF`.
+
+    Attributes
+    ----------
+    when : str
+        What the call is for, for messages: "step 3 of the training".
+    seconds : float
+        What all calls took.
+    """
+
+    def __init__(self, answer: Answer, limits: Limits, isolation: str) -> None:
+        self.answer, self.when, self.seconds, self.calls = answer, "", 0.0, 0
+        self.file = answer.path.name
+        self.impl: Local | Student
+        if isolation == OFF:
+            try:
+                self.impl = Local(answer.source, self.file)
+            except Exception as e:  # whatever a file does when it is run
+                raise Failed(f"{answer.path} cannot be run: {type(e).__name__}: {e}") from e
+        else:
+            self.impl = Student(answer.source, self.file, answer.exercise.extras, limits, isolation)
+
+    def __enter__(self) -> Hand:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if isinstance(self.impl, Student):
+            self.impl.end()
+
+    def __call__(self, function: str, *args: Any, **how: Any) -> Any:
+        """As `Student.call`; `Failed` if it gives no result."""
+        begun = time.perf_counter()
+        try:
+            result = self.impl.call(function, *args, **how)
+        except Trouble as e:
+            raise self.failed(function, str(e)) from None
+        finally:
+            self.seconds += time.perf_counter() - begun
+            self.calls += 1
+        if how.get("keep") and not (isinstance(result, tuple) and len(result) == 2):
+            raise self.failed(function, "it must return (y, cache)")
+        return result
+
+    def array(self, function: str, name: str, got: Any, shape: Sequence[int]) -> np.ndarray:
+        """What came back, as an array of the shape that it must have; `Failed` if it is none."""
+        if not isinstance(got, (np.ndarray, np.number, float)):
+            what = "None" if got is None else f"a {type(got).__name__}"
+            raise self.failed(function, f"{name} is {what}, not an array")
+        if np.shape(got) != tuple(shape):
+            raise self.failed(function, f"{name} has the shape {np.shape(got)}, not {tuple(shape)}")
+        return np.asarray(got, np.float64)
+
+    def failed(self, function: str, why: str) -> Failed:
+        """The error that names file, function and moment."""
+        return Failed(f"{self.file}: {function}{f', {self.when}' if self.when else ''}: {why}", f"{function}: {why}")
+
+    def forget(self) -> None:
+        """Let its process drop the caches that it keeps: they have been used."""
+        if isinstance(self.impl, Student):
+            try:
+                self.impl.forget()
+            except Trouble as e:
+                raise self.failed("its process", str(e)) from None
