@@ -11,6 +11,7 @@ submissions.py    what is handed in, read with care
 grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
 report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
+mine/             `minunet mine`: a U-Net in which a student's own functions run
 reports/          pages for students and of the class
 autograder.py     what Gradescope needs to grade, as a zip
 in_place.py       `here`: the functions of a notebook, graded by a cell of it; notebook.py: an exercise as a notebook

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from ..process.runner import Limits, Local, Student, Trouble
+from ..process.inside import Inside, student
+from ..process.runner import Limits, Trouble
 from .answers import Answer
 
 OFF = "off"  # of --isolation: in this process, without limits
@@ -52,35 +53,25 @@ class Hand:
     def __init__(self, answer: Answer, limits: Limits, isolation: str) -> None:
         self.answer, self.when, self.seconds, self.calls = answer, "", 0.0, 0
         self.file = answer.path.name
-        self.impl: Local | Student
-        if isolation == OFF:
-            try:
-                self.impl = Local(answer.source, self.file)
-            except Exception as e:  # whatever a file does when it is run
-                raise Failed(f"{answer.path} cannot be run: {type(e).__name__}: {e}") from e
-        else:
-            self.impl = Student(answer.source, self.file, answer.exercise.extras, limits, isolation)
+        make = Inside if isolation == OFF else student
+        self.impl = make(answer.source, self.file, answer.exercise.extras, limits, isolation)
 
     def __enter__(self) -> Hand:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if isinstance(self.impl, Student):
-            self.impl.end()
+        self.impl.end()
 
     def __call__(self, function: str, *args: Any, **how: Any) -> Any:
         """As `Student.call`; `Failed` if it gives no result."""
         begun = time.perf_counter()
         try:
-            result = self.impl.call(function, *args, **how)
+            return self.impl.call(function, *args, **how)
         except Trouble as e:
             raise self.failed(function, str(e)) from None
         finally:
             self.seconds += time.perf_counter() - begun
             self.calls += 1
-        if how.get("keep") and not (isinstance(result, tuple) and len(result) == 2):
-            raise self.failed(function, "it must return (y, cache)")
-        return result
 
     def array(self, function: str, name: str, got: Any, shape: Sequence[int]) -> np.ndarray:
         """What came back, as an array of the shape that it must have; `Failed` if it is none."""
@@ -97,8 +88,7 @@ class Hand:
 
     def forget(self) -> None:
         """Let its process drop the caches that it keeps: they have been used."""
-        if isinstance(self.impl, Student):
-            try:
-                self.impl.forget()
-            except Trouble as e:
-                raise self.failed("its process", str(e)) from None
+        try:
+            self.impl.forget()
+        except Trouble as e:
+            raise self.failed("its process", str(e)) from None
