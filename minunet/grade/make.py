@@ -19,7 +19,8 @@ def contents() -> dict[str, str]:
     index = (
         "# Exercises\n\nCopy a file to wherever you like, under any name, and write there what raises "
         "`NotImplementedError`. Then `python -m minunet.grade YOUR_FILE.py` says what passes and what is likely wrong. Every "
-        "exercise is also a notebook, whose last cell grades it.\n\n"
+        "exercise is also a notebook, whose last cell grades it. `python -m minunet mine YOUR_FILES` puts what passes into a "
+        "U-Net that becomes your own.\n\n"
         "For who maintains minunet: these files are cut out of the package by `python -m minunet.grade --make-exercises "
         "tutorials/exercises`; change the sources there.\n\n"
         "| file | | | lesson | minutes |\n| --- | --- | --- | --- | --- |\n"
