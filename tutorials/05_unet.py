@@ -394,8 +394,9 @@ plt.show()
 #
 # * `python -m minunet.grade tutorials/exercises/unet_backward.py`: the U-Net's backward: wiring
 #
-# Then put it all together: `python -m minunet mine YOUR_FILES` builds a small U-Net in which each answer that has passed runs in
-# the place of ours, trains it, and draws which layers are yours. With `--look` it shows where a wrong gradient first goes astray.
+# Then put it all together: `python -m minunet mine YOUR_FILES` builds a small U-Net in which each answer that has passed
+# runs in the place of ours, trains it, and draws which layers are yours. With `--look` it shows where a wrong gradient
+# first goes astray.
 #
 # On your own, each with a check:
 #
