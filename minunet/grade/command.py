@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog=typed("grade"), description="Grade exercises.", epilog=EXAMPLES, formatter_class=HelpFormatter
     )
     parser.add_argument(
-        "path", nargs="*", type=Path, metavar="PATH", help="a student's files, or a folder of submissions"
+        "path", nargs="*", type=Path, metavar="PATH", help="a student's files or notebooks, or a folder of submissions"
     )
     parser.add_argument(
         "-e", "--exercise", action="append", metavar="NAME", help="grade this exercise only (repeatable)"

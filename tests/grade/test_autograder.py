@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from helpers.grading import RIGHT, momentum
+from helpers.notebooks import filled
 
 from minunet.grade.autograder import NEEDS, PACKAGE
 from minunet.grade.command import main
-from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS
 
 ROOT = PACKAGE.parent
@@ -84,11 +84,11 @@ def unpacked(autograder, base: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Gradescope's containers are Linux")
-def test_two_files_are_graded_as_gradescope_would(autograder, tmp_path):
+def test_files_and_notebooks_are_graded_as_gradescope_would(autograder, tmp_path):
     base = unpacked(autograder, tmp_path / "autograder")
     (base / "submission" / "deeper").mkdir(parents=True)
     (base / "submission" / "my step.py").write_text(momentum(RIGHT.replace("p -=", "p +=")))
-    (base / "submission" / "deeper" / "columns.py").write_text(EXERCISES["im2col"].reference)
+    (base / "submission" / "deeper" / "columns.ipynb").write_text(filled("im2col"))
     (base / "submission" / "old.py").write_bytes("# \xfc\n".encode("latin-1"))
     env = {"AUTOGRADER": str(base), "PATH": os.environ["PATH"]}
     done = subprocess.run([base / "run_autograder"], cwd=base, env=env, capture_output=True, text=True, timeout=300)
@@ -96,6 +96,7 @@ def test_two_files_are_graded_as_gradescope_would(autograder, tmp_path):
     results = json.loads((base / "results" / "results.json").read_text())
     scores = {test["name"]: test["score"] for test in results["tests"]}
     assert {name.split(":")[0] for name in scores} == {"momentum", "im2col"}
+    assert sum(score for name, score in scores.items() if "im2col" in name) == pytest.approx(POINTS, abs=1e-3)
     assert results["score"] == pytest.approx(sum(scores.values()), abs=1e-3) and scores["momentum: p"] == 0
     assert sum(test["max_score"] for test in results["tests"]) == pytest.approx(2 * POINTS, abs=1e-3)
     assert any("uphill" in test["output"] for test in results["tests"])

@@ -64,7 +64,7 @@ def test_a_notebook_is_one_for_nbgrader(name):
 
 
 def test_nbformat_takes_them():
-    nbformat = pytest.importorskip("nbformat", reason='needs pip install "minunet[tutorials]"')
+    nbformat = pytest.importorskip("nbformat", reason='needs pip install ".[tutorials]"')
     for e in EXERCISES.values():
         nbformat.validate(nbformat.reads(notebook(e), as_version=4))
 

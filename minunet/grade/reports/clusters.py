@@ -19,7 +19,8 @@ from ...errors import UserError, shown
 from ...ops.dispatch import use
 from ..exercise import EXERCISES, Exercise
 from ..grading import Grade
-from ..process.runner import UNWRITTEN, Forbidden, Limits, Student
+from ..process.inside import student as student_of
+from ..process.runner import UNWRITTEN, Forbidden, Limits
 from ..sheet import Mark, Raised
 
 SEEDS = range(3)  # the first with which the part fails: some mistakes show for some numbers only
@@ -69,7 +70,8 @@ def add_clusters(grades: list[Grade], sentences: dict[str, str], limits: Limits,
 def clusters_of(grade: Grade, parts: set[str], limits: Limits, isolation: str) -> dict[str, str]:
     """By part, the cluster that a file's output belongs to; none for a part that is right with every seed."""
     exercise, found = grade.exercise, dict[str, str]()
-    with Student(grade.source, grade.file, exercise.extras, limits, isolation) as student, use("reference"):
+    with student_of(grade.source, grade.file, exercise.extras, limits, isolation) as student, use("reference"):
+        student.functions = exercise.functions
         for seed in SEEDS:
             left = parts - found.keys()
             checks = [number for number, (decides, *_) in enumerate(exercise.checks) if left & set(decides)]
