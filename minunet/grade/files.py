@@ -37,6 +37,8 @@ def grade_files(args: argparse.Namespace) -> int:
         if file.is_dir() or not file.parent.is_dir():
             raise UserError(f"cannot write {file}: give the name of a file in a folder that exists")
     sentences = read_sentences(args.hints)
+    if args.autograder and args.path:
+        raise UserError(f"--autograder grades nothing itself: leave out {args.path[0]}")
     if args.autograder:
         from .autograder import write_autograder
 

@@ -389,6 +389,7 @@ def test_command_line(tmp_path, capsys):
         (["x.py", "--feedback", "pages"], "give the folder, not a file"),
         (["x.py", "--hints", "nowhere.toml"], "--hints nowhere.toml: No such file"),
         ([".", ".."], "one folder of submissions"),
+        (["x.py", "--autograder", "a.zip"], "leave out x.py"),
     ],
 )
 def test_mistakes_in_the_command_are_one_line(args, says, capsys):
