@@ -132,10 +132,9 @@ def run_network(args: argparse.Namespace, answers: dict[str, Answer]) -> Report:
             report.ours = train(Plug(), (), make_cells(Plug()), report.judged, steps, quiet=True)
             print(trained(report))
         report.seconds = {name: hand.seconds for name, hand in hands.items()}
-        levels = dict.fromkeys(getattr(hand.impl, "level", "none") for hand in own if hand.calls)
-    report.notes.append(
-        f"Isolation of the processes in which your code ran: {', '.join(filter(None, levels)) or 'none'}."
-    )
+        levels = dict.fromkeys(hand.impl.level for hand in hands.values() if hand.calls)
+    if levels:
+        report.notes.append(f"Isolation of your code: {', '.join(levels)}.")
     return report
 
 
@@ -180,7 +179,7 @@ def trained(report: Report) -> str:
     losses = f"loss {mine.losses[0]:.3f} -> {mine.losses[-1]:.3f}"
     said = f"\n{len(mine.losses)} steps in {mine.seconds:.0f} s: {losses}, Dice {mine.dice:.2f} on images that it has not seen."
     if report.answered:
-        said += f"\n{report.compared()}"
+        said += f"\nWith our functions alone {report.compared()}"
     if report.whole:
         said += (
             "\n\nThis U-Net is yours. You wrote every layer of it, every gradient and every step; what finds these cells "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def training_section(report: Report) -> str:
                 f'<svg viewBox="0 0 {W} {H}" aria-hidden="true"><path d="{outline(labels == 1)}"/></svg></div>'
             )
     same = (
-        f"The dashed line is a training with our functions alone. {report.compared()}"
+        f"The dashed line is a training with our functions alone: {report.compared()}"
         if report.ours and report.answered
         else ""
     )
@@ -182,10 +183,11 @@ def look_section(report: Report) -> str:
 def row(report: Report, name: str) -> str:
     """A row of the table: an exercise, what it does, whose it is."""
     part, share = PARTS[name], report.shares.get(name, 0.0)
+    file = Path(report.files.get(name, "")).name
     if name in report.answered:
-        kind, whose = "mine", f"yours: {report.files[name]}"
+        kind, whose = "mine", f"yours: {file}"
     elif name in report.failed:
-        kind, whose = "failed", f"not right yet: {report.failed[name]}, {report.files[name]}"
+        kind, whose = "failed", f"not right yet: {report.failed[name]}, {file}"
     else:
         kind, whose = "todo", f"ours: lesson {EXERCISES[name].lesson:02d}, {EXERCISES[name].minutes} minutes"
     took = f"{report.seconds[name]:.1f} s" if report.seconds.get(name) else ""

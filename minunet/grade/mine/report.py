@@ -71,7 +71,7 @@ class Report:
         assert self.mine and self.ours
         apart = max(abs(a - b) for a, b in zip(self.mine.losses, self.ours.losses))
         same = "to the last digit or so" if apart < 1e-12 else f"to {apart:.0e}"
-        return f"With our functions alone every loss is the same, {same}."
+        return f"every loss is the same, {same}."
 
     def unseen(self) -> str:
         """Of answers that are wrong, but not with what they get here; or that there are none, if nothing goes astray."""

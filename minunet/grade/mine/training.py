@@ -25,7 +25,7 @@ IMAGES, JUDGED, SHOWN, BATCH = (
 )  # to learn from, to judge by, those of the latter that are shown, and in a step
 W0, SIGMA = 1.0, 3.0  # of the weight map: the paper's are 10 and 5 pixels, for images that are larger
 LR, LEAST = 0.1, 8  # learning rate at first; steps that are made however long they take
-FRAMES = 12  # pictures of what the network says, from before the training to after it
+FRAMES = 10  # pictures of what the network says, from before the training to after it
 MIDDLE = np.s_[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
@@ -92,6 +92,7 @@ def train(
     """
     net, history, begun = OwnUNet(width), History(), time.perf_counter()
     optimizer, rng = optim.SGD(net, LR), np.random.default_rng(0)
+    moments = {round(k * steps / FRAMES) for k in range(1, FRAMES + 1)}
     with plug.into(net), tqdm(total=steps, desc="training", unit="step", disable=quiet or None, leave=False) as bar:
         look(net, plug, hands, judged.images[:SHOWN], history, 0)
         for step in range(1, steps + 1):
@@ -106,7 +107,7 @@ def train(
             optimizer.step()
             tell(hands)
             history.losses.append(loss)
-            if step == steps or step % max(1, steps // FRAMES) == 0:
+            if step in moments:
                 look(net, plug, hands, judged.images[:SHOWN], history, step)
             bar.set_postfix_str(f"loss {loss:.3f}")
             bar.update()
@@ -127,7 +128,10 @@ def affordable(plug: Plug, hands: Sequence[Hand], cells: Cells, steps: int, budg
             loss_and_gradients(net, plug, cells.images[batch], cells.labels[batch], cells.weight[batch])
             optim.SGD(net, LR).step()
     tell(hands)
-    return max(int(min(steps, budget / (time.perf_counter() - begun))), min(steps, LEAST))
+    each = time.perf_counter() - begun
+    return max(
+        int(min(steps, budget / each - FRAMES / 2)), min(steps, LEAST)
+    )  # a prediction takes about half of a step
 
 
 def look(net: OwnUNet, plug: Plug, hands: Sequence[Hand], images: np.ndarray, history: History, step: int) -> None:
