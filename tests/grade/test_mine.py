@@ -15,7 +15,7 @@ from minunet.grade.mine.hand import Hand
 from minunet.grade.mine.network import OwnUNet, Plug, loss_and_gradients, shares
 from minunet.grade.mine.parts import OPS, PARTS, owner
 from minunet.grade.mine.picture import as_text, make_drawing
-from minunet.grade.mine.training import checked, make_cells, tell, train
+from minunet.grade.mine.training import checked, make_cells, tell, train, tried
 from minunet.grade.process.runner import Limits
 from minunet.ops.dispatch import replaced, use
 
@@ -244,6 +244,17 @@ def test_errors_name_file_function_and_step(line, said, isolation, cells):
         tell([own], "step 1 of the training")
         loss_and_gradients(net, plug, cells.images[:4], cells.labels[:4], cells.weight[:4])
     assert "\n" not in str(e.value)
+
+
+def test_what_is_right_but_fails_here_is_left_out(cells):
+    """It was graded on small arrays; on these it takes too long, say."""
+    source = EXERCISES["max_pool"].reference.replace(
+        "    stride = stride or size\n", "    stride = stride or size\n    assert x.shape[1] < 20\n"
+    )
+    hands = {"max_pool": hand("max_pool", source), "dice": hand("dice")}
+    trial = tried(hands, {name: ADAPTERS[name](h) for name, h in hands.items()}, 3, 1e9)
+    assert list(trial.plug.functions) == ["dice"] and trial.steps == 3 and trial.hands == [hands["dice"]]
+    assert trial.left_out["max_pool"].startswith("max_pool2d: AssertionError")
 
 
 def test_an_error_below_the_wiring_is_the_layers(cells):

@@ -3,14 +3,18 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.mine import command
+from minunet.grade.mine.network import Plug
+from minunet.grade.mine.page import page
 from minunet.grade.mine.parts import PARTS
 from minunet.grade.mine.picture import make_drawing
+from minunet.grade.mine.report import Report
+from minunet.grade.mine.training import History, make_cells
 
-pytestmark = pytest.mark.slow
 RIGHT = ("max_pool", "conv_transpose", "momentum")
 WRONG = {"batch_norm": "forgets_the_mean", "dice": "sign"}
 
@@ -45,6 +49,20 @@ def opened(request, chromium, written):
     assert not wrong
 
 
+def test_what_is_said_when_everything_is_there():
+    judged = make_cells(Plug(), 2, 0)
+    frames = [(step, np.full((2, *judged.labels.shape[1:]), 0.5)) for step in (0, 1)]
+    history = History([1.0], frames, 0.9, 1.0)
+    report = Report(
+        {name: f"{name}.py" for name in PARTS}, list(PARTS), {}, {}, {"momentum": 1.0}, judged, mine=history
+    )
+    text = page(report)
+    assert "This U-Net is yours." in text and "Dice of 0.90" in text and "<!--" not in text
+    assert report.summary().startswith("All of it is yours") and text.count('<tr class="mine"') == len(PARTS)
+    assert 'id="astray"' not in text and 'class="half ours' not in text
+
+
+@pytest.mark.slow
 def test_the_u_and_the_table(opened):
     halves = opened.locator("#u .half")
     assert halves.count() == 2 * len(make_drawing().boxes)
@@ -61,6 +79,7 @@ def test_the_u_and_the_table(opened):
     assert box["x"] >= 0 and box["x"] + box["width"] <= opened.viewport_size["width"] + 1  # all of it is seen
 
 
+@pytest.mark.slow
 def test_pointing_at_a_layer_or_a_row(opened):
     opened.hover("#parts tr[data-exercise='max_pool']")
     assert opened.locator("#u .half.lit").count() == 4 and opened.inner_text("#said").startswith(
@@ -73,6 +92,7 @@ def test_pointing_at_a_layer_or_a_row(opened):
     assert opened.locator("#u.picked").count() == 0
 
 
+@pytest.mark.slow
 def test_the_slider_goes_through_the_training(opened, written):
     data = json.loads(re.search(r'id="data">(.*?)</script>', written.read_text(), re.DOTALL)[1])
     assert [f["words"].split(":")[0] for f in data["frames"]] == [
@@ -89,6 +109,7 @@ def test_the_slider_goes_through_the_training(opened, written):
     assert opened.evaluate("[...document.images].every(i => i.complete && i.naturalWidth)")
 
 
+@pytest.mark.slow
 def test_the_maps_stand_beside_each_other(opened):
     assert opened.inner_text("#astray h2") == "Where your gradient first goes astray: loss"
     assert "<b>dice.py" in opened.inner_text("#astray")  # a name is text, not HTML

@@ -14,8 +14,11 @@ from ..process.isolation import CHOICES
 
 if TYPE_CHECKING:
     from ..process.runner import Limits
+    from .adapters import Functions
     from .answers import Answer
+    from .network import Call
     from .report import Report
+    from .training import Cells
 
 DESCRIPTION = """A U-Net that becomes your own: each exercise that you have passed runs in it in the place of our function.
 
@@ -85,57 +88,60 @@ def mine(args: argparse.Namespace) -> int:
 
 
 def run_network(args: argparse.Namespace, answers: dict[str, Answer]) -> Report:
-    """Say how far the network is, train it, and look for what goes astray."""
+    """Say how far the network is, look for what goes astray, and train it."""
     from .adapters import ADAPTERS
-    from .astray import first_differences, says, true_trail, wrong_calls
+    from .astray import true_trail
     from .hand import Hand
     from .network import Plug, shares
     from .picture import as_text
     from .report import Report
-    from .training import JUDGED, affordable, checked, make_cells, train
+    from .training import JUDGED, make_cells, train, tried
 
-    right = [name for name, answer in answers.items() if answer.passed]
-    failed = {n: f"{a.right} of {a.parts} parts" for n, a in answers.items() if not a.passed}
     trail, batch = true_trail()
     with ExitStack() as stack:
         hands = {n: stack.enter_context(Hand(a, limits_of(n, args), args.isolation)) for n, a in answers.items()}
         functions = {name: ADAPTERS[name](hand) for name, hand in hands.items()}
-        plug, own = Plug({name: functions[name] for name in right}), [hands[name] for name in right]
+        right = {name: hands[name] for name, answer in answers.items() if answer.passed}
+        trial = tried(right, functions, args.steps, args.budget)
+        answered = list(trial.plug.functions)
         report = Report(
-            {n: str(a.path) for n, a in answers.items()},
-            right,
-            failed,
-            shares(trail, right),
-            make_cells(Plug(), JUDGED, 0),
-        )
-        print(f"\n{as_text(right, encodes)}\n\n{rows(report)}\n\n{textwrap.fill(report.summary(), 110)}")
-        if "gradient_check" in right:
-            wrong = [words for words, ok in checked(plug, own).items() if not ok]
+            {name: str(answer.path) for name, answer in answers.items()}, answered,
+            {name: f"{a.right} of {a.parts} parts" for name, a in answers.items() if not a.passed}, trial.left_out,
+            shares(trail, answered), make_cells(Plug(), JUDGED, 0),
+        )  # fmt: skip
+        print(f"\n{as_text(answered, encodes)}\n\n{rows(report)}\n\n{textwrap.fill(report.summary(), 110)}")
+        if trial.checks:
+            wrong = [words for words, ok in trial.checks.items() if not ok]
             said = f"does not approve of: {', '.join(wrong)}" if wrong else "approves of the layers' gradients"
             report.notes.append(f"Before the training your gradient checker {said}.")
             print(f"Your gradient checker {said}.")
-        if failed and not args.look:
-            print("--look shows where what is not right yet goes astray.")
         if args.look:
-            report.looked = True
-            report.astray = first_differences(functions, trail, batch)
-            report.wrong = wrong_calls(functions, trail, batch) if report.astray else set()
-            for astray in report.astray:
-                text = f"astray: {report.files[astray.exercise]}, {says(astray)}"
-                print(textwrap.fill(text, 110, subsequent_indent="        "))
-            if report.unseen():
-                print(report.unseen())
-        if args.steps:
-            cells = make_cells(plug)
-            steps = affordable(plug, own, cells, args.steps, args.budget)
-            report.mine = train(plug, own, cells, report.judged, steps, args.quiet)
-            report.ours = train(Plug(), (), make_cells(Plug()), report.judged, steps, quiet=True)
+            look(report, functions, trail, batch)
+        elif report.failed:
+            print("--look shows where what is not right yet goes astray.")
+        if trial.steps:
+            report.mine = train(trial.plug, trial.hands, trial.cells, report.judged, trial.steps, args.quiet)
+            report.ours = train(Plug(), (), make_cells(Plug()), report.judged, trial.steps, quiet=True)
             print(trained(report))
         report.seconds = {name: hand.seconds for name, hand in hands.items()}
         levels = dict.fromkeys(hand.impl.level for hand in hands.values() if hand.calls)
     if levels:
         report.notes.append(f"Isolation of your code: {', '.join(levels)}.")
     return report
+
+
+def look(report: Report, functions: dict[str, Functions], trail: list[Call], batch: Cells) -> None:
+    """Find where answers go astray, and say it."""
+    from .astray import first_differences, says, wrong_calls
+
+    functions = {name: f for name, f in functions.items() if name not in report.left_out}
+    report.looked, report.astray = True, first_differences(functions, trail, batch)
+    report.wrong = wrong_calls(functions, trail, batch) if report.astray else set()
+    for astray in report.astray:
+        text = f"astray: {report.files[astray.exercise]}, {says(astray)}"
+        print(textwrap.fill(text, 110, subsequent_indent="        "))
+    if report.unseen():
+        print(report.unseen())
 
 
 def limits_of(exercise: str, args: argparse.Namespace) -> Limits:
@@ -168,6 +174,8 @@ def rows(report: Report) -> str:
         where = report.files.get(name) or f"lesson {EXERCISES[name].lesson:02d}"
         if name in report.failed:
             where += f": {report.failed[name]} are right"
+        if name in report.left_out:
+            where += f", right, but left out: {report.left_out[name]}"
         lines.append(f"  {whose:<5}  {name:<14}  {part.words:<52}  {share:>13}  {where}".rstrip())
     return "\n".join(lines)
 

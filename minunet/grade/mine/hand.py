@@ -21,13 +21,15 @@ class Failed(UserError):
 
     Attributes
     ----------
+    exercise : str
+        Whose function it is.
     why : str
         The message without file and moment.
     """
 
-    def __init__(self, message: str, why: str = "") -> None:
+    def __init__(self, message: str, exercise: str, why: str) -> None:
         super().__init__(message)
-        self.why = why or message
+        self.exercise, self.why = exercise, why
 
 
 class Hand:
@@ -84,7 +86,8 @@ class Hand:
 
     def failed(self, function: str, why: str) -> Failed:
         """The error that names file, function and moment."""
-        return Failed(f"{self.file}: {function}{f', {self.when}' if self.when else ''}: {why}", f"{function}: {why}")
+        when = f", {self.when}" if self.when else ""
+        return Failed(f"{self.file}: {function}{when}: {why}", self.answer.exercise.name, f"{function}: {why}")
 
     def forget(self) -> None:
         """Let its process drop the caches that it keeps: they have been used."""

@@ -188,6 +188,8 @@ def row(report: Report, name: str) -> str:
         kind, whose = "mine", f"yours: {file}"
     elif name in report.failed:
         kind, whose = "failed", f"not right yet: {report.failed[name]}, {file}"
+    elif name in report.left_out:
+        kind, whose = "todo", f"right, but left out here: {report.left_out[name]}, {file}"
     else:
         kind, whose = "todo", f"ours: lesson {EXERCISES[name].lesson:02d}, {EXERCISES[name].minutes} minutes"
     took = f"{report.seconds[name]:.1f} s" if report.seconds.get(name) else ""

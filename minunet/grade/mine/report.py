@@ -21,6 +21,8 @@ class Report:
         The exercises whose answers run in the network.
     failed : dict
         By exercise how much of it is right, of answers that are not right yet.
+    left_out : dict
+        By exercise why an answer that is right does not run here.
     shares : dict
         By exercise its share of the arithmetic; None is what is ours.
     seconds : dict
@@ -37,6 +39,7 @@ class Report:
     files: dict[str, str]
     answered: list[str]
     failed: dict[str, str]
+    left_out: dict[str, str]
     shares: dict[str | None, float]
     judged: Cells
     seconds: dict[str, float] = field(default_factory=dict)
@@ -61,10 +64,11 @@ class Report:
         """How far it is, in a sentence or two."""
         if self.whole:
             return "All of it is yours: every layer, every gradient, and every step of the training."
-        left = [name for name in PARTS if name not in self.answered and name not in self.failed]
+        left = [name for name in PARTS if name not in {*self.answered, *self.failed, *self.left_out}]
         count = f"{len(self.answered)} of {len(PARTS)} parts are yours, {percent(self.share)} of the arithmetic"
         wrong = f" Not right yet: {', '.join(self.failed)}." if self.failed else ""
-        return f"{count}.{wrong}" + (f" Missing: {', '.join(left)}." if left else "")
+        slow = f" Right, but left out here: {', '.join(self.left_out)}." if self.left_out else ""
+        return f"{count}.{wrong}{slow}" + (f" Missing: {', '.join(left)}." if left else "")
 
     def compared(self) -> str:
         """How far the losses are from those of a training with our functions alone."""

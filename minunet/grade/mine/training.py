@@ -14,7 +14,8 @@ from ... import ops, optim
 from ...data.synthetic import SyntheticCells
 from ...errors import UserError
 from ..process.callbacks import Callback
-from .hand import Hand
+from .adapters import Functions
+from .hand import Failed, Hand
 from .network import MARGIN, SIZE, OwnUNet, Plug, loss_and_gradients, probabilities
 
 IMAGES, JUDGED, SHOWN, BATCH = (
@@ -116,6 +117,49 @@ def train(
         tell(hands)
     history.seconds = time.perf_counter() - begun
     return history
+
+
+@dataclass
+class Trial:
+    """What can be trained with: answers that work in this network, and what the student's gradient checker says of the layers.
+
+    Attributes
+    ----------
+    plug : Plug
+    hands : list of Hand
+        Those whose functions run.
+    cells : Cells
+        To learn from.
+    steps : int
+        That the training may have.
+    checks : dict
+        As `checked` gives them; empty without a checker.
+    left_out : dict
+        By exercise why an answer does not work here, though it is right: its arrays are larger than in grading, and it may take
+        too long for them.
+    """
+
+    plug: Plug
+    hands: list[Hand]
+    cells: Cells
+    steps: int
+    checks: dict[str, bool]
+    left_out: dict[str, str]
+
+
+def tried(hands: dict[str, Hand], functions: dict[str, Functions], steps: int, budget: float) -> Trial:
+    """Try a step with the answers to exercises, and leave out one after another whatever gives no result in it."""
+    left_out: dict[str, str] = {}
+    while True:
+        own = [hand for name, hand in hands.items() if name not in left_out]
+        plug = Plug({name: functions[name] for name in hands if name not in left_out})
+        try:
+            cells = make_cells(plug)
+            possible = affordable(plug, own, cells, steps, budget)
+            checks = checked(plug, own) if "gradient_check" in plug.functions else {}
+            return Trial(plug, own, cells, possible, checks, left_out)
+        except Failed as e:
+            left_out[e.exercise] = e.why
 
 
 def affordable(plug: Plug, hands: Sequence[Hand], cells: Cells, steps: int, budget: float) -> int:
