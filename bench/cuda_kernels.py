@@ -2,6 +2,7 @@
 
     python bench/cuda_kernels.py [FILE...] [--size 1024] [--dtype float16] [--ways]
     python bench/cuda_kernels.py --host
+    python bench/cuda_kernels.py --reckon
 
 FILE is the name of a kernel's file without .cu. For each kernel: the median time on the GPU, arithmetic and memory traffic per
 second (what the algorithm needs at least, so repeated reads do not count). With --ways convolutions are also timed by each of
@@ -9,6 +10,8 @@ their tiles and instructions, so that one sees whether the right one is chosen.
 
 --host needs no GPU. It tells how long our Python takes to start the kernels of an inference and of a training step, which is
 what small images wait for unless steps are replayed as a CUDA graph; CuPy's own part comes on top.
+
+--reckon needs none either: it counts how fast the convolutions can be at most, and writes that into docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from unittest import mock
 
 import numpy as np
 import peers
+import reckon
+from report import write_between
 from talk import WHATS
 
 from minunet import cli
@@ -159,7 +164,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="what maps are stored as")
     parser.add_argument("--ways", action="store_true", help="convolutions in all ways, not only as it is chosen")
     parser.add_argument("--host", action="store_true", help="time Python's part instead, which needs no GPU")
+    parser.add_argument(
+        "--reckon", action="store_true", help=f"count the convolutions' ceilings, and write {reckon.PAGE}"
+    )
     options = parser.parse_args(argv)
+    if options.reckon:
+        print(reckon.table())
+        write_between("ceilings", reckon.table(), reckon.PAGE)
+        return 0
     if options.host:
         for what, starts, seconds in host():
             print(

@@ -104,6 +104,15 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., No
     return call
 
 
+def counts(file: str, defines: tuple[str, ...]) -> tuple[int, int]:
+    """Of the last start of a kernel of a .cu file: bytes that asynchronous copies fetched, and products of tensor cores."""
+    defines = (*defines, *["EXACT"] * _exact)
+    library = _library(file, defines, build.sources_hash(file, *defines, *FLAGS, compiler() or ""))
+    found = (ctypes.c_longlong * 2)()
+    library.counts(found)
+    return found[0], found[1]
+
+
 def _value(name: str, argument: Any, kind: str, parameter: str) -> Any:
     """An argument for ctypes; TypeError unless it has exactly the kernel's type, since CuPy would pass a wrong one on."""
     if kind.endswith("*"):
@@ -144,4 +153,5 @@ def _wrapped(file: str) -> str:
             f"int early_, {declared}) {{ return emulator::launch(grid, block, bytes_, order_, early_, "
             f"[=] {{ {name}({names}); }}); }}"
         )
+    lines.append('extern "C" void counts(long long* to) { to[0] = emulator::copied, to[1] = emulator::multiplied; }')
     return "\n".join(lines) + "\n"

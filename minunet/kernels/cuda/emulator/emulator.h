@@ -111,6 +111,7 @@ static std::unique_ptr<Task> kernel;
 static Schedule schedule;
 static bool eager;
 static char error[512];
+static long long copied, multiplied;  // of a launch: bytes that asynchronous copies fetched; products
 
 [[noreturn]] inline void fail(const char* format, ...) {
   int n = snprintf(error, sizeof error, "block (%u, %u, %u), thread %d: ", blockIdx.x, blockIdx.y, blockIdx.z,
@@ -207,6 +208,7 @@ template <class F> const char* launch(const unsigned* grid, const unsigned* bloc
   gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
   threads = block[0] * block[1] * block[2];
   schedule = (Schedule)order, eager = early;
+  copied = multiplied = 0;
   shared_bytes = bytes, arena.resize(bytes + 1024), seen.resize(bytes), kernel = task(f);
   Random random;
   const long blocks = (long)grid[0] * grid[1] * grid[2];
@@ -277,6 +279,7 @@ struct Mma {
 template <int PER, int N, class Decode>
 void multiply(float* const* d, const uint32_t* const* of_a, const float (&b)[8 * PER][N], Decode decode) {
   float a[16][8 * PER];
+  multiplied += 16 * N * 8 * PER;
   for (int l = 0; l < 32; ++l)
     for (int i = 0; i < 4; ++i)
       for (int e = 0; e < PER; ++e) a[(l >> 2) + 8 * (i & 1)][((l & 3) + 4 * (i >> 1)) * PER + e] = decode(of_a[l][i], e);
@@ -372,6 +375,7 @@ inline uint32_t shared_address(const void* p) { return (const char*)p - (const c
 inline void cp_async16(void* to, const void* from, bool valid) {
   emulator::require_shared(to, 16, 16, "cp.async");
   emulator::require_aligned(from, 16, "cp.async");
+  if (valid) emulator::copied += 16;
   if (emulator::eager) {
     valid ? memcpy(to, from, 16) : memset(to, 0, 16);
     memcpy(emulator::as_seen(to), to, 16);
