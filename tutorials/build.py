@@ -3,6 +3,7 @@
     python tutorials/build.py --run [LESSON ...]          # each in a process of its own; any error or failed assert fails
     python tutorials/build.py --notebooks [LESSON ...]    # build/notebooks/NN_name.ipynb; pip install ".[tutorials]"
     python tutorials/build.py --site [LESSON ...]         # runs them, then build/site/index.html; pip install ".[site]"
+    python tutorials/build.py --site --lite [LESSON ...]  # and lessons 01 to 07 run in the browser, too
 
 A lesson, `tutorials/NN_name.py`, is the single source: a script in cells ("# %%" code, "# %% [markdown]" text). LESSON is its
 number or the beginning of its name; without any, all are taken. What a run leaves goes to build/tutorials/NN_name/. The site
@@ -85,9 +86,9 @@ def write_notebook(lesson: Path, folder: Path) -> Path:
     return path
 
 
-def write_site(runs: Path, out: Path) -> int:
+def write_site(runs: Path, out: Path, lite: bool = False) -> int:
     """Make the site of what lessons have left in `runs`; the exit status."""
-    command = [sys.executable, str(ROOT / "docs" / "website"), str(runs), str(out)]
+    command = [sys.executable, str(ROOT / "docs" / "website"), str(runs), str(out), *["--lite"] * lite]
     return subprocess.run(command, cwd=ROOT, env=environment()).returncode
 
 
@@ -98,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--run", action="store_true", help="execute the lessons")
     what.add_argument("--notebooks", action="store_true", help="write them as notebooks")
     what.add_argument("--site", action="store_true", help="execute them and make the site")
+    parser.add_argument("--lite", action="store_true", help="with --site: lessons 01 to 07 also run in the browser")
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="number or name; all without it")
     parser.add_argument("--out", type=Path, default=ROOT / "build", help="where runs, notebooks and site go")
     parser.add_argument(
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             failed += 1
             print(problem, file=sys.stderr)
     if args.site and not failed:
-        return write_site(args.out / "tutorials", args.out / "site")
+        return write_site(args.out / "tutorials", args.out / "site", args.lite)
     return 1 if failed else 0
 
 

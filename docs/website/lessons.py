@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import lite
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -68,14 +71,28 @@ def picture(pages: Pages, file: Path, lesson: str) -> str:
     return f"```{{image}} {name}\n:alt: {alt}\n:width: {width}px\n:class: output\n```"
 
 
-def downloads(pages: Pages, lesson: Path) -> str:
-    """Links to the lesson as a script and as a notebook."""
+def tutorials_build() -> ModuleType:
+    """tutorials/build.py, a script, as a module."""
     spec = importlib.util.spec_from_file_location("tutorials_build", FOLDER / "build.py")
     assert spec and spec.loader
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
+    return build
+
+
+def notebook_of(lesson: Path) -> dict[str, Any]:
+    """A lesson as a notebook, Jupyter's JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        return json.loads(tutorials_build().write_notebook(lesson, Path(folder)).read_text())
+
+
+def downloads(pages: Pages, lesson: Path) -> str:
+    """Links to the lesson as a script and as a notebook, and to where it runs in the browser."""
     script = pages.copy(lesson, f"files/{lesson.name}")
-    build.write_notebook(lesson, pages.folder / "files")
-    return (
+    tutorials_build().write_notebook(lesson, pages.folder / "files")
+    text = (
         f"This lesson as {{download}}`a script <{script}>` and as {{download}}`a notebook </files/{lesson.stem}.ipynb>`"
     )
+    if pages.lite and int(lesson.stem[:2]) in lite.LESSONS:
+        text += f'; <a href="{lite.address(lesson.stem, "../")}">run it in the browser</a> ([how](/browser.md))'
+    return text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import benches
 import lessons
+import lite
 import reads
 import reference
 
@@ -42,8 +43,8 @@ LANGUAGES = {
 class Pages:
     """The pages so far, and where each file of the repository has its own; a file that only a link names gets one, too."""
 
-    def __init__(self, folder: Path, modules: list[str]) -> None:
-        self.folder, self.modules = folder, modules
+    def __init__(self, folder: Path, modules: list[str], lite: bool = False) -> None:
+        self.folder, self.modules, self.lite = folder, modules, lite
         self.home = {**TEXTS, **FOLDERS}
         self.sources: list[str] = []  # files and folders that are shown as they are
 
@@ -116,19 +117,22 @@ def contents(pages: list[str], *options: str) -> str:
     return "\n".join(["```{toctree}", *options, "", *pages, "```"])
 
 
-def write_pages(runs: Path, folder: Path, only: list[str] | None = None) -> None:
+def write_pages(runs: Path, folder: Path, only: list[str] | None = None, with_lite: bool = False) -> None:
     """Write the sources of all pages into a folder; of the reference `only` these modules and what is in them."""
-    pages = Pages(folder, reference.modules(tuple(only or ())))
-    lessons.write(pages, runs)
+    pages = Pages(folder, reference.modules(tuple(only or ())), with_lite)
+    found = lessons.write(pages, runs)
+    if with_lite:
+        lite.write_page(pages, found)
     reference.write(pages, pages.modules)
     benches.write(pages)
     pages.write("reads", reads.page())
     for name, page in TEXTS.items():
         text = pages.text((ROOT / name).read_text(), str(Path(name).parent))
+        if page == "exercises" and with_lite:
+            text += "\n\nThose of lessons 01 to 07 [run in the browser](/browser.md), too.\n"
         if page == "index":
-            text += "\n\n" + contents(
-                ["Start <self>", "lessons/index", "exercises", "learning", "teaching"], ":hidden:", ":caption: Learn"
-            )
+            learn = ["Start <self>", "lessons/index", "exercises", *["browser"] * with_lite, "learning", "teaching"]
+            text += "\n\n" + contents(learn, ":hidden:", ":caption: Learn")
             text += "\n\n" + contents(
                 ["using", "family", "accuracy", "speed", "gpu", "reads"], ":hidden:", ":caption: Use"
             )

@@ -1,6 +1,5 @@
 """What runs in a browser: the package, lessons 01 to 05 and grading, without numba, SciPy, threads and processes."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,24 @@ print(minunet.summary(minunet.UNet(3, 2), (1, 64, 64, 3)))
         hidden=(*COMPILED, *SYSTEM, "matplotlib", "subprocess"),
     )
     assert done.returncode == 0, done.stderr
-    assert "parameters" in done.stdout or re.search(r"\d", done.stdout)
+    assert "parameters" in done.stdout
+
+
+def test_an_exercise_is_graded_in_the_notebooks_process():
+    """By the cell that the notebooks have, which says that nothing isolates it there."""
+    done = run(
+        """
+from minunet.grade import here
+from minunet.grade.exercises import EXERCISES
+
+exercise = EXERCISES["filter_image"]
+assert here({"In": ["", exercise.reference]}, "filter_image", seed=1) == 10
+assert here({"In": ["", exercise.text]}, "filter_image", seed=1) == 0
+""",
+        hidden=(*COMPILED, *SYSTEM, "matplotlib", "subprocess"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("without isolation") == 2 and "10.0" in done.stdout
 
 
 @pytest.mark.slow

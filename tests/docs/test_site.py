@@ -4,6 +4,7 @@ With the reference of all packages in the size `whole`, and else of some, drawn 
 """
 
 import importlib.util
+import json
 import os
 import random
 import re
@@ -20,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 WEBSITE = ROOT / "docs" / "website"
 if not WEBSITE.exists():
     pytest.skip("the package is not in its repository", allow_module_level=True)
-for needed in ("sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jupytext", "bs4"):
+for needed in (
+    "sphinx", "furo", "myst_parser", "numpydoc", "latex2mathml", "jupytext", "bs4", "jupyterlite_core",
+    "jupyterlite_pyodide_kernel",
+):  # fmt: skip
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f'{needed} is not installed: pip install ".[site]"', allow_module_level=True)
 
@@ -72,13 +76,14 @@ def site(run_lesson, tmp_path_factory, pytestconfig):
         left, problem = run_lesson(lesson)
         assert not problem, problem
     out = tmp_path_factory.mktemp("out") / "site"
-    done = build(left.parent, out, "--only", *packages(pytestconfig.option))
+    done = build(left.parent, out, "--lite", "--only", *packages(pytestconfig.option))
     assert done.returncode == 0, done.stderr
     return out
 
 
 def pages_of(site):
-    return sorted(site.rglob("*.html"))
+    """The pages, without JupyterLite's own, which need a server."""
+    return [path for path in sorted(site.rglob("*.html")) if path.relative_to(site).parts[0] != "lite"]
 
 
 def parse(path):
@@ -134,8 +139,6 @@ def test_links_and_images_lead_somewhere(site):
 
 def test_figures_are_those_of_the_results(site):
     """The tables on the page of the benches, from a result that is read here, and of the machine that measured."""
-    import json
-
     text = parse(site / "benches.html").get_text()
     held = json.loads((ROOT / "bench" / "results" / "conv_ladder.json").read_text())
     assert held["setting"] in text and held["machine"] in text
@@ -174,6 +177,19 @@ def test_every_page_in_chromium(site, chromium):
     for lesson in LESSONS:
         text = "".join(re.findall(r"^# ?(.*\n)", lesson.read_text(), re.M))
         assert formulas[lesson.stem] == len(re.findall(r"\$\$.+?\$\$|\$[^$]+?\$", text, re.S)), lesson.stem
+
+
+def test_what_runs_in_the_browser_is_linked_to(site):
+    """From the page on it, which says what grading is there, and from each lesson's own."""
+    page = parse(site / "browser.html")
+    links = {a["href"].rpartition("path=")[2] for a in page.select("article a[href*='lite/']")}
+    assert links == {path.name for path in (site / "lite" / "files").iterdir()} and len(links) > 20
+    assert "without isolation" in " ".join(page.get_text().split())
+    for lesson in LESSONS:
+        found = parse(site / "lessons" / f"{lesson.stem}.html").select(
+            f"a[href$='index.html?path={lesson.stem}.ipynb']"
+        )
+        assert len(found) == (int(lesson.stem[:2]) <= 7)
 
 
 CONTRAST = """selector => {
@@ -221,8 +237,6 @@ def test_search(site, chromium, words, target):
 
 def test_what_a_page_says_wrongly_fails(run_lesson, tmp_path):
     """A warning of Sphinx is an error: here a lesson that refers to what does not exist."""
-    import json
-
     runs = tmp_path / "runs"
     for lesson in LESSONS[:1]:
         left, problem = run_lesson(lesson)

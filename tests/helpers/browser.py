@@ -1,6 +1,7 @@
 """A Python as there is one in a browser: without numba, SciPy, processes, threads, and what else needs compiling or a system.
 
-`run` executes code in a process of its own in which these are hidden: to import them fails, to start a thread or a process too.
+`run` executes code in a process of its own in which these are hidden: to import them fails, to start a thread too, and Python's
+own library starts no processes on such a platform.
 """
 
 import os
@@ -21,24 +22,26 @@ COMPILED = (
     "onnx",
     "onnxruntime",
 )
-SYSTEM = ("multiprocessing", "_multiprocessing", "_posixsubprocess", "fcntl", "resource", "filelock")
+SYSTEM = ("multiprocessing", "_multiprocessing", "fcntl", "resource", "filelock")
 HIDE = """
-import _thread, importlib.abc, sys
+import sys, sysconfig
+sysconfig.get_config_vars()  # of the real platform
+sys.platform = "emscripten"  # as a browser's Python calls it; before anything else is imported, which may ask
+import _thread, importlib.abc, subprocess
 
 class Hidden(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in HIDDEN:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-def none(*args, **options):
+def no_thread(*args, **options):
     raise RuntimeError("can't start new thread")
 
 for name in [name for name in sys.modules if name.partition(".")[0] in HIDDEN]:
     del sys.modules[name]
 sys.meta_path.insert(0, Hidden())
-_thread.start_new_thread = none
-if hasattr(_thread, "start_joinable_thread"):
-    _thread.start_joinable_thread = none
+for name in ("start_new_thread", "start_joinable_thread"):
+    setattr(_thread, name, no_thread)
 """
 
 
