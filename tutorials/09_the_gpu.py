@@ -673,6 +673,13 @@ if emulated:
 #
 # ## Exercises
 #
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
+#
+# * `python -m minunet.grade tutorials/exercises/warp_tile.py`: where numbers lie in a tile that is stored across k,
+#   how many turns the banks take, and what each lane of a warp loads and stores
+#
+# On your own, each with a check:
+#
 # 1. **Reuse.** Which tile of $BM \times BN$ with 8192 results has the most products for each number fetched? And with twice
 #    as many results? What do these cost in registers, if each of 128 threads keeps its share of them? *Check:*
 #    `BM * BN / (BM + BN)` for all powers of two.

@@ -448,6 +448,13 @@ assert quarter.params == whole.params and 4 * quarter.kept == whole.kept
 #
 # ## Exercises
 #
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
+#
+# * `python -m minunet.grade tutorials/exercises/unet_cost.py`: a U-Net's parameters, operations and kept bytes, foretold to
+#   the last one. (The plain ops keep every map; the file says which.)
+#
+# On your own, each with a check:
+#
 # 1. **By hand.** Parameters and operations of `decoder.0.conv1` on $512 \times 512$ pixels: which C does it read? *Check:*
 #    the row of that name in `costs.rows`.
 # 2. **Recompute.** Instead of each cache keep only the input of each block (`encoder.0`, ...), and run the block's forward

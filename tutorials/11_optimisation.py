@@ -140,6 +140,10 @@ print(
 )
 
 # %% [markdown]
+# The rate need not stay the same, and mostly does not. At first the weights are random and the gradients large, so many
+# trainings begin with a **warm-up**, some steps in which the rate rises from nearly nothing. In the end small steps let the
+# weights settle, so it falls, here along half a cosine (Loshchilov and Hutter, 2017, *SGDR*).
+#
 # ## Depth: how far it sees
 #
 # Each level doubles the reach of the convolutions in it. Add up: four pixels for the two convolutions of level 0, eight for
@@ -406,6 +410,13 @@ print(f"after 32 steps: {from_scratch[-1]:.3f} from random and {from_learned[-1]
 # The flags: `-l`, `-b`, `--depth`, `--base-width`, `--schedule`, `--optimizer`, `--weight-decay`, `--dropout`, `--seed`.
 #
 # ## Exercises
+#
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
+#
+# * `python -m minunet.grade tutorials/exercises/schedule.py`: a rate that warms up and then falls along half a cosine, and
+#   the range test that finds its largest value
+#
+# On your own, each with a check:
 #
 # 1. **Steps or images.** In the last picture of batch sizes all runs saw 192 images. Give all of them 48 *steps* instead.
 #    Who wins now, and which comparison would you make to choose for a given *time*? *Check:* `race(batch=1, number=48)`.

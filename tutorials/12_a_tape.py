@@ -642,6 +642,13 @@ if torch:
 #
 # ## Exercises
 #
+# Graded: copy the file, write what it leaves open, and run its line with your copy's name.
+#
+# * `python -m minunet.grade tutorials/exercises/tape.py`: walk back a graph whose lines come in any order, and add up its
+#   gradients
+#
+# On your own, each with a check:
+#
 # 1. **Without a tape again.** Write the U-Net's backward from the page above, without looking at lesson 05. *Check:* it is
 #    lesson 05's graded exercise, `unet_backward.py`.
 # 2. **A residual block.** Write `x + double_conv(x, ...)` with the operator `+` and as many channels out as in. How many

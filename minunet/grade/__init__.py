@@ -5,7 +5,8 @@
     minunet.grade.here(globals())                       in a notebook: what its cells define
 
 exercise.py       what an exercise is; exercises/ those of the course
-cut.py            exercises cut out of the package's own sources; answers.py: those that no op has in this form; make.py
+cut.py            exercises cut out of the package's own sources; answers.py, later_answers.py: those that no op has
+                  in this form; make.py: their files
 process/          the process in which a student's code runs
 submissions.py    what is handed in, read with care
 grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes

@@ -4,7 +4,7 @@ import functools
 from types import SimpleNamespace
 
 import pytest
-from helpers import family_submissions, wrong_shape_submissions, wrong_submissions
+from helpers import family_submissions, later_submissions, wrong_shape_submissions, wrong_submissions
 from helpers.grading import ALL, QUICK
 from helpers.workers import once
 
@@ -15,7 +15,7 @@ from minunet.grade.hints import same_error
 from minunet.grade.process.runner import Local
 
 SHAPES = wrong_shape_submissions.SUBMISSIONS
-SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | SHAPES
+SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | later_submissions.WRONG | SHAPES
 
 
 def whole_file(exercise, source):
