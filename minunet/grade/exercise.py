@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import cut
-from .process.runner import Forbidden
+from .process.calls import Forbidden
 from .sheet import Mark, Run, Sheet
 
 Check = Callable[[Sheet, np.random.Generator], None]
@@ -68,8 +69,11 @@ class Exercise:
     def __post_init__(self) -> None:
         EXERCISES[self.name] = self
 
-    def check(self, *parts: str, times: int = 2) -> Callable[[Check], Check]:
-        """Register a check: the parts of the score that it decides, and how many times to run it, each with new numbers."""
+    def check(self, *parts: str, times: int = 3) -> Callable[[Check], Check]:
+        """Register a check: the parts of the score that it decides, and how many times to run it.
+
+        Every time the numbers are others and the inputs of another kind, see `Sheet.time`.
+        """
 
         def register(f: Check) -> Check:
             self.checks.append((parts, f, times))
@@ -128,6 +132,12 @@ class Exercise:
         given = [cut.taken(*place) for place in (*self.given, *self.hidden)]
         return self._file(given, [cut.taken(*place) for place in self.write])
 
+    @cached_property
+    def arguments(self) -> dict[str, tuple[str, ...]]:
+        """By function of the answer, the names of its arguments."""
+        functions = [node for node in ast.parse(self.reference).body if isinstance(node, ast.FunctionDef)]
+        return {f.name: tuple(a.arg for a in f.args.args) for f in functions}
+
     def run_check(self, number: int, impl: Any, seed: int, judge: bool = True, only: int | None = None) -> list[Run]:
         """Run one check on a student's code or on a known mistake.
 
@@ -150,7 +160,7 @@ class Exercise:
         parts, body, times = self.checks[number]
         runs = []
         for time in range(times) if only is None else [only]:
-            sheet = Sheet(impl, judge)
+            sheet = Sheet(impl, judge, time, self.arguments)
             try:
                 body(sheet, np.random.default_rng([seed, number, time]))
             except Forbidden:

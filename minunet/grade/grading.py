@@ -15,8 +15,9 @@ from ..ops.dispatch import use
 from .exercise import Exercise
 from .exercises import EXERCISES
 from .hints import likely_mistakes
+from .process.calls import Forbidden
 from .process.inside import student as student_of
-from .process.runner import Forbidden, Limits, Student
+from .process.runner import Limits, Student
 
 POINTS = 10.0  # of an exercise
 

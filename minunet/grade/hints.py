@@ -59,8 +59,8 @@ def equal(a: Any, b: Any) -> bool:
         return same_error(a, b)
     if a is None or b is None or isinstance(a, str) or isinstance(b, str):
         return False
-    if isinstance(a, tuple) or isinstance(b, tuple):
-        return isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, (tuple, list)) or isinstance(b, (tuple, list)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.dtype.kind not in "fiub" or (a.dtype.kind == b.dtype.kind == "f" and a.dtype != b.dtype):
         return False  # of another precision: that is the mistake to mend first

@@ -11,7 +11,7 @@ from typing import Any
 from ..cli import csv_text, printable, quoted
 from .exercise import EXERCISES
 from .grading import POINTS, Grade, Part
-from .process.runner import UNWRITTEN
+from .process.calls import UNWRITTEN
 
 RAISED = re.compile(r"\w+: .* in line \d+.*\)$")  # an error, where it was, and in brackets what was asked
 

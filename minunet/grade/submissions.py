@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from .grading import Grade, grade_source
-from .process.runner import Limits, Trouble
+from .process.calls import Trouble
+from .process.runner import Limits
 
 LARGEST = 1 << 18  # bytes of a file: the exercises' own have 10 KB
 LARGEST_NOTEBOOK = 1 << 22  # which may hold pictures

@@ -16,7 +16,8 @@ from minunet.grade.command import main
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade
 from minunet.grade.process import confine, isolation
-from minunet.grade.process.runner import Forbidden, Student, obituary
+from minunet.grade.process.calls import Forbidden
+from minunet.grade.process.runner import Student, obituary
 
 SITE = Path(np.__file__).parents[1]
 SOURCE = "def f(x):\n    return 2 * x\n"

@@ -270,9 +270,9 @@ def conv_transpose2d_backward(dy, cache):
 ''', "does not know the stride"),
     "conv_transpose, dy as it came": ("conv_transpose", '''
 def conv_transpose2d(x, w, b=None, stride=2, padding=0):
-    raise NotImplementedError
+    return np.zeros((1, 1, 1, 1)), (w, x, stride)
 def conv_transpose2d_backward(dy, cache):
-    x, w, has_bias, s, pads = cache
+    w, x, s = cache
     dx, dw = np.zeros(x.shape), np.zeros(w.shape)
     for i in range(w.shape[0]):
         for j in range(w.shape[1]):

@@ -328,9 +328,9 @@ def conv_transpose2d_backward(dy, cache):
 ''', "overwrites"),
     "conv_transpose, dw averaged": ("conv_transpose", '''
 def conv_transpose2d(x, w, b=None, stride=2, padding=0):
-    return np.zeros((1, 1, 1, 1)), None
+    return np.zeros((1, 1, 1, 1)), (stride, resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, 1), w, x)
 def conv_transpose2d_backward(dy, cache):
-    x, w, has_bias, s, pads = cache
+    s, pads, w, x = cache
     dy_ = pad_spatial(dy, pads)
     H, W = x.shape[1:3]
     dx, dw = 0, np.zeros(w.shape)

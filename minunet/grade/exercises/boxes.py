@@ -62,7 +62,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 
 def _suppress(sheet: Sheet, part: str, asked: str, boxes: np.ndarray, scores: np.ndarray, **how: Any) -> None:
     got = sheet.call("suppress_boxes", boxes, scores, **how)
-    if isinstance(got, tuple) and all(np.ndim(n) == 0 and not isinstance(n, (Raised, str)) for n in got):
+    if isinstance(got, (tuple, list)) and all(np.ndim(n) == 0 and not isinstance(n, (Raised, str)) for n in got):
         got = np.array(got)  # a list of numbers will do
     sheet.same(part, asked, got, answers.suppress_boxes(boxes, scores, **how))
 
@@ -94,6 +94,9 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     boxes, scores = _boxes(rng, 12), rng.permutation(np.linspace(0.1, 0.9, 12))
     pair, two = _row(rng, 0.3, 2), np.array([0.3, 0.6])
+    row, column = rng.integers(9, size=2)
+    half = np.array([[0, 0, 2, 4], [0, 0, 2, 2]]) + np.array([row, column, row, column], float)
+    _suppress(sheet, "threshold", "an IoU of just 0.5, threshold 0.5", half, rng.permutation(two), threshold=0.5)
     for threshold in (0.15, 0.7):
         _suppress(sheet, "threshold", f"threshold {threshold}", pair, two, threshold=threshold)
         _suppress(sheet, "threshold", f"threshold {threshold}", boxes, scores, threshold=threshold)

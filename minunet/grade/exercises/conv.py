@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ... import ops
@@ -39,43 +41,44 @@ Loops over pixels are right; loops over the taps (i, j) alone are right and a th
 )
 
 
+def _conv(sheet: Sheet, part: str, asked: str, x: np.ndarray, w: np.ndarray, *b: Any, **options: Any) -> None:
+    y, _ = sheet.call("conv2d", x, w, *b, keep=2, **options)
+    sheet.same(part, asked, y, ops.conv2d(x, w, *b, **options)[0])
+
+
 @conv_forward.check("one tap")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng)
-    w = filters(rng, x, 1, 1)
-    y, _ = sheet.call("conv2d", x, w, keep=True)
-    sheet.same("one tap", "a 1x1 kernel", y, ops.conv2d(x, w)[0])
+    x = images(rng, kind=sheet.time)
+    _conv(sheet, "one tap", "a 1x1 kernel", x, filters(rng, x, 1, 1, sheet.time))
 
 
 @conv_forward.check("3x3", "bias", "rectangle")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng)
-    w, b = filters(rng, x), None
-    y, _ = sheet.call("conv2d", x, w, padding="valid", keep=True)
-    sheet.same("3x3", "a 3x3 kernel without padding", y, ops.conv2d(x, w, padding="valid")[0])
+    x = images(rng, kind=sheet.time)
+    w = filters(rng, x, kind=sheet.time)
+    _conv(sheet, "3x3", "a 3x3 kernel without padding", x, w, padding="valid")
     b = rng.standard_normal(w.shape[3:])
-    y, _ = sheet.call("conv2d", x, w, b, padding="valid", keep=True)
-    sheet.same("bias", "a bias", y, ops.conv2d(x, w, b, padding="valid")[0])
-    w = filters(rng, x, 2, 3)
-    y, _ = sheet.call("conv2d", x, w, padding="valid", keep=True)
-    sheet.same("rectangle", "a 2x3 kernel", y, ops.conv2d(x, w, padding="valid")[0])
+    b[0] *= len(b) == 1  # a bias may have a 0
+    _conv(sheet, "bias", "a bias", x, w, b, padding="valid")
+    for KH, KW, padding in ((2, 3, "valid"), (3, 2, "valid"), (4, 1, "same")):
+        w = filters(rng, x, KH, KW, sheet.time)
+        _conv(sheet, "rectangle", f"a {KH}x{KW} kernel, padding {padding}", x, w, padding=padding)
 
 
 @conv_forward.check("padding", "stride", "dilation")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 6)
-    w = filters(rng, x)
-    for padding in ("same", ((2, 0), (1, 3))):
-        y, _ = sheet.call("conv2d", x, w, padding=padding, keep=True)
-        sheet.same("padding", f"padding {padding}", y, ops.conv2d(x, w, padding=padding)[0])
-    even = rng.standard_normal(
-        (2, 6, 8, x.shape[-1])
-    )  # with a stride of 2 "same" pads even sides otherwise than with 1
+    x = images(rng, 6, sheet.time)
+    w = filters(rng, x, kind=sheet.time)
+    _conv(sheet, "padding", "the padding is not given, which means 'same'", x, w)
+    for padding in ("same", 1, (0, 2), ((2, 0), (1, 3)), ((0, 1), (2, 0))):
+        _conv(sheet, "padding", f"padding {padding}", x, w, padding=padding)
+    even = rng.standard_normal((2, 6, 8, x.shape[-1]))  # where "same" pads otherwise for a stride of 2 than for 1
+    large = rng.standard_normal((2, 12, 13, x.shape[-1]))
     for padding in ("valid", "same"):
-        y, _ = sheet.call("conv2d", even, w, stride=2, padding=padding, keep=True)
-        sheet.same("stride", f"stride 2, padding {padding}", y, ops.conv2d(even, w, stride=2, padding=padding)[0])
-        y, _ = sheet.call("conv2d", x, w, dilation=2, padding=padding, keep=True)
-        sheet.same("dilation", f"dilation 2, padding {padding}", y, ops.conv2d(x, w, dilation=2, padding=padding)[0])
+        _conv(sheet, "stride", f"stride 2, padding {padding}", even, w, stride=2, padding=padding)
+        _conv(sheet, "stride", f"stride 3, padding {padding}", large, w, stride=3, padding=padding)
+        _conv(sheet, "dilation", f"dilation 2, padding {padding}", x, w, dilation=2, padding=padding)
+    _conv(sheet, "dilation", "dilation 2, stride 3, padding 2", large, w, dilation=2, stride=3, padding=2)
 
 
 TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"
@@ -157,21 +160,31 @@ whole convolution is a single product, rows @ (w as a matrix).""",
 
 @im2col.check("patches", "stride")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng)
-    # with 2x3 patches and W = H + 2 a division that rounds wrongly shows on one side or the other
-    x = np.concatenate([x, x], 2)[:, :, : x.shape[1] + 2]
-    for part, s in (("patches", 1), ("stride", 2)):
-        views = np.lib.stride_tricks.sliding_window_view(x, (2, 3), (1, 2))[:, ::s, ::s]  # (N, OH, OW, C, KH, KW)
-        wanted = np.moveaxis(views, 3, -1).reshape(-1, 6 * x.shape[-1])
-        sheet.same(part, f"patches of 2x3 pixels, stride {s}", sheet.call("im2col", x, 2, 3, stride=s), wanted)
+    x = images(rng, kind=sheet.time)  # of an even and an odd side one shows a division that rounds wrongly
+    for part, KH, KW, s in (
+        ("patches", 2, 3, None),
+        ("patches", 3, 2, 1),
+        ("stride", 2, 3, 2),
+        ("stride", 3, 3, 2),
+        ("stride", 1, 2, 3),
+    ):
+        step = s or 1
+        views = np.lib.stride_tricks.sliding_window_view(x, (KH, KW), (1, 2))[
+            :, ::step, ::step
+        ]  # (N, OH, OW, C, KH, KW)
+        wanted = np.moveaxis(views, 3, -1).reshape(-1, KH * KW * x.shape[-1])
+        got = sheet.call("im2col", x, KH, KW, **({"stride": s} if s else {}))
+        sheet.same(part, f"patches of {KH}x{KW} pixels" + f", stride {s}" * bool(s), got, wanted)
 
 
 @im2col.check("product")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng)
-    w = filters(rng, x)
-    got = sheet.call("conv2d_im2col", x, w, stride=2)
-    sheet.same("product", "a 3x3 kernel, stride 2", got, ops.conv2d(x, w, stride=2, padding="valid")[0])
+    x = images(rng, kind=sheet.time)
+    for KH, KW, s in ((3, 3, 2), (2, 3, None), (3, 1, 3)):
+        w = filters(rng, x, KH, KW, sheet.time)
+        got = sheet.call("conv2d_im2col", x, w, **({"stride": s} if s else {}))
+        asked = f"a {KH}x{KW} kernel" + f", stride {s}" * bool(s)
+        sheet.same("product", asked, got, ops.conv2d(x, w, stride=s or 1, padding="valid")[0])
 
 
 _ROWS = "rows[:, :, :, i, j] = x[:, i : i + (OH - 1) * stride + 1 : stride, j : j + (OW - 1) * stride + 1 : stride]"
@@ -227,38 +240,38 @@ them. The grader puts your parts together, with its own product too, and compare
 )
 
 
-def _tile(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    C = int(rng.integers(2, 4))
-    return rng.standard_normal((6, 6, C)), rng.standard_normal((3, 3, C, C + 2))
+def _tile(rng: np.random.Generator, kind: int) -> tuple[np.ndarray, np.ndarray]:
+    C = (2, 3, 1)[kind]
+    return rng.standard_normal((6, 6, C)), rng.standard_normal((3, 3, C, (4, 2, 1)[kind]))
 
 
 @winograd.check("input")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x, _ = _tile(rng)
+    x, _ = _tile(rng, sheet.time)
     sheet.same("input", "B^T d B", sheet.call("transform_input", x), answers.transform_input(x))
 
 
 @winograd.check("filter")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _, w = _tile(rng)
+    _, w = _tile(rng, sheet.time)
     sheet.same("filter", "G g G^T", sheet.call("transform_filter", w), answers.transform_filter(w))
 
 
 @winograd.check("product")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    v, u = (answers.both_axes(m, a) for m, a in zip((answers.BT, answers.G), _tile(rng)))
+    v, u = (answers.both_axes(m, a) for m, a in zip((answers.BT, answers.G), _tile(rng, sheet.time)))
     sheet.same("product", "sum over the channels", sheet.call("multiply_points", v, u), (v[..., None] * u).sum(2))
 
 
 @winograd.check("output")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    m, _ = _tile(rng)
+    m, _ = _tile(rng, sheet.time)
     sheet.same("output", "A^T m A", sheet.call("transform_output", m), answers.transform_output(m))
 
 
 @winograd.check("tile")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x, w = _tile(rng)
+    x, w = _tile(rng, sheet.time)
     v, u = sheet.call("transform_input", x), sheet.call("transform_filter", w)
     lost = next((a for a in (v, u) if isinstance(a, Raised)), None)
     if max(np.size(v), np.size(u)) > 2000:  # ours have some hundred; those of odd shapes make huge products

@@ -29,19 +29,18 @@ axis. The six gradients count by themselves: return None for what you have not w
 GATE_PARTS = ("dskip", "dsignal", "dtheta", "dphi", "dbias", "dpsi")
 
 
-@attention_gate.check(*GATE_PARTS, times=1)
+@attention_gate.check(*GATE_PARTS)
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    skip = images(rng, 3)
+    skip = images(rng, 3, sheet.time)
     C = skip.shape[-1]
-    G, M = C + 1, C + 2  # so that no two arrays fit each other by chance
-    near = 0.0
-    while near < 1e-3:  # of ReLU's kink, which no difference may straddle
-        signal, theta, phi = (rng.standard_normal(s) for s in ((*skip.shape[:3], G), (C, M), (G, M)))
-        bias, psi = rng.standard_normal(M), rng.standard_normal((M, 1))
-        near = np.abs(skip @ theta + signal @ phi + bias).min()
-    asked = f"C = {C}, G = {G}, M = {M}"
-    inputs = (skip, signal, theta, phi, bias, psi)
-    sheet.gradients(GATE_PARTS, asked, answers.attention_gate, "attention_gate_backward", inputs, rng)
+    G, M = ((C + 1, C + 2), (C - 1, C + 1), (2, 3))[sheet.time]  # so that no two arrays fit each other by chance
+    signal, theta, phi = (rng.standard_normal(s) for s in ((*skip.shape[:3], G), (C, M), (G, M)))
+    inputs = (skip, signal, theta, phi, rng.standard_normal(M), rng.standard_normal((M, 1)))
+    names, ours = (
+        ("attention_gate", "attention_gate_backward"),
+        (answers.attention_gate, answers.attention_gate_backward),
+    )
+    sheet.backward(GATE_PARTS, f"C = {C}, G = {G}, M = {M}", names, ours, inputs, rng.standard_normal(skip.shape))
 
 
 _DSKIP, _DSCORE = "dskip = dy * a + dz @ theta.T", "dscore = da * a * (1 - a)"
@@ -149,22 +148,24 @@ back; each counts by itself. You choose what the cache holds.""",
 
 @image_pooling.check("y", "dx", "dw", "db")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 3)
+    cases = [_pooled(rng, sheet.time) for _ in range(2)]
+    for (y, got), ((x, w, b), _, dy) in zip(sheet.pairs(("image_pooling", "image_pooling_backward"), cases), cases):
+        asked = f"{x.shape[1]} x {x.shape[2]} pixels, {w.shape[0]} to {w.shape[1]} channels"
+        wanted, cache = answers.image_pooling(x, w, b)
+        sheet.same("y", asked, y, wanted)
+        sheet.gradients(("dx", "dw", "db"), asked, got, answers.image_pooling_backward(dy, cache))
+
+
+def _pooled(rng: np.random.Generator, kind: int) -> tuple[tuple[np.ndarray, ...], dict, np.ndarray]:
+    """Inputs of which some means pass the ReLU and some do not, and a gradient for the output."""
+    x = images(rng, 3, kind)
     C = x.shape[-1]
-    K = C + 3
+    K = C + (3, -1, 2)[kind]
     on = np.zeros(1)
-    while not on.any(0).any() or on.all():  # some means pass the ReLU, some do not, and none lies at its kink
+    while not on.any(0).any() or on.all():
         w, b = rng.standard_normal((C, K)), 0.3 * rng.standard_normal(K)
-        z = x.mean((1, 2)) @ w + b
-        on = (z > 0) if np.abs(z).min() > 1e-3 else np.zeros(1)
-    asked = f"{x.shape[1]} x {x.shape[2]} pixels, {C} to {K} channels"
-    y, cache = sheet.call("image_pooling", x, w, b, keep=True)
-    wanted, right = answers.image_pooling(x, w, b)
-    sheet.same("y", asked, y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    got = sheet.call("image_pooling_backward", dy, cache)
-    for i, (part, gradient) in enumerate(zip(("dx", "dw", "db"), answers.image_pooling_backward(dy, right))):
-        sheet.same(part, asked, None if got is None else got[i], gradient)
+        on = x.mean((1, 2)) @ w + b > 0
+    return (x, w, b), {}, rng.standard_normal((*x.shape[:3], K))
 
 
 _MEAN, _SUM = "mean = x.mean((1, 2))", "dz = dy.sum((1, 2)) * (z > 0)"

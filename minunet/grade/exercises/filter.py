@@ -14,15 +14,22 @@ KERNEL_FLIPPED = (
 )
 
 
-def images(rng: np.random.Generator, least: int = 5) -> np.ndarray:
-    """Two or three images, never square, with two or three channels."""
-    H = int(rng.integers(least, least + 3))
-    return rng.standard_normal((int(rng.integers(2, 4)), H, H + int(rng.integers(1, 3)), int(rng.integers(2, 4))))
+def images(rng: np.random.Generator, least: int = 5, kind: int = 0) -> np.ndarray:
+    """Images (N, H, W, C) of at least so many rows and columns.
+
+    Kind 0: two or three, wide, one side even and the other odd. Kind 1: two or three, tall, and odd where the others are even.
+    Kind 2: a single grey one.
+    """
+    even = least + least % 2 + 2 * int(rng.integers(2))
+    N, C = int(rng.integers(2, 4)), int(rng.integers(2, 4))
+    shape = ((N, even, even + 1, C), (N, even + 1, even, C + 1), (1, even, even + 1, 1))[kind]
+    return rng.standard_normal(shape)
 
 
-def filters(rng: np.random.Generator, x: np.ndarray, KH: int = 3, KW: int = 3) -> np.ndarray:
-    """Filters for x, to another number of channels."""
-    return rng.standard_normal((KH, KW, x.shape[-1], x.shape[-1] + int(rng.integers(1, 3))))
+def filters(rng: np.random.Generator, x: np.ndarray, KH: int = 3, KW: int = 3, kind: int = 0) -> np.ndarray:
+    """Filters for x: of kind 0 to more channels, of kind 1 to fewer, of kind 2 to a single one."""
+    C = x.shape[-1]
+    return rng.standard_normal((KH, KW, C, (C + int(rng.integers(1, 3)), C - 1, 1)[kind]))
 
 
 filter_image = Exercise(
@@ -46,17 +53,23 @@ wherever the filter fits whole: no padding, no bias. s is the stride. Loops over
 
 @filter_image.check("one channel", "channels", "rectangle", "stride")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 6)[0]
-    C, uneven = x.shape[-1], x[:, : len(x) + 1]  # of two sides in a row one shows a division that rounds wrongly
-    for part, asked, seen, (KH, KW), s in (
-        ("one channel", "a grey image, a 3x3 filter", x[..., :1], (3, 3), 1),
-        ("channels", f"{C} channels, a 3x3 filter", x, (3, 3), 1),
-        ("rectangle", "a 2x3 filter", x, (2, 3), 1),
-        ("stride", "a 3x3 filter, stride 2", uneven, (3, 3), 2),
+    x = images(rng, 6, sheet.time)[0]  # of an even and an odd side one shows a division that rounds wrongly
+    H, W, C = x.shape
+    for part, seen, (KH, KW), s in (
+        ("one channel", x[..., :1], (3, 3), 1),
+        ("channels", x, (3, 3), None),
+        ("channels", x, (1, 1), 1),
+        ("rectangle", x, (2, 3), 1),
+        ("rectangle", x, (4, 2), 1),
+        ("rectangle", x, (H, W), 1),
+        ("stride", x, (3, 3), 2),
+        ("stride", x, (2, 1), 3),
     ):
         w = rng.standard_normal((KH, KW, seen.shape[-1]))
-        wanted = ops.conv2d(seen[None], w[..., None], stride=s, padding="valid")[0][0, ..., 0]
-        sheet.same(part, asked, sheet.call("filter_image", seen, w, stride=s), wanted)
+        wanted = ops.conv2d(seen[None], w[..., None], stride=s or 1, padding="valid")[0][0, ..., 0]
+        asked = f"{H} x {W} pixels, {seen.shape[-1]} channels, a {KH}x{KW} filter" + f", stride {s}" * bool(s)
+        how = {"stride": s} if s else {}
+        sheet.same(part, asked, sheet.call("filter_image", seen, w, **how), wanted)
 
 
 _PATCH, _SIZE = "x[top : top + KH, left : left + KW] * w", "((H - KH) // stride + 1, (W - KW) // stride + 1)"

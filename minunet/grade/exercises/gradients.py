@@ -39,28 +39,44 @@ Do not change dy, x or w.""",
 )
 
 
-def _gradients(sheet: Sheet, rng: np.random.Generator, names: tuple[str, ...], asked: str, **options: Any) -> None:
-    x = images(rng, 4)
-    w = filters(rng, x)
-    b = rng.standard_normal(w.shape[-1])
-    sheet.gradients(names, asked, ops.conv2d, "conv2d_backward", (x, w, b), rng, **options)
+def _gradients(
+    sheet: Sheet,
+    rng: np.random.Generator,
+    parts: tuple[str, str, str],
+    kernel: tuple[int, int] = (3, 3),
+    bias: bool = True,
+    **options: Any,
+) -> None:
+    x = images(rng, 5, sheet.time)
+    w = filters(rng, x, *kernel, sheet.time)
+    inputs = (x, w, rng.standard_normal(w.shape[-1])) if bias else (x, w)
+    dy = rng.standard_normal(ops.conv2d(*inputs, **options)[0].shape)
+    asked = f"{kernel[0]}x{kernel[1]}" + "".join(f", {name} {value}" for name, value in options.items())
+    names, ours = ("conv2d", "conv2d_backward"), (ops.conv2d, ops.conv2d_backward)
+    sheet.backward(parts, asked + ", no bias" * (not bias), names, ours, inputs, dy, **options)
 
 
-@conv_backward.check("dx", "dw", "db", times=1)
+@conv_backward.check("dx", "dw", "db")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _gradients(sheet, rng, ("dx", "dw", "db"), "padding 'same'")
+    parts = ("dx", "dw", "db")
+    _gradients(sheet, rng, parts, padding="same")
+    _gradients(sheet, rng, parts, (2, 3), bias=False, padding="valid")
+    _gradients(sheet, rng, parts, (3, 2), padding=((1, 0), (0, 2)))
 
 
-@conv_backward.check("dx, stride", "dw, stride", times=1)
+@conv_backward.check("dx, stride", "dw, stride")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _gradients(
-        sheet, rng, ("dx, stride", "dw, stride", "db"), "stride 2, uneven padding", stride=2, padding=((2, 0), (0, 1))
-    )
+    parts = ("dx, stride", "dw, stride", "db")
+    _gradients(sheet, rng, parts, stride=2, padding=((2, 0), (0, 1)))
+    _gradients(sheet, rng, parts, stride=2, padding="same")
+    _gradients(sheet, rng, parts, (2, 1), stride=3, padding="valid")
 
 
-@conv_backward.check("dx, dilation", "dw, dilation", times=1)
+@conv_backward.check("dx, dilation", "dw, dilation")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _gradients(sheet, rng, ("dx, dilation", "dw, dilation", "db"), "dilation 2", dilation=2)
+    parts = ("dx, dilation", "dw, dilation", "db")
+    _gradients(sheet, rng, parts, dilation=2, padding="same")
+    _gradients(sheet, rng, parts, (2, 3), dilation=2, stride=3, padding=((0, 3), (2, 0)))
 
 
 SEEN, DW = "window(padded, i, j, OH, OW, stride, dilation)[..., cs]\n", "as_rows(seen).T @ as_rows(dy[..., ks])"
@@ -153,42 +169,56 @@ It is the map dy -> dx of a convolution, used forwards: which of a convolution's
 )
 
 
+PAIR = ("conv_transpose2d", "conv_transpose2d_backward")
+
+
+def _transposed(
+    rng: np.random.Generator, kind: int, kernel: tuple[int, int], bias: bool, options: dict[str, Any]
+) -> tuple[tuple, dict[str, Any], np.ndarray]:
+    """Inputs of a transposed convolution, its options, and a gradient for its output."""
+    x = images(rng, 3, kind)
+    w = filters(rng, x, *kernel, kind)
+    inputs = (x, w, rng.standard_normal(w.shape[-1])) if bias else (x, w)
+    return inputs, options, rng.standard_normal(ops.conv_transpose2d(*inputs, **options)[0].shape)
+
+
 @conv_transpose.check("y", "overlap", "padding and bias")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 3)
-    for part, size, options in (
-        ("y", 2, {}),
-        ("overlap", 3, {"stride": 2}),
-        ("padding and bias", 3, {"stride": 2, "padding": ((1, 0), (0, 1))}),
+    for part, kernel, bias, options in (
+        ("y", (2, 2), False, {}),
+        ("y", (2, 1), False, {"stride": 3}),
+        ("overlap", (3, 3), False, {"stride": 2}),
+        ("overlap", (2, 3), False, {"stride": 1}),
+        ("padding and bias", (3, 3), True, {"stride": 2, "padding": ((1, 0), (0, 1))}),
+        ("padding and bias", (3, 2), True, {"stride": 2, "padding": ((0, 1), (0, 0))}),
+        ("padding and bias", (3, 3), True, {"padding": 1}),
     ):
-        w = filters(rng, x, size, size)
-        b = rng.standard_normal(w.shape[3:]) if part == "padding and bias" else None
-        y, _ = sheet.call("conv_transpose2d", x, w, b, keep=True, **options)
-        sheet.same(
-            part, f"{size}x{size} stamps, {options or 'stride 2'}", y, ops.conv_transpose2d(x, w, b, **options)[0]
-        )
+        inputs, options, _ = _transposed(rng, sheet.time, kernel, bias, options)
+        y, _ = sheet.call(PAIR[0], *inputs, keep=2, **options)
+        asked = f"{kernel[0]}x{kernel[1]} stamps" + "".join(f", {name} {value}" for name, value in options.items())
+        sheet.same(part, asked, y, ops.conv_transpose2d(*inputs, **options)[0])
 
 
-@conv_transpose.check("dx", "dw", "db", times=1)
+@conv_transpose.check("dx", "dw", "db")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 3)
-    w = filters(rng, x, 3, 3)
-    b = rng.standard_normal(w.shape[-1])
-    inputs, backward = (x, w, b), "conv_transpose2d_backward"
-    sheet.gradients(
-        ("dx", "dw", "db"), "3x3 stamps, stride 2", ops.conv_transpose2d, backward, inputs, rng, stride=2, padding=1
-    )
+    cases = [
+        _transposed(rng, sheet.time, (3, 3), True, {"stride": 2, "padding": 1}),
+        _transposed(rng, sheet.time, (2, 3), False, {"stride": 3}),
+        _transposed(rng, sheet.time, (3, 2), True, {"stride": 1, "padding": ((1, 0), (0, 0))}),
+        _transposed(rng, sheet.time, (2, 2), False, {"padding": ((0, 1), (1, 0))}),
+    ]
+    for (inputs, options, dy), (_, got) in zip(cases, sheet.pairs(PAIR, cases)):
+        wanted = ops.conv_transpose2d_backward(dy, ops.conv_transpose2d(*inputs, **options)[1])
+        asked = "{}x{} stamps".format(*inputs[1].shape) + "".join(f", {n} {v}" for n, v in options.items())
+        sheet.gradients(("dx", "dw", "db"), asked, got, wanted)
 
 
 @conv_transpose.check("adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 3)
-    w = filters(rng, x)
-    y, cache = sheet.call("conv_transpose2d", x, w, None, stride=2, keep=True)
-    wanted = ops.conv_transpose2d(x, w, stride=2)[0]
-    dy = rng.standard_normal(wanted.shape)
-    dx = sheet.call("conv_transpose2d_backward", dy, cache)
-    sheet.adjoint("adjoint", x, y, dy, dx[0] if isinstance(dx, (tuple, Raised)) else dx, wanted)
+    case = _transposed(rng, sheet.time, (3, 3), False, {"stride": 2})
+    [(y, got)], (x, w) = sheet.pairs(PAIR, [case]), case[0]
+    dx = got[0] if isinstance(got, (tuple, list, Raised)) else got
+    sheet.adjoint("adjoint", x, y, case[2], dx, ops.conv_transpose2d(x, w, stride=2)[0])
 
 
 conv_transpose.wrong(

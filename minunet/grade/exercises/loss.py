@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ... import ops
@@ -38,22 +36,23 @@ The cache holds (x, gamma, mean, rstd, from_batch).""",
 
 @batch_norm.check("dx", "dgamma", "dbeta")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = rng.uniform(0.5, 2) * images(rng, 3) + rng.standard_normal()
-    gamma, beta = (rng.standard_normal(x.shape[-1]) for _ in range(2))
-    parts = ("dx", "dgamma", "dbeta")
-    sheet.gradients(parts, "statistics of the batch", ops.batch_norm, "batch_norm_backward", (x, gamma, beta), rng)
+    x = rng.uniform(0.5, 2) * images(rng, 3, sheet.time) + rng.standard_normal()
+    _normed(sheet, rng, ("dx", "dgamma", "dbeta"), "statistics of the batch", x)
 
 
-@batch_norm.check("dx, given statistics", times=1)
+@batch_norm.check("dx, given statistics")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 3)
-    gamma, beta, mean = (rng.standard_normal(x.shape[3:]) for _ in range(3))
+    x = images(rng, 3, sheet.time)
+    mean = rng.standard_normal(x.shape[3:])
+    _normed(sheet, rng, ("dx, given statistics", "dgamma", "dbeta"), "statistics given", x, mean, mean**2 + 0.1)
 
-    def forward(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple:
-        return ops.batch_norm(x, gamma, beta, mean, mean**2 + 0.1)[:2]
 
-    parts = ("dx, given statistics", "dgamma", "dbeta")
-    sheet.gradients(parts, "statistics given", forward, "batch_norm_backward", (x, gamma, beta), rng)
+def _normed(
+    sheet: Sheet, rng: np.random.Generator, parts: tuple[str, str, str], asked: str, x: np.ndarray, *given: np.ndarray
+) -> None:
+    gamma, beta = (rng.standard_normal(x.shape[-1]) for _ in range(2))
+    names, ours = ("batch_norm", "batch_norm_backward"), (ops.batch_norm, ops.batch_norm_backward)
+    sheet.backward(parts, asked, names, ours, (x, gamma, beta, *given), rng.standard_normal(x.shape))
 
 
 _NORM = "dx = dy - dbeta / M - xhat * (dgamma / M)"
@@ -110,51 +109,59 @@ the thousands: shift them before exp. The backward takes a scalar dloss. The giv
 )
 
 
-def _pixels(rng: np.random.Generator, K: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    shape = images(rng, 3).shape[:3]
-    labels = rng.integers(-1, K, shape)
-    labels[0, 0, : K + 1] = np.arange(-1, K)[: shape[2]]
+def _pixels(rng: np.random.Generator, kind: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of two to four classes, and labels, among which every class is."""
+    shape, K = images(rng, 3, kind).shape[:3], (3, 4, 2)[kind]
+    labels = rng.integers(0, K, shape)
+    labels[0, 0, :K] = np.arange(K)[: shape[2]]
     return 2 * rng.standard_normal((*shape, K)), labels
+
+
+def _some(rng: np.random.Generator, labels: np.ndarray, ignore: int = -1) -> np.ndarray:
+    """The labels, of which some, but not all, are to be ignored."""
+    left_out = rng.random(labels.shape) < 0.3
+    left_out[0, :2, :2] = ((True, False), (False, True))
+    return np.where(left_out, ignore, labels)
 
 
 @cross_entropy.check("loss", "gradient")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    logits, labels = _pixels(rng)
-    _entropy(sheet, rng, ("loss", "gradient"), logits, np.maximum(labels, 0))
+    _entropy(sheet, rng, ("loss", "gradient"), (*_pixels(rng, sheet.time), {}), (*_pixels(rng, sheet.time), {}))
 
 
-@cross_entropy.check("ignored pixels", times=2)
+@cross_entropy.check("ignored pixels")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _entropy(sheet, rng, ("ignored pixels",) * 2, *_pixels(rng))
+    logits, labels = _pixels(rng, sheet.time)
+    cases = [(logits, _some(rng, labels, ignore), {"ignore": ignore}) for ignore in (-1, 255, 1)]
+    cases.append((logits, np.full_like(labels, -1), {}))  # nothing counts
+    _entropy(sheet, rng, ("ignored pixels",) * 2, *cases)
 
 
 @cross_entropy.check("weights")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    logits, labels = _pixels(rng)
-    weight, class_weight = rng.uniform(0, 3, labels.shape), rng.uniform(0.1, 2, 3)
-    _entropy(sheet, rng, ("weights",) * 2, logits, np.maximum(labels, 0), weight=weight, class_weight=class_weight)
+    logits, labels = _pixels(rng, sheet.time)
+    weight = {"weight": rng.uniform(0, 3, labels.shape)}
+    classes = {"class_weight": rng.uniform(0.1, 2, logits.shape[-1])}
+    cases = ((logits, labels, weight), (logits, labels, classes), (logits, _some(rng, labels), weight | classes))
+    _entropy(sheet, rng, ("weights",) * 2, *cases)
 
 
-@cross_entropy.check("large logits", times=1)
+@cross_entropy.check("large logits")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    logits, labels = _pixels(rng)
-    _entropy(sheet, rng, ("large logits",) * 2, 1000 * logits, np.maximum(labels, 0))
+    logits, labels = _pixels(rng, sheet.time)
+    _entropy(sheet, rng, ("large logits",) * 2, (1000 * logits, labels, {}), (1000 * logits - 9000, labels, {}))
 
 
 def _entropy(
-    sheet: Sheet,
-    rng: np.random.Generator,
-    parts: tuple[str, str],
-    logits: np.ndarray,
-    labels: np.ndarray,
-    **options: Any,
+    sheet: Sheet, rng: np.random.Generator, parts: tuple[str, str], *cases: tuple[np.ndarray, np.ndarray, dict]
 ) -> None:
-    loss, cache = sheet.call("softmax_cross_entropy", logits, labels, keep=True, **options)
-    wanted, right = ops.softmax_cross_entropy(logits, labels, **options)
-    sheet.same(parts[0], "the loss", loss, wanted)
-    dloss = float(rng.uniform(0.5, 2))
-    got = sheet.call("softmax_cross_entropy_backward", dloss, cache)
-    sheet.same(parts[1], "its gradient", got, ops.softmax_cross_entropy_backward(dloss, right))
+    asked = [((logits, labels), how, float(rng.uniform(0.5, 2))) for logits, labels, how in cases]
+    found = sheet.pairs(("softmax_cross_entropy", "softmax_cross_entropy_backward"), asked)
+    for (loss, got), (inputs, how, dloss) in zip(found, asked):
+        wanted, cache = ops.softmax_cross_entropy(*inputs, **how)
+        what = "".join(f", {name}" if name != "ignore" else f", ignore {value}" for name, value in how.items())
+        sheet.same(parts[0], "the loss" + what, loss, wanted)
+        sheet.same(parts[1], "its gradient" + what, got, ops.softmax_cross_entropy_backward(dloss, cache))
 
 
 cross_entropy.wrong(
@@ -213,27 +220,23 @@ union = U + s (K,), and K.""",
 )
 
 
-@dice.check("gradient", "scaled loss", times=2)
+@dice.check("gradient", "scaled loss")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    logits, labels = _pixels(rng, int(rng.integers(3, 5)))
-    labels = np.maximum(labels, 0)
-    cache = ops.soft_dice(logits, labels)[1]
+    logits, labels = _pixels(rng, sheet.time)
     for part, dloss in (("gradient", 1.0), ("scaled loss", float(rng.uniform(2, 3)))):
-        got = sheet.call("soft_dice_backward", dloss, cache)
-        sheet.same(part, f"dloss = {dloss:.3g}", got, ops.soft_dice_backward(dloss, cache))
+        _overlap(sheet, part, f"dloss = {dloss:.3g}", logits, labels, dloss)
 
 
-@dice.check("ignored pixels", "differences", times=1)
+@dice.check("ignored pixels", "absent class")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    logits, labels = _pixels(rng)
-    cache = ops.soft_dice(logits, labels)[1]
-    got = sheet.call("soft_dice_backward", 1.0, cache)
-    sheet.same("ignored pixels", "some labels are -1", got, ops.soft_dice_backward(1.0, cache))
+    logits, labels = _pixels(rng, sheet.time)
+    _overlap(sheet, "ignored pixels", "some labels are -1", logits, _some(rng, labels), 1.5)
+    _overlap(sheet, "absent class", "no pixel is of class 1", logits, np.where(labels == 1, 0, labels), 1.5)
 
-    def forward(logits: np.ndarray) -> tuple:
-        return ops.soft_dice(logits, np.maximum(labels, 0))
 
-    sheet.gradients(("differences",), "", forward, "soft_dice_backward", (logits,), rng)
+def _overlap(sheet: Sheet, part: str, asked: str, logits: np.ndarray, labels: np.ndarray, dloss: float) -> None:
+    names, ours = ("soft_dice", "soft_dice_backward"), (ops.soft_dice, ops.soft_dice_backward)
+    sheet.backward((part,), asked, names, ours, (logits, labels), dloss)
 
 
 _DICE = "(2 * one_hot(labels, p) - dice)"

@@ -10,7 +10,7 @@ from ... import ops
 from ...gradcheck import draw
 from .. import cut
 from ..exercise import Exercise
-from ..sheet import Sheet
+from ..sheet import Raised, Sheet
 from .filter import images
 
 POOL, RESAMPLE, SHAPE = "ops/pool.py", "ops/resample.py", "ops/shape.py"
@@ -41,29 +41,33 @@ need).""",
 
 @max_pool.check("y", "dx")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = draw(images(rng).shape, rng)
-    _pool(sheet, rng, x, ("y", "dx"), size=2)
+    x = draw(images(rng, kind=sheet.time).shape, rng)
+    _pool(sheet, rng, ("y", "dx"), (x, {}), (-1 - np.abs(x), {"size": 2}), (x, {"size": 3}))
 
 
 @max_pool.check("y, overlapping", "dx, overlapping")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = draw(images(rng).shape, rng)
-    _pool(sheet, rng, x, ("y, overlapping", "dx, overlapping"), size=3, stride=2)
+    x = draw(images(rng, kind=sheet.time).shape, rng)
+    cases = ((x, {"size": 3, "stride": 2}), (x, {"size": 2, "stride": 1}), (x, {"size": 2, "stride": 3}))
+    _pool(sheet, rng, ("y, overlapping", "dx, overlapping"), *cases)
 
 
 @max_pool.check("dx, ties")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = rng.integers(-2, 1, images(rng).shape).astype(np.float64)
-    _pool(sheet, rng, x, ("y", "dx, ties"), size=2)
+    x = rng.integers(-2, 1, images(rng, kind=sheet.time).shape).astype(np.float64)
+    x[..., :4, :4, 0] = 1  # some windows are all the same
+    _pool(sheet, rng, ("y", "dx, ties"), (x, {"size": 2}), (x, {"size": 3, "stride": 2}))
 
 
-def _pool(sheet: Sheet, rng: np.random.Generator, x: np.ndarray, parts: tuple[str, str], **options: int) -> None:
-    y, cache = sheet.call("max_pool2d", x, keep=True, **options)
-    wanted, right = ops.max_pool2d(x, **options)
-    sheet.same(parts[0], f"{options}", y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    dx = sheet.call("max_pool2d_backward", dy, cache)
-    sheet.same(parts[1], f"{options}", dx, ops.max_pool2d_backward(dy, right))
+def _pool(
+    sheet: Sheet, rng: np.random.Generator, parts: tuple[str, str], *cases: tuple[np.ndarray, dict[str, int]]
+) -> None:
+    wanted = [ops.max_pool2d(x, **options) for x, options in cases]
+    asked = [((x,), options, rng.standard_normal(y.shape)) for (x, options), (y, _) in zip(cases, wanted)]
+    found = sheet.pairs(("max_pool2d", "max_pool2d_backward"), asked)
+    for (y, dx), (_, options, dy), (right, cache) in zip(found, asked, wanted):
+        sheet.same(parts[0], f"{options or 'size 2'}", y, right)
+        sheet.same(parts[1], f"{options or 'size 2'}", dx, ops.max_pool2d_backward(dy, cache))
 
 
 _WIN = "window(dx, i, j, OH, OW, stride)[...] += dy * (winner == n)"
@@ -126,24 +130,24 @@ forward, for which <y, dy> = <x, dx> whatever x and dy: the grader tries it. You
 
 @bilinear.check("y, corners aligned", "dx, corners aligned", "adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _upsample(sheet, rng, "corners aligned", True)
+    _upsample(sheet, rng, "corners aligned", {}, {"scale": 3, "align_corners": True})
 
 
 @bilinear.check("y, pixels as areas", "dx, pixels as areas", "adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _upsample(sheet, rng, "pixels as areas", False)
+    _upsample(sheet, rng, "pixels as areas", *({"scale": n, "align_corners": False} for n in (2, 3)))
 
 
-def _upsample(sheet: Sheet, rng: np.random.Generator, name: str, align_corners: bool) -> None:
-    x = images(rng, 2)
-    how: dict[str, Any] = {"scale": int(rng.integers(2, 4)), "align_corners": align_corners}
-    y, cache = sheet.call("upsample_bilinear", x, keep=True, **how)
-    wanted, right = ops.upsample_bilinear(x, **how)
-    sheet.same(f"y, {name}", f"{how}", y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    dx = sheet.call("upsample_bilinear_backward", dy, cache)
-    sheet.same(f"dx, {name}", f"{how}", dx, ops.upsample_bilinear_backward(dy, right))
-    sheet.adjoint("adjoint", x, y, dy, dx, wanted)
+def _upsample(sheet: Sheet, rng: np.random.Generator, name: str, *options: dict[str, Any]) -> None:
+    maps = [images(rng, 2, sheet.time) for _ in options]
+    wanted = [ops.upsample_bilinear(x, **how) for x, how in zip(maps, options)]
+    cases = [((x,), how, rng.standard_normal(y.shape)) for x, how, (y, _) in zip(maps, options, wanted)]
+    found = sheet.pairs(("upsample_bilinear", "upsample_bilinear_backward"), cases)
+    for (y, dx), ((x,), how, dy), (right, cache) in zip(found, cases, wanted):
+        asked = f"from {x.shape[1]} x {x.shape[2]} pixels, {how or 'scale 2'}"
+        sheet.same(f"y, {name}", asked, y, right)
+        sheet.same(f"dx, {name}", asked, dx, ops.upsample_bilinear_backward(dy, cache))
+        sheet.adjoint("adjoint", x, y, dy, dx, right)
 
 
 _BACK = "return _apply(dy, interpolation_matrix(H, OH, align_corners).T, interpolation_matrix(W, OW, align_corners).T)"
@@ -200,29 +204,38 @@ caches.""",
 )
 
 
+# a side from which nothing is cut is another case, and there are four
+MARGINS = (((0, 2), (1, 3)), ((2, 1), (3, 0)), ((1, 0), (0, 2)), ((0, 0), (2, 1)), ((0, 0), (0, 0)))
+
+
 @crop_concat.check("crop", "crop, backwards")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng, 7)
-    margins = ((0, 2), (1, 3)) if rng.random() < 0.5 else ((2, 1), (3, 0))
-    y, cache = sheet.call("crop", x, margins, keep=True)
-    wanted, right = ops.crop(x, margins)
-    sheet.same("crop", f"margins {margins}", y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    got = sheet.call("crop_backward", dy, cache)
-    sheet.same("crop, backwards", f"margins {margins}", got, ops.crop_backward(dy, right))
+    x = images(rng, 7, sheet.time)
+    wanted = [ops.crop(x, margins) for margins in MARGINS]
+    cases: list[Any] = [((x, margins), {}, rng.standard_normal(y.shape)) for margins, (y, _) in zip(MARGINS, wanted)]
+    found = sheet.pairs(("crop", "crop_backward"), cases)
+    for (y, dx), ((_, margins), _, dy), (right, cache) in zip(found, cases, wanted):
+        sheet.same("crop", f"margins {margins}", y, right)
+        sheet.same("crop, backwards", f"margins {margins}", dx, ops.crop_backward(dy, cache))
 
 
 @crop_concat.check("concat", "concat, backwards")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    x = images(rng)
-    arrays = [x, rng.standard_normal((*x.shape[:3], 5)), rng.standard_normal((*x.shape[:3], 1))]
-    y, cache = sheet.call("concat", arrays, keep=True)
-    wanted, right = ops.concat(arrays)
-    sheet.same("concat", "three arrays", y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    got = sheet.call("concat_backward", dy, cache)
-    for i, part in enumerate(ops.concat_backward(dy, right)):
-        sheet.same("concat, backwards", f"gradient {i} of three", got[i], part)
+    pixels = images(rng, kind=sheet.time).shape[:3]
+    cases: list[Any] = []
+    for channels in ((2, 5, 1), (2, 2), (1, 3), (3,)):
+        arrays = [rng.standard_normal((*pixels, C)) for C in channels]
+        cases.append(((arrays,), {}, rng.standard_normal((*pixels, sum(channels)))))
+    for (y, got), ((arrays,), _, dy) in zip(sheet.pairs(("concat", "concat_backward"), cases), cases):
+        right, cache = ops.concat(arrays)
+        asked = f"arrays of {', '.join(str(a.shape[-1]) for a in arrays)} channels"
+        sheet.same("concat", asked, y, right)
+        got = (
+            got
+            if isinstance(got, (tuple, list, Raised))
+            else Raised(f"a tuple of gradients should come back ({asked})")
+        )
+        sheet.gradients(("concat, backwards",) * len(arrays), asked, got, ops.concat_backward(dy, cache))
 
 
 crop_concat.wrong(

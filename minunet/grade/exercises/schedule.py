@@ -56,7 +56,7 @@ def _same(sheet: Sheet, part: str, asked: str, got: object, wanted: float, lr: f
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     low, high, steps = 10.0 ** rng.uniform(-6, -4), 10.0 ** rng.uniform(-1, 1), int(rng.integers(5, 30))
     got = sheet.call("range_rates", low, high, steps)
-    if isinstance(got, tuple):
+    if isinstance(got, (tuple, list)):
         got = np.array(got)  # a list of numbers will do
     error = np.asarray(got) / answers.range_rates(low, high, steps) if np.shape(got) == (steps,) else got
     sheet.same("range", f"{low:.3g} to {high:.3g} in {steps} steps", error, np.ones(steps))

@@ -47,28 +47,33 @@ def _rays(sheet: Sheet, parts: tuple[str, ...], asked: str, numbers: np.ndarray,
         sheet.same(part, asked, got[~inside] if fits else got, wanted[~inside], 1e-6)
 
 
-@star_distances.check("one object", "background", times=1)
+@star_distances.check("one object", "background")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     numbers = np.zeros((9, 12), np.int64)
     _ellipse(rng, numbers, int(rng.integers(1, 9)), 5.0)
-    count = int(rng.choice([5, 8, 16]))  # no angle of 30 degrees, whose sine is a half but for rounding
-    _rays(sheet, ("one object", "background"), f"{count} rays", numbers, count)
+    count = (8, 5, 16)[sheet.time]  # no angle of 30 degrees, whose sine is a half but for rounding
+    _rays(sheet, ("one object", "background"), f"{count} rays", _turned(numbers, sheet.time), count)
 
 
-@star_distances.check("touching objects", times=1)
+def _turned(numbers: np.ndarray, time: int) -> np.ndarray:
+    """The second time rows for columns: an image may be tall."""
+    return numbers.T.copy() if time == 1 else numbers
+
+
+@star_distances.check("touching objects", times=2)
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     numbers = np.zeros((9, 14), np.int64)
     _ellipse(rng, numbers, 7, 4.0)
     _ellipse(rng, numbers, 3, 9.0)
-    _rays(sheet, ("touching objects",), "two objects that touch, 8 rays", numbers, 8)
+    _rays(sheet, ("touching objects",), "two objects that touch, 8 rays", _turned(numbers, sheet.time), 8)
 
 
-@star_distances.check("image's edge", times=1)
+@star_distances.check("image's edge", times=2)
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     numbers = np.zeros((6, 9), np.int64)
     numbers[:, : int(rng.integers(2, 4))] = 2  # from edge to edge: who walks off one must not come back at the other
     numbers[int(rng.integers(1, 3)) : 5, 5:] = 4
-    _rays(sheet, ("image's edge",), "objects at the image's edges, 8 rays", numbers, 8)
+    _rays(sheet, ("image's edge",), "objects at the image's edges, 8 rays", _turned(numbers, sheet.time), 8)
 
 
 _SINES = "down, right = float(np.sin(2 * np.pi * k / count)), float(np.cos(2 * np.pi * k / count))"

@@ -120,7 +120,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     lines, end = graph(rng)
     values = run(lines, rng.uniform(0.5, 1.5, (3, 2, 2)))
     lines, dend = shuffled(lines, end, rng), rng.standard_normal((2, 2))
-    got, after = sheet.call("walk_back", lines, values, end, dend, after=True)
+    got, after = sheet.call("walk_back", lines, values, end, dend, changes=(3,))
     wanted = answers.walk_back(lines, values, end, dend)
     none = ~wanted.any((1, 2))
     fits = np.shape(got) == wanted.shape

@@ -28,32 +28,36 @@ holds.""",
 
 @unpool.check("y", "dx", "adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _unpool(sheet, rng, ("y", "dx"), size=2, rest=(0, 0))
+    _unpool(sheet, rng, ("y", "dx"), ({}, (0, 0)), ({"size": 2}, (0, 0)))
 
 
 @unpool.check("y, odd sizes", "dx, odd sizes", "adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    _unpool(sheet, rng, ("y, odd sizes", "dx, odd sizes"), size=2, rest=(1, 1))
+    _unpool(sheet, rng, ("y, odd sizes", "dx, odd sizes"), ({}, (1, 1)), ({}, (0, 1)), ({}, (1, 0)))
 
 
 @unpool.check("y, larger windows", "dx, larger windows", "adjoint")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
-    rest = (int(rng.integers(1, 3)), int(rng.integers(3)))
-    _unpool(sheet, rng, ("y, larger windows", "dx, larger windows"), size=3, rest=rest)
+    cases = (({"size": 3}, (0, 2)), ({"size": 3}, (1, 0)), ({"size": 4}, (3, 1)))
+    _unpool(sheet, rng, ("y, larger windows", "dx, larger windows"), *cases)
 
 
-def _unpool(sheet: Sheet, rng: np.random.Generator, parts: tuple[str, str], size: int, rest: tuple[int, int]) -> None:
-    x = images(rng, 3)
-    winner = rng.integers(size * size, size=x.shape).astype(np.uint8)
-    out = (x.shape[1] * size + rest[0], x.shape[2] * size + rest[1])
-    asked = f"from {x.shape[1]} x {x.shape[2]} to {out[0]} x {out[1]} pixels, size {size}"
-    y, cache = sheet.call("unpool", x, winner, out, size=size, keep=True)
-    wanted, right = ops.max_unpool2d(x, winner, out, size)
-    sheet.same(parts[0], asked, y, wanted)
-    dy = rng.standard_normal(wanted.shape)
-    dx = sheet.call("unpool_backward", dy, cache)
-    sheet.same(parts[1], asked, dx, ops.max_unpool2d_backward(dy, right))
-    sheet.adjoint("adjoint", x, y, dy, dx, wanted)
+def _unpool(
+    sheet: Sheet, rng: np.random.Generator, parts: tuple[str, str], *cases: tuple[dict[str, int], tuple[int, int]]
+) -> None:
+    asked = []
+    for how, rest in cases:
+        x, size = images(rng, 3, sheet.time), how.get("size", 2)
+        winner = rng.integers(size * size, size=x.shape).astype(np.uint8)
+        out = (x.shape[1] * size + rest[0], x.shape[2] * size + rest[1])
+        asked.append(((x, winner, out), how, rng.standard_normal((len(x), *out, x.shape[3]))))
+    for (y, dx), (inputs, how, dy) in zip(sheet.pairs(("unpool", "unpool_backward"), asked), asked):
+        x, _, out = inputs
+        wanted, cache = ops.max_unpool2d(*inputs, how.get("size", 2))
+        told = f"from {x.shape[1]} x {x.shape[2]} to {out[0]} x {out[1]} pixels, size {how.get('size', 2)}"
+        sheet.same(parts[0], told, y, wanted)
+        sheet.same(parts[1], told, dx, ops.max_unpool2d_backward(dy, cache))
+        sheet.adjoint("adjoint", x, y, dy, dx, wanted)
 
 
 _PUT = "y[:, i : OH * size : size, j : OW * size : size] = x * (winner == n)"

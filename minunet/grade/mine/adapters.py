@@ -52,7 +52,7 @@ def convolution(convolve: Convolve) -> Functions:
 @adapts("conv_forward")
 def _(hand: Hand) -> Functions:
     def convolve(x: Any, w: Any, b: Any, stride: int, pads: Any, dilation: int, size: tuple[int, int]) -> np.ndarray:
-        y, _ = hand("conv2d", x, w, b, stride=stride, padding=pads, dilation=dilation, keep=True)
+        y, _ = hand("conv2d", x, w, b, stride=stride, padding=pads, dilation=dilation, keep=2)
         return hand.array("conv2d", "y", y, (len(x), *size, w.shape[-1]))
 
     return convolution(convolve)
@@ -123,7 +123,7 @@ def _(hand: Hand) -> Functions:
         x: np.ndarray, w: np.ndarray, b: Any = None, stride: int = 2, padding: Any = 0
     ) -> tuple[np.ndarray, tuple]:
         (N, H, W, _), (KH, KW, _, K) = x.shape, w.shape
-        y, cache = hand("conv_transpose2d", x, w, b, stride=stride, padding=padding, keep=True)
+        y, cache = hand("conv_transpose2d", x, w, b, stride=stride, padding=padding, keep=2)
         rows, columns = resolve_padding(padding, (H, W), (KH, KW), stride, 1)
         shape = N, (H - 1) * stride + KH - sum(rows), (W - 1) * stride + KW - sum(columns), K
         return hand.array("conv_transpose2d", "y", y, shape), (cache, x.shape, w.shape, b is not None)
@@ -147,7 +147,7 @@ def _(hand: Hand) -> Functions:
 @adapts("max_pool")
 def _(hand: Hand) -> Functions:
     def max_pool2d(x: np.ndarray, size: int = 2, stride: int | None = None) -> tuple[np.ndarray, tuple]:
-        y, cache = hand("max_pool2d", x, size=size, stride=stride, keep=True)
+        y, cache = hand("max_pool2d", x, size=size, stride=stride, keep=2)
         N, H, W, C = x.shape
         OH, OW = output_size((H, W), (size, size), ((0, 0), (0, 0)), stride or size)
         return hand.array("max_pool2d", "y", y, (N, OH, OW, C)), (cache, x.shape)
@@ -158,7 +158,7 @@ def _(hand: Hand) -> Functions:
 @adapts("bilinear")
 def _(hand: Hand) -> Functions:
     def upsample_bilinear(x: np.ndarray, scale: int = 2, align_corners: bool = True) -> tuple[np.ndarray, tuple]:
-        y, cache = hand("upsample_bilinear", x, scale=scale, align_corners=align_corners, keep=True)
+        y, cache = hand("upsample_bilinear", x, scale=scale, align_corners=align_corners, keep=2)
         N, H, W, C = x.shape
         return hand.array("upsample_bilinear", "y", y, (N, scale * H, scale * W, C)), (cache, x.shape)
 
@@ -168,12 +168,12 @@ def _(hand: Hand) -> Functions:
 @adapts("crop_concat")
 def _(hand: Hand) -> Functions:
     def crop(x: np.ndarray, margins: Any) -> tuple[np.ndarray, tuple]:
-        y, cache = hand("crop", x, margins, keep=True)
+        y, cache = hand("crop", x, margins, keep=2)
         size = (n - sum(m) for n, m in zip(x.shape[1:3], margins))
         return hand.array("crop", "y", y, (len(x), *size, x.shape[-1])), (cache, x.shape)
 
     def concat(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple]:
-        y, cache = hand("concat", list(arrays), keep=True)
+        y, cache = hand("concat", list(arrays), keep=2)
         shape = (*arrays[0].shape[:3], sum(a.shape[-1] for a in arrays))
         return hand.array("concat", "y", y, shape), (cache, [a.shape for a in arrays])
 
@@ -227,7 +227,7 @@ def _(hand: Hand) -> Functions:
         logits: np.ndarray, labels: np.ndarray, weight: Any = None, class_weight: Any = None, ignore: int = -1
     ) -> tuple:
         options = {"weight": weight, "class_weight": class_weight, "ignore": ignore}
-        loss, cache = hand(name, logits, labels, keep=True, **options)
+        loss, cache = hand(name, logits, labels, keep=2, **options)
         return float(hand.array(name, "the loss", loss, ())), (cache, logits.shape)
 
     def backward(dloss: float, cache: tuple) -> np.ndarray:
@@ -252,7 +252,7 @@ def _(hand: Hand) -> Functions:
         weight_decay: float = 0.0,
     ) -> None:  # fmt: skip
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        _, after = hand("sgd_step", p, g, velocity, lr, after=True, **options)
+        _, after = hand("sgd_step", p, g, velocity, lr, changes=(0, 2), **options)
         p[...] = hand.array("sgd_step", "p", after[0], p.shape)
         velocity[...] = hand.array("sgd_step", "velocity", after[2], p.shape)
 

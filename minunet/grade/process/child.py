@@ -48,7 +48,7 @@ def main() -> None:
     for name in own:
         sys.modules.pop(name, None)
     send(("ready", confined))
-    Server(read, send, guard.ANSWERS, cells.Notebook).serve()
+    Server(read, send, guard.ANSWERS, cells.Notebook, wire.copied).serve()
 
 
 def load_libraries(extras: list[str]) -> None:
@@ -95,11 +95,16 @@ class Server:
     """The student's file, and the answers to what is asked of it."""
 
     def __init__(
-        self, read: Callable[[], list], send: Callable[[object], None], answers: tuple[str, ...], notebook: Any
+        self,
+        read: Callable[[], list],
+        send: Callable[[object], None],
+        answers: tuple[str, ...],
+        notebook: Any,
+        copied: Callable[..., Any],
     ) -> None:
-        self.read, self.send, self.answers, self.notebook = read, send, answers, notebook
+        self.read, self.send, self.answers, self.notebook, self.copied = read, send, answers, notebook, copied
         self.namespace: dict[str, Any] = {}
-        self.kept: list = []
+        self.kept: list[tuple[Any, list]] = []  # caches, and what their forwards were given and gave
         self.cells: Any = None  # of a notebook
 
     def serve(self) -> None:
@@ -188,21 +193,21 @@ class Server:
         exec(compile(code, FILE, "exec", dont_inherit=True), self.namespace)
         return ("loaded", "")
 
-    def call(self, function: str, sent: tuple, options: dict, functions: tuple, keep: bool, after: bool) -> tuple:
-        """Call a function of it."""
-        args = [self.kept[a["kept"]] if isinstance(a, dict) else a for a in sent]
-        args = [self.remote(a) if isinstance(a, str) and a in functions else a for a in args]
+    def call(self, function: str, sent: tuple, options: dict, functions: tuple, keep: int, spread: bool) -> tuple:
+        """Call a function of it; what it was given is sent back as it is after the call."""
         if function not in self.namespace:
             if self.cells and self.cells.broken:
                 return ("error", f"the notebook defines no {function}: {'; '.join(self.cells.broken[:3])}")
             return ("missing", "")
+        sent, options = (self.copied(a, spread) for a in (sent, options)) if spread else (sent, options)
+        held = [self.kept[a["kept"]][1] if isinstance(a, dict) else a for a in sent]
+        args = [self.kept[a["kept"]][0] if isinstance(a, dict) else a for a in sent]
+        args = [self.remote(a) if isinstance(a, str) and a in functions else a for a in args]
         result = self.namespace[function](*args, **options)
         if keep:  # a pair's forward: the cache stays here
-            if not isinstance(result, tuple) or len(result) < 2:
-                raise TypeError(f"{function} must return (y, cache)")
-            result, cache = result[:2]
-            self.kept.append(cache)
-        return ("result", result, [None if callable(a) else a for a in args] if after else None)
+            result, cache = pair(function, result, keep)
+            self.kept.append((cache, [held, options, result]))
+        return ("result", result, [held, options], len(self.kept) - 1)
 
     def forget(self) -> tuple:
         """Drop the caches that were kept: a training makes many."""
@@ -225,6 +230,13 @@ class Server:
 def functions_in(nodes: Iterable[ast.AST]) -> list[str]:
     """The names of the functions that are defined there."""
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def pair(function: str, result: Any, most: int) -> tuple[Any, Any]:
+    """The output and the cache among at most so many things that a forward returned."""
+    if not isinstance(result, (tuple, list)) or not 2 <= len(result) <= most:
+        raise TypeError(f"{function} must return (y, cache)")
+    return result[0], result[1]
 
 
 def explain(e: BaseException, cells: Any = None) -> str:

@@ -31,7 +31,7 @@ class Inside(Student):
         """Make what answers."""
         self.sent: list[Any] = []
         self.given: dict[str, Callable[..., Any]] = {}
-        self.server = Server(self.reply, lambda m: self.sent.append(copied(m)), ANSWERS, Notebook)
+        self.server = Server(self.reply, lambda m: self.sent.append(copied(m)), ANSWERS, Notebook, wire.copied)
         self.pipes: Any = self.server
         self.level, self.kept = LEVEL, 0
 

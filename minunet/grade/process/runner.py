@@ -7,7 +7,6 @@ See `isolation` and `guard` for what the student's code may not do there, and do
 from __future__ import annotations
 
 import functools
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,18 +18,9 @@ import numpy as np
 from . import isolation as isolations
 from . import wire
 from .callbacks import call_back
-from .guard import FORBIDDEN
+from .calls import Forbidden, Handle, Trouble, in_words, obituary
+from .child import pair
 from .pipes import Late, Pipes
-
-UNWRITTEN = "not written yet"
-
-
-class Trouble(Exception):
-    """A call gave no answer; the message says why, to the student."""
-
-
-class Forbidden(Trouble):
-    """The student's file does what it must not: it gets no points at all."""
 
 
 @dataclass
@@ -82,7 +72,7 @@ class Student:
         self.functions: tuple[str, ...] = ()  # those that will be called: of a notebook only what they need is run
         self.pipes: Pipes | None = None
         self.loaded = self.started = False
-        self.spent, self.kept = 0.0, 0
+        self.spent, self.kept = 0.0, 0  # caches that are kept there
         self.broken = self.refused = ""  # why the file cannot, or must not, be loaded
 
     def __enter__(self) -> Student:
@@ -105,19 +95,40 @@ class Student:
             self.broken = str(e)
             raise
         functions, problem, self.refused = content
-        return functions, problem
+        return tuple(functions), problem
 
-    def call(self, function: str, *args: Any, keep: bool = False, after: bool = False, **options: Any) -> Any:
+    def call(
+        self,
+        function: str,
+        *args: Any,
+        keep: int = 0,
+        changes: tuple[int, ...] = (),
+        spread: bool = False,
+        **options: Any,
+    ) -> Any:
         """What the student's function returns.
 
-        Callables among the arguments run here, whenever the student's code calls them. With `keep` the function returns
-        (y, cache), and what comes back is (y, handle): the cache stays there, and the handle stands for it in a later
-        call. With `after` what comes back is (result, arguments as they are after the call).
+        Parameters
+        ----------
+        function : str
+        *args, **options
+            Arrays, numbers, lists; handles, which stand for caches; callables, which run here when the student's code calls.
+        keep : int
+            If not 0, the function returns a tuple (y, cache) of at most so many things, and what comes back is (y, handle):
+            the cache stays there, and the handle stands for it in a later call.
+        changes : tuple of int
+            Numbers of arguments that the function may change. If there are any, what comes back is (result, arguments as
+            they are after the call).
+        spread : bool
+            The function gets arrays whose numbers do not lie next to each other in memory.
 
         Raises
         ------
         Trouble
             If the function is missing, unwritten, raises, takes too long, or returns no arrays.
+        Changed
+            If an array is no longer what it was when it was handed over: an argument, or what the forward of a pair got and
+            gave, whose cache was handed over.
         Forbidden
             If the student's code does what it must not.
         """
@@ -129,17 +140,16 @@ class Student:
         functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [f"function {i}" if callable(a) else a.where if isinstance(a, Handle) else a for i, a in enumerate(args)]
         self.load()
-        answer = self.ask(("call", function, sent, options, list(functions), keep, after), functions)
+        answer = self.ask(("call", function, tuple(sent), options, tuple(functions), keep, spread), functions)
         kind, *content = answer
-        if kind != "result" or len(content) != 2:
+        if kind != "result" or len(content) != 3:
             raise Trouble(in_words(kind, content, function))
-        result, changed = content
-        if after:
-            return result, changed
-        if keep:
-            self.kept += 1
-            return result, Handle({"kept": self.kept - 1})
-        return result
+        result, after, place = content
+        self.kept += bool(keep)
+        given = Handle({"kept": place}, function, args, options, result)
+        given.compare(after, changes)
+        given = given.copied() if keep else given
+        return (result, given) if keep else (result, after[0]) if changes else result
 
     def forget(self) -> None:
         """Let the process drop the caches that it keeps; their handles are worth nothing afterwards."""
@@ -251,13 +261,6 @@ class Student:
         return status, pipes.tail.decode("utf-8", "replace")
 
 
-@dataclass
-class Handle:
-    """Refers to a cache that stays in the student's process."""
-
-    where: dict[str, int]
-
-
 class Local:
     """The same interface for code of our own, run here: the reference and the known-wrong versions."""
 
@@ -265,39 +268,27 @@ class Local:
         self.namespace: dict[str, Any] = {"__name__": name}
         exec(compile(source, name, "exec", dont_inherit=True), self.namespace)
 
-    def call(self, function: str, *args: Any, keep: bool = False, after: bool = False, **options: Any) -> Any:
+    def call(
+        self,
+        function: str,
+        *args: Any,
+        keep: int = 0,
+        changes: tuple[int, ...] = (),
+        spread: bool = False,
+        **options: Any,
+    ) -> Any:
         """As `Student.call`."""
-        args = tuple(a.copy() if isinstance(a, np.ndarray) else a for a in args)
+        if function not in self.namespace:
+            raise Trouble(f"the file defines no {function}")
+        held = [a.where[1] if isinstance(a, Handle) else wire.copied(a, spread) for a in args]
+        handed = [a.where[0] if isinstance(a, Handle) else b for a, b in zip(args, held)]
+        named = wire.copied(options, spread)
         try:
-            result = self.namespace[function](*args, **options)
+            result, cache = self.namespace[function](*handed, **named), None
+            if keep:
+                result, cache = pair(function, result, keep)
         except Exception as e:
             raise Trouble(f"{type(e).__name__}: {e}".splitlines()[0][:300]) from e
-        return (result, args) if after else result
-
-
-def obituary(status: int, printed: str, e: Exception, late: str) -> Trouble:
-    """Why the process ended, as an error to raise."""
-    if status == FORBIDDEN:
-        said = [line.removeprefix("forbidden: ") for line in printed.splitlines() if line.startswith("forbidden: ")]
-        return Forbidden(f"the file does what it must not: {said[-1] if said else 'it was stopped'}")
-    killed = getattr(signal, "SIGSYS", 0)  # by the filter of `confine`; 128 more if bubblewrap passes it on
-    if killed and status in (-killed, 128 + killed):
-        what = "a process, a connection, a signal, or a change to a file"
-        return Forbidden(
-            f"the file does what it must not: it asks the system for what no computation needs, such as {what}"
-        )
-    if isinstance(e, Late):
-        return Trouble(late)
-    if isinstance(e, wire.Garbled):
-        return Trouble("its process sent something that is no answer")
-    return Trouble("its process ended before it answered (out of memory, sys.exit or a crash)")
-
-
-def in_words(kind: str, content: list, what: str) -> str:
-    """Why there is no result."""
-    if kind == "unwritten":
-        return UNWRITTEN
-    if kind == "missing":
-        return f"the file defines no {what}"
-    text = content[0] if content and isinstance(content[0], str) else "no answer"
-    return text[:500]
+        call = Handle((cache, [held, named, result]), function, args, options, result).copied()
+        call.compare([held, named], changes)
+        return (call.result, call) if keep else (call.result, held) if changes else call.result

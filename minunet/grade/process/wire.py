@@ -2,9 +2,9 @@
 
     8 bytes   length of the JSON, 8 bytes   length of the arrays' bytes, JSON, bytes
 
-In the JSON an array stands as {"array": [dtype, shape, place]}, a tuple or list as a list, a dict as {"dict": ...}. Nothing is
-ever unpickled or evaluated: what comes back is numbers and strings, and no more than `JSON`, `BYTES` and `DEEPEST` allow. This
-file is also loaded by the student's process, where there is no minunet: it imports NumPy alone.
+In the JSON an array stands as {"array": [dtype, shape, place]}, a tuple as a list, a list as {"list": ...}, a dict as
+{"dict": ...}. Nothing is ever unpickled or evaluated: what comes back is numbers and strings, and no more than `JSON`, `BYTES`
+and `DEEPEST` allow. This file is also loaded by the student's process, where there is no minunet: it imports NumPy alone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,25 @@ def size(a: Any) -> int:
         return int(a.nbytes)
     if isinstance(a, str):
         return len(a)
-    return 8 + sum(map(size, a.values() if isinstance(a, dict) else a)) if isinstance(a, (tuple, dict)) else 8
+    return 8 + sum(map(size, a.values() if isinstance(a, dict) else a)) if isinstance(a, (tuple, list, dict)) else 8
+
+
+def copied(a: Any, spread: bool = False) -> Any:
+    """The content of a message with copies of its arrays; all else as it is.
+
+    With `spread` the numbers of an array do not lie next to each other, as in a part of a larger one: between them are others.
+    """
+    if isinstance(a, (tuple, list)):
+        return type(a)(copied(v, spread) for v in a)
+    if isinstance(a, dict):
+        return {k: copied(v, spread) for k, v in a.items()}
+    if not isinstance(a, np.ndarray):
+        return a
+    if not spread or not a.ndim:
+        return a.copy()
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), np.nan if a.dtype.kind == "f" else 1, a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
 
 
 def _plain(a: Any, arrays: list[bytes], depth: int) -> Any:
@@ -72,7 +90,8 @@ def _plain(a: Any, arrays: list[bytes], depth: int) -> Any:
     if isinstance(a, dict):
         return {"dict": {str(k): _plain(v, arrays, depth + 1) for k, v in a.items()}}
     if isinstance(a, (list, tuple)):
-        return [_plain(v, arrays, depth + 1) for v in a]
+        plain = [_plain(v, arrays, depth + 1) for v in a]
+        return plain if isinstance(a, tuple) else {"list": plain}
     if isinstance(a, (np.ndarray, np.generic)):
         a = np.asarray(a)
         kind = a.dtype.newbyteorder("<").str
@@ -88,14 +107,19 @@ def _restore(a: Any, body: bytes, used: int, depth: int) -> tuple[Any, int]:
     """What a part of the JSON stands for, and how many of the bytes are used up by then: no two arrays share any."""
     if depth > DEEPEST or (isinstance(a, int) and not -WHOLE < a < WHOLE):
         raise ValueError("too deep or too large")
+    found: Any = []
     if isinstance(a, list):
-        found = []
         for v in a:
             v, used = _restore(v, body, used, depth + 1)
             found.append(v)
         return tuple(found), used
     if not isinstance(a, dict):
         return a, used
+    if "list" in a:
+        if not isinstance(a["list"], list):
+            raise ValueError("a list that is none")
+        found, used = _restore(a["list"], body, used, depth)
+        return list(found), used
     if "dict" in a:
         values, used = _restore(list(a["dict"].values()), body, used, depth)
         return dict(zip(a["dict"], values)), used

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ..exercise import EXERCISES
 from ..grading import POINTS, Grade, Part
-from ..process.runner import UNWRITTEN
+from ..process.calls import UNWRITTEN
 from .document import Block, Bold, Code, Heading, Items, Lines, Link, Picture, Piece, Table, Text
 from .picture import Bar, draw
 

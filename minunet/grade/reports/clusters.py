@@ -19,8 +19,9 @@ from ...errors import UserError, shown
 from ...ops.dispatch import use
 from ..exercise import EXERCISES, Exercise
 from ..grading import Grade
+from ..process.calls import UNWRITTEN, Forbidden
 from ..process.inside import student as student_of
-from ..process.runner import UNWRITTEN, Forbidden, Limits
+from ..process.runner import Limits
 from ..sheet import Mark, Raised
 
 SEEDS = range(3)  # the first with which the part fails: some mistakes show for some numbers only

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..exercise import EXERCISES
 from ..grading import POINTS, Grade, Part
-from ..process.runner import UNWRITTEN
+from ..process.calls import UNWRITTEN
 from ..report import again, said_once
 from .document import Block, Bold, Code, Heading, Items, Text
 
