@@ -130,6 +130,7 @@ def ids(source, tmp_path, seed):
     return {p.name: p.cluster for p in grades[0].parts}
 
 
+@pytest.mark.slow
 def test_clusters_have_the_same_names_whatever_the_seed_and_the_style(tmp_path):
     first = ids(ODD, tmp_path, 1)
     assert {name for name, cluster in first.items() if cluster} == {"p", "velocity", "nesterov", "weight decay"}
@@ -140,6 +141,7 @@ def test_clusters_have_the_same_names_whatever_the_seed_and_the_style(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", [momentum("raise NotImplementedError"), momentum("import minunet"), "def sgd_step(:\n", momentum(RIGHT)]
 )
