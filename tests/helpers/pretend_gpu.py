@@ -217,6 +217,7 @@ class Kernel:
 
     def __init__(self, file: str, defines: tuple[str, ...], name: str) -> None:
         self.place, self.max_dynamic_shared_size_bytes = (file, name, defines), 48 << 10
+        self.preferred_shared_memory_carveout = -1
 
     def __call__(self, grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes

@@ -10,7 +10,7 @@ from helpers import pretend_cupy, pretend_gpu
 
 from minunet.errors import UserError
 from minunet.kernels import cuda, device, gpu
-from minunet.kernels.cuda import build
+from minunet.kernels.cuda import build, start
 from minunet.kernels.device import select_device
 from minunet.kernels.gpu import gpu_status
 
@@ -223,6 +223,12 @@ def test_one_kernel_is_compiled_once(cupy, monkeypatch):
     monkeypatch.setattr(build, "cached_cubin", lambda *of: compiled.append(of) or pretend_gpu.pretended_cubin(*of))
     assert cuda.hindrance(cupy, pretend_gpu.NUMBER) is None and cuda.hindrance(cupy, pretend_gpu.NUMBER) is None
     assert compiled == [("conv.cu", (), 81)]
+
+
+def test_large_blocks_get_the_shared_memory_that_they_need(cupy):
+    small, large = (start.load("norm.cu", "moments", (), n, pretend_gpu.NUMBER) for n in (1024, 96 << 10))
+    assert (small.max_dynamic_shared_size_bytes, small.preferred_shared_memory_carveout) == (48 << 10, -1)
+    assert (large.max_dynamic_shared_size_bytes, large.preferred_shared_memory_carveout) == (96 << 10, 100)
 
 
 def test_a_gpu_that_is_not_used_is_said(monkeypatch):

@@ -1,6 +1,7 @@
 """Mixed precision on the stand-in for a GPU: the same training within a half's rounding, and scales that find their place."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from minunet.checkpoint.load import read_checkpoint
 from minunet.data import SyntheticCells
+from minunet.errors import UserError
 from minunet.models import UNet
 from minunet.nn import BatchNorm2d, Conv2d, Sequential
 from minunet.ops import (
@@ -72,6 +74,20 @@ def test_gradients_are_those_of_float32(cupy, kind, bits, make, roundings):
     assert np.linalg.norm(a - b) < min(roundings * 2.0**-bits, 0.5) * np.linalg.norm(b)
     for name, p in model.named_params().items():  # the master weights stay what they were
         assert p.dtype == np.float32 and (p.get() == before[name]).all()
+
+
+def test_bf16_says_what_it_lacks(monkeypatch):
+    """CuPy has no bfloat16 with older NumPys, which the project allows otherwise; and nobody need have ml_dtypes."""
+    monkeypatch.setattr(np, "__version__", "2.1.1")
+    with pytest.raises(
+        UserError, match=r"--amp bf16 needs NumPy 2\.1\.2 or later, and 2\.1\.1 is installed: pip install -U"
+    ):
+        half_dtype("bf16")
+    assert half_dtype("fp16") == np.float16
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(UserError, match="--amp bf16 needs the package ml_dtypes: pip install ml_dtypes"):
+        half_dtype("bf16")
 
 
 def test_small_gradients_do_not_vanish(cupy):

@@ -83,7 +83,8 @@ def hindrance(cupy: Any, device: int) -> str | None:
     if capability < LEAST_CAPABILITY:
         return f"compute capability {capability / 10}; minunet's kernels need {LEAST_CAPABILITY / 10}"
     try:
-        importlib.import_module(".start", __name__).load("conv.cu", "conv", (), 0, device)
+        launch = importlib.import_module(".launch", __name__)
+        importlib.import_module(".start", __name__).load("conv.cu", "conv", (), launch.CONV_SHARED[launch.BN], device)
     except (
         RuntimeError,
         OSError,

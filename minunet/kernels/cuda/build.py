@@ -29,7 +29,7 @@ from ...errors import extra
 FOLDER = Path(__file__).parent
 """Where the .cu files lie; tests that plant bugs point it at copies."""
 
-ARCHITECTURES = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
+ARCHITECTURES = ("sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 """The architectures that the tests compile for, if the installed NVRTC knows them."""
 
 _SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\([^)]*\)\s*(\w+)\(([^)]*)\)', re.S)

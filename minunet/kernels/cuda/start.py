@@ -58,7 +58,8 @@ def load(file: str, name: str, defines: tuple[str, ...], shared: int, device: in
     capability = int(cupy.cuda.Device(device).compute_capability)
     kernel = cupy.RawModule(path=str(build.cached_cubin(file, defines, capability))).get_function(name)
     if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB must be asked for
+        kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB must be asked for,
+        kernel.preferred_shared_memory_carveout = 100  # and room for as many blocks as fit, percent of what there is
     return kernel
 
 
