@@ -535,6 +535,44 @@ plt.show()
 # 10 rows are left, and with an even number the odd zero lies below and to the right. Each picture has colours of its
 # own.)
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** A filter's nine weights sum to 0. It slides over an image that is 0.7 everywhere, once without padding and once
+# with a border of zeros. What comes out?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Without padding 0 everywhere: every output is 0.7 times the sum of the weights. With the border of zeros the outputs
+# along the edge are not 0: a filter cannot tell a border of zeros from a real edge between 0.7 and 0. That is why
+# pixels near the border are the less certain ones of a network.
+#
+# </details>
+#
+# **2.** Two convolutions of $3 \times 3$ with stride 2 and "same" padding. How many rows do 9 and 10 rows become, and
+# what follows for the way back up?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Both become 5, then 3: "same" with a stride rounds up. So the size of the output does not tell that of the input, and
+# whoever goes back up must remember it.
+#
+# </details>
+#
+# **3.** Textbooks flip the filter before it slides; then it is a *convolution*, and what we compute is a *correlation*.
+# What changes for a network if its filters are flipped, and what if only at inference?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# If it is trained so, nothing: it learns the flipped filters. If it is flipped only afterwards, or when weights are
+# taken over from another program, every filter is the wrong one, and no error is raised: shapes are the same.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file to where you work, write in your copy what it leaves open, and have it graded as often as you like. In

@@ -494,6 +494,44 @@ for stride in (1, 2):
 # Read `minunet/ops/conv.py` now: it is this lesson, with dilation and groups. `python -m minunet.gradcheck --bugs` plants
 # some thirty mistakes.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** All of dy and all weights are 1, the filter is $3 \times 3$, without padding. What is dx in the middle of a
+# large image, at its corner, and what does a stride of 2 do to the middle?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# dx counts in how many outputs a pixel takes part: 9 in the middle, 1 at the corner, 3 at the middle of an edge. With a
+# stride of 2 it is 1, 2 or 4 in turns: counted from 0, a pixel in an odd row and an odd column is seen by one filter
+# only, one in an even row and an even column by four.
+#
+# </details>
+#
+# **2.** Somebody's dx uses the filter upside down. A check with dy = 1 everywhere passes away from the border. Why, and
+# which dy finds it?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# With dy = 1 every pixel inside gets the sum of all nine taps, in whatever order they are taken. A random dy gives each
+# tap another factor; then every order but the right one is wrong.
+#
+# </details>
+#
+# **3.** The loss is a mean over all outputs. You give every image of a batch twice. What happens to dw, to db, and to
+# dx?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# dw and db stay: twice as many terms, each half as large. dx of each image is half of what it was, since each image is
+# now a smaller share of the mean.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

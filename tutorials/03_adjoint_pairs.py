@@ -482,6 +482,45 @@ plt.show()
 # All of it stands in `minunet/ops/pool.py`, `minunet/ops/resample.py`, `minunet/ops/shape.py` and at the end of
 # `minunet/ops/conv.py`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** A transposed convolution with stride 2 spreads ones with a filter of ones. How even is what comes out for
+# filters of 2, 3 and 4 rows and columns?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Away from the border: with 2 every pixel gets 1; with 3 it is 1, 2 or 4 in turns, the checkerboard; with 4 every pixel
+# gets 4. It is even exactly if the stride divides the filter's size. (Even weights are not yet even: the network may
+# learn others.)
+#
+# </details>
+#
+# **2.** A window of a max-pool holds four equal numbers, as in a dark background. Where may the gradient go, and where
+# must it not?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# To any one of the four, or in shares that add up to one: each is a valid choice at a kink. It must not go whole to all
+# four: then the sum of dx would be four times that of dy.
+#
+# </details>
+#
+# **3.** As the backward of bilinear up-sampling to twice the size somebody takes bilinear *down*-sampling. Shapes fit,
+# pictures look right. What does the identity of adjoints say?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Down-sampling takes a mean: its weights sum to 1 for each small pixel. The adjoint hands back every weight that the
+# forward has given out, and these sum to the number of large pixels, four for each small one. So gradients would be
+# four times too small, at each level: with four levels 256 times at the bottom.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

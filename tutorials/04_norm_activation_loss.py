@@ -400,6 +400,42 @@ plt.show()
 # that `ce+dice`. Read `minunet/ops/norm.py`, `minunet/ops/activation.py` and `minunet/ops/loss.py`: one channel with a
 # sigmoid, focal loss and group norm are there, too.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** A convolution with a bias stands before a batch norm. What does training do to the bias?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Nothing: the norm subtracts the mean, and with it any constant. The gradient that the norm hands back sums to 0 over
+# each channel, so the bias's gradient is 0 (but for rounding), and it stays where it began. Hence minunet's
+# convolutions before a norm have none.
+#
+# </details>
+#
+# **2.** You add 100 to all scores of a pixel. What happens to the softmax, to the loss, and to the gradient's sum over
+# the classes?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Nothing changes: softmax only sees differences. For the same reason the gradient over a pixel's classes always sums to
+# 0: a step along (1, 1, ..., 1) could not change the loss.
+#
+# </details>
+#
+# **3.** In training, a batch norm gets one image of $1 \times 1$ pixel. What does it give, and what does it learn?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Each channel has one number, which is its own mean, with variance 0. What comes out is beta, whatever went in, and dx
+# is 0. A small batch at the bottom of a deep network comes close to that: norms need many numbers.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

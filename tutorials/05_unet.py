@@ -388,6 +388,34 @@ plt.show()
 # Now read `minunet/models/unet.py`. It is this page, with modules that keep their own parameters, and the options of the
 # paper.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** In the backward of a joint you swap the two gradients, skip and way up. Both have the same shape, so nothing
+# complains. Which gradients of parameters are still right?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Those of the head and of decoder.0, which were computed before the first joint was walked back. All others are wrong:
+# up.0 got the skip's gradient, and what follows was fed by it. Reading from the loss downwards, the first wrong one
+# stands right behind the mistake.
+#
+# </details>
+#
+# **2.** An image of $50 \times 70$ pixels goes into a U-Net of depth 4. At which joints do the two maps not fit, and
+# why is the answer's size right nevertheless?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Rows: 50, 25, 12, 6, 3. On the way up 3, 6 and 12 double to 6, 12 and 24, where the skip has 25. Columns: 70, 35, 17,
+# 8, 4, and 8 and 17 double to 16 and 34, where the skips have 17 and 35. The joint fills the missing row or column with
+# zeros, so every decoder works at its skip's size, and the uppermost skip has the image's.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

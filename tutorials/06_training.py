@@ -470,6 +470,43 @@ assert dices.min() < best[2] < dices.max()
 # the weights of the best epoch, and stops with an explanation at a loss of `nan`. `python -m
 # minunet.doctor` looks for the faults in images and masks before you train.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** Before the first step a network for 4 classes has a loss of 5.2. What should it be, and what do you suspect?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# About $\log 4 = 1.39$, the loss of somebody who knows nothing. At 5.2 it is *sure and wrong*: first weights that are
+# too large, images that were not scaled, or class numbers that do not fit the scores.
+#
+# </details>
+#
+# **2.** With momentum 0.9 and a gradient that stays $g$, what does the velocity become? You now take 0.99. What about
+# the rate?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# It goes to $g / (1 - 0.9) = 10 g$, and with 0.99 to $100 g$. So the steps grow tenfold; take a tenth of the rate, and
+# expect about ten times as many steps until the velocity has forgotten an old gradient.
+#
+# </details>
+#
+# **3.** The loss on one batch, shown again and again, falls to 0. On held-out images the network is no better than
+# chance. What has been shown?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# That gradients, loss and optimiser work: a broken backward seldom gets there. Nothing about learning: a network with
+# many more parameters than pixels knows a batch by heart. Faults of the data (masks that belong to other images) look
+# just so.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

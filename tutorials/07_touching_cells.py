@@ -481,6 +481,44 @@ plt.show()
 # for objects, by tiles where the image is large; `python -m minunet.evaluate` for the scores. Read `minunet/data/weightmap.py`,
 # `minunet/data/targets.py`, `minunet/predict/instances.py`, `minunet/metrics/instances.py` and `minunet/predict/tiles.py`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** Two cells of equal size touch; the prediction is right in every pixel, except that it makes one object of both.
+# What does the IoU of pixels say, and what does a count of objects at IoU 0.5?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The IoU of pixels is 1. The one object has an IoU of 0.5 with each cell, which is not *above* 0.5: no match, one false
+# object and two missed ones. The score of pixels cannot see what matters to who counts cells.
+#
+# </details>
+#
+# **2.** With $w_0 = 10$ and $\sigma = 5$, how much is added to the weight in a gap of one pixel, where both cells are
+# one pixel away, and how much where both are ten pixels away?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $10 \exp(-(1 + 1)^2 / 50) = 9.2$ and $10 \exp(-(10 + 10)^2 / 50) = 0.003$. So a pixel of the gap counts ten times a
+# pixel elsewhere, and open background counts as before.
+#
+# </details>
+#
+# **3.** You cut an image into tiles without any overlap and put the answers together. Where do they differ from the
+# answer for the whole image, and why is a network with instance norms worse off?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Along every seam, up to half of the receptive field deep: there the tile's border of zeros is seen instead of the
+# neighbour's pixels. A norm whose statistics come from the image at hand takes other ones in each tile, so *every*
+# pixel changes, and no overlap cures that.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

@@ -599,6 +599,45 @@ plt.show()
 # Now read, in this order: `bench/conv_ladder/08_registers.py`, `minunet/kernels/cpu/simd_gemm.py`,
 # `minunet/kernels/cpu/winograd_transforms.py`, `minunet/kernels/cpu/winograd.py`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** `y += a * x` in float32 on arrays far larger than the caches, on a core of 100 GFLOP/s beside a memory of 20
+# GB/s. How fast can it be, and what would twice as wide vector instructions bring?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Two operations for 12 bytes (read x, read y, write y): $2 / 12$ operations a byte, so at most $20 \cdot 2 / 12 = 3.3$
+# GFLOP/s. Wider vectors bring nothing: it waits for memory. Only less traffic helps, such as doing the next step while
+# y is at hand.
+#
+# </details>
+#
+# **2.** Winograd's $F(4 \times 4, 3 \times 3)$ needs 36 multiplications for 16 outputs where the plain way needs 144.
+# Name two reasons why it is not four times as fast.
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The transforms cost additions of their own, for each tile and channel; with few channels they are most of the work.
+# And the transformed maps are $36 / 16$ times as large, so more goes over memory. Besides, larger numbers meet smaller
+# ones in it, so it rounds more coarsely.
+#
+# </details>
+#
+# **3.** You fuse the wrong way and pad the *raw* map with zeros, before scale $s$, shift $t$ and ReLU. For which
+# channels does nobody notice?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# At the border stands $\max(0 \cdot s + t, 0)$, which is 0 for every $t \le 0$. So a test whose shifts are negative, or
+# 0 as at the start of a training, passes; give the test random shifts.
+#
+# </details>
+#
 # ## Exercises
 #
 # With a grade: one tile of Winograd's convolution, [`winograd.py`](exercises/winograd.py). Write it, then

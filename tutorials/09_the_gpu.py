@@ -671,6 +671,44 @@ if emulated:
 # Now read `minunet/kernels/cuda/prim.cuh` (each instruction once), `minunet/kernels/cuda/tiles.cuh` (fragments), and
 # `minunet/kernels/cuda/conv.cu`, in this order.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** A warp reads a column of a tile in shared memory, one word in each of 32 rows. How many turns does that take
+# with rows of 32, 33, 34 and 36 words?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# 32, 1, 2 and 4: the step from row to row, modulo 32 banks, decides, and it is the largest power of two in it that
+# hurts. An odd length is free of conflicts, but rows then no longer begin at multiples of 16 bytes, which copies and
+# `ldmatrix` want. Hence the swizzle.
+#
+# </details>
+#
+# **2.** Replace the xor of the swizzle by $(\text{chunk} + r) \bmod 8$. Is it still a permutation of each row, and do
+# eight rows at one chunk still come from all banks?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Yes, twice: it turns each row by $r$ chunks, and for a fixed chunk the eight rows give eight different places, so it
+# takes one turn. Xor is chosen since it is a single instruction that needs no remainder.
+#
+# </details>
+#
+# **3.** A kernel with a missing barrier gives the right answer in nine of ten orders, and always on your GPU. What
+# would you tell somebody who wants to ship it?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The order in which it fails is allowed too, and another card, driver or neighbour may choose it. Being right is a
+# property of the kernel under *all* orders that the model allows; a GPU that you tried shows some of them.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

@@ -446,6 +446,43 @@ assert quarter.params == whole.params and 4 * quarter.kept == whole.kept
 # `print(minunet.summary(model, shape))` shows the whole table of any model. `python bench/published.py --sizes 256` measures
 # your machine, with the kernels.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** You double the width and halve rows and columns of the images. What happens to parameters, operations, and what
+# is kept for the backward?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Parameters times 4; operations the same (a quarter of the pixels, four times the work for each); kept half (a quarter
+# of the pixels, twice the channels).
+#
+# </details>
+#
+# **2.** You add a level at the bottom: depth 5 instead of 4, at $512 \times 512$. Which of the three grows most?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Parameters: times 4.0. Operations grow by a quarter, and what is kept by 3 %: the new level's maps are the smallest of
+# all.
+#
+# </details>
+#
+# **3.** From 256 to 1280 rows a program takes 60 times as long, not 25 times. Which explanations are ruled out by
+# counting operations, and what is left?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The operations are 25 times as many for everybody, so it is not the network, nor the number of calls (a constant,
+# which makes the ratio *smaller*). What is left is the time for an operation: maps that stayed in a cache no longer do,
+# memory that is swapped or allocated anew, or a machine that was slowed down.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

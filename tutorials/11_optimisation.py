@@ -409,6 +409,43 @@ print(f"after 32 steps: {from_scratch[-1]:.3f} from random and {from_learned[-1]
 #
 # The flags: `-l`, `-b`, `--depth`, `--base-width`, `--schedule`, `--optimizer`, `--weight-decay`, `--dropout`, `--seed`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** Two seeds of one setting differ by about 0.01. You try 12 settings, and the best is 0.016 better than the usual
+# one. What do you conclude?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Nothing yet. If all twelve were equal and their luck normal with standard deviation $s$, the best of twelve would be
+# ahead of the mean by $1.6\,s$ on the average. Run the winner and the usual one with several new seeds, and compare
+# those.
+#
+# </details>
+#
+# **2.** Four times the batch, the same images. What happens to the gradient's noise, to the number of steps, and to how
+# far small steps go in all?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The variance falls to a quarter, the steps to a quarter, and with the same rate the way that the weights can go, too.
+# So the rate should rise, up to four times with SGD; if it cannot, because it would explode, the larger batch has only
+# made fewer steps.
+#
+# </details>
+#
+# **3.** Your cells are 60 pixels across, and only the whole cell tells what it is. Which depth?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $13 \cdot 2^d - 8$ pixels are seen: 44 at depth 2, 96 at depth 3. So depth 3, or images of half the size at depth 2.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

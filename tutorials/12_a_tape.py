@@ -640,6 +640,44 @@ if torch:
 # Why then has minunet no tape? Because one sees more without. `UNet.backward` shows in ten lines when each cache dies and
 # where gradients meet, may add in place, and can be read. For a zoo of networks a tape pays; for one network, a page does.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** $y = x \cdot x + x$ at $x = 3$. How many lines are on the tape, and which gradients arrive at $x$, in which
+# order?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Two: the product and the sum. The sum is walked first and hands 1 to $x$; then the product hands 3 to its first input
+# and 3 to its second, which both are $x$. Together 7, which is $2x + 1$. One line may hand to the same value twice.
+#
+# </details>
+#
+# **2.** A chain of 100 layers with equal maps. You keep only every $k$-th map, and in the backward compute one stretch
+# of $k$ again at a time. How many maps are alive at most, for which $k$ are they fewest, and what does it cost?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $100 / k$ that were kept and $k$ of the stretch: 20 for $k = 10$, in place of 100. In general $2 \sqrt n$. It costs
+# one more forward, about a third more of a step's time.
+#
+# </details>
+#
+# **3.** An op of your tape returns its input itself, not a copy (a dropout with rate 0, say), and a later line changes
+# its output in place. What goes wrong, and where does it show?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The input changes with it. If a cache of an earlier line holds that array, that line's backward computes with numbers
+# that are no longer those of the forward: a wrong gradient far from the mistake, and no error. A version number in each
+# array would notice; finite differences do.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

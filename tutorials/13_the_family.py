@@ -529,6 +529,43 @@ plt.show()
 # `minunet/models/gates.py`, `minunet/models/recurrent.py`, `minunet/models/unet_plus_plus.py`,
 # `minunet/models/unet_3plus.py`, `minunet/models/nnunet.py`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** Three gates multiply a map (N, H, W, C): one number for each channel, one for each pixel, one for each image.
+# Over which axes is the gradient of the numbers summed?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Over those along which they were broadcast: H and W for channels (N, 1, 1, C), C for pixels (N, H, W, 1), and H, W and
+# C for images (N, 1, 1, 1).
+#
+# </details>
+#
+# **2.** Thirty residual blocks whose $f$ gives 0. What is the network, and what is the gradient of its input? And
+# thirty plain blocks that give 0?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The identity, and dx = dy: the sum's road is free of layers. Plain blocks give 0 and hand back 0; nothing before them
+# can learn. That is why a residual block may begin as $f = 0$, and a plain one may not.
+#
+# </details>
+#
+# **3.** How many readers has the first encoder's map in a UNet++ of depth 3, and what is left of its gradient if each
+# overwrites the one before?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Four: the pool and the three other nodes of its row (five at depth 4). One of the four is left, so the gradient has
+# the right shape, and mostly a plausible size. Only a check of numbers sees it.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

@@ -510,6 +510,43 @@ assert [level.shape[1] for level in levels] == [16, 8, 4, 2] and maps.shape == (
 # `minunet/models/deeplab_v3plus.py`, `minunet/data/stars.py`, `minunet/ops/stars.py`, `minunet/predict/stars.py`,
 # `minunet/models/instance_net.py`, `minunet/predict/detections.py` and `minunet/ops/detection.py`.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** Max-pooling of $4 \times 4$ windows with stride 4. What share of a skip's memory (float32) do winners of one
+# byte take?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# One byte for sixteen numbers of four bytes: 1/64. With $2 \times 2$ windows it is 1/16.
+#
+# </details>
+#
+# **2.** Three dilated $3 \times 3$ filters in a row, with dilations 2, 2, 2 or 1, 2, 4. How wide do they see, and how
+# many pixels of that square do they read?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# $1 + 2 (2 + 2 + 2) = 13$ and $1 + 2 (1 + 2 + 4) = 15$. The first reads 49 of 169 pixels, only those an even number of
+# rows and columns away; the second reads all 225.
+#
+# </details>
+#
+# **3.** Boxes of $10 \times 10$ pixels, one moved by 3 or by 5 pixels along one side. Does a suppression at IoU 0.5
+# keep both? What does that mean for cells in a row?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Moved by 3 the IoU is $70 / 130 = 0.54$: one goes. Moved by 5 it is $50 / 150 = 0.33$: both stay. Neighbours that
+# overlap by more than two thirds of a side are taken for one; a lower threshold would lose true neighbours, a higher
+# one would keep doubles.
+#
+# </details>
+#
 # ## Exercises
 #
 # Graded: copy the file, write what it leaves open, and run its line with your copy's name.

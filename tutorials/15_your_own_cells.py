@@ -231,6 +231,33 @@ assert scores["three images,\nfrom nuclei"] > scores["three images,\nfrom nothin
 #
 # Six images are few: the score of one can carry the mean. Repeat it with another seed before you tell anybody.
 #
+# ## Questions
+#
+# Answer first, then unfold.
+#
+# **1.** A network knows nuclei of 20 pixels; your cells are 50 pixels wide. By which factor do you shrink the images,
+# and what does that do to the time?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# By $20 / 50 = 0.4$. There are $0.4^2 = 0.16$ times as many pixels, so it takes about a sixth of the time. The outline
+# gets coarser: a pixel of the answer is 2.5 of yours.
+#
+# </details>
+#
+# **2.** Of three classes a pixel has the probabilities (1/3, 1/3, 1/3), another (1/2, 1/2, 0). Which is less sure, and
+# why might an image full of the second kind be the better one to correct?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The first: $\log 3 = 1.10$ against $\log 2 = 0.69$. But entropy does not say what is undecided. Half inside and half
+# border along all outlines is a question that a correction answers; a blank, blurred corner may be undecidable for you,
+# too.
+#
+# </details>
+#
 # ## Exercises
 #
 # Each with a check:

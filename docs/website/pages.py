@@ -71,6 +71,8 @@ class Pages:
                 return match[0]
             if words.startswith("!"):
                 return f"{words}({self.copy(path, f'pictures/{path.name}')})"
+            if path.suffix == ".ipynb":  # to keep, not to read here
+                return f"{words}({self.copy(path, f'files/{path.name}')})"
             return f"{words}({self.address(path)}{anchor})"
 
         markdown = re.sub(r"(!?\[[^]]*\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", follow, markdown)

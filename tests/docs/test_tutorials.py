@@ -57,6 +57,15 @@ def test_a_lesson_has_its_parts(lesson):
     assert "assert" in code and "plt.show()" in code
 
 
+def test_a_lesson_asks_questions_with_answers_folded_away(lesson):
+    """Two or three, each with one answer; the empty lines are what lets the text between the marks be Markdown."""
+    questions = re.search(r"\n## Questions\n(.*?)\n## Exercises\n", text(lesson), re.S)[1]
+    folded = r"\*\*{}\.\*\* [^<]+?\n\n<details>\n<summary>Answer</summary>\n\n[^<]+?\n\n</details>\n"
+    count = questions.count("<details>")
+    assert 2 <= count <= 3
+    assert re.fullmatch(r"\s*[^<*]+" + r"\s*".join(folded.format(n + 1) for n in range(count)) + r"\s*", questions)
+
+
 def test_what_a_lesson_names_exists(lesson):
     """Paths of the repository in `...`, and other lessons."""
     for path in re.findall(r"`((?:minunet|bench|tutorials|docs)/[\w/.]*)`", text(lesson)):
