@@ -8,11 +8,12 @@ import sys
 from tqdm import tqdm
 
 from ..atomic import write_atomically
-from ..cli import printable
+from ..cli import printable, quoted
 from ..errors import UserError
 from .exercises import EXERCISES
 from .grading import POINTS
 from .make import make_exercises
+from .mine.parts import PARTS
 from .process.isolation import CHOICES
 from .process.runner import Limits, Student
 from .report import as_csv, gradescope, table
@@ -71,7 +72,10 @@ def grade_one_by_one(args: argparse.Namespace, limits: Limits, sentences: dict[s
         print(f"  isolation: {', '.join(dict.fromkeys(g.isolation for g in grades))}")
         graded[path.name if len(args.path) == 1 else str(path)] = grades, []
         write_csv(args, graded)
-    return 0 if all(g.score == POINTS for grades, _ in graded.values() for g in grades) else 1
+    everything = [g for grades, _ in graded.values() for g in grades]
+    if any(g.score == POINTS and g.exercise.name in PARTS for g in everything) and not args.quiet:
+        print(f"  in a U-Net of your own: python -m minunet mine {' '.join(map(quoted, args.path))}")
+    return 0 if all(g.score == POINTS for g in everything) else 1
 
 
 def grade_upload(args: argparse.Namespace, limits: Limits, sentences: dict[str, str]) -> int:

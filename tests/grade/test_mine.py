@@ -1,5 +1,6 @@
 """A student's answers in a live network: they give what ours give, and what is wrong is found where it is."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from minunet.grade.process.runner import Limits
 from minunet.ops.dispatch import replaced, use
 
 EACH = pytest.mark.parametrize("name", PARTS)
+SOME = pytest.mark.drawn(quick=4)
 
 
 def hand(name, source=None, isolation="off", seconds=5.0, file="answer.py"):
@@ -59,6 +61,7 @@ def test_every_exercise_of_the_unet_has_a_place():
     assert {n for n, e in EXERCISES.items() if e.lesson <= 8} == PARTS.keys()
 
 
+@SOME
 @EACH
 def test_an_answer_gives_what_ours_gives(name, truth):
     trail, batch = truth
@@ -84,6 +87,7 @@ def test_all_answers_train_as_ours_do(cells):
     assert ours.losses[-1] < ours.losses[0]
 
 
+@pytest.mark.slow
 def test_in_processes_of_their_own(cells):
     """A pair whose cache stays there, a backward with our cache, a wiring that calls both; and what was kept is forgotten."""
     names = ("max_pool", "conv_backward", "unet_backward")
@@ -96,6 +100,13 @@ def test_in_processes_of_their_own(cells):
         for h in hands:
             h.__exit__()
     np.testing.assert_allclose(theirs.losses, train(Plug(), (), cells, cells, 2, quiet=True).losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("isolation", ["off", pytest.param("auto", marks=pytest.mark.slow)])
+def test_an_answer_in_a_notebook(isolation, truth):
+    cells = [{"cell_type": "code", "source": text} for text in (EXERCISES["max_pool"].reference, "1 / 0")]
+    with hand("max_pool", json.dumps({"cells": cells}), isolation, file="answer.ipynb") as own:
+        assert astray.first_differences({"max_pool": ADAPTERS["max_pool"](own)}, *truth) == [] and own.calls == 4
 
 
 def test_replaced_ops_come_back():
@@ -182,6 +193,7 @@ def test_a_mistake_is_found_where_it_is(name, mistake, function, path, what, tru
     assert path.split(".")[0] in astray.says(found[0])
 
 
+@SOME
 @EACH
 def test_a_right_answer_goes_nowhere_astray(name, truth):
     assert astray.first_differences(plugged(name), *truth) == []
@@ -266,11 +278,13 @@ def test_an_error_below_the_wiring_is_the_layers(cells):
         astray.run_step(Plug(functions), cells, 4)
 
 
+@pytest.mark.slow
 def test_answers_are_graded(tmp_path):
     (tmp_path / "momentum.py").write_text(EXERCISES["momentum"].reference)
     (tmp_path / "worse.py").write_text(wrong("momentum", "uphill"))
     (tmp_path / "nms.py").write_text(EXERCISES["nms"].reference)
     (tmp_path / "none.py").write_text("def f(): pass\n")
+    (tmp_path / "stub.py").write_text(EXERCISES["max_pool"].text)
     said = []
     answers = grade_answers([tmp_path], 1, Limits(5.0, 30.0), "auto", said.append)
     assert (

@@ -9,9 +9,11 @@ from pathlib import Path
 from ...errors import UserError
 from ..exercise import Exercise
 from ..grading import Grade
-from ..process.runner import Limits
+from ..process.runner import UNWRITTEN, Limits
 from ..submissions import grade_file, python_files, read
 from .parts import PARTS
+
+UNTOUCHED = (UNWRITTEN, "the file defines no ")  # what the grader says of stubs
 
 
 @dataclass
@@ -82,13 +84,13 @@ def grade_answers(
 
 
 def take(grade: Grade, file: Path, source: str, best: dict[str, Answer], say: Callable[[str], None]) -> None:
-    """Note an answer, if it is the best one so far."""
+    """Note an answer, if it is the best one so far; a stub is none."""
     name = grade.exercise.name
     if name not in PARTS:
         say(f"note: {name} ({file}) belongs to another network, and has no place in this one")
     elif grade.forbidden:
         say(f"note: {name} ({file}) is left out: {grade.forbidden}")
-    else:
+    elif not all(part.message.startswith(UNTOUCHED) for part in grade.parts):
         answer = Answer(grade.exercise, file, source, sum(p.ok for p in grade.parts), len(grade.parts))
         if name not in best or answer.right > best[name].right:
             best[name] = answer

@@ -57,6 +57,7 @@ class Hand:
         self.file = answer.path.name
         make = Inside if isolation == OFF else student
         self.impl = make(answer.source, self.file, answer.exercise.extras, limits, isolation)
+        self.impl.functions = answer.exercise.functions
 
     def __enter__(self) -> Hand:
         return self
