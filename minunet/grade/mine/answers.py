@@ -9,11 +9,12 @@ from pathlib import Path
 from ...errors import UserError
 from ..exercise import Exercise
 from ..grading import Grade
-from ..process.runner import UNWRITTEN, Limits
+from ..process.calls import UNWRITTEN
+from ..process.runner import Limits
 from ..submissions import grade_file, python_files, read
 from .parts import PARTS
 
-UNTOUCHED = (UNWRITTEN, "the file defines no ")  # what the grader says of stubs
+UNTOUCHED = (UNWRITTEN, "the file defines no ", "the notebook defines no ")  # what the grader says of stubs
 
 
 @dataclass
