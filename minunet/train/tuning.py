@@ -73,8 +73,10 @@ class Example(NamedTuple):
     valid: np.ndarray | None
 
 
-def add_objects(model: Module, dataset: ImageSet, train: list[int], validation: list[int]) -> Tuned | None:
-    """Give a trained network's preprocessing the size of its objects, and how they are told apart.
+def add_objects(
+    model: Module, dataset: ImageSet, train: list[int], validation: list[int], pixels: int = PIXELS
+) -> Tuned | None:
+    """Give a trained network's preprocessing the size of its objects, and how they are told apart, tuned on so many pixels.
 
     Does nothing, and returns None, if the data set does not tell objects apart, or there are none.
     """
@@ -87,16 +89,18 @@ def add_objects(model: Module, dataset: ImageSet, train: list[int], validation: 
     if size is None:
         return None
     cell = cell_of(known.rays, 1.0) if known.rays else 1
-    seen = examples(model, dataset, validation, max(WINDOW, 3 * size.extent))
+    seen = examples(model, dataset, validation, max(WINDOW, 3 * size.extent), pixels)
     tuned = tune(list(seen), known.target, size, cell)
     model.preprocessing = replace(known, objects=size, separation=tuned.separation)
     return tuned
 
 
-def examples(model: Module, dataset: ImageSet, validation: list[int], side: int) -> Iterator[Example]:
-    """The middle of validation images, of up to side x side pixels; images are evenly chosen, so that there are `PIXELS`."""
+def examples(
+    model: Module, dataset: ImageSet, validation: list[int], side: int, pixels: int = PIXELS
+) -> Iterator[Example]:
+    """The middle of validation images, of up to side x side pixels; images are evenly chosen, so that there are `pixels`."""
     held = sum(math.prod(min(n, side) for n in dataset.sizes[i]) for i in validation)
-    for i in validation[:: max(1, min(round(held / PIXELS), len(validation)))]:
+    for i in validation[:: max(1, min(round(held / pixels), len(validation)))]:
         sample = dataset[i]
         if sample.instances is not None:
             rows, columns = (slice(max(0, n - side) // 2, max(0, n - side) // 2 + side) for n in sample.labels.shape)

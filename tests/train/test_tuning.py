@@ -81,11 +81,10 @@ def test_networks_that_nobody_tuned_are_taken_to_miss_borders(run):
     assert separate(p, "border", separation_of(model)).max() == 2 and label_objects(p, "border").max() == 1
 
 
-def test_a_window_of_many_images_is_tuned_on(run, tmp_path, monkeypatch):
+def test_a_window_of_many_images_is_tuned_on(run, tmp_path):
     dataset = minunet.data.open_dataset(make_objects(tmp_path / "more", 6))
     model = minunet.load(run / "best.safetensors")
-    monkeypatch.setattr(tuning, "PIXELS", 3 * 16 * 16)
-    found = list(tuning.examples(model, dataset, [0, 1, 2, 3, 4, 5], 16))
+    found = list(tuning.examples(model, dataset, [0, 1, 2, 3, 4, 5], 16, pixels=3 * 16 * 16))
     assert len(found) == 3 and {e.p.shape for e in found} == {(16, 16, 3)}
     H, W = dataset.sizes[2]
     top, left = (H - 16) // 2, (W - 16) // 2
