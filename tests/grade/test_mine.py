@@ -199,6 +199,12 @@ def test_a_right_answer_goes_nowhere_astray(name, truth):
     assert astray.first_differences(plugged(name), *truth) == []
 
 
+def test_weights_in_float32_are_near_enough(truth):
+    """Ours are, and another way to compute them rounds otherwise; as in grading that is right."""
+    rounded = ("return np.exp(", "return np.float32(1 + 3e-7) * np.exp(")
+    assert astray.first_differences(plugged("weight_map", wrong("weight_map", rounded)), *truth) == []
+
+
 def test_what_follows_from_a_mistake(truth):
     functions = plugged("batch_norm", wrong("batch_norm", "forgets_gamma")) | plugged("conv_forward")
     bad = astray.wrong_calls(functions, *truth)

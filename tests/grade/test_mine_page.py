@@ -85,6 +85,8 @@ def test_pointing_at_a_layer_or_a_row(opened):
     assert opened.locator("#u .half.lit").count() == 4 and opened.inner_text("#said").startswith(
         "max_pool: pools; yours"
     )
+    opened.hover("#parts tr[data-exercise='batch_norm']")  # which is wrong: where it would be
+    assert opened.locator("#u .half.lit").count() == 10
     opened.hover("[data-path='up.1'] .half >> nth=0")
     assert opened.inner_text("#said") == "transposed convolution, forward: yours (conv_transpose)"
     assert opened.locator("#u .half.lit").count() == 2

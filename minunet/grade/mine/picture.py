@@ -168,10 +168,12 @@ def as_svg(
         for kind, function, y in (("forward", box.forward, 0.0), ("backward", box.backward, middle + 0.75)):
             whose, exercise = half(box, function, answered)
             state = " astray" if astray == (function, box.path) else " wrong" if (function, box.path) in wrong else ""
+            answers = owner(function, box.path, PARTS)
             said = f"{box.words}, {kind}: {describe_half(whose, exercise)}"
             halves.append(
-                f'<rect class="half {whose}{state}" data-exercise="{exercise or ""}" data-words="{escape(said)}" '
-                f'x="{box.x:g}" y="{box.y + y:g}" width="{box.wide:g}" height="{middle - 0.75:g}" rx="2">'
+                f'<rect class="half {whose}{state}" data-exercise="{exercise or ""}" data-for="{answers or ""}" '
+                f'data-words="{escape(said)}" x="{box.x:g}" y="{box.y + y:g}" width="{box.wide:g}" '
+                f'height="{middle - 0.75:g}" rx="2">'
                 f"<title>{escape(said)}</title></rect>"
             )
         label = (

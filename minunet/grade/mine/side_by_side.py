@@ -69,15 +69,19 @@ class Drawn:
 def as_maps(yours: np.ndarray, ours: np.ndarray) -> Drawn:
     """What is drawn of two arrays of one shape: of images the one in which the difference is largest, and of it that channel.
 
-    Filters lie side by side, input channels downwards and output channels to the right; of other arrays everything is drawn.
+    Filters lie side by side, in rows and columns of their channels; of other arrays everything is drawn.
     """
     difference = np.abs(yours - ours)
     worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), ours.shape))
     if ours.ndim == 4 and ours.shape[0] == ours.shape[1] <= 3:
         KH, KW, C, K = ours.shape
         i, j, c, k = worst
-        yours, ours = (a.transpose(2, 0, 3, 1).reshape(C * KH, K * KW) for a in (yours, ours))
         words = f"{C} x {K} filters of {KH} x {KW}: input channels downwards, output channels to the right"
+        if C > K:  # rather wide than high
+            yours, ours = (a.transpose(3, 0, 2, 1).reshape(K * KH, C * KW) for a in (yours, ours))
+            words = f"{C} x {K} filters of {KH} x {KW}: output channels downwards, input channels to the right"
+            return Drawn(yours, ours, (k * KH + i, c * KW + j), words, 4)
+        yours, ours = (a.transpose(2, 0, 3, 1).reshape(C * KH, K * KW) for a in (yours, ours))
         return Drawn(yours, ours, (c * KH + i, k * KW + j), words, 4)
     if ours.ndim == 4:
         n, row, column, c = worst

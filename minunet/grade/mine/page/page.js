@@ -17,7 +17,7 @@ for (const half of halves) {
   half.addEventListener("pointerleave", () => light());
 }
 for (const row of document.querySelectorAll("#parts tr[data-exercise]")) {
-  row.addEventListener("pointerenter", () => light((h) => h.dataset.exercise === row.dataset.exercise, row.dataset.words));
+  row.addEventListener("pointerenter", () => light((h) => (h.dataset.exercise || h.dataset.for) === row.dataset.exercise, row.dataset.words));
   row.addEventListener("pointerleave", () => light());
 }
 
