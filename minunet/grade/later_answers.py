@@ -60,7 +60,7 @@ def store_c(sums: Array) -> Array:
     A lane holds (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
     """
     g, t = np.divmod(np.arange(32), 4)
-    c = np.empty((16, 8), sums.dtype)
+    c = np.empty((16, 8))
     for j in range(4):
         c[g + 8 * (j // 2), 2 * t + j % 2] = sums[:, j]
     return c
