@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from report import machine
+from report import RESULTS, machine
 
 from minunet.nn import Module
 
@@ -20,6 +22,7 @@ TITLES = {
     "stained_tissue": "purple-stained tissue",
     "brightfield": "brightfield",
 }
+PEERS = RESULTS / "nuclei_peers.jsonl"  # written by peers_accuracy.py
 BARS = {("mean_precision", "all"): 0.60, ("mean_precision", "fluorescence"): 0.65, ("precision_50", "all"): 0.82,
         ("precision_50", "fluorescence"): 0.88}  # fmt: skip
 
@@ -36,24 +39,43 @@ def by_kind(rows: list[Row]) -> dict[str, Row]:
     return found
 
 
-def table(scores: dict[str, Row]) -> str:
-    """Markdown."""
-    lines = [
-        "| kind of image | images | nuclei | precision, mean of IoU 0.5 to 0.95 | at IoU 0.5 | nuclei merged | split pairs |"
-    ]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for kind, s in scores.items():
-        merged = f"{100 * s['in_merged'] / max(s['objects'], 1):.1f} %"
-        cells = [
-            TITLES[kind],
-            s["images"],
-            s["objects"],
-            f"{s['mean_precision']:.3f}",
-            f"{s['precision_50']:.3f}",
-            merged,
-        ]
-        lines.append(f"| {' | '.join(map(str, [*cells, s['split']]))} |")
+def table(scores: dict[str, Row], name: str = "", peers: Sequence[Row] = ()) -> str:
+    """Markdown; with the scores of peers, rows of nuclei_peers.jsonl, under those of the network of this name."""
+    networks = [(name, scores), *((titled(peer), peer) for peer in peers)]
+    columns = ["kind of image", *["network"] * bool(peers), "images", "nuclei"]
+    columns += ["precision, mean of IoU 0.5 to 0.95", "at IoU 0.5", "nuclei merged", "split pairs"]
+    texts = 1 + bool(peers)
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * texts}{' ---: |' * (len(columns) - texts)}"]
+    for kind in scores:
+        for network, s in ((title, found[kind]) for title, found in networks if kind in found):
+            merged = f"{100 * s['in_merged'] / max(s['objects'], 1):.1f} %"
+            cells = [TITLES[kind], *[network] * bool(peers), s["images"], s["objects"]]
+            cells += [f"{s['mean_precision']:.3f}", f"{s['precision_50']:.3f}", merged, s["split"]]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def titled(peer: Row) -> str:
+    """A peer's name and its CPU minutes."""
+    return f"{peer['title']}, {peer['minutes']:.0f} CPU minutes"
+
+
+def tested_peers() -> list[Row]:
+    """The last scores on the test images of every peer."""
+    rows = [json.loads(line) for line in PEERS.read_text().splitlines()] if PEERS.exists() else []
+    return list({row["peer"]: row for row in rows if row["list"] == "test"}.values())
+
+
+def told_peers(peers: Sequence[Row]) -> list[str]:
+    """What the peers are, for a page."""
+    if not peers:
+        return []
+    each = [f"{p['title']} ({', '.join(f'{n} {v}' for n, v in p['versions'].items())}; {p['machine']})" for p in peers]
+    return [
+        f"Beside it stand {' and '.join(each)}, trained on the same images by `bench/peers_accuracy.py`, which says how. This "
+        "network's CPU minutes are its hours times the cores that it used.",
+        "",
+    ]
 
 
 def seconds_of_epochs(run: Path) -> list[float]:
@@ -133,7 +155,8 @@ def page(
     commands: list[str],
 ) -> str:
     """The page in docs/models; `size` is the file's in bytes, `commands` train."""
-    known, cooled = model.preprocessing, len(seconds_of_epochs(cooldown(out)))
+    known, cooled, peers = model.preprocessing, len(seconds_of_epochs(cooldown(out))), tested_peers()
+    name = f"nuclei, {60 * hours(out) * (threads or os.cpu_count() or 1):.0f} CPU minutes"
     pictures = [
         f"![{TITLES[r['kind']]}, precision at IoU 0.5 {r['precision_50']:.2f}: truth left, found right]"
         f"(nuclei_{r['image'][:12]}.png)\n\n{TITLES[r['kind']]}: precision at IoU 0.5 {r['precision_50']:.2f}, "
@@ -170,8 +193,9 @@ def page(
             "On the test images, which neither trained it nor chose anything about it; means over images. Merged: the share of "
             "nuclei that lie in one object with another one.",
             "",
-            table(scored["test"]),
+            table(scored["test"], name, peers),
             "",
+            *told_peers(peers),
             missed(scored["test"]),
             "",
             "The images of the data set come in series, and images of one series are on both sides of the division; on images "

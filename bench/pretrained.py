@@ -18,6 +18,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,8 @@ SHIPPED = ROOT / "minunet" / "models" / "shipped"
 CARD = ROOT / "docs" / "models"
 TRUE, FOUND = (255, 210, 0), (0, 200, 255)  # colours of outlines
 PICTURE = 512  # rows and columns of a picture, at most
+
+Segment = Callable[[np.ndarray], np.ndarray]
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -131,15 +135,18 @@ def weights(out: Path) -> Path:
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def score(model: minunet.nn.Module, data: Path, part: str, out: Path) -> list[Row]:
-    """The scores of every image of a list; and pictures of those that came out worst, in `out`."""
+def score(segment: Segment, data: Path, part: str, out: Path, channels: int) -> list[Row]:
+    """The scores of every image of a list; and pictures of those that came out worst, in `out`.
+
+    `segment` makes of an image's pixels (H, W, channels), as they are in its file, the numbers of its objects (H, W).
+    """
     strata, rows = kinds(data), []
-    images = open_dataset(linked(data, out, (part,)), channels=model.preprocessing.channels)
+    images = open_dataset(linked(data, out, (part,)), channels=channels)
     (out / f"pictures_{part}").mkdir(exist_ok=True)
     for index, entry in enumerate(tqdm(images.entries, unit="image", disable=None)):
         pixels, truth = entry.read_image(images.channels), images[index].instances
         began = time.perf_counter()
-        found = minunet.segment_objects(model, pixels)
+        found = segment(pixels)
         name = Path(entry.name).name
         rows.append(
             {"image": name, "kind": strata[name][0], **counted(truth, found), "seconds": time.perf_counter() - began}
@@ -214,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
             return 130
     model, rows = tuned(data, out), {}
     for part in ("validation", "test")[: 1 + (args.test or args.ship)]:
-        rows[part] = score(model, data, part, out)
+        rows[part] = score(partial(minunet.segment_objects, model), data, part, out, model.preprocessing.channels)
         row = {
             "list": part,
             "epochs": epochs_done(out),

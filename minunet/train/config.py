@@ -119,6 +119,22 @@ class TrainingConfig(Settings):
             stored = {**stored, "amp": "fp16" if stored["amp"] else None}
         return super().from_json(stored, source)
 
+    def of_patches(self) -> dict[str, Any]:
+        """What `minunet.data.Batches` is told of the patches: how many, how large, and how they are distorted."""
+        same = [
+            "batch_size",
+            "crop",
+            "augment",
+            "seed",
+            "foreground_share",
+            "elastic",
+            "interpolation",
+            "invert",
+            "recolour",
+        ]
+        bent = {"p_elastic": self.bent, "scales": (1 / self.zoom, self.zoom)}
+        return {name: getattr(self, name) for name in same} | bent
+
 
 def score_of(row: dict[str, Any]) -> float:
     """By which the best epoch is chosen, from its row of history: mean Dice of the classes, of polygons 1 / (1 + loss); -1 if

@@ -82,12 +82,8 @@ class Trainer:
         )  # one by which the best epoch is chosen, beside the Dice
         model.convert(xp.asarray)
         self.batches = Batches(
-            dataset, train, config.batch_size, config.crop, config.augment, config.seed,
-            context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
-            scales=(1 / config.zoom, config.zoom), p_elastic=config.bent, elastic=config.elastic,
-            interpolation=config.interpolation, invert=config.invert, recolour=config.recolour,
-            foreground_share=config.foreground_share,
-            groups=dataset.groups if config.even_groups else None,
+            dataset, train, context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
+            groups=dataset.groups if config.even_groups else None, **config.of_patches(),
         )  # fmt: skip
         self.training_step = TrainingStep(model, config, xp, graph, say)
         self.optimizer, self.mixed = self.training_step.optimizer, self.training_step.mixed
