@@ -1,8 +1,9 @@
 """Lessons 01 to 07 and their exercises as notebooks that run in a browser: JupyterLite, with Python in WebAssembly (Pyodide).
 
 The site's folder `lite` holds JupyterLite, the notebooks, and the wheel of minunet, which is built here from the repository.
-The notebooks' first cell takes it from there, and nothing is asked of a package index. Pyodide itself, with NumPy and what else
-minunet needs, comes from its own server, or from a copy of Pyodide's distribution elsewhere (`--pyodide URL`).
+The notebooks' first cell takes it from there: no package index is asked for minunet. Pyodide itself, with NumPy and what else
+minunet needs, comes from its own server, or from a copy of Pyodide's distribution elsewhere (`--pyodide URL`). The kernel takes
+one small package, comm, from PyPI.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ ABOUT = """# In the browser
 Lessons 01 to 07 and their exercises run in the browser, with nothing to install: Python itself runs there
 ([Pyodide](https://pyodide.org), in [JupyterLite](https://jupyterlite.readthedocs.io)).
 
-* Run the cells from the top. The first one installs minunet, from this site. The first start fetches Pyodide and NumPy, some
-  tens of megabytes, from Pyodide's server; later ones find them in the browser's cache.
+* Run the cells from the top. The first one installs minunet, from this site. The first start fetches Pyodide, NumPy and
+  Matplotlib, some tens of megabytes, from their servers (jsdelivr.net, pypi.org); later ones find them in the browser's cache.
 * There are no compiled kernels: the plain ops run, on one core. Lessons take several times as long as on your computer.
 * What you write is kept by the browser, on your computer, and sent nowhere. Download a notebook to keep it elsewhere.
 * **An exercise is graded in the notebook's own process**: without isolation, and without limits on time and memory. That is for
@@ -50,12 +51,9 @@ def build(out: Path, work: Path, pyodide: str | None = None) -> None:
     """Write the folder `lite` into the site `out`; UserError if JupyterLite cannot."""
     shutil.rmtree(work, ignore_errors=True)
     (work / "files").mkdir(parents=True)
-    kernel: dict[str, Any] = {"disablePyPIFallback": True} | ({"pyodideUrl": pyodide} if pyodide else {})
-    config = {
-        "appName": "minunet",
-        "contentsAllJsonFile": "all.json",
-        "litePluginSettings": {f"{KERNEL}:kernel": kernel},
-    }
+    config: dict[str, Any] = {"appName": "minunet", "contentsAllJsonFile": "all.json"}
+    if pyodide:
+        config["litePluginSettings"] = {f"{KERNEL}:kernel": {"pyodideUrl": pyodide}}
     settings = {"jupyter-lite-schema-version": 0, "jupyter-config-data": config}
     (work / "jupyter-lite.json").write_text(json.dumps(settings, indent=1))
     target = out / FOLDER

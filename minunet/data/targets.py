@@ -120,7 +120,8 @@ class TargetSet(ImageSet):
             counts = np.zeros(self.classes.num_classes, np.int64)
             for i in tqdm(train, desc="counting classes", delay=2, leave=False, disable=None if progress else True):
                 labels, valid = self._labels(base[i]), base[i].valid
-                counts += np.bincount(labels.ravel() if valid is None else labels[valid], minlength=len(counts))
+                shown = labels.ravel() if valid is None else labels[valid]
+                counts += np.bincount(shown.astype(np.intp), minlength=len(counts))
             self.class_weight = class_balance(counts)
 
     @property

@@ -51,7 +51,7 @@ class Confusion:
         truth, prediction = to_numpy(truth).ravel(), to_numpy(prediction).ravel()
         seen = truth != self.ignore
         K = len(self.counts)
-        pairs = truth[seen].astype(np.int64) * K + prediction[seen]
+        pairs = (truth[seen].astype(np.int64) * K + prediction[seen]).astype(np.intp)  # a browser's has 32 bits
         self.counts += np.bincount(pairs, minlength=K * K).reshape(K, K)
 
     def dice(self) -> np.ndarray:
