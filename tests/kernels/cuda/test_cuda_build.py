@@ -47,7 +47,10 @@ def test_every_kernel_fits_its_registers(arch, file):
 
 @pytest.fixture
 def oldest(monkeypatch):
-    """The oldest NVRTC that the extras admit, in place of the installed one."""
+    """The oldest NVRTC that the extras admit, in place of the installed one.
+
+    CuPy's binding takes what is loaded already; `MISSING` above made it load its own.
+    """
     path = old_nvrtc.find()
     if path is None:
         pytest.skip(f"the oldest NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12=={old_nvrtc.OLDEST}")
