@@ -112,6 +112,7 @@ def test_what_a_warp_reads_comes_from_all_banks():
     assert answers.bank_turns(64 * t + g) == 4
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_paper():
     net = UNet(3, 2)
     found, shape = summary(net, (1, 64, 64, 3), fused=False), (1, 64, 64, 3)

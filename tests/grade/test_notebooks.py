@@ -293,6 +293,7 @@ def test_without_processes_it_is_graded_here(name, alone, capsys):
     assert "graded in this notebook's own process, without isolation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_processes_the_verdicts_are_the_same(monkeypatch, tmp_path):
     texts = [
         momentum(RIGHT.replace("p -=", "p +=")), momentum("raise NotImplementedError"), momentum("return [p, 'x']"),
