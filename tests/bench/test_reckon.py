@@ -20,6 +20,7 @@ def reckon(monkeypatch):
 needs_compiler = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("columns", [launch.BN, launch.WIDE])
 def test_a_convolution_s_counts_are_the_emulator_s(reckon, columns):
@@ -32,6 +33,7 @@ def test_a_convolution_s_counts_are_the_emulator_s(reckon, columns):
     assert found == (9 * step.fetched, 9 * step.operations / 2)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_weight_gradient_s_counts_are_the_emulator_s(reckon):
     """Of one tile of channels at nine taps, four steps each."""
