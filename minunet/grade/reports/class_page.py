@@ -153,7 +153,7 @@ def clusters_left(graded: Graded, links: dict[str, str]) -> list[Block]:
         place: list[Piece] = [", in ", Code(g.file)] if g.file != cluster.students[0] else []
         where = f" (seed {g.seed}), {part.name}: "
         blocks += [
-            Heading(3, [f"{g.exercise.name}: {', '.join(cluster.parts)}"], counted(len(cluster.students))),
+            Heading(3, [f"{g.exercise.name}: {'; '.join(cluster.parts)}"], counted(len(cluster.students))),
             Text(*people(cluster.students, links), kind="soft"),
             Text("For example, ", Code(cluster.students[0]), *place, where, Code(part.message)),
             Lines(f'"{" ".join(cluster.names)}" = ""'),

@@ -28,7 +28,7 @@ def of_exercise(grade: Grade) -> list[Block]:
     if grade.forbidden:
         return [*blocks, Text(Bold("No points: "), Code(grade.forbidden))]
     if all(p.ok for p in grade.parts):
-        return [*blocks, Text(", ".join(p.name for p in grade.parts), kind="ok")]
+        return [*blocks, Text("; ".join(p.name for p in grade.parts), kind="ok")]
     each = POINTS / len(grade.parts)
     blocks.append(Items([of_part(*said, each) for said in said_once(grade.parts)], "parts"))
     return [*blocks, Text("The same numbers again: ", Code(again(grade)), kind="soft")]
