@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ...errors import UserError
 from ..exercise import Exercise
 from ..grading import Grade
@@ -44,7 +46,12 @@ class Answer:
 
 
 def grade_answers(
-    paths: Sequence[Path], seed: int | None, limits: Limits, isolation: str, say: Callable[[str], None] = print
+    paths: Sequence[Path],
+    seed: int | None,
+    limits: Limits,
+    isolation: str,
+    say: Callable[[str], None] = print,
+    quiet: bool = True,
 ) -> dict[str, Answer]:
     """Grade files, and all files of folders; of two answers to an exercise the better counts.
 
@@ -55,6 +62,8 @@ def grade_answers(
         As in `submissions.grade_file`.
     say : callable
         Is told of files that answer nothing, of exercises that have no place in the network, and of files that are refused.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -67,7 +76,8 @@ def grade_answers(
         If no file answers an exercise that has a place in the network.
     """
     best: dict[str, Answer] = {}
-    for file in [f for path in paths for f in (map(Path, python_files(str(path))) if path.is_dir() else [path])]:
+    files = [f for path in paths for f in (map(Path, python_files(str(path))) if path.is_dir() else [path])]
+    for file in tqdm(files, desc="grading", unit="file", disable=quiet or None, leave=False):
         try:
             grades, source = grade_file(file, None, seed, limits, isolation), read(file)
         except UserError as e:

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from ...cli import HelpFormatter, add_quiet, number, run, typed
 from ..process.isolation import CHOICES
 
@@ -79,7 +81,11 @@ def mine(args: argparse.Namespace) -> int:
         print("warning: --isolation off: your files run in this process, and can do whatever you can", file=sys.stderr)
         isolation = CHOICES[0]  # they are graded in a process of their own all the same
     limits = Limits(args.seconds, 6 * args.seconds, args.memory << 20)
-    answers = grade_answers(args.path, args.seed, limits, isolation, lambda text: print(text, file=sys.stderr))
+
+    def tell(text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    answers = grade_answers(args.path, args.seed, limits, isolation, tell, args.quiet)
     report = run_network(args, answers)
     write_atomically(args.output, page(report).encode())
     if not args.quiet:
@@ -102,7 +108,7 @@ def run_network(args: argparse.Namespace, answers: dict[str, Answer]) -> Report:
         hands = {n: stack.enter_context(Hand(a, limits_of(n, args), args.isolation)) for n, a in answers.items()}
         functions = {name: ADAPTERS[name](hand) for name, hand in hands.items()}
         right = {name: hands[name] for name, answer in answers.items() if answer.passed}
-        trial = tried(right, functions, args.steps, args.budget)
+        trial = tried(right, functions, args.steps, args.budget, args.quiet)
         answered = list(trial.plug.functions)
         report = Report(
             {name: str(answer.path) for name, answer in answers.items()}, answered,

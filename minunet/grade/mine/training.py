@@ -147,7 +147,9 @@ class Trial:
     left_out: dict[str, str]
 
 
-def tried(hands: dict[str, Hand], functions: dict[str, Functions], steps: int, budget: float) -> Trial:
+def tried(
+    hands: dict[str, Hand], functions: dict[str, Functions], steps: int, budget: float, quiet: bool = True
+) -> Trial:
     """Try a step with the answers to exercises, and leave out one after another whatever gives no result in it."""
     left_out: dict[str, str] = {}
     while True:
@@ -155,19 +157,19 @@ def tried(hands: dict[str, Hand], functions: dict[str, Functions], steps: int, b
         plug = Plug({name: functions[name] for name in hands if name not in left_out})
         try:
             cells = make_cells(plug)
-            possible = affordable(plug, own, cells, steps, budget)
+            possible = affordable(plug, own, cells, steps, budget, quiet)
             checks = checked(plug, own) if "gradient_check" in plug.functions else {}
             return Trial(plug, own, cells, possible, checks, left_out)
         except Failed as e:
             left_out[e.exercise] = e.why
 
 
-def affordable(plug: Plug, hands: Sequence[Hand], cells: Cells, steps: int, budget: float) -> int:
+def affordable(plug: Plug, hands: Sequence[Hand], cells: Cells, steps: int, budget: float, quiet: bool = True) -> int:
     """How many steps take about `budget` seconds, from `LEAST` to `steps`; one is tried, when all processes run."""
     net, batch = OwnUNet(), np.s_[:BATCH]
     tell(hands, "a trial before the training")
     with plug.into(net):
-        for _ in range(2):
+        for _ in tqdm(range(2), desc="trying your code", unit="step", disable=quiet or None, leave=False):
             begun = time.perf_counter()
             loss_and_gradients(net, plug, cells.images[batch], cells.labels[batch], cells.weight[batch])
             optim.SGD(net, LR).step()
