@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from helpers.grading import ALL, QUICK, RIGHT, momentum
@@ -269,6 +270,12 @@ def test_here_grades_what_has_run(capsys):
 def test_here_says_what_is_wrong(namespace, names, says, capsys):
     assert here(namespace, *names) == 0
     assert says in capsys.readouterr().out
+
+
+def test_here_takes_cells_as_they_were_typed():
+    typed = SimpleNamespace(history_manager=SimpleNamespace(input_hist_raw=["", f"%%time\n{STEP}"]))
+    parsed = ran(f"get_ipython().run_cell_magic('time', '', {STEP!r})")
+    assert here(parsed | {"get_ipython": lambda: typed}, seed=1) == POINTS
 
 
 def test_here_in_a_script(tmp_path):
