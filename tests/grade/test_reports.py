@@ -173,7 +173,7 @@ def test_rounding_makes_no_cluster_of_its_own(rng):
     ],
 )
 def test_errors_are_compared_without_their_place(one, other, same):
-    said = [outcome(Mark("p", "", Raised(text), False, text)) for text in (one, other)]
+    said = [outcome(Mark("p", "", Raised(text), False)) for text in (one, other)]
     assert (said[0] == said[1]) is same
 
 

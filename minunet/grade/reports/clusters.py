@@ -97,9 +97,9 @@ def name_of(exercise: Exercise, part: str, marks: list[Mark]) -> str:
 def outcome(mark: Mark) -> str:
     """What came of a call: an error without its place in the file, or numbers, rounded."""
     output = mark.output
-    if output is None or isinstance(output, Raised):
-        return PLACE.sub("", mark.message)
-    return numbers(output)
+    if isinstance(output, Raised):
+        return PLACE.sub("", output)
+    return numbers(output) if output is not None else mark.message
 
 
 def numbers(output: Any) -> str:
