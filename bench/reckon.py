@@ -69,8 +69,8 @@ class Gpu:
 
 
 H200 = Gpu("H200", 132, 1.83e9, {"float32": 494.7e12, "float16": 989.4e12}, 5.5e12)
-"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. L2: what
-microbenchmarks read on its sister H100, some 5.5 TB/s."""
+"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. L2: a guess
+as no data sheet states it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def table(gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)) -> str:
         times, once a tap. The last two columns are what a patch of 8 x 16 pixels and its border would allow, fetched
         once for all taps; no kernel does that yet.""",
         f"""Assumed: {gpu.processors} multiprocessors; {tf32:.0f} TFLOP/s in TF32 and {fp16:.0f} in FP16 (the data sheet's,
-        dense); {gpu.l2 / 1e12:.1f} TB/s from L2 (read by microbenchmarks on an H100), of which each multiprocessor gets its
+        dense); {gpu.l2 / 1e12:.1f} TB/s from L2 (a guess: no data sheet says it), of which each multiprocessor gets its
         share; 128 bytes a clock from shared memory, at {gpu.clock / 1e9:.2f} GHz. The busiest multiprocessor counts;
         beginnings, ends, waits, and sums of tiles that several blocks share do not.""",
     )
