@@ -38,7 +38,8 @@ Lessons 01 to 07 and their exercises run in the browser, with nothing to install
 
 * Run the cells from the top. The first one installs minunet, from this site. The first start fetches Pyodide, NumPy and
   Matplotlib, some tens of megabytes, from their servers (jsdelivr.net, pypi.org); later ones find them in the browser's cache.
-* There are no compiled kernels: the plain ops run, on one core. Lessons take several times as long as on your computer.
+* There are no compiled kernels: the plain ops run, on one core. Lessons take several times as long as on your computer; 06 and
+  07, which train networks, take many minutes.
 * What you write is kept by the browser, on your computer, and sent nowhere. Download a notebook to keep it elsewhere.
 * **An exercise is graded in the notebook's own process**: without isolation, and without limits on time and memory. That is for
   yourself. A grade that counts is given by `python -m minunet.grade` on another machine, see [For teachers](/teaching.md).

@@ -16,6 +16,7 @@ assert not {*HIDDEN} & {name.partition(".")[0] for name in sys.modules if sys.mo
 """
 
 
+@pytest.mark.slow
 def test_the_package_imports_trains_and_checks_gradients():
     """All that needs no file: layers, a training step by step and by `fit`, the gradient checker, the summary."""
     done = run(
