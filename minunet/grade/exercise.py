@@ -21,7 +21,10 @@ Place = tuple[str, str]  # a file of the package, and a name in it
 
 @dataclass(frozen=True)
 class Wrong:
-    """A known mistake: the replacements in the reference's text that make it, and the hint for students who make it."""
+    """A known mistake: the replacements in the reference's text that make it, and the hint for students who make it.
+
+    The hint is "" for one that the check's message tells.
+    """
 
     name: str
     hint: str
@@ -50,6 +53,8 @@ class Exercise:
         Libraries allowed beside NumPy.
     needs : names
         Exercises that should have been done before.
+    axes : dict
+        By the first word of a part, the names of its output's axes, if they are not those of images: see `difference.NAMES`.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Exercise:
     docstrings: dict[str, str] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     checks: list[tuple[tuple[str, ...], Check, int]] = field(default_factory=list)
     wrongs: list[Wrong] = field(default_factory=list)
 
@@ -94,6 +100,10 @@ class Exercise:
     def parts(self) -> tuple[str, ...]:
         """What is scored, a point each."""
         return tuple(dict.fromkeys(p for parts, _, _ in self.checks for p in parts))
+
+    def axes_of(self, part: str) -> tuple[str, ...]:
+        """The names of the axes of a part's output; () stands for those of images."""
+        return self.axes.get(part.replace(",", " ").split()[0], ())
 
     @property
     def stubs(self) -> list[str]:

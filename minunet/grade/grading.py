@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..ops.dispatch import use
 from .exercise import Exercise
 from .exercises import EXERCISES
-from .hints import likely_mistakes
+from .hints import likely_mistakes, swapped
 from .process.calls import Forbidden
 from .process.inside import student as student_of
 from .process.runner import Limits, Student
@@ -128,6 +128,7 @@ def judge(exercise: Exercise, impl: Any, seed: int) -> list[Part]:
         if bad is None:
             parts.append(Part(part, bool(marks)))
         else:
-            message = f"{bad.message} ({bad.asked})" if bad.asked else bad.message
+            text = swapped(bad, runs) or bad.said(exercise.axes_of(part))
+            message = f"{text} ({bad.asked})" if bad.asked else text
             parts.append(Part(part, False, printable(message), hints.get(part, "")))
     return parts

@@ -1,5 +1,8 @@
 """The likely mistake: which known mistake gives the same outputs as the student's file?
 
+Outputs agree by chance, too, if they can only be True or False, are all 0, or are an error that many mistakes raise. So a hint
+needs evidence: wrong outputs that agree in enough numbers. Without it none is given, which is better than a wrong one.
+
 An error counts as an output. Two errors are the same if their messages are, or, as errors about shapes have many wordings, if
 the same sizes did not fit each other: shapes are drawn at random, so sizes tell mistakes apart as numbers do.
 """
@@ -15,7 +18,9 @@ import numpy as np
 
 from .exercise import EXERCISES, Exercise
 from .process.runner import Local
-from .sheet import Raised, Run
+from .sheet import Mark, Raised, Run
+
+ENOUGH = 12  # bits: what a hint needs, and one number of a float array gives
 
 
 def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str, str]:
@@ -27,23 +32,84 @@ def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str,
     failed = {m.part for _, marks in runs for m in marks if not m.ok}
     if not failed:
         return {}
-    agreed = {wrong: agreement(exercise, i, runs, seed) for i, wrong in enumerate(exercise.wrongs)}
+    agreed = {w: agreement(exercise, i, runs, seed) for i, w in enumerate(exercise.wrongs) if w.hint}
     hints: dict[str, str] = {}
     for wrong in sorted(agreed, key=lambda wrong: -len(agreed[wrong])):  # of equals the first
         hints |= {part: wrong.hint for part in agreed[wrong] & failed if part not in hints}
     return hints
 
 
+def swapped(bad: Mark, runs: list[Run]) -> str:
+    """That an output is what is wanted for another part, of the same call: results in another order."""
+    marks = next(marks for _, marks in runs if any(m is bad for m in marks))
+    for m in marks if evidence(bad.output) >= ENOUGH else ():
+        mine, other = (part.partition(",")[0] for part in (bad.part, m.part))
+        if mine != other and m.asked == bad.asked and m.wanted is not None and equal(bad.output, m.wanted):
+            told = f"this is {other}, where {mine} should be: are the results in another order?"
+            return told if not equal(bad.wanted, m.wanted) else ""
+    return ""
+
+
 def agreement(exercise: Exercise, number: int, runs: list[Run], seed: int) -> set[str]:
-    """The parts for which a known mistake gives the student's outputs."""
+    """The parts for which a known mistake gives the student's outputs; none if no part that failed is among them."""
     parts = {m.part for _, marks in runs for m in marks}
-    for (check, time), marks in runs:
+    failed = {m.part for _, marks in runs for m in marks if not m.ok}
+    for (check, time), marks in sorted(runs, key=lambda run: all(m.ok for m in run[1])):  # what failed first
+        if not parts & failed:
+            return set()
         [(_, theirs)] = exercise.run_check(check, mistaken(exercise.name, number), seed, judge=False, only=time)
         for part in parts & {m.part for m in marks}:
             mine, known = ([m.output for m in sheet if m.part == part] for sheet in (marks, theirs))
             if len(mine) != len(known) or not all(map(equal, mine, known)):
                 parts.remove(part)
-    return parts
+    return parts - {part for part in parts & failed if not enough(exercise, number, part, runs, seed)}
+
+
+def enough(exercise: Exercise, number: int, part: str, runs: list[Run], seed: int) -> bool:
+    """Whether the wrong outputs of a part say enough.
+
+    Errors that name no sizes, and zeros, do so only if the mistake makes the same marks wrong, and no others.
+    """
+    wrong = [m.output for _, marks in runs for m in marks if m.part == part and not m.ok]
+    whole = [
+        m.output
+        for _, marks in runs
+        for m in marks
+        if m.part == part and m.ok and np.asarray(m.output).dtype.kind in "iu"
+    ]
+    if (
+        sum(map(evidence, wrong + whole)) >= ENOUGH
+    ):  # right whole numbers are evidence, too, as another mistake may change them
+        return True
+    if any(not isinstance(a, Raised) and not np.ndim(a) and np.isfinite(a) for a in wrong):
+        return False
+    impl = mistaken(exercise.name, number)
+    theirs = [run for check in range(len(exercise.checks)) for run in exercise.run_check(check, impl, seed)]
+    return failures(runs) == failures(theirs)
+
+
+def failures(runs: list[Run]) -> list[tuple[str, bool]]:
+    """Which marks are right, in order."""
+    return [(m.part, m.ok) for _, marks in runs for m in marks]
+
+
+def evidence(a: Any) -> int:
+    """How much it says that another output is equal to this one, in bits, about; an error that names no sizes says nothing."""
+    if isinstance(a, Raised):
+        return ENOUGH if misfits(a) or counts(a) else 0
+    if isinstance(a, (tuple, list)):
+        return sum(map(evidence, a))
+    if a is None or isinstance(a, (str, dict)):
+        return 0
+    a = np.asarray(a)
+    if not a.size and a.ndim > 1:
+        return ENOUGH  # nothing is left, on one side or on another
+    if a.dtype.kind == "f":
+        finite = np.isfinite(a)
+        return ENOUGH * len(np.unique(a[finite & (a != 0)])) + min(a.size, ENOUGH) * (not finite.all())
+    if a.dtype.kind in "iu":
+        return sum(int(n).bit_length() for n in a.flat)
+    return a.size * (a.dtype.kind == "b" and a.ndim > 0)
 
 
 @cache
@@ -62,11 +128,16 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)) or isinstance(b, (tuple, list)):
         return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
     a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.dtype.kind not in "fiub" or (a.dtype.kind == b.dtype.kind == "f" and a.dtype != b.dtype):
+    if (
+        a.shape != b.shape
+        or a.dtype.kind not in "fiub"
+        or (a.dtype.kind == "b") != (b.dtype.kind == "b")
+        or (a.dtype.kind == b.dtype.kind == "f" and a.dtype != b.dtype)
+    ):
         return False  # of another precision: that is the mistake to mend first
-    finite = np.isfinite(a) & np.isfinite(b)  # where one overflows, the other may do so a little differently
-    if np.isfinite(a).all() != np.isfinite(b).all():
-        return False
+    finite, either = np.isfinite(a) & np.isfinite(b), np.isfinite(a) | np.isfinite(b)
+    if np.isfinite(a).all() != np.isfinite(b).all() or either.sum() - finite.sum() > 0.1 * a.size:
+        return False  # where one overflows the other may do so a little differently
     error = np.abs(np.where(finite, a, 0).astype(float) - np.where(finite, b, 0))
     return bool(error.max(initial=0.0) <= 1e-6 * (float(np.abs(b[finite]).max(initial=0.0)) or 1.0))
 
@@ -80,9 +151,11 @@ INDEX = re.compile(r"index (\d+) is out of bounds for axis \d+ with size (\d+)")
 
 def same_error(a: str, b: str) -> bool:
     """Whether two errors say the same, or are about the same sizes."""
-    a, b = (e.split(" in line ")[0] for e in (a, b))  # the student's says in which line
+    a, b = (re.sub(r"^\w+: ", "", e.split(" in line ")[0]) for e in (a, b))  # the student's says in which line
+    if a == b or any("the backward of '" in e for e in (a, b)):  # which names a part, beside sizes
+        return a == b
     about = counts if ("reshape" in a) != ("reshape" in b) else misfits
-    return a == b or (about(a) == about(b) and bool(about(a)))
+    return about(a) == about(b) and bool(about(a))
 
 
 def misfits(error: str) -> list[tuple[str, set[int]]]:

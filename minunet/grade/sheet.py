@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from . import form
+from .difference import describe
 from .process import wire
 from .process.calls import UNWRITTEN, Changed, Forbidden, Trouble
 
@@ -23,7 +25,8 @@ LARGEST = 1 << 20  # bytes of an output that is kept: ten times what any exercis
 class Mark:
     """One comparison: which part of the score it belongs to, what was asked, the output, whether it is right, and why not.
 
-    The output is kept for the hints; None stands for one that is too large to be any known mistake's.
+    The output is kept for the hints; None stands for one that is too large to be any known mistake's. What was wanted, and the
+    arrays that were handed over, say more of a wrong one where there is no message yet: see `said`.
     """
 
     part: str
@@ -31,10 +34,28 @@ class Mark:
     output: Any
     ok: bool
     message: str = ""
+    wanted: np.ndarray | None = None
+    tolerance: float = np.inf
+    given: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
         if wire.size(self.output) > LARGEST:
+            self.message = self.message or f"it is too large, {wire.size(self.output):,} bytes" * (not self.ok)
             self.output = None
+
+    def said(self, names: Sequence[str] = ()) -> str:
+        """Why it is wrong, for the student; `names` are those of the axes of what is wanted."""
+        if self.message or self.wanted is None:
+            return self.message
+        text = form.unfit(self.output, self.wanted, names)
+        if text:
+            return text
+        got = np.asarray(self.output)
+        for number, array in enumerate(self.given, 1):
+            if array.shape == got.shape and got.ndim and np.array_equal(array, got):
+                return f"it is what was handed over (argument {number}), unchanged"
+        given = [a.shape for a in self.given]
+        return describe(got, self.wanted, self.tolerance, names, given) or "it is not exact enough"
 
 
 Run = tuple[tuple[int, int], list[Mark]]  # which check, which time, and its marks
@@ -72,6 +93,7 @@ class Sheet:
     ) -> None:
         self.impl, self.judge, self.time, self.names = impl, judge, time, names or {}
         self.marks: list[Mark] = []
+        self.calls: list[tuple[Any, tuple[np.ndarray, ...]]] = []  # what came back, and the arrays for which
 
     def call(self, function: str, *args: Any, **how: Any) -> Any:
         """Call the implementation, see `runner.Student.call`; an error gives `Raised`, and the other parts still count.
@@ -82,7 +104,9 @@ class Sheet:
             lost = next((a for a in args if isinstance(a, Raised)), None)
             if lost is not None:
                 raise Trouble(lost)
-            return self.impl.call(function, *args, **{"spread": self.time == 1} | how)
+            result = self.impl.call(function, *args, **{"spread": self.time == 1} | how)
+            self.calls.append((result, tuple(a for a in args if isinstance(a, np.ndarray))))
+            return result
         except Forbidden:
             raise
         except Trouble as e:
@@ -110,10 +134,18 @@ class Sheet:
     def same(self, part: str, asked: str, got: Any, wanted: Any, tolerance: float = 1e-9) -> None:
         """Mark whether `got` equals `wanted`, up to `tolerance` times its largest element."""
         wanted = np.asarray(wanted)
-        message = unlike(got, wanted, tolerance) if self.judge else ""
-        if message == UNWRITTEN and got is None:
+        message = str(got) if isinstance(got, Raised) else ""
+        if got is None:
             message = "None came back: is a `return` missing?"
-        self.marks.append(Mark(part, asked, got, not message, message))
+        ok = not self.judge or fits(got, wanted, tolerance)
+        self.marks.append(Mark(part, asked, got, ok, message, wanted, tolerance, self.given_for(got)))
+
+    def given_for(self, got: Any) -> tuple[np.ndarray, ...]:
+        """The arrays for which an output came back."""
+        for result, given in reversed(self.calls):
+            if result is got or (isinstance(result, (tuple, list)) and any(r is got for r in result)):
+                return given
+        return ()
 
     def holds(self, part: str, asked: str, ok: bool, output: Any, message: str) -> None:
         """Mark whether a condition on the output holds."""
@@ -122,7 +154,7 @@ class Sheet:
 
     def adjoint(self, part: str, x: np.ndarray, y: Any, dy: np.ndarray, dx: Any, wanted: np.ndarray) -> None:
         """Mark whether <y, dy> = <x, dx> for the implementation's own pair; y must have the shape of `wanted` and not be 0."""
-        message = unlike(y, wanted, np.inf) or unlike(dx, x, np.inf)
+        message = misfit(y, wanted) or misfit(dx, x)
         if not message:
             left, right = float((y * dy).sum()), float((x * dx).sum())
             if abs(left - right) > 1e-9 * float(np.abs(y * dy).sum()) or not np.any(y):
@@ -195,31 +227,23 @@ class Sheet:
         self.marks += marks
 
 
-def unlike(got: Any, wanted: np.ndarray, tolerance: float) -> str:
-    """How an output differs from what is wanted, in words; "" if it does not."""
-    if isinstance(got, Raised):
-        return str(got)
-    if got is None:
-        return UNWRITTEN
-    if isinstance(got, (tuple, list, dict, str)):
-        return f"a {type(got).__name__} came back where one array should"
+def misfit(got: Any, wanted: np.ndarray) -> str:
+    """Why an output is no array of finite numbers in the shape of `wanted`; "" if it is."""
+    if got is None or isinstance(got, Raised):
+        return UNWRITTEN if got is None else str(got)
+    return "" if fits(got, wanted, np.inf) else form.unfit(got, wanted)
+
+
+def fits(got: Any, wanted: np.ndarray, tolerance: float) -> bool:
+    """Whether an output has the form of what is wanted, and its numbers up to `tolerance` times the largest of them."""
+    if got is None or isinstance(got, (list, tuple, dict, str)):
+        return False
     got = np.asarray(got)
-    if got.shape != wanted.shape:
-        return f"its shape is {got.shape}, not {wanted.shape}"
-    if got.size and got.ndim and (got.dtype.kind == "f") != (wanted.dtype.kind == "f"):
-        return f"it is an array of {got.dtype.name}, where {wanted.dtype.name} should be"
-    if not np.isfinite(got).all():
-        return "it is not finite"
-    if tolerance == np.inf:
-        return ""
+    if got.shape != wanted.shape or got.dtype.kind not in "fiub":
+        return False
+    if np.array_equal(got, wanted):
+        return got.dtype.kind != "b" or wanted.dtype.kind == "b"
+    if form.other_dtype(got, wanted) or not np.isfinite(got).all():
+        return False
     scale = float(np.abs(wanted).max(initial=0.0)) or 1.0
-    error = np.abs(got.astype(np.float64) - wanted)
-    single = got.dtype == np.float32 and tolerance < 1e-6
-    if single and error.max(initial=0.0) < 1e-4 * scale:
-        return "it is float32: keep the dtype of the inputs"
-    if error.max(initial=0.0) <= tolerance * scale and not single:
-        return ""
-    at = np.unravel_index(int(error.argmax()), error.shape)
-    wrong = int((error > tolerance * scale).sum())
-    where = f" at {[int(i) for i in at]}" if error.ndim else ""
-    return f"{wrong} of {error.size} numbers are wrong, the worst{where}: yours is {got[at]:.6g}, right is {wanted[at]:.6g}"
+    return tolerance == np.inf or float(np.abs(got.astype(np.float64) - wanted).max(initial=0.0)) <= tolerance * scale

@@ -3,16 +3,24 @@
 import functools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from helpers import family_submissions, later_submissions, wrong_shape_submissions, wrong_submissions
+from helpers import (
+    family_submissions,
+    later_submissions,
+    told_submissions,
+    wrong_shape_submissions,
+    wrong_submissions,
+)
 from helpers.grading import ALL, QUICK
 from helpers.workers import once
 
 from minunet.grade import cut
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
-from minunet.grade.hints import same_error
+from minunet.grade.hints import ENOUGH, evidence, same_error
 from minunet.grade.process.runner import Local
+from minunet.grade.sheet import Raised
 
 SHAPES = wrong_shape_submissions.SUBMISSIONS
 SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | later_submissions.WRONG | SHAPES
@@ -118,10 +126,64 @@ def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
         assert hints and all(words in hint for hint in hints), (name, parts)
 
 
-def local(name):
+def local(name, submissions=SHAPES):
     """A submission, to be run here."""
-    e, text = whole_file(*SHAPES[name][:2])
+    e, text = whole_file(*submissions[name][:2])
     return e, Local(text, name)
+
+
+# ---- differences, and evidence ---------------------------------------------------------------------------------------
+
+TOLD = told_submissions.SUBMISSIONS
+
+
+@pytest.mark.parametrize("exercise", told_submissions.ALL)
+def test_what_told_submissions_change_is_right(exercise):
+    e, text = whole_file(exercise, told_submissions.ALL[exercise])
+    assert all(p.ok for p in judge(e, Local(text, exercise), 3))
+
+
+@pytest.mark.drawn(quick=4, ci=20)
+@pytest.mark.parametrize("name", TOLD)
+def test_the_hint_or_the_difference_tells(name):
+    for seed in (1, 2):
+        wrong = [p for p in judge(*local(name, TOLD), seed) if not p.ok]
+        assert any(TOLD[name][2] in p.hint or TOLD[name][2] in p.message for p in wrong), wrong
+
+
+def checker(verdict):
+    """A gradient checker with a verdict of its own."""
+    e = EXERCISES["gradient_check"]
+    right = "return bool(np.abs(dx - wanted).max() <= 1e-5 * scale)"
+    assert right in e.reference
+    return e, Local(e.reference.replace(right, verdict), "a checker")
+
+
+def test_true_and_false_are_no_evidence():
+    """A checker gets no hint, but is told what it took for right, or that it gave no verdict."""
+    told = {
+        "return bool(np.abs(dx - wanted).flat[:5].max() <= 1e-5 * scale)": "a wrong backward passes: ",
+        "return 1 if np.abs(dx - wanted).max() <= 1e-5 * scale else 0": "True or False",
+        "return bool(np.abs(dx - wanted).max() <= 1e-5)": "where all elements are about 1e-08",
+    }
+    for verdict, words in told.items():
+        wrong = [p for p in judge(*checker(verdict), 1) if not p.ok]
+        assert any(words in p.message for p in wrong) and not any(p.hint for p in wrong), wrong
+
+
+def test_evidence_is_needed():
+    assert evidence(np.array([0.5])) >= ENOUGH and evidence((np.zeros(3), np.array([0.5]))) >= ENOUGH
+    for weak in (True, 1, np.zeros(9), np.array([1, 2, 3]), None, "text", Raised("ValueError: shape-mismatch for sum")):
+        assert evidence(weak) < ENOUGH
+    assert evidence(Raised(SAME[0])) >= ENOUGH and evidence(np.arange(9)) >= ENOUGH
+
+
+def test_channels_that_are_unpacked_first_are_not_called_padding():
+    source = told_submissions.CHANNELS_FIRST
+    e, text = whole_file("conv_forward", source)
+    for seed in range(4):
+        hints = {p.hint for p in judge(e, Local(text, "a"), seed)} - {""}
+        assert all("channels are last" in hint for hint in hints), hints
 
 
 UNRELATED = {

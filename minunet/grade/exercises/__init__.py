@@ -3,6 +3,7 @@
 filter.py, conv.py, gradients.py, maps.py, shapes.py, loss.py, network.py, weights.py: the U-Net's own, lessons 01 to 08
 tile.py, cost.py, schedule.py, tape.py: lessons 09 to 12
 backwards.py: right and wrong backwards, on which a student's gradient checker (network.py) is tried
+slips.py, slips_network.py: more known mistakes in these
 family.py, unpool.py, boxes.py, stars.py: those of the lessons on other networks
 """
 
@@ -19,6 +20,8 @@ from . import (  # noqa: F401  they register themselves
     network,
     schedule,
     shapes,
+    slips,
+    slips_network,
     stars,
     tape,
     tile,

@@ -17,7 +17,10 @@ Backward = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Case(NamedTuple):
-    """A function f with a backward: which part of the score it belongs to, x, the shape of f(x), whether it is right."""
+    """A function f with a backward: which part of the score it belongs to, x, the shape of f(x), whether it is right.
+
+    `told` says what a checker has not seen, or has refused.
+    """
 
     part: str
     x: np.ndarray
@@ -25,6 +28,7 @@ class Case(NamedTuple):
     backward: Backward
     shape: tuple[int, ...]
     right: bool
+    told: str
 
 
 def norm(x: np.ndarray) -> np.ndarray:
@@ -57,7 +61,7 @@ class Sine:
     ) -> None:
         self.x, self.scale, self.normed, self.m = rng.standard_normal(shape), scale, normed, m
         self.a, self.phase = rng.uniform(0.5, 0.9, shape), rng.standard_normal(shape)
-        self.place, self.other = (int(n) for n in rng.permutation(self.x.size)[:2])
+        self.place, self.other = (int(n) for n in rng.permutation(max(self.x.size, 2))[:2])
 
     def f(self, x: np.ndarray) -> np.ndarray:
         """The function."""
@@ -100,29 +104,48 @@ def cases(rng: np.random.Generator) -> list[Case]:
     """What a checker is tried on, for every part right and wrong ones."""
     found: list[Case] = []
 
-    def add(part: str, s: Sine, *wrong: Backward) -> None:
+    def add(part: str, s: Sine, of: str, *wrong: tuple[str, Backward]) -> None:
         shape = s.f(s.x).shape
-        found.extend(Case(part, s.x, s.f, backward, shape, backward == s.right) for backward in (s.right, *wrong))
+        for told, backward in ((f"a right backward is refused{of and f': one {of}'}", s.right), *wrong):
+            right = backward == s.right
+            told = told if right else f"a wrong backward passes: {told}{of and f', {of}'}"
+            found.append(Case(part, s.x, s.f, backward, shape, right, told))
 
-    s = Sine(rng)
-    add("right ones pass", s, s.times(2), s.times(-1))
+    s, ones = Sine(rng), "right ones pass"
+    add(ones, s, "", ("it is twice the gradient", s.times(2)), ("its sign is wrong", s.times(-1)))
     s = Sine(rng, (2, 3, 4))
     s.a.flat[:4] = 0, 1e-9, -1e-9, 1e-9  # an element's gradient may be 0, or next to nothing beside the others'
-    add("right ones pass", s, s.times(1.5))
-    s = Sine(rng, (5, 3), m=rng.standard_normal((3, 2)))  # f(x) may have another shape than x
-    add("right ones pass", s, s.times(1.1))
+    add(
+        ones,
+        s,
+        "where some elements are 0, or nearly 0 beside the others",
+        ("it is 1.5 times the gradient", s.times(1.5)),
+    )
+    s = Sine(rng, (5, 3), m=rng.standard_normal((3, 2)))
+    add(ones, s, "where f(x) has another shape than x", ("it is 1.1 times the gradient", s.times(1.1)))
+    for sign in (1, -1):  # whatever dy is, one of the two gradients is negative everywhere
+        s = Sine(rng, (1,), sign)
+        s.phase = 0.3 - s.a * s.x
+        add(ones, s, "where x has one element", ("it is 1.1 times the gradient", s.times(1.1)))
     s = Sine(rng)
-    add("0.1 %", s, s.times(1.0011))
+    add("0.1 %", s, "", ("it is 1.0011 times the gradient", s.times(1.0011)))
     s = Sine(rng, normed=True)
     add(
-        "one place", s, s.dented(0.0011), s.dented(0.01, -0.01), s.swapped
-    )  # the sum and the mean stay right, or the norm
+        "one place",
+        s,
+        "",
+        ("in one place it is off by 0.11 % of the largest element", s.dented(0.0011)),
+        ("in one place it is too small by 0.11 % of the largest element", s.dented(-0.0011)),
+        ("in two places it is off, up and down by as much, so that sum and mean are right", s.dented(0.01, -0.01)),
+        ("two elements are in each other's place, so that sum and length are right", s.swapped),
+    )
     s = Sine(rng, (600,))
     s.a[:], s.x, s.phase = s.a[0], 0.01 * s.x, 0.01 * s.phase  # no element is much larger than the others
-    found.append(Case("one place", s.x, s.f, s.dented(0.00101), s.x.shape, False))  # drowns in a mean
+    told = "a wrong backward passes: in one place of 600 it is off by 0.1 % of the largest element"
+    found.append(Case("one place", s.x, s.f, s.dented(0.00101), s.x.shape, False, told))  # drowns in a mean
     for part, scale in (("small gradients", 1e-8), ("large gradients", 1e6)):
         s = Sine(rng, scale=scale)
-        add(part, s, s.times(1.01))
+        add(part, s, f"where all elements are about {scale:g}", ("it is 1.01 times the gradient", s.times(1.01)))
     s = Sine(rng, normed=True)
-    add("dy = 1", s, s.blind)
+    add("dy = 1", s, "", ("it lacks a term that adds up to 0 where dy is 1 everywhere", s.blind))
     return found

@@ -21,6 +21,7 @@ nms = Exercise(
 worst, a box is kept unless it overlaps one that has been kept: an IoU above the threshold. A box that is suppressed suppresses
 no other. Boxes that do not meet have the IoU 0. No box is empty, no two scores are equal, and there may be no boxes at all.""",
     write=((PLAIN, "box_iou"), (PLAIN, "suppress_boxes")),
+    axes={"iou": ("box", "other box")},
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ..difference import KERNEL
 from ..exercise import Exercise
 from ..sheet import Raised, Sheet
 from .conv import CONV
@@ -33,6 +34,7 @@ Do not change dy, x or w.""",
     write=((CONV, "conv2d_backward"),),
     given=tuple((CONV, n) for n in ("window", "as_rows", "matmul", "pad_spatial")),
     hidden=((CONV, "taps"),),
+    axes={"dw": KERNEL},
     docstrings={
         "conv2d_backward": "dy (N, OH, OW, K) to dx, dw and db, in the shapes of x, w and b; db is None without b."
     },
@@ -166,6 +168,7 @@ It is the map dy -> dx of a convolution, used forwards: which of a convolution's
     write=((CONV, "conv_transpose2d"), (CONV, "conv_transpose2d_backward")),
     given=tuple((CONV, n) for n in ("Padding", "window", "as_rows", "matmul", "pad_spatial", "resolve_padding")),
     hidden=((CONV, "taps"),),
+    axes={"dw": KERNEL},
 )
 
 

@@ -26,6 +26,7 @@ It goes on, n = 1, 2, ..., to the first pixel that is not of the same object: ba
 If that is the n-th, the distance is n - 1 + 0.5 / max(|sin|, |cos|): the outline lies half a pixel beyond the last one inside.
 Loops over pixels are right.""",
     write=((PLAIN, "star_distances"),),
+    axes=dict.fromkeys(("one", "background", "touching", "image's"), ("pixel", "ray")),
 )
 
 
