@@ -205,6 +205,16 @@ def test_weights_in_float32_are_near_enough(truth):
     assert astray.first_differences(plugged("weight_map", wrong("weight_map", rounded)), *truth) == []
 
 
+def test_the_sentence_says_what_it_is_instead(truth):
+    mean = astray.first_differences(plugged("conv_backward", wrong("conv_backward", "db_mean")), *truth)[0]
+    assert "6400 times too small" in astray.says(mean)  # a mean over 4 x 40 x 40 pixels
+    change = ("(N, OH, OW, K), x.dtype", "(N, OH, OW, K), np.float32")
+    rough = astray.first_differences(plugged("conv_forward", wrong("conv_forward", change)), *truth)[0]
+    assert "keep the dtype of the inputs" in astray.says(rough)
+    half = astray.first_differences(plugged("unet_backward", wrong("unet_backward", "skip_halved")), *truth)[0]
+    assert "the backward of encoder.1 gets a wrong gradient: it is 2 times too small" in astray.says(half)
+
+
 def test_what_follows_from_a_mistake(truth):
     functions = plugged("batch_norm", wrong("batch_norm", "forgets_gamma")) | plugged("conv_forward")
     bad = astray.wrong_calls(functions, *truth)
