@@ -53,7 +53,7 @@ def data(tmp_path, monkeypatch):
 
 
 class Fake:
-    """A peer that learns nothing, half a CPU minute a step; in the first part it is told to stop after the third."""
+    """A peer that learns nothing, half a CPU minute a step; it is told to stop after the third and the ninth."""
 
     TITLE, PACKAGES = "Fake", ("numpy",)
     now = 0.0
@@ -69,7 +69,7 @@ class Fake:
         assert sorted(Path(images.dataset.names[i]).name for i in images.validation) == ["e", "f"]
         while not budget.over:
             self.steps, Fake.now = self.steps + 1, Fake.now + 0.5
-            if Fake.now == 1.5:
+            if Fake.now in (1.5, 4.5):
                 signal.raise_signal(signal.SIGTERM)
         self.minutes = budget.used
         self.file.write_text(str(self.steps))
@@ -98,6 +98,11 @@ def test_it_stops_goes_on_and_is_tested_once(data, monkeypatch, capsys):
         peers_accuracy.main([*flags, "--test"])
     with pytest.raises(SystemExit, match="holds no smp of 9 CPU minutes"):
         peers_accuracy.main([*flags, "--test", "--minutes", "9"])
+    with pytest.raises(SystemExit, match="holds no stardist of 4 CPU minutes"):
+        peers_accuracy.main([*flags, "--test", "--peer", "stardist"])
+    assert peers_accuracy.main([*flags, "--minutes", "9"]) == 130
+    with pytest.raises(SystemExit, match="holds no smp of 4 CPU minutes"):  # its weights are others now
+        peers_accuracy.main([*flags, "--test"])
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [(r["list"], r["all"]["images"], r["minutes"], r["steps"]) for r in rows] == [
         ("validation", 2, 4, 8), ("test", 1, 4, 8),
