@@ -69,7 +69,7 @@ class Gpu:
 
 
 H200 = Gpu("H200", 132, 1.83e9, {"float32": 494.7e12, "float16": 989.4e12}, 5.5e12)
-"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. L2: a guess
+"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. L2: a guess,
 as no data sheet states it."""
 
 
