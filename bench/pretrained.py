@@ -191,6 +191,7 @@ def ship(model: minunet.nn.Module, out: Path, rows: dict[str, list[Row]], thread
     write_atomically(SHIPPED / "nuclei.toml", short_card(model, out, scored["test"]).encode())
     command = " ".join(["python", *train_command(Path("IMAGES"), Path("RUN"), EPOCHS, None)])
     after = " ".join(["python", *cooldown_command(Path("IMAGES"), Path("RUN"), None)])
+    after = after.replace(cooldown(Path("RUN")).name, cooldown(out).name)
     CARD.mkdir(exist_ok=True)
     text = page(model, out, scored, rows["test"], threads, file.stat().st_size, [command, after])
     write_atomically(CARD / "nuclei.md", text.encode())
