@@ -38,16 +38,16 @@ def bare(ax, title=""):
 # %% [markdown]
 # ## Look
 #
-# Fourteen images that no network has seen: cells in transmitted light, stained brown, *dark on light*, and magnified. They
-# are generated, so that in the end there is a truth to compare with; with your own you would read files. Eight of them we
-# may work on. The last six stay untouched until the end.
+# Fourteen images that no network has seen: violet cells on a grey ground, hardly darker than it, and magnified. They are
+# generated, so that in the end there is a truth to compare with; with your own you would read files. Eight of them we may
+# work on. The last six stay untouched until the end.
 
 
 # %%
 def photographed(sample):
-    """Brown cells on a light ground, two and a half times as large as they were generated: (240, 240, 3) uint8."""
+    """Violet cells on a grey ground, two and a half times as large as they were generated: (240, 240, 3) uint8."""
     stain = ndimage.zoom(25 + 150 * sample.image[..., 0].clip(0, 1.2), 2.5, order=1)
-    return (255 - stain[..., None] * [0.4, 0.8, 1.0]).clip(0, 255).astype(np.uint8)
+    return (120 + stain[..., None] * [0.1, -0.5, 0.4]).clip(0, 255).astype(np.uint8)
 
 
 cells = SyntheticCells(14, size=96, seed=15)
@@ -102,8 +102,8 @@ plt.show()
 # enlarge the result: `--diameter 48`, or `--diameter auto`, which tries sizes and keeps the one at which the objects look
 # most like what it knows.
 #
-# What is left in the second row is the other reason: *appearance*. These cells are dark on light and brown, and some are
-# missed, others run together. This takes training.
+# What is left in the second row is the other reason: *appearance*. Hardly a cell that the network has seen was darker than
+# its ground in one colour and brighter in another. Some are missed, others run together. This takes training.
 #
 # ## Choose three
 #
@@ -255,6 +255,16 @@ assert scores["three images,\nfrom nuclei"] > scores["three images,\nfrom nothin
 # The first: $\log 3 = 1.10$ against $\log 2 = 0.69$. But entropy does not say what is undecided. Half inside and half
 # border along all outlines is a question that a correction answers; a blank, blurred corner may be undecidable for you,
 # too.
+#
+# </details>
+#
+# **3.** You correct an image, but leave out the cells in its lower half, where you were tired. What does the network learn?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# That such cells are background: each unmarked cell is a wrong label, with as much weight as a right one. Crop the image to
+# the half that is done, or mark the rest with a value and give it to `--ignore`.
 #
 # </details>
 #
