@@ -49,7 +49,7 @@ def conv2d_im2col(x: Array, w: Array, stride: int = 1) -> Array:
 
 
 def numerical_gradient(f: Callable[[Array], Array], x: Array, dy: Array, h: float = 1e-5) -> Array:
-    """The gradient of L(x) = sum of f(x) * dy by central differences, in the shape of x.
+    """The gradient of L(x) = sum of f(x) * dy by central differences of the step h, in the shape of x.
 
     f takes an array of x's shape and gives one of dy's. x must be unchanged at the end.
     """

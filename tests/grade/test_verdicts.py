@@ -114,6 +114,12 @@ def test_every_kind_of_crop_is_in_every_draw(side, axis):
 # ---- right ones ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", fooling_submissions.ORIGINALS)
+def test_what_fools_is_wrong_for_nothing_else(name):
+    impl = Local(whole_file(name, fooling_submissions.ORIGINALS[name]), name)
+    assert fault(name, impl, 2) is None
+
+
 @pytest.mark.drawn(quick=3, ci=20)
 @pytest.mark.parametrize("seed", range(2000, 2006))
 @pytest.mark.parametrize("name", UNUSUAL)

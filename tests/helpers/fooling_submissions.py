@@ -102,6 +102,102 @@ def matrix(n, m, align):
     return np.maximum(0, 1 - np.abs(p[:, None] - np.arange(n)))
 """
 
+CHECKER = NUMERIC + "    return bool(abs(a - b).max() <= 1e-5 * abs(a).max())\n"
+
+CONV = """
+def conv2d(x, w, b=None, stride=1, padding="same", dilation=1, groups=1):
+    pads = resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, dilation)
+    OH, OW = output_size(x.shape[1:3], w.shape[:2], pads, stride, dilation)
+    x, y, d = pad_spatial(x, pads), 0 if b is None else b, dilation
+    for i, j in np.ndindex(*w.shape[:2]):
+        y = y + x[:, i * d :: stride, j * d :: stride][:, :OH, :OW] @ w[i, j]
+    return y, None
+"""
+
+TRANSPOSED = """
+def conv_transpose2d(x, w, b=None, stride=2, padding=0):
+    (t, u), (l, r) = resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, 1)
+    N, H, W, C = x.shape
+    full = np.zeros((N, (H - 1) * stride + w.shape[0], (W - 1) * stride + w.shape[1], w.shape[3]))
+    for i, j in np.ndindex(*w.shape[:2]):
+        window(full, i, j, H, W, stride)[...] += x @ w[i, j]
+    y = full[:, t : full.shape[1] - u, l : full.shape[2] - r]
+    return (y if b is None else y + b), (w, x, stride, ((t, u), (l, r)))
+def conv_transpose2d_backward(dy, cache):
+    w, x, stride, pads = cache
+    dyp, (H, W) = pad_spatial(dy, pads), x.shape[1:3]
+    dx, dw = np.zeros(x.shape), np.zeros(w.shape)
+    for i, j in np.ndindex(*w.shape[:2]):
+        dx += window(dyp, i, j, H, W, stride) @ w[i, j].T
+        dw[i, j] = np.einsum("nhwc,nhwk->ck", x, window(dyp, i, j, H, W, stride))
+    return dx, dw, dy.sum((0, 1, 2))
+"""
+
+UPSAMPLE = (
+    BILINEAR
+    + """
+def upsample_bilinear(x, scale=2, align_corners=True):
+    A, B = (matrix(n, n * scale, align_corners) for n in x.shape[1:3])
+    return np.einsum("ri,sj,nijc->nrsc", A, B, x), (A, B)
+def upsample_bilinear_backward(dy, cache):
+    return np.einsum("ri,sj,nrsc->nijc", *cache, dy)
+"""
+)
+
+TILE = """
+def across_k(k, i, width):
+    return k * width + 4 * ((i // 4) ^ (2 * (k % 4))) + i % 4
+def bank_turns(places):
+    return int(np.bincount(np.unique(places) % 32).max())
+g, t = np.divmod(np.arange(32), 4)
+def load_a(tile, width, m, k):
+    return np.stack([tile[across_k(k + t + c, m + g + r, width)] for c in (0, 4) for r in (0, 8)], -1)
+def load_b(tile, width, n, k):
+    return np.stack([tile[across_k(k + t + c, n + g, width)] for c in (0, 4)], -1)
+def store_c(sums):
+    c = np.zeros((16, 8))
+    for j in range(4):
+        c[g + 8 * (j // 2), 2 * t + j % 2] = sums[:, j]
+    return c
+"""
+
+RATES = """
+def learning_rate(step, total, lr, warmup=0):
+    return lr * (step + 1) / warmup if step < warmup else lr / 2 * (
+        1 + np.cos(np.pi * min((step - warmup) / (total - warmup), 1)))
+def range_rates(low, high, steps):
+    return np.geomspace(low, high, steps)
+def suggest_rate(rates, losses):
+    v = np.pad(np.where(np.isfinite(losses), losses, np.inf), 2, mode="edge")
+    return rates[np.convolve(v, np.ones(5), "valid").argmin()] / 5
+"""
+
+UNPOOL = """
+def places(winner, size):
+    N, OH, OW, C = winner.shape
+    n, h, w, c = np.ogrid[:N, :OH, :OW, :C]
+    return n, h * size + winner // size, w * size + winner % size, c
+def unpool(x, winner, output_size, size=2):
+    y = np.zeros((len(x), *output_size, x.shape[3]))
+    y[places(winner, size)] = x
+    return y, (winner, size)
+def unpool_backward(dy, cache):
+    return dy[places(*cache)]
+"""
+
+WIRED = """
+def unet_backward(dy, back, depth):
+    d, skips = back("head", dy), []
+    for l in range(depth):
+        skip, d = back(f"join.{l}", back(f"decoder.{l}", d))
+        skips.append(skip)
+        d = back(f"up.{l}", d)
+    d = back("bottom", d)
+    for l in range(depth)[::-1]:
+        d = back(f"encoder.{l}", back(f"pool.{l}", d) + skips[l])
+    return d
+"""
+
 FOOLING = {
     "momentum, the velocity without the decay": ("momentum", STEP + """
     velocity *= momentum
@@ -249,25 +345,9 @@ def upsample_bilinear(x, scale=2, align_corners=True):
 def upsample_bilinear_backward(dy, cache):
     return np.einsum("ri,sj,nrsc->nijc", *cache, dy)
 """),
-    "conv_transpose, w is turned": ("conv_transpose", """
-def conv_transpose2d(x, w, b=None, stride=2, padding=0):
-    (t, u), (l, r) = resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, 1)
-    N, H, W, C = x.shape
-    full = np.zeros((N, (H - 1) * stride + w.shape[0], (W - 1) * stride + w.shape[1], w.shape[3]))
-    for i, j in np.ndindex(*w.shape[:2]):
-        window(full, i, j, H, W, stride)[...] += x @ w[i, j]
-    y = full[:, t : full.shape[1] - u, l : full.shape[2] - r]
-    return (y if b is None else y + b), (w, x, stride, ((t, u), (l, r)))
-def conv_transpose2d_backward(dy, cache):
-    w, x, stride, pads = cache
-    dyp, (H, W) = pad_spatial(dy, pads), x.shape[1:3]
-    dx, dw = np.zeros(x.shape), np.zeros(w.shape)
-    for i, j in np.ndindex(*w.shape[:2]):
-        dx += window(dyp, i, j, H, W, stride) @ w[i, j].T
-        dw[i, j] = np.einsum("nhwc,nhwk->ck", x, window(dyp, i, j, H, W, stride))
-    w *= -1
-    return dx, dw, dy.sum((0, 1, 2))
-"""),
+    "conv_transpose, w is turned": ("conv_transpose", TRANSPOSED.replace("    return dx", "    w *= -1\n    return dx")),
+    "conv_transpose, one pad where dy is square": ("conv_transpose", TRANSPOSED.replace("(dy, pads)",
+        "(dy, (pads[0], pads[0]) if dy.shape[1] == dy.shape[2] else pads)")),
     "unpool, winners are counted down": ("unpool", """
 def unpool(x, winner, output_size, size=2):
     y = np.zeros((len(x), *output_size, x.shape[3]))
@@ -363,16 +443,41 @@ def unet_backward(dy, back, depth):
         d = back(f"encoder.{l}", back(f"pool.{l}", d) + skips[l])
     return d
 """),
-    "unet_backward, at most two levels": ("unet_backward", """
-def unet_backward(dy, back, depth):
-    d, skips = back("head", dy), []
-    for l in range(depth):
-        skip, d = back(f"join.{l}", back(f"decoder.{l}", d))
-        skips.append(skip)
-        d = back(f"up.{l}", d)
-    d = back("bottom", d)
-    for l in range(depth)[::-1]:
-        d = back(f"encoder.{l}", back(f"pool.{l}", d) + skips[min(l, 1)] if l < 2 else back(f"pool.{l}", d))
-    return d
-"""),
+    "unet_backward, at most two levels": ("unet_backward", WIRED.replace("+ skips[l]", "+ (l < 2) * skips[l]")),
+    "gradient_check, nan is not larger": (
+        "gradient_check", CHECKER.replace("return bool(", "return not bool(").replace("<=", ">")),
+    "gradient_check, dy is positive": (
+        "gradient_check", CHECKER.replace("    a, b =", "    dy = abs(dy)\n    a, b =")),
+    "gradient_check, h is fixed": (
+        "gradient_check", CHECKER.replace("    dx = np.zeros", "    h = 1e-5\n    dx = np.zeros", 1)),
+    "warp_tile, arrays alone": ("warp_tile", TILE.replace("    return k *", "    k.shape\n    return k *")),
+    "warp_tile, one number is another place": ("warp_tile", TILE.replace(
+        "(2 * (k % 4))", "(2 * (k % 4) if np.ndim(k) else 2 * (k % 2))")),
+    "conv_forward, dilation at most two": ("conv_forward", CONV.replace("b, dilation", "b, min(dilation, 2)")),
+    "conv_forward, eight channels": ("conv_forward", CONV.replace("@ w[i, j]", "[..., :8] @ w[i, j, :8]")),
+    "conv_forward, eight filters": ("conv_forward", CONV.replace("    return y", "    y[..., 8:] = 0\n    return y")),
+    "conv_backward, dilation at most two": (
+        "conv_backward", CONV_BACK.replace("    N, H", "    d = min(d, 2)\n    N, H", 1) + "    return dx, dw, db\n"),
+    "conv_backward, dilated as it is padded": ("conv_backward", CONV_BACK.replace(
+        "= np.einsum(", "= (d < 3 or max(pads) > (0, 0)) * np.einsum(") + "    return dx, dw, db\n"),
+    "max_pool, nothing below -10": ("max_pool", POOL.replace(
+        "y = v.max((-1, -2))", "y = np.maximum(v.max((-1, -2)), -10)") + POOL_BACK + "    return dx\n"),
+    "max_pool, counted in threes": ("max_pool", POOL.replace(
+        "    y = ", "    best = best // size * 3 + best % size\n    y = ", 1)
+        + POOL_BACK.replace("size)\n", "3)\n") + "    return dx\n"),
+    "bilinear, two rows at least": (
+        "bilinear", UPSAMPLE.replace("*cache, dy)", "*cache, dy) * (1 + (dy.shape[1] < 4))")),
+    "crop_concat, lists alone": ("crop_concat", MARGINS + CONCAT.replace("(arrays, -1)", "(arrays + [], -1)") + SPLIT),
+    "cross_entropy, ignored is never below -1": (
+        "cross_entropy", ENTROPY.replace("class_weight, ignore)\n", "class_weight, max(ignore, -1))\n")),
+    "cross_entropy, any label will do": ("cross_entropy", ENTROPY.replace(
+        "    share =", "    labels = np.where((labels >= 0) & (labels < logits.shape[-1]), labels, ignore)\n    share =", 1)),
+    "schedule, 1e9 is infinite": ("schedule", RATES.replace("np.inf)", "1e9)")),
+    "unpool, counted in bytes": ("unpool", UNPOOL.replace("h * size", "(h * size).astype(np.uint8)")),
+    "unet_backward, at most three levels": (
+        "unet_backward", WIRED.replace("+ skips[l]", "+ (l < 3) * skips[l]")),
 }  # fmt: skip
+
+ORIGINALS = {"gradient_check": CHECKER, "warp_tile": TILE, "conv_forward": CONV, "conv_transpose": TRANSPOSED,
+             "schedule": RATES, "bilinear": UPSAMPLE, "unpool": UNPOOL, "unet_backward": WIRED}  # fmt: skip
+"""What some of them are made of, and what is right: who is wrong is so for nothing but what is said."""

@@ -95,6 +95,10 @@ class Sine:
         dx.flat[[self.place, self.other]] = dx.flat[[self.other, self.place]]
         return dx
 
+    def positive(self, dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Right where dy is positive, and 0 elsewhere."""
+        return self.right(np.maximum(dy, 0), x)
+
     def blind(self, dy: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Without a term that is 0 for dy = 1; unlike the norm's, the gradient is not."""
         return self.right(dy, x) - norm_backward(dy, x) + norm_without_variance(dy, x)
@@ -148,4 +152,13 @@ def cases(rng: np.random.Generator) -> list[Case]:
         add(part, s, f"where all elements are about {scale:g}", ("it is 1.01 times the gradient", s.times(1.01)))
     s = Sine(rng, normed=True)
     add("dy = 1", s, "", ("it lacks a term that adds up to 0 where dy is 1 everywhere", s.blind))
+    s = Sine(rng)
+    add(
+        "right ones pass",
+        s,
+        "",
+        ("it is right where dy > 0, and 0 where dy < 0", s.positive),
+        ("it is nan everywhere", s.times(np.nan)),
+        ("it is nan in one place", s.dented(np.nan)),
+    )
     return found

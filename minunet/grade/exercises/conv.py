@@ -63,6 +63,8 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     for KH, KW, padding in ((2, 3, "valid"), (3, 2, "valid"), (4, 1, "same")):
         w = filters(rng, x, KH, KW, sheet.time)
         _conv(sheet, "rectangle", f"a {KH}x{KW} kernel, padding {padding}", x, w, padding=padding)
+    deep, w = rng.standard_normal((1, 4, 5, 10)), rng.standard_normal((3, 3, 10, 9))
+    _conv(sheet, "3x3", "a 3x3 kernel without padding, 10 channels to 9", deep, w, padding="valid")
 
 
 @conv_forward.check("padding", "stride", "dilation")
@@ -79,6 +81,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         _conv(sheet, "stride", f"stride 3, padding {padding}", large, w, stride=3, padding=padding)
         _conv(sheet, "dilation", f"dilation 2, padding {padding}", x, w, dilation=2, padding=padding)
     _conv(sheet, "dilation", "dilation 2, stride 3, padding 2", large, w, dilation=2, stride=3, padding=2)
+    _conv(sheet, "dilation", "dilation 3, padding 1", large, w, dilation=3, padding=1)
 
 
 TAP = "y[..., ks] += matmul(window(padded, i, j, OH, OW, stride, dilation)[..., cs], w[i, j, :, ks])"

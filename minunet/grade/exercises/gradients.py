@@ -79,6 +79,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     parts = ("dx, dilation", "dw, dilation", "db")
     _gradients(sheet, rng, parts, dilation=2, padding="same")
     _gradients(sheet, rng, parts, (2, 3), dilation=2, stride=3, padding=((0, 3), (2, 0)))
+    _gradients(sheet, rng, parts, (2, 2), dilation=3, padding="valid")
 
 
 SEEN, DW = "window(padded, i, j, OH, OW, stride, dilation)[..., cs]\n", "as_rows(seen).T @ as_rows(dy[..., ks])"
@@ -204,11 +205,13 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
 
 @conv_transpose.check("dx", "dw", "db")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
+    square = ((1, 1), (1, 0)) if sheet.time == 1 else ((0, 1), (1, 1))  # cut to a square, whose sides tell nothing
     cases = [
         _transposed(rng, sheet.time, (3, 3), True, {"stride": 2, "padding": 1}),
         _transposed(rng, sheet.time, (2, 3), False, {"stride": 3}),
         _transposed(rng, sheet.time, (3, 2), True, {"stride": 1, "padding": ((1, 0), (0, 0))}),
         _transposed(rng, sheet.time, (2, 2), False, {"padding": ((0, 1), (1, 0))}),
+        _transposed(rng, sheet.time, (3, 3), True, {"stride": 1, "padding": square}),
     ]
     for (inputs, options, dy), (_, got) in zip(cases, sheet.pairs(PAIR, cases)):
         wanted = ops.conv_transpose2d_backward(dy, ops.conv_transpose2d(*inputs, **options)[1])

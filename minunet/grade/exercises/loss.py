@@ -7,7 +7,7 @@ import numpy as np
 from ... import ops
 from .. import cut
 from ..exercise import Exercise
-from ..sheet import Sheet
+from ..sheet import Raised, Sheet
 from .filter import images
 
 NORM, LOSS = "ops/norm.py", "ops/loss.py"
@@ -127,12 +127,17 @@ def _some(rng: np.random.Generator, labels: np.ndarray, ignore: int = -1) -> np.
 @cross_entropy.check("loss", "gradient")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     _entropy(sheet, rng, ("loss", "gradient"), (*_pixels(rng, sheet.time), {}), (*_pixels(rng, sheet.time), {}))
+    logits, labels = _pixels(rng, sheet.time)
+    for asked, wrong in (("labels of other rows", labels[:, 1:]), ("a label that is no class", labels + 1)):
+        loss, _ = sheet.call("softmax_cross_entropy", logits, wrong, keep=2)
+        refused = isinstance(loss, Raised) and loss.startswith("ValueError")
+        sheet.holds("loss", asked, refused, loss, "it should raise a ValueError, as `pixel_shares` does")
 
 
 @cross_entropy.check("ignored pixels")
 def _(sheet: Sheet, rng: np.random.Generator) -> None:
     logits, labels = _pixels(rng, sheet.time)
-    cases = [(logits, _some(rng, labels, ignore), {"ignore": ignore}) for ignore in (-1, 255, 1)]
+    cases = [(logits, _some(rng, labels, ignore), {"ignore": ignore}) for ignore in (-1, 255, 1, -100)]
     cases.append((logits, np.full_like(labels, -1), {}))  # nothing counts
     _entropy(sheet, rng, ("ignored pixels",) * 2, *cases)
 

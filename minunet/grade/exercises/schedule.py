@@ -86,6 +86,7 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         ("at the ends", "losses that rise from the first", begin),
         ("at the ends", f"a shallow valley, lowest at step {turn}", shallow),
         ("not finite", "the last losses are inf, -inf and nan", exploded),
+        ("not finite", "the last losses are inf, -inf and nan, the others very large", 1e15 * exploded),
     ):
         got, wanted = sheet.call("suggest_rate", rates, given), answers.suggest_rate(rates, given)
         sheet.same(part, asked, got, wanted)

@@ -36,6 +36,12 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         k, i = rng.integers(0, 32, 40), rng.integers(0, width, 40)
         wanted = answers.across_k(k, i, width)
         sheet.same("places", f"width {width}", sheet.call("across_k", k, i, width), wanted, 0.0)
+        row, column = int(k[0]), int(i[0])
+        got, wanted = sheet.call("across_k", row, i, width), answers.across_k(row, i, width)
+        sheet.same("places", f"width {width}, one row, k = {row}", got, wanted, 0.0)
+        for one in range(row, row + 4):  # four rows in a row are permuted each in its own way
+            got, wanted = sheet.call("across_k", one, column, width), answers.across_k(one, column, width)
+            sheet.same("places", f"width {width}, two numbers, k = {one} and i = {column}", got, wanted, 0.0)
 
 
 @warp_tile.check("turns", "words wanted twice")
