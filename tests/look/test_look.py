@@ -243,7 +243,7 @@ def look(folder, *flags):
 
 def test_the_page_needs_nothing_beside_it(checkpoint, capsys):
     assert look(checkpoint, "--grid", "2", "--mask", f"{checkpoint}/truth.png", "--size", "32") == 0
-    html = (checkpoint / "look.html").read_text()
+    html = (checkpoint / "look.html").read_text(encoding="utf-8")
     assert "look.html: " in capsys.readouterr().out
     page = html[: html.index('<script type="application/json"')] + html[html.rindex("<script>") :]
     assert not re.findall(

@@ -147,7 +147,7 @@ def test_page_summary_and_onnx(run, tmp_path):
     best, image = str(folder / "best.safetensors"), str(data / "imgs" / "0.png")
     for more in ([], ["--mask", str(data / "masks" / "0.png")]):
         assert look(["-m", best, "-i", image, "-o", str(tmp_path / "x.html"), "--grid", "1", "-q", *more]) == 0
-    assert "coefficient 7" in (tmp_path / "x.html").read_text()
+    assert "coefficient 7" in (tmp_path / "x.html").read_text(encoding="utf-8")
     assert export(["-m", best, "-o", str(tmp_path / "x.onnx"), "-q"]) == 0
     file = onnx.load(tmp_path / "x.onnx")
     assert "centre-ness" in file.doc_string and len(file.graph.output) == 5

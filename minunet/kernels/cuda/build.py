@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,8 @@ def compile_cubin(file: str, defines: tuple[str, ...], arch: str) -> tuple[bytes
     options = [f"-arch={arch}", "-std=c++17", f"-I{FOLDER}", *(f"-D{d}" for d in defines)]
     is_ptx = arch.startswith("compute")
     try:
-        nvrtc.compileProgram(program, options if is_ptx else [*options, "--ptxas-options=-v"])
+        with ThreadPoolExecutor(1) as own:  # NVRTC 12.0 leaves the thread that it ran in with ASCII as its encoding
+            own.submit(nvrtc.compileProgram, program, options if is_ptx else [*options, "--ptxas-options=-v"]).result()
         if is_ptx:
             ptx = nvrtc.getPTX(program)
             return ptx if isinstance(ptx, bytes) else ptx.encode(), []

@@ -1,6 +1,7 @@
 """NVRTC compiles every CUDA kernel for every architecture, without a stack frame or spills; no GPU is needed."""
 
 import importlib
+import locale
 import os
 import platform
 import re
@@ -84,6 +85,13 @@ def test_the_oldest_nvrtc_takes_every_kernel(oldest, file):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 def test_every_kernel_of_the_oldest_nvrtc_fits_its_registers(oldest, arch, file):
     test_every_kernel_fits_its_registers(arch, file)
+
+
+def test_compiling_leaves_the_encoding_as_it_is(oldest):
+    """NVRTC 12.0 ends in the C locale, and the thread that called it then reads and writes text as ASCII."""
+    encoding = locale.getencoding()
+    build.compile_cubin("norm.cu", (), "compute_80")
+    assert locale.getencoding() == encoding
 
 
 def test_structs_without_names_are_noticed(oldest):
