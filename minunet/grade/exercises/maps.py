@@ -230,7 +230,8 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
         cases.append(((handed,), {}, rng.standard_normal((*pixels, sum(channels)))))
     for (y, got), ((arrays,), _, dy) in zip(sheet.pairs(("concat", "concat_backward"), cases), cases):
         right, cache = ops.concat(arrays)
-        asked = f"arrays of {', '.join(str(a.shape[-1]) for a in arrays)} channels"
+        how = "a tuple of " * isinstance(arrays, tuple)
+        asked = f"{how}arrays of {', '.join(str(a.shape[-1]) for a in arrays)} channels"
         sheet.same("concat", asked, y, right)
         got = (
             got
