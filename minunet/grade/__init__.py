@@ -10,7 +10,8 @@ cut.py            exercises cut out of the package's own sources; answers.py, la
 process/          the process in which a student's code runs
 submissions.py    what is handed in, read with care
 grading.py        a file's text, graded; sheet.py: the marks of one check; hints.py: likely mistakes
-difference.py     how an output differs from the right one; form.py: that it is no such array; words.py: both in words
+difference.py     how an output differs from the right one; whereabouts.py: where; form.py: that it is no such array;
+                  words.py: all in words
 command.py        `minunet grade`; files.py: a file or a folder of submissions, graded, and the tables that are asked for
 report.py         tables, CSV, Gradescope's results.json; pytest_plugin.py: ``pytest --impl FILE``
 mine/             `minunet mine`: a U-Net in which a student's own functions run

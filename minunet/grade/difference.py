@@ -17,12 +17,15 @@ from math import prod
 
 import numpy as np
 
-from .words import beside, exchanged, factor, listed, many, number, places
+from .whereabouts import where
+from .words import LAST_DIGITS, beside, exchanged, factor, listed, many, number
 
 NAMES = {4: ("image", "row", "column", "channel"), 3: ("row", "column", "channel"), 2: ("row", "column")}
 KERNEL = ("kernel row", "kernel column", "input channel", "output channel")
 MOST = 64  # slices along an axis that are compared with each other
-CLOSE = 1e-6  # of the largest right number: what counts as equal when arrays are compared in another way
+CLOSE = 1e-6  # of the largest number: what counts as equal when arrays are compared in another way
+MUCH_CLOSER = 1e-3  # of the distance to the right one: what explains an output is that much nearer to it
+SINGLE = 1e-5  # of the largest right number: errors of float32 are below
 FUNCTIONS = {
     "square": np.square,
     "square root": np.sqrt,
@@ -41,13 +44,22 @@ class Pair:
     names: tuple[str, ...]
     given: Sequence[tuple[int, ...]] = ()
     scale: float = field(init=False)
+    margin: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.scale = float(np.abs(self.wanted).max(initial=0.0)) or 1.0
+        self.margin = margin(self.got, self.wanted)
 
     def same(self, a: np.ndarray, b: np.ndarray) -> bool:
         """Whether two arrays have one shape and the same numbers."""
-        return a.shape == b.shape and bool((np.abs(a - b) <= CLOSE * self.scale).all())
+        return a.shape == b.shape and bool((np.abs(a - b) <= self.margin).all())
+
+
+def margin(got: np.ndarray, wanted: np.ndarray) -> float:
+    """How far numbers may lie apart that count as equal: little beside both arrays, and beside what lies between them."""
+    largest = [float(np.abs(a).max(initial=0.0)) for a in (got, wanted)]
+    apart = float(np.abs(got - wanted).max(initial=0.0)) if got.shape == wanted.shape else np.inf
+    return min(CLOSE * min(filter(None, largest), default=1.0), MUCH_CLOSER * apart)
 
 
 def describe(
@@ -76,13 +88,15 @@ def describe(
     first = tuple(int(i) for i in np.argwhere(wrong)[0])
     values = beside(pair.got[first], pair.wanted[first])
     if not pair.wanted.ndim:
-        said = compared(pair.got, pair.wanted, given)
+        said = compared(pair.got, pair.wanted, given) or (LAST_DIGITS if imprecise(pair) else "")
         if np.asarray(wanted).dtype.kind in "iu":
             said = said.partition(" (a mean")[0]
         return f"{values}: {said}" if said else values
     whole = as_a_whole(pair)
     if whole:
         return f"{whole}; at {list(first)}: {values}"
+    if imprecise(pair):
+        return f"{LAST_DIGITS}; the first at {list(first)}: {values}"
     count = int(wrong.sum())
     head = f"{count} of {wrong.size} numbers are wrong" if count < wrong.size else "all numbers are wrong"
     there = compared(pair.got[wrong], pair.wanted[wrong], given) if not wrong.all() else ""
@@ -95,6 +109,12 @@ def axes(ndim: int, names: Sequence[str] = ()) -> tuple[str, ...]:
     if len(names) == ndim:
         return tuple(names)
     return NAMES.get(ndim) or (("number",) if ndim == 1 else tuple(f"axis-{a} index" for a in range(ndim)))
+
+
+def imprecise(pair: Pair) -> bool:
+    """Whether errors are of float32's size, in most of the large numbers."""
+    errors, large = np.abs(pair.got - pair.wanted) / pair.scale, np.abs(pair.wanted) > 0.1 * pair.scale
+    return bool(errors.max() <= SINGLE and large.any() and (errors[large] > 1e-9).mean() >= 0.75)
 
 
 # ---- all numbers -----------------------------------------------------------------------------------------------------
@@ -117,12 +137,12 @@ def as_a_whole(pair: Pair) -> str:
 def compared(got: np.ndarray, wanted: np.ndarray, given: Sequence[tuple[int, ...]] = ()) -> str:
     """A rule that turns every right number into the one that came back, in words; "" if there is none."""
     g, w = np.ravel(got), np.ravel(wanted)
-    scale = float(np.abs(w).max(initial=0.0)) or 1.0
+    scale, near = float(np.abs(w).max(initial=0.0)) or 1.0, margin(g, w)
 
     def same(a: np.ndarray) -> bool:
-        return bool((np.abs(a - g) <= CLOSE * scale).all())
+        return bool((np.abs(a - g) <= near).all())
 
-    if same(np.zeros_like(w)):
+    if np.abs(g).max(initial=0.0) <= 1e-15 * min(scale, 1.0):
         return "it is 0" if g.size == 1 else "all are 0"
     if not w.any():
         return "it should be 0"
@@ -135,7 +155,7 @@ def compared(got: np.ndarray, wanted: np.ndarray, given: Sequence[tuple[int, ...
         return factor(k, given)
     if g.size < 4 or np.ptp(w) < CLOSE * scale:
         return ""
-    if np.ptp(g) < CLOSE * scale:
+    if np.ptp(g) < near:
         return f"all are {number(g[0])}"
     if same(w + (g - w).mean()):
         return f"each is {number(abs((g - w).mean()))} too {'large' if (g - w).mean() > 0 else 'small'}"
@@ -242,56 +262,3 @@ def scattered(pair: Pair) -> str:
     if pair.got.size > 3 and pair.same(np.sort(pair.got, None), np.sort(pair.wanted, None)):
         return "the right numbers are all there, but in other places"
     return ""
-
-
-# ---- some numbers ----------------------------------------------------------------------------------------------------
-
-
-def where(wrong: np.ndarray, names: Sequence[str]) -> str:
-    """In which slices, or at which edges, all the wrong numbers lie, to be put behind their count; "" if that says little."""
-    count = int(wrong.sum())
-    if count == wrong.size:
-        return ""
-    touched = [np.unique(i) for i in np.nonzero(wrong)]
-    box = prod(map(len, touched))
-    few = [places(name, t.tolist(), n) for name, t, n in zip(names, touched, wrong.shape) if len(t) < n]
-    if any(few) and count == box and all(few):
-        return f": the whole of {', in '.join(few)}" if wrong.ndim > len(few) else f": {', in '.join(few)}"
-    if any(few) and count >= 0.5 * box:
-        return f", only in {', in '.join(filter(None, few))}"
-    edges = at_edges(wrong, names)
-    if edges:
-        return f", {edges}"
-    narrow = [places(name, t.tolist(), n) for name, t, n in zip(names, touched, wrong.shape) if len(t) <= n // 2]
-    return f", only in {', in '.join(filter(None, narrow))}" if any(narrow) else ""
-
-
-def at_edges(wrong: np.ndarray, names: Sequence[str]) -> str:
-    """The edges that hold all the wrong numbers, if what they surround is right."""
-    for thick in (1, 2):
-        slabs = []
-        inside = [slice(None)] * wrong.ndim
-        for axis, n in enumerate(wrong.shape):
-            if n > 2 * thick:
-                slabs += [(axis, slice(0, thick)), (axis, slice(n - thick, n))]
-                inside[axis] = slice(thick, n - thick)
-        if not slabs or wrong[tuple(inside)].any():
-            continue
-        for slab in sorted(slabs, key=lambda s: int(wrong[_slab(wrong.ndim, *s)].sum())):
-            if not _outside(wrong, [s for s in slabs if s != slab]).any():
-                slabs.remove(slab)
-        said = [places(names[a], list(range(wrong.shape[a]))[s], wrong.shape[a]) for a, s in slabs]
-        return f"only at the edges: in {listed(filter(None, said))}"
-    return ""
-
-
-def _slab(ndim: int, axis: int, part: slice) -> tuple[slice, ...]:
-    return tuple(part if a == axis else slice(None) for a in range(ndim))
-
-
-def _outside(wrong: np.ndarray, slabs: list[tuple[int, slice]]) -> np.ndarray:
-    """The wrong ones that lie in none of the slabs."""
-    left = wrong.copy()
-    for axis, part in slabs:
-        left[_slab(wrong.ndim, axis, part)] = False
-    return left

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .exercise import EXERCISES, Exercise
+from .difference import MUCH_CLOSER
+from .exercise import EXERCISES, Exercise, Wrong
 from .process.runner import Local
 from .sheet import Mark, Raised, Run
 
@@ -34,9 +35,18 @@ def likely_mistakes(exercise: Exercise, runs: list[Run], seed: int) -> dict[str,
         return {}
     agreed = {w: agreement(exercise, i, runs, seed) for i, w in enumerate(exercise.wrongs) if w.hint}
     hints: dict[str, str] = {}
+    given: list[Wrong] = []
     for wrong in sorted(agreed, key=lambda wrong: -len(agreed[wrong])):  # of equals the first
-        hints |= {part: wrong.hint for part in agreed[wrong] & failed if part not in hints}
+        more = {part: wrong.hint for part in agreed[wrong] & failed if part not in hints}
+        if more and not any(contradict(wrong, other) for other in given):
+            hints |= more
+            given.append(wrong)
     return hints
+
+
+def contradict(a: Wrong, b: Wrong) -> bool:
+    """Whether two mistakes cannot both be made, as they put different things in the same place."""
+    return a.hint != b.hint and bool({right for right, _ in a.changes} & {right for right, _ in b.changes})
 
 
 def swapped(bad: Mark, runs: list[Run]) -> str:
@@ -57,12 +67,40 @@ def agreement(exercise: Exercise, number: int, runs: list[Run], seed: int) -> se
     for (check, time), marks in sorted(runs, key=lambda run: all(m.ok for m in run[1])):  # what failed first
         if not parts & failed:
             return set()
-        [(_, theirs)] = exercise.run_check(check, mistaken(exercise.name, number), seed, judge=False, only=time)
+        [(_, theirs)] = exercise.run_check(check, mistaken(exercise.name, number), seed, only=time)
         for part in parts & {m.part for m in marks}:
-            mine, known = ([m.output for m in sheet if m.part == part] for sheet in (marks, theirs))
-            if len(mine) != len(known) or not all(map(equal, mine, known)):
+            mine, known = ([m for m in sheet if m.part == part] for sheet in (marks, theirs))
+            if len(mine) != len(known) or not all(map(explains, known, mine)):
                 parts.remove(part)
+        hint = exercise.wrongs[number].hint
+        parts -= {m.part for m in marks if not m.ok and not names(hint, m.part) and spared(m, marks, theirs)}
     return parts - {part for part in parts & failed if not enough(exercise, number, part, runs, seed)}
+
+
+def explains(known: Mark, mine: Mark) -> bool:
+    """Whether a known mistake's output is the student's; for a wrong one it must be wrong itself, and nearer than the right."""
+    if not equal(mine.output, known.output):
+        return False
+    if mine.ok or mine.wanted is None or isinstance(mine.output, Raised):
+        return mine.ok or not known.ok
+    if known.ok:
+        return False
+    a, b, right = (np.asarray(x) for x in (mine.output, known.output, mine.wanted))
+    if a.shape != right.shape or not (np.isfinite(a).all() and np.isfinite(b).all() and np.isfinite(right).all()):
+        return True
+    a, b, right = (x.astype(np.float64) for x in (a, b, right))
+    return bool(np.abs(a - b).max(initial=0.0) <= MUCH_CLOSER * np.abs(a - right).max(initial=0.0))
+
+
+def names(hint: str, part: str) -> bool:
+    """Whether a hint speaks of a part's output by its name: then it is true of that one, whatever the others are."""
+    return bool(re.search(rf"\b{re.escape(part.partition(',')[0])}\b", hint))
+
+
+def spared(bad: Mark, marks: list[Mark], theirs: list[Mark]) -> bool:
+    """Whether another result of the same call is right where the known mistake's is wrong: then it is another mistake."""
+    pairs = zip(marks, theirs) if len(marks) == len(theirs) else ()
+    return any(m.ok and not known.ok and m.given is bad.given and m.given for m, known in pairs)
 
 
 def enough(exercise: Exercise, number: int, part: str, runs: list[Run], seed: int) -> bool:
@@ -70,22 +108,32 @@ def enough(exercise: Exercise, number: int, part: str, runs: list[Run], seed: in
 
     Errors that name no sizes, and zeros, do so only if the mistake makes the same marks wrong, and no others.
     """
-    wrong = [m.output for _, marks in runs for m in marks if m.part == part and not m.ok]
+    bad = [m for _, marks in runs for m in marks if m.part == part and not m.ok]
+    if all(map(only_axes, bad)):
+        return False
+    wrong = [m.output for m in bad]
     whole = [
         m.output
         for _, marks in runs
         for m in marks
-        if m.part == part and m.ok and np.asarray(m.output).dtype.kind in "iu"
+        if m.part == part and m.ok and not isinstance(m.output, tuple) and np.asarray(m.output).dtype.kind in "iu"
     ]
     if (
         sum(map(evidence, wrong + whole)) >= ENOUGH
     ):  # right whole numbers are evidence, too, as another mistake may change them
         return True
-    if any(not isinstance(a, Raised) and not np.ndim(a) and np.isfinite(a) for a in wrong):
+    if any(not isinstance(a, (Raised, tuple)) and not np.ndim(a) and np.isfinite(a) for a in wrong):
         return False
     impl = mistaken(exercise.name, number)
     theirs = [run for check in range(len(exercise.checks)) for run in exercise.run_check(check, impl, seed)]
     return failures(runs) == failures(theirs)
+
+
+def only_axes(bad: Mark) -> bool:
+    """Whether an output is right but for axes of size 1: then that is all there is to say."""
+    if bad.wanted is None or not isinstance(bad.output, np.ndarray) or bad.output.shape == bad.wanted.shape:
+        return False
+    return equal(np.squeeze(bad.output), np.squeeze(bad.wanted))
 
 
 def failures(runs: list[Run]) -> list[tuple[str, bool]]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from . import form
-from .difference import describe
+from .difference import SINGLE, describe
 from .process import wire
 from .process.calls import UNWRITTEN, Changed, Forbidden, Trouble
+from .words import LAST_DIGITS, apart
 
 LARGEST = 1 << 20  # bytes of an output that is kept: ten times what any exercise asks for
 
@@ -157,9 +158,15 @@ class Sheet:
         message = misfit(y, wanted) or misfit(dx, x)
         if not message:
             left, right = float((y * dy).sum()), float((x * dx).sum())
-            if abs(left - right) > 1e-9 * float(np.abs(y * dy).sum()) or not np.any(y):
-                message = f"<y, dy> = {left:.6g}, <x, dx> = {right:.6g}: your backward is not your forward's transpose"
-        self.marks.append(Mark(part, "", dx, not message, message))
+            error, size = abs(left - right), float(np.abs(y * dy).sum())
+            if error > 1e-9 * size or not np.any(y):
+                a, b = apart(left, right)
+                close = (
+                    LAST_DIGITS if error <= SINGLE * size and size else "your backward is not your forward's transpose"
+                )
+                message = f"<y, dy> = {a}, <x, dx> = {b}: {close}"
+        both = dx if fits(y, wanted, 1e-9) else (y, dx)  # a wrong y is a part of what is wrong
+        self.marks.append(Mark(part, "", both, not message, message))
 
     def gradients(self, parts: Sequence[str], asked: str, got: Any, wanted: Sequence[Any]) -> None:
         """Mark several gradients that come back as a tuple, each by itself.

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import prod
 
 SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LAST_DIGITS = "right but for the last digits, as if computed in float32 (where does the precision go?)"
 
 
 def number(value: float) -> str:
@@ -18,8 +19,14 @@ def beside(yours: float, right: float) -> str:
     """Two numbers, with as many digits as it takes to tell them apart."""
     if yours == int(yours) and right == int(right) and max(abs(yours), abs(right)) < 1e15:
         return f"yours is {int(yours)}, right is {int(right)}"
-    digits = next((d for d in (6, 9, 12) if f"{yours:.{d}g}" != f"{right:.{d}g}"), 17)
-    return f"yours is {yours:.{digits}g}, right is {right:.{digits}g}"
+    mine, theirs = apart(yours, right)
+    return f"yours is {mine}, right is {theirs}"
+
+
+def apart(a: float, b: float) -> tuple[str, str]:
+    """Two numbers, with as many digits as it takes to tell them apart."""
+    digits = next((d for d in (6, 9, 12) if f"{a:.{d}g}" != f"{b:.{d}g}"), 17)
+    return f"{a:.{digits}g}", f"{b:.{digits}g}"
 
 
 def many(name: str, count: int = 2) -> str:
@@ -63,7 +70,8 @@ def factor(k: float, given: Sequence[tuple[int, ...]] = ()) -> str:
             what = counted(round(n), given)
             mean = " (a mean where a sum should be?)" if word == "small" and n > 2.5 and not sign else ""
             return f"it is {round(n)} times too {word}{sign}{f', and {what}' if what else ''}{mean}"
-    return f"it is {number(abs(k))} times the right one{sign}"
+    size = number(abs(k)) if number(abs(k)) != "1" else apart(abs(k), 1)[0]
+    return f"it is {size} times the right one{sign}"
 
 
 def counted(n: int, given: Sequence[tuple[int, ...]]) -> str:

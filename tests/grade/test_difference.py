@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minunet.grade.difference import KERNEL, describe
 from minunet.grade.form import unfit
-from minunet.grade.words import beside, counted, listed, many, places
+from minunet.grade.words import LAST_DIGITS, beside, counted, listed, many, places
 
 X = np.random.default_rng(0).standard_normal((2, 5, 7, 3))
 
@@ -148,6 +148,21 @@ def test_what_is_said_of_the_place_holds(seed):
         assert many(("image", "row", "column", "channel")[axis])[:-1] in only
     if wrong.any():
         assert f"at {[int(i) for i in np.argwhere(wrong)[0]]}" in text
+
+
+def test_float32_is_told_from_what_has_a_pattern():
+    """Rounding is called so; a factor, a shift or one wrong number is not, however small."""
+    for x in (X, X * 1e-6, np.float64(2 / 3)):
+        assert LAST_DIGITS in describe(np.asarray(x, np.float32).astype(float), x)
+    assert describe(X * (1 + 1e-7), X).startswith("it is 1.0000001 times the right one")
+    assert describe(X + 1e-7, X).startswith("each is 1e-07 too large")
+    assert LAST_DIGITS not in describe(put(0, X[0] + 1e-7)(X), X[:]) + describe(X + 1e-3 * np.sin(X), X)
+
+
+def test_what_is_small_beside_the_right_ones_is_not_called_zero():
+    w = 2.0 ** np.arange(40, -1, -1)[:, None, None] * X[0, :2, :2, 0]
+    assert "all are 0" not in describe(0 * w + np.array([[1.1, 2], [3, 4]]), w) and "all are 0" in describe(0 * w, w)
+    assert "times" not in describe(0 * w + np.array([[1.1, 2], [3, 4]]), w)
 
 
 FORMS = {

@@ -21,6 +21,7 @@ from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.hints import ENOUGH, evidence, same_error
 from minunet.grade.process.runner import Local
 from minunet.grade.sheet import Raised
+from minunet.grade.words import LAST_DIGITS
 
 SHAPES = wrong_shape_submissions.SUBMISSIONS
 SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | later_submissions.WRONG | SHAPES
@@ -111,6 +112,70 @@ def test_two_mistakes_get_two_hints():
         text = text.replace(right, instead)
     hints = {p.name: p.hint for p in grade(e, text, "a.py", 1, QUICK).parts}
     assert hints["dx"] == first.hint and hints["db"] == second.hint
+
+
+ROUNDED = """
+def rounded(f):
+    def g(*args, **options):
+        found = f(*args, **options)
+        each = [a.astype(np.float32).astype(float) if isinstance(a, np.ndarray) and a.dtype == float else a
+                for a in (found if isinstance(found, tuple) else [found])]
+        return tuple(each) if isinstance(found, tuple) else each[0]
+    return g
+"""
+
+
+@ALL
+def test_what_is_rounded_to_float32_is_told_so_and_nothing_else(name):
+    """Mistakes that are right for some inputs explain no last digits."""
+    e = EXERCISES[name]
+    parts = judge(e, Local(e.reference + ROUNDED + "".join(f"{f} = rounded({f})\n" for f in e.functions), name), 1)
+    assert not any(p.hint for p in parts), parts
+    assert all(LAST_DIGITS in p.message for p in parts if "adjoint" in p.name), parts
+
+
+def changed_answer(exercise, right, instead):
+    """The parts of an answer in which a text is another one."""
+    e = EXERCISES[exercise]
+    assert right in e.reference
+    return judge(e, Local(e.reference.replace(right, instead), exercise), 1)
+
+
+def test_a_hint_is_about_the_parts_that_are_wrong():
+    """One gradient of several is a mean: nothing is said of the others; one that the hint names may have it."""
+    [dbias] = [
+        p for p in changed_answer("attention_gate", "dz.sum((0, 1, 2))", "dz.sum((0, 1, 2)) / len(dy)") if not p.ok
+    ]
+    assert dbias.name == "dbias" and "a mean where a sum should be" in dbias.message and not dbias.hint
+    e = EXERCISES["batch_norm"]
+    text = (
+        e.reference
+        + """
+def batch_norm_backward(dy, cache, right=batch_norm_backward):
+    dx, dgamma, dbeta = right(dy, cache)
+    return dx, (dy * cache[0]).sum((0, 1, 2)), dbeta
+"""
+    )
+    [dgamma] = [p for p in judge(e, Local(text, "a"), 1) if not p.ok]
+    assert dgamma.hint.startswith("dgamma multiplies dy by x")
+
+
+def test_axes_of_size_1_are_called_so_alone():
+    parts = changed_answer("filter_image", "return y", "return y[..., None]")
+    assert all("left over (keepdims?)" in p.message and not p.hint for p in parts), parts
+
+
+def test_hints_do_not_contradict_each_other():
+    """The last gradient overwrites the others, which in one part looks as if the first were kept."""
+    e, text = whole_file("tape", told_submissions.LAST_GRADIENT)
+    hints = {p.hint for p in judge(e, Local(text, "a"), 1)} - {""}
+    assert len(hints) == 1 and "overwrites" in hints.pop()
+
+
+def test_an_odd_type_of_numbers_is_named():
+    text = EXERCISES["filter_image"].reference.replace("return y", "return y.astype(np.float16)")
+    said = {p.message.partition(" (")[0] for p in grade(EXERCISES["filter_image"], text, "a.py", 1, QUICK).parts}
+    assert said == {"it returned an array of float16: make it float64, or int64 where its numbers are whole"}
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,19 @@ from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import Grade, Part
 from minunet.grade.reports.class_page import class_page
 from minunet.grade.reports.clusters import add_clusters, numbers, outcome, read_sentences
-from minunet.grade.reports.document import MARK, Code, Heading, Items, Lines, Link, Table, Text, as_html, as_markdown
+from minunet.grade.reports.document import (
+    MARK,
+    Bold,
+    Code,
+    Heading,
+    Items,
+    Lines,
+    Link,
+    Table,
+    Text,
+    as_html,
+    as_markdown,
+)
 from minunet.grade.reports.folder import Feedback, safe_names
 from minunet.grade.reports.student import student_page
 from minunet.grade.sheet import Mark, Raised
@@ -44,6 +56,11 @@ def graded_folder(tmp_path_factory):
     out = folder / "grades.csv"
     assert main([str(submissions), "--csv", str(out), "--feedback", str(pages), "-q", "-e", "momentum"]) == 0
     return submissions, pages, out
+
+
+def test_bold_ends_before_the_space():
+    """In CommonMark a sign with two stars and a letter behind it closes nothing."""
+    assert "> **Likely:** dx: turn it" in as_markdown([Text(Bold("Likely: "), "dx: turn it", kind="hint")])
 
 
 def test_everybody_has_a_page_with_points_and_reasons(graded_folder):

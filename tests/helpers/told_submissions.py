@@ -204,3 +204,28 @@ def changed(name: str) -> tuple[str, str, str]:
 
 
 SUBMISSIONS = {name: changed(name) for name in CHANGES}
+
+# Overwrites, and walks in an order of its own.
+LAST_GRADIENT = """
+def walk_order(lines, end):
+    maker = {output: n for n, (_, _, output) in enumerate(lines)}
+    order, seen, stack = [], set(), [(end, False)]
+    while stack:
+        value, done = stack.pop()
+        n = maker.get(value)
+        if n is not None and done:
+            order.append(n)
+        elif n is not None and n not in seen:
+            seen.add(n)
+            stack.append((value, True))
+            stack.extend((used, False) for used in lines[n][1])
+    return order[::-1]
+def walk_back(lines, values, end, dend):
+    grads = np.zeros(values.shape)
+    grads[end] = dend
+    for n in walk_order(lines, end):
+        op, inputs, output = lines[n]
+        for used, grad in zip(inputs, local_gradients(op, grads[output], *[values[k] for k in inputs])):
+            grads[used] = grad
+    return grads
+"""

@@ -59,7 +59,9 @@ def _(sheet: Sheet, rng: np.random.Generator) -> None:
     if isinstance(got, (tuple, list)):
         got = np.array(got)  # a list of numbers will do
     error = np.asarray(got) / answers.range_rates(low, high, steps) if np.shape(got) == (steps,) else got
-    sheet.same("range", f"{low:.3g} to {high:.3g} in {steps} steps", error, np.ones(steps))
+    sheet.same(
+        "range", f"{low:.3g} to {high:.3g} in {steps} steps, each divided by the right one", error, np.ones(steps)
+    )
 
 
 def _losses(rng: np.random.Generator, count: int, turn: int) -> np.ndarray:

@@ -117,7 +117,7 @@ class Server:
         try:
             self.send(self.answer(message))
         except TypeError as e:
-            self.send(("error", f"it returned {e}, which is neither an array nor a number"))
+            self.send(("error", f"it returned {e}"))
         except (ValueError, RecursionError, MemoryError) as e:
             self.send(("error", f"it returned too much: {e}"[:500]))
 

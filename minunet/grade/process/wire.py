@@ -96,11 +96,11 @@ def _plain(a: Any, arrays: list[bytes], depth: int) -> Any:
         a = np.asarray(a)
         kind = a.dtype.newbyteorder("<").str
         if kind not in KINDS:
-            raise TypeError(f"an array of {a.dtype}")
+            raise TypeError(f"an array of {a.dtype}: make it float64, or int64 where its numbers are whole")
         place = sum(map(len, arrays))
         arrays.append(np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes())
         return {"array": [kind, list(a.shape), place]}
-    raise TypeError(f"a {type(a).__name__}")
+    raise TypeError(f"a {type(a).__name__}, which is neither an array nor a number")
 
 
 def _restore(a: Any, body: bytes, used: int, depth: int) -> tuple[Any, int]:

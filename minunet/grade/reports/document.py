@@ -225,7 +225,9 @@ def _markdown_piece(piece: Piece) -> str:
         space = " " * (len(ticks) > 1 or piece.text[:1] == " " or not piece.text.strip())
         return f"{ticks}{space}{piece.text}{space}{ticks}"
     if isinstance(piece, Bold):
-        return f"**{_escaped(piece.text)}**"
+        word = piece.text.strip()  # by CommonMark bold ends behind a letter or a sign, never behind a space
+        before, _, after = piece.text.partition(word)
+        return f"{before}**{_escaped(word)}**{after}"
     if isinstance(piece, Link):
         return f"[{_markdown_piece(piece.text)}]({piece.to})"
     parts = SPAN.split(piece)
