@@ -300,7 +300,9 @@ def scores_table(rows: list[dict[str, Any]]) -> str:
 
 def machines(rows: Iterable[dict[str, Any]]) -> str:
     """On which machines, and on how many of their cores, these were measured."""
-    return "; ".join(dict.fromkeys(f"{row['machine']}, {row['threads']} threads" for row in rows))
+    return "; ".join(
+        dict.fromkeys(f"{row['machine']}, {row['threads']} thread{'s' * (row['threads'] > 1)}" for row in rows)
+    )
 
 
 def spread(values: list[float], form: str) -> str:
