@@ -2,6 +2,7 @@
 
 import pytest
 
+from minunet.grade import cut
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.process.runner import Limits
 
@@ -20,3 +21,10 @@ RIGHT = """g = g + weight_decay * p
 velocity *= momentum
 velocity += g
 p -= lr * (g + momentum * velocity if nesterov else velocity)"""
+
+
+def whole_file(exercise, source):
+    """A submission with what its exercise gives."""
+    e = EXERCISES[exercise]
+    given = "\n\n".join(cut.taken(*place) for place in e.given)
+    return cut.imports(given + "Any", e.extras) + given + source
