@@ -12,10 +12,9 @@ from helpers import (
     wrong_shape_submissions,
     wrong_submissions,
 )
-from helpers.grading import ALL, QUICK
+from helpers.grading import ALL, QUICK, whole_file
 from helpers.workers import once
 
-from minunet.grade import cut
 from minunet.grade.exercises import EXERCISES
 from minunet.grade.grading import POINTS, grade, judge
 from minunet.grade.hints import ENOUGH, evidence, same_error
@@ -27,17 +26,15 @@ SHAPES = wrong_shape_submissions.SUBMISSIONS
 SUBMISSIONS = wrong_submissions.SUBMISSIONS | family_submissions.WRONG | later_submissions.WRONG | SHAPES
 
 
-def whole_file(exercise, source):
-    """A submission with what its exercise gives."""
-    e = EXERCISES[exercise]
-    given = "\n\n".join(cut.taken(*place) for place in e.given)
-    return e, cut.imports(given + "Any", e.extras) + given + source
+def handed_in(exercise, source):
+    """The exercise, and a submission to it."""
+    return EXERCISES[exercise], whole_file(exercise, source)
 
 
 def grade_submission(name):
     """A submission, graded in a process of its own."""
     exercise, source, words = SUBMISSIONS[name]
-    found = grade(*whole_file(exercise, source), "submission.py", 11, QUICK)
+    found = grade(*handed_in(exercise, source), "submission.py", 11, QUICK)
     parts = [SimpleNamespace(hint=p.hint, message=p.message) for p in found.parts]  # what workers can send each other
     return SimpleNamespace(score=found.score, forbidden=found.forbidden, parts=parts), words
 
@@ -167,7 +164,7 @@ def test_axes_of_size_1_are_called_so_alone():
 
 def test_hints_do_not_contradict_each_other():
     """The last gradient overwrites the others, which in one part looks as if the first were kept."""
-    e, text = whole_file("tape", told_submissions.LAST_GRADIENT)
+    e, text = handed_in("tape", told_submissions.LAST_GRADIENT)
     hints = {p.hint for p in judge(e, Local(text, "a"), 1)} - {""}
     assert len(hints) == 1 and "overwrites" in hints.pop()
 
@@ -193,7 +190,7 @@ def test_what_raises_gets_the_hint_that_names_the_mistake(graded, name):
 
 def local(name, submissions=SHAPES):
     """A submission, to be run here."""
-    e, text = whole_file(*submissions[name][:2])
+    e, text = handed_in(*submissions[name][:2])
     return e, Local(text, name)
 
 
@@ -204,7 +201,7 @@ TOLD = told_submissions.SUBMISSIONS
 
 @pytest.mark.parametrize("exercise", told_submissions.ALL)
 def test_what_told_submissions_change_is_right(exercise):
-    e, text = whole_file(exercise, told_submissions.ALL[exercise])
+    e, text = handed_in(exercise, told_submissions.ALL[exercise])
     assert all(p.ok for p in judge(e, Local(text, exercise), 3))
 
 
@@ -245,7 +242,7 @@ def test_evidence_is_needed():
 
 def test_channels_that_are_unpacked_first_are_not_called_padding():
     source = told_submissions.CHANNELS_FIRST
-    e, text = whole_file("conv_forward", source)
+    e, text = handed_in("conv_forward", source)
     for seed in range(4):
         hints = {p.hint for p in judge(e, Local(text, "a"), seed)} - {""}
         assert all("channels are last" in hint for hint in hints), hints
@@ -267,7 +264,7 @@ UNRELATED = {
 @pytest.mark.parametrize("how", UNRELATED)
 @pytest.mark.parametrize("exercise", ["conv_forward", "max_pool", "conv_transpose"])
 def test_other_errors_get_no_hint(exercise, how):
-    e, text = whole_file(exercise, "")
+    e, text = handed_in(exercise, "")
     for name in e.functions:
         given = "x, cache" if name.endswith("_backward") else "x, w=None, b=None, size=2, **options"
         text += f"\ndef {name}({given}):\n    {UNRELATED[how]}\n"
@@ -313,7 +310,7 @@ def max_pool2d_backward(dy, cache):
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_ones_of_another_style_get_everything_and_no_hint(name):
-    found = grade(*whole_file(*RIGHT[name]), "right.py", 11, QUICK)
+    found = grade(*handed_in(*RIGHT[name]), "right.py", 11, QUICK)
     assert found.score == POINTS and not any(p.hint for p in found.parts)
 
 
