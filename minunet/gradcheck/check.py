@@ -21,7 +21,6 @@ How a check can mislead, and what is done about it:
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ import numpy as np
 from ..array import Array, get_array_module
 from ..nn import Module
 from .report import ArgumentCheck, GradientError, GradientReport
+from .subjects import ModuleSubject, PairSubject
 
 EPS = np.finfo(np.float64).eps
 TOLERANCE = {"full": 1e-7, "projected": 1e-7, "adjoint": 1e-12}
@@ -102,7 +102,7 @@ def check(
     >>> doubled.rows[0].note
     'it is 2 times what it should be, everywhere'
     """
-    kind: Any = _ModuleSubject if isinstance(target, Module) else _PairSubject
+    kind: Any = ModuleSubject if isinstance(target, Module) else PairSubject
     if mode not in TOLERANCE:
         raise ValueError(f"mode must be one of {tuple(TOLERANCE)}, not {mode!r}")
     if not isinstance(target, (Module, tuple)):
@@ -177,54 +177,6 @@ def draw(shape: int | Sequence[int], rng: np.random.Generator, gap: float = 1e-3
     step = max(gap, 2 / max(n, 1))
     values = step * (1 + np.arange(n) + rng.uniform(-0.2, 0.2, n)) - step / 2
     return (rng.permutation(values) * rng.choice([-1.0, 1.0], n)).reshape(shape)
-
-
-# ---- what is checked: a pair or a module -----------------------------------------------------------------------------
-
-
-class _PairSubject:
-    def __init__(self, target: Any, inputs: tuple, options: dict, seed: int, mode: str) -> None:
-        self.forward, self.backward = target
-        self.name = getattr(self.forward, "__name__", "forward")
-        self.inputs, self.options = [_copy(a, mode) for a in inputs], options
-        names = list(inspect.signature(self.forward).parameters)
-        self.names = [names[i] if i < len(names) else f"argument {i}" for i in range(len(inputs))]
-        self.arrays = {n: a for n, a in zip(self.names, self.inputs) if _is_float(a)}
-
-    def run(self) -> tuple[Any, Any]:
-        options = {
-            k: np.random.default_rng(v.bit_generator.seed_seq) if _is_rng(v) else v for k, v in self.options.items()
-        }
-        result = self.forward(*self.inputs, **options)
-        if not isinstance(result, tuple) or len(result) < 2:
-            raise ValueError(f"{self.name} must return (y, cache)")
-        return result[0], result[1]
-
-    def gradients(self, dy: Any, cache: Any) -> dict[str, Any]:
-        grads = self.backward(dy, cache)
-        return dict(zip(self.names, grads if isinstance(grads, (tuple, list)) else (grads,)))
-
-
-class _ModuleSubject:
-    def __init__(self, module: Module, inputs: tuple, options: dict, seed: int, mode: str) -> None:
-        self.name, self.seed, self.options = type(module).__name__, seed, options
-        self.module = copy.deepcopy(module)
-        if mode != "adjoint":
-            self.module.convert(lambda a: a.astype(np.float64))
-        (x,) = inputs
-        self.arrays = {"x": _copy(x, mode)} | self.module.named_params()
-        self.buffers = {path: a.copy() for path, a in self.module.named_buffers().items()}
-
-    def run(self) -> tuple[Any, Any]:
-        y, cache = self.module.forward(self.arrays["x"], rng=np.random.default_rng(self.seed), **self.options)
-        for path, a in self.module.named_buffers().items():
-            a[...] = self.buffers[path]
-        return y, cache
-
-    def gradients(self, dy: Any, cache: Any) -> dict[str, Any]:
-        self.module.zero_grad()
-        dx = self.module.backward(dy, cache)
-        return {"x": dx} | self.module.named_grads()
 
 
 # ---- the three ways --------------------------------------------------------------------------------------------------
@@ -342,17 +294,3 @@ def _decisions(cache: Any) -> Iterator[Array]:
 
 def _same_decisions(a: Any, b: Any) -> bool:
     return all(bool((p == q).all()) for p, q in zip(_decisions(a), _decisions(b)))
-
-
-def _is_float(a: Any) -> bool:
-    return hasattr(a, "dtype") and a.dtype.kind == "f"
-
-
-def _is_rng(a: Any) -> bool:
-    return isinstance(a, np.random.Generator)
-
-
-def _copy(a: Any, mode: str) -> Any:
-    if not _is_float(a):
-        return a
-    return a.copy() if mode == "adjoint" else a.astype(np.float64)
