@@ -21,6 +21,7 @@ from minunet.kernels.cpu import memory
 from minunet.kernels.cpu import winograd as cpu_winograd
 from minunet.kernels.cpu import winograd_matrices as matrices
 from minunet.kernels.cpu.epilogues import Output
+from minunet.kernels.cpu.simd import lanes
 
 FACTOR = 40
 relaxed = examples(60)
@@ -137,6 +138,19 @@ def test_nothing_in():
     y = np.zeros((0, 8, 8, 5), np.float32)
     cpu_winograd.convolution(x, w, None, [Output(y)], 1, 1)
     assert not cpu_winograd.weight_gradient(x, y, 1, 1).any()
+
+
+def test_lanes_without_a_channel_compute_with_zeros(rng):
+    """Not with what the scratch memory held: a product with denormal numbers takes some thirty times as long."""
+    x, w, _, dy = make(rng, 1, 9, 9, 8, 2, ((1, 1), (1, 1)))
+    to, width = [Output(np.empty_like(dy))], lanes(x.dtype)
+    cpu_winograd.convolution(x, w, None, to, 1, 1)
+    for held in memory._scratch.values():
+        held.fill(np.nan)
+    cpu_winograd.convolution(x, w, None, to, 1, 1)
+    points = memory._scratch["filters", x.dtype][: 36 * 9 * width].reshape(36, 9, width)  # the ninth row is a gap
+    assert not points[:, :8, 2:].any()
+    assert np.isfinite(points[:, :8]).all()
 
 
 # ---- the same every time ---------------------------------------------------------------------------------------------
