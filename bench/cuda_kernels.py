@@ -33,7 +33,7 @@ from talk import WHATS
 from minunet import cli
 from minunet.errors import UserError
 from minunet.kernels import cuda
-from minunet.kernels.cuda import build, emulator, launch, launch_norm
+from minunet.kernels.cuda import build, emulator, launch, launch_many, launch_norm
 from minunet.kernels.cuda.start import has_wgmma
 from minunet.kernels.device import select_device
 from minunet.ops import dispatch
@@ -108,8 +108,16 @@ def cases(
         partial(launch.cross_entropy, logits, labels, None, None, -1),
     )
     p, g, m, s = (new(31_000_000 if n >= 64 else 1000, kind="float32") for _ in range(4))
-    yield "optim", "sgd", 0, 20.0 * p.size, partial(launch.sgd, p, g, m, 0.1, 0.9, False, 0.0)
-    yield "optim", "adam", 0, 28.0 * p.size, partial(launch.adam, p, g, m, s, 3, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
+    p, g, m, s = ([a[: p.size // 2], a[p.size // 2 :]] for a in (p, g, m, s))
+    bytes_ = 4.0 * sum(a.size for a in p)
+    yield "optim", "sgd", 0, 5 * bytes_, partial(launch_many.sgd_steps, p, g, m, 0.1)
+    yield "optim", "adam", 0, 7 * bytes_, partial(launch_many.adam_steps, p, g, m, s, 3, 0.1)
+    yield "optim", "rmsprop", 0, 7 * bytes_, partial(launch_many.rmsprop_steps, p, g, s, m, 0.1)
+    yield "optim", "clip", 0, 3 * bytes_, partial(launch_many.clip, g, 1.0)
+    yield "optim", "average", 0, 3 * bytes_, partial(launch_many.move_averages, m, p, 0.99)
+    broken, halves = new(1, kind="float32"), [a.astype(np.float16) for a in p]
+    yield "optim", "unscale", 0, 2 * bytes_, partial(launch_many.unscale, g, 0.5, broken)
+    yield "cast", "to float16", 0, 1.5 * bytes_, partial(launch_many.cast, p, halves)
 
 
 def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ directly (Loshchilov and Hutter, arXiv:1711.05101).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,6 +98,32 @@ def rmsprop_step(
     p -= lr * velocity
 
 
+# ---- the rules for all parameters at once: lists in place of arrays; on a GPU they take one start of a kernel ---------------
+
+Arrays = Sequence[Array]
+
+
+@accelerated
+def sgd_steps(p: Arrays, g: Arrays, velocity: Arrays, *numbers: Any) -> None:
+    """`sgd_step` of many parameters, with the same numbers."""
+    for arrays in zip(p, g, velocity, strict=True):
+        sgd_step(*arrays, *numbers)
+
+
+@accelerated
+def adam_steps(p: Arrays, g: Arrays, m: Arrays, s: Arrays, *numbers: Any) -> None:
+    """`adam_step` of many parameters, with the same numbers."""
+    for arrays in zip(p, g, m, s, strict=True):
+        adam_step(*arrays, *numbers)
+
+
+@accelerated
+def rmsprop_steps(p: Arrays, g: Arrays, s: Arrays, velocity: Arrays, *numbers: Any) -> None:
+    """`rmsprop_step` of many parameters, with the same numbers."""
+    for arrays in zip(p, g, s, velocity, strict=True):
+        rmsprop_step(*arrays, *numbers)
+
+
 # ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +168,6 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()  # names of the state's arrays, zeros at first
-    skips = True  # whether its kernel reads the flag that skips a step, see `hold`
 
     def __init__(self, model: Module, lr: float, weight_decay: float = 0.0) -> None:
         self.model, self.lr, self.weight_decay = model, lr, weight_decay
@@ -188,13 +213,18 @@ class Optimizer:
 
     def apply(self) -> None:
         """The device's half of a step: change parameters and their state in place."""
-        params = self.model.named_params()
-        for path, g in self.gradients().items():
-            lr: Any = self.lr * self.rates.get(path, 1.0) if self.held is None else self.held
-            self.update(params[path], g, lr, self.steps - self.began.get(path, 0), **self.memory[path])
+        params, grads = self.model.named_params(), self.gradients()
+        alike: dict[tuple[float, int], list[str]] = {}
+        for path in grads:
+            alike.setdefault((self.rates.get(path, 1.0), self.began.get(path, 0)), []).append(path)
+        for (rate, began), paths in alike.items():
+            memory = {slot: [self.memory[path][slot] for path in paths] for slot in self.slots}
+            lr: Any = self.lr * rate if self.held is None else self.held
+            p, g = ([arrays[path] for path in paths] for arrays in (params, grads))
+            self.update(p, g, lr, self.steps - began, **memory)
 
-    def update(self, p: Array, g: Array, lr: Any, steps: int, **memory: Array) -> None:
-        """Change p and its state in place, at a learning rate (or `held`), in the parameter's step of this number."""
+    def update(self, p: Arrays, g: Arrays, lr: Any, steps: int, **memory: Arrays) -> None:
+        """Change parameters and their state in place, at a learning rate (or `held`), in their step of this number."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Array]:
@@ -222,8 +252,8 @@ class SGD(Optimizer):
         super().__init__(model, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, p: Array, g: Array, lr: Any, steps: int, velocity: Array) -> None:  # type: ignore[override]
-        sgd_step(p, g, velocity, lr, self.momentum, self.nesterov, self.weight_decay)
+    def update(self, p: Arrays, g: Arrays, lr: Any, steps: int, velocity: Arrays) -> None:  # type: ignore[override]
+        sgd_steps(p, g, velocity, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -243,9 +273,9 @@ class Adam(Optimizer):
         """The learning rate, and the two bias corrections, by which the running means are divided."""
         return self.lr, 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
 
-    def update(self, p: Array, g: Array, lr: Any, steps: Any, m: Array, s: Array) -> None:  # type: ignore[override]
+    def update(self, p: Arrays, g: Arrays, lr: Any, steps: Any, m: Arrays, s: Arrays) -> None:  # type: ignore[override]
         steps = steps if self.held is None else None
-        adam_step(p, g, m, s, steps, lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
+        adam_steps(p, g, m, s, steps, lr, self.beta1, self.beta2, self.eps, self.weight_decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -258,7 +288,6 @@ class RMSprop(Optimizer):
     """Tieleman and Hinton (2012), see `rmsprop_step`."""
 
     slots = ("s", "velocity")
-    skips = False  # it has no CUDA kernel
 
     def __init__(
         self, model: Module, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, decay: float = 0.99,
@@ -267,13 +296,14 @@ class RMSprop(Optimizer):
         super().__init__(model, lr, weight_decay)
         self.momentum, self.decay, self.eps = momentum, decay, eps
 
-    def update(self, p: Array, g: Array, lr: Any, steps: int, s: Array, velocity: Array) -> None:  # type: ignore[override]
-        lr = lr if self.held is None else lr[:1]
-        rmsprop_step(p, g, s, velocity, lr, self.momentum, self.decay, self.eps, self.weight_decay)
+    def update(self, p: Arrays, g: Arrays, lr: Any, steps: int, s: Arrays, velocity: Arrays) -> None:  # type: ignore[override]
+        rmsprop_steps(p, g, s, velocity, lr, self.momentum, self.decay, self.eps, self.weight_decay)
 
 
-def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
+def clip_by_norm(grads: dict[str, Array], max_norm: float) -> Any:
     """Scale all gradients in place so that their joint 2-norm is at most max_norm; return the norm before.
+
+    On a GPU the norm is an array without axes, so that the host need not wait for it.
 
     Source: Pascanu et al., arXiv:1211.5063.
 
@@ -287,15 +317,26 @@ def clip_by_norm(grads: dict[str, Array], max_norm: float) -> float:
     >>> grads
     {'w': array([0.6, 0. ]), 'b': array([0.8])}
     """
-    squares = [
-        np.float64(np.vdot(g, g)) if isinstance(g, np.ndarray) else (g * g).sum(dtype=np.float64)
-        for g in grads.values()
-    ]
-    norm = math.sqrt(float(sum(squares)))  # on a GPU the host waits here, once
+    return clip(list(grads.values()), max_norm)
+
+
+@accelerated
+def clip(grads: Arrays, max_norm: float) -> Any:
+    """`clip_by_norm` of a list."""
+    squares = [np.float64(np.vdot(g, g)) if isinstance(g, np.ndarray) else (g * g).sum(dtype=np.float64) for g in grads]
+    norm = math.sqrt(float(sum(squares)))  # on a GPU without our kernels the host waits here, once
     if norm > max_norm:
-        for g in grads.values():
+        for g in grads:
             g *= max_norm / norm
     return norm
+
+
+@accelerated
+def move_averages(averages: Arrays, arrays: Arrays, decay: float) -> None:
+    """average = decay * average + (1 - decay) * array, in place, for all arrays of a list."""
+    for average, a in zip(averages, arrays, strict=True):
+        average *= decay
+        average += (1 - decay) * a
 
 
 class WeightAverage:
@@ -321,10 +362,9 @@ class WeightAverage:
 
     def update(self, steps: int) -> None:
         """Take in the weights after the `steps`-th step."""
-        d = min(self.decay, (1 + steps) / (10 + steps))
-        for name, a in self.model.state().items():
-            self.values[name] *= d
-            self.values[name] += (1 - d) * a
+        state = self.model.state()
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        move_averages([self.values[name] for name in state], list(state.values()), decay)
 
     @contextmanager
     def applied(self) -> Iterator[dict[str, Array]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..array import Array
 from .shapes import counts, is_number, of
+
+Arrays = Sequence[Array]
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
 
@@ -86,12 +89,6 @@ def _shape(a: Any) -> tuple[int, ...]:
 
 
 @of
-def unscale(g: Array, factor: Any, broken: Array) -> bool:
-    """g of any shape, broken (1,)."""
-    return 0 not in g.shape and broken.shape == (1,)
-
-
-@of
 def sgd_step(
     p: Array,
     g: Array,
@@ -125,3 +122,49 @@ def rmsprop_step(
     """As `adam_step`."""
     agree = p.shape == g.shape == s.shape == velocity.shape and 0 not in p.shape
     return agree and eps > 0 and is_number(momentum, decay, eps, weight_decay)
+
+
+# ---- all parameters at once: lists of arrays, of which those in the same places have one shape ------------------------------
+
+
+@of
+def unscale(grads: Arrays, factor: Any, broken: Array) -> bool:
+    """broken (1,)."""
+    return _rows(grads) and broken.shape == (1,)
+
+
+@of
+def clip(grads: Arrays, max_norm: float) -> bool:
+    return _rows(grads) and is_number(max_norm) and max_norm > 0
+
+
+@of
+def sgd_steps(p: Arrays, g: Arrays, velocity: Arrays, lr: Any, *options: Any) -> bool:
+    return _rows(p, g, velocity) and sgd_step(p[0], g[0], velocity[0], lr, *options)
+
+
+@of
+def adam_steps(p: Arrays, g: Arrays, m: Arrays, s: Arrays, steps: int | None, lr: Any, *options: Any) -> bool:
+    return _rows(p, g, m, s) and adam_step(p[0], g[0], m[0], s[0], steps, lr, *options)
+
+
+@of
+def rmsprop_steps(p: Arrays, g: Arrays, s: Arrays, velocity: Arrays, lr: Any, *options: Any) -> bool:
+    return _rows(p, g, s, velocity) and rmsprop_step(p[0], g[0], s[0], velocity[0], lr, *options)
+
+
+@of
+def move_averages(averages: Arrays, arrays: Arrays, decay: float) -> bool:
+    return _rows(averages, arrays) and is_number(decay)
+
+
+@of
+def cast(arrays: Arrays, halves: Arrays) -> bool:
+    return _rows(arrays, halves)
+
+
+def _rows(*columns: Arrays) -> bool:
+    """Whether lists are of one length, and arrays in the same places of one shape, not empty and of fewer than 2^31 numbers."""
+    if not columns[0] or any(len(column) != len(columns[0]) for column in columns):
+        return False
+    return all(0 < row[0].size < 1 << 31 and all(a.shape == row[0].shape for a in row) for row in zip(*columns))

@@ -13,6 +13,7 @@ fraction, and float16 no numbers between 0 and 6e-8 or above 65504. Hence, after
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -52,10 +53,18 @@ def half_dtype(kind: str) -> np.dtype:
 
 
 @accelerated
-def unscale(g: Array, factor: float | Array, broken: Array) -> None:
-    """Multiply a gradient in place; set broken[0] to 1 if it is not finite. The factor may be an array of one number."""
-    g *= np.float32(factor) if isinstance(factor, float) else factor
-    broken[...] = get_array_module(g).maximum(broken, ~get_array_module(g).isfinite(g).all())
+def unscale(grads: Sequence[Array], factor: float | Array, broken: Array) -> None:
+    """Multiply gradients in place; set broken[0] to 1 if one is not finite. The factor may be an array of one number."""
+    for g in grads:
+        g *= np.float32(factor) if isinstance(factor, float) else factor
+        broken[...] = get_array_module(g).maximum(broken, ~get_array_module(g).isfinite(g).all())
+
+
+@accelerated
+def cast(arrays: Sequence[Array], halves: Sequence[Array]) -> None:
+    """Copy arrays into those of another dtype."""
+    for a, half in zip(arrays, halves, strict=True):
+        half[...] = a
 
 
 class MixedPrecision:
@@ -123,8 +132,14 @@ class MixedPrecision:
 
     def forward(self, x: Array, train: bool = True, rng: Any = None, keep: bool = True) -> tuple[Any, Any]:
         """Float32 images to float32 logits (a list of them, if the model has several heads), and the cache."""
+        masters, halves = [], []
         for master, m in self.convolutions:
-            m.params.update({name: p.astype(self.dtype) for name, p in master.params.items()})
+            for name, p in master.params.items():
+                if m.params[name].dtype != self.dtype:
+                    m.params[name] = get_array_module(p).empty(p.shape, self.dtype)
+                masters.append(p)
+                halves.append(m.params[name])
+        cast(masters, halves)
         y, cache = self.half.forward(x.astype(self.dtype), train=train, rng=rng, keep=keep)
         return [head.astype(np.float32) for head in y] if isinstance(y, list) else y.astype(np.float32), cache
 
@@ -140,10 +155,10 @@ class MixedPrecision:
             self.broken[...] = 0
         scaled = [d if d is None else (d * scale).astype(self.dtype) for d in (dy if isinstance(dy, list) else [dy])]
         self.half.backward(scaled if isinstance(dy, list) else scaled[0], cache)
-        for (_, master), (_, m) in zip(self.model.modules(), self.half.modules()):
-            grads = {name: g.astype(np.float32, copy=False) for name, g in m.grads.items()}
-            for g in grads.values():
-                unscale(g, factor, self.broken)
-            master.accumulate(**grads)
+        pairs = [(master, m) for (_, master), (_, m) in zip(self.model.modules(), self.half.modules())]
+        grads = [{name: g.astype(np.float32, copy=False) for name, g in m.grads.items()} for _, m in pairs]
+        unscale([g for own in grads for g in own.values()], factor, self.broken)
+        for (master, _), own in zip(pairs, grads):
+            master.accumulate(**own)
         if self.held is None:
             self.look()

@@ -37,7 +37,7 @@ WARM_UP = 2
 """Steps that run before one is recorded: from the second on, the arena has all the memory that it needs."""
 
 
-def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str | None:
+def reason_against(model: nn.Module, xp: ModuleType) -> str | None:
     """Why the training steps of a model cannot be recorded, in a few words, or None if they can.
 
     Parameters
@@ -45,8 +45,6 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
     model : Module
     xp : module
         numpy or cupy: where it is trained.
-    clip : float
-        Limit of the gradients' norm; 0 for no limit.
     """
     if xp is np:
         return "the CPU has no CUDA graphs"
@@ -54,8 +52,6 @@ def reason_against(model: nn.Module, xp: ModuleType, clip: float = 0.0) -> str |
         return 'minunet.use("reference") is for the plain ops'
     if not cuda.compiles():
         return "the CUDA kernels need NVRTC and a GPU from sm_80 on"
-    if clip:
-        return "to clip gradients the host reads their length"
     if getattr(model, "finds_objects", False):
         return "the host decides which location answers for which object"
     side = model.fit_size(64)

@@ -134,11 +134,9 @@ class TrainingStep:
     def _record(self) -> Callable[..., Any] | None:
         """The GPU's part of a step as a graph; None, after a note, if that is not possible."""
         graph = import_module("minunet.train.cuda_graph")
-        reason = graph.reason_against(self.model, self.xp, self.config.clip)
+        reason = graph.reason_against(self.model, self.xp)
         if self.config.freeze or self.config.encoder_lr:
             reason = reason or "with --freeze or --encoder-lr steps are not all alike"
-        if self.mixed and not self.optimizer.skips:
-            reason = reason or "this optimiser cannot leave out a step by itself, as in mixed precision it must"
         if reason:
             self.say(f"note: --graph has no effect: {reason}")
             return None
@@ -148,13 +146,15 @@ class TrainingStep:
 
         def update(*batch: Any) -> Any:
             loss = self._gradients(None, *batch)  # nothing draws: with dropout there is no graph
+            if self.config.clip:
+                clip_by_norm(self.optimizer.gradients(), self.config.clip)
             self.optimizer.apply()
             return loss
 
         return graph.RecordedStep(update, self.xp, self.say)  # type: ignore[no-any-return]
 
     def _on_host(self, loss: Any, labels: Any) -> float:
-        """The loss as a number. The host waits for the GPU here; elsewhere in a step only `--clip` and `--amp` wait."""
+        """The loss as a number. The host waits for the GPU here; elsewhere in a step only `--amp` waits."""
         value = float(loss)
         if not math.isfinite(value):
             if labels.ndim == 3 and not self._detects:  # a GPU cannot say by itself that a label is no class

@@ -76,7 +76,7 @@ BUGS = [
     ),
     Bug(
         "no barrier between halvings",
-        "loss.cu",
+        "sums.cuh",
         "    __syncthreads();\n    if (threadIdx.x < half)",
         "    if (threadIdx.x < half)",
         "loss",
@@ -321,6 +321,31 @@ BUGS = [
         "folded",
     ),
     Bug("norm: dgamma of the first channels only", "norm.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
+    # many arrays at once
+    Bug(
+        "an array begins where the last one did", "tables.cuh", "(chunk - t.first[row]) * CHUNK", "chunk * CHUNK", "sgd"
+    ),
+    Bug("beyond an array's end", "tables.cuh", "min(t.size[row] - start, CHUNK)", "CHUNK", "sgd"),
+    Bug("no more than one array skipped", "tables.cuh", "while (chunk >=", "if (chunk >=", "sgd"),
+    Bug(
+        "later chunks left out",
+        "tables.cuh",
+        "chunk += gridDim.x) {\n    while",
+        "chunk += 1 << 20) {\n    while",
+        "sgd",
+    ),
+    Bug("Nesterov does not look ahead", "optim.cu", "g + momentum * speed : speed);", "speed : speed);", "sgd"),
+    Bug("decay of the gradient where it is decoupled", "optim.cu", "    if (decoupled)\n", "    if (false)\n", "adam"),
+    Bug("the flag to leave a step out is not read", "optim.cu", "if (now[3] != 0.f) return;", "", "adam"),
+    Bug("a norm of its own for every block", "optim.cu", "i < blocks; i += 256", "i < 1; i += 256", "clip"),
+    Bug("infinity counts as finite", "optim.cu", "!(g[i] - g[i] == 0.f)", "g[i] != g[i]", "unscale"),
+    Bug(
+        "halves cut off in place of rounded",
+        "cast.cu",
+        "from_float(t.at[0][row][i])",
+        "from_float(t.at[0][row][i] * 0.999f)",
+        "cast",
+    ),
     Bug("pool: the last of equals wins", "pool.cu", "if (v[e] > best[e])", "if (v[e] >= best[e])", "pool"),
     Bug(
         "pool: overlapping windows missed",
@@ -335,6 +360,7 @@ BUGS = [
 def checks():
     """The checks by name, each a function of (device, rng), on the smallest shapes that show the mistakes."""
     from helpers import cuda_conv_checks as conv
+    from helpers import cuda_many_checks as many
     from helpers import cuda_map_checks as maps
 
     return {
@@ -357,6 +383,11 @@ def checks():
         "moments": lambda d, r: maps.moments_do_not_cancel(d, r),
         "group": lambda d, r: maps.group_norm(d, r, (2, 9, 30, 70), 2, "float32", True),
         "group moments": lambda d, r: maps.moments_of_groups_do_not_cancel(d, r),
+        "sgd": lambda d, r: many.sgd(d, r, nesterov=True, weight_decay=0.1),
+        "adam": lambda d, r: many.adam(d, r, weight_decay=0.1, decoupled=True),
+        "clip": lambda d, r: many.clip(d, r, 0.5),
+        "unscale": lambda d, r: many.unscale(d, r, np.inf),
+        "cast": lambda d, r: many.cast(d, r, "float16"),
         "loss": lambda d, r: maps.cross_entropy(d, r, 2, False),
         "pool": lambda d, r: maps.max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
         "bilinear": lambda d, r: maps.bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),

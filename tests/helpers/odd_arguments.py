@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from minunet import ops, optim
 from minunet.ops.norm import running_average
-from minunet.train.amp import unscale
 
 FORWARDS = {
     "conv2d": ("x", "w", "b?", "stride", "padding", "dilation", "groups"),
@@ -47,18 +46,13 @@ IN_PLACE = {
     "adam_step": ("p", "p", "p", "p", 3, 0.1, 0.9, 0.99, 1e-3, 0.01, True),
     "rmsprop_step": ("p", "p", "p", "p", 0.1, 0.9, 0.99, 1e-3, 0.01),
     "running_average": ("c", "c", "c", "c", 7, 0.1),
-    "unscale": ("p", 0.5, "one"),
 }
 NUMBERS = (0, 1, 2, 3, -1, 17, 2.0, True, None, np.int64(2), np.float64(0.5), "same", (1, 0))
 
 
 def op_of(name: str) -> Any:
     """The op of a name, wherever it is."""
-    return (
-        {"running_average": running_average, "unscale": unscale}.get(name)
-        or getattr(ops, name, None)
-        or getattr(optim, name)
-    )
+    return {"running_average": running_average}.get(name) or getattr(ops, name, None) or getattr(optim, name)
 
 
 @st.composite
@@ -79,7 +73,7 @@ def legal(draw: Any, rng: np.random.Generator, name: str, dtype: np.dtype) -> tu
     C, K, groups = 2 * C, 2 * draw(st.integers(1, 4)), draw(st.sampled_from([1, 1, 2]))
     sizes = {
         "x": (N, H, W, C), "w": (3, 3, C // groups, K), "depthwise": (3, 2, C), "stamp": (2, 2, C, K), "b": (K,),
-        "c": (C,), "p": (3, C, 4), "one": (1,), "weight": (N, H, W), "classes": (C,),
+        "c": (C,), "p": (3, C, 4), "weight": (N, H, W), "classes": (C,),
         "gate": draw(st.sampled_from([(N, 1, 1, C), (N, H, W, 1), (N, H, W, C), (1, 1, W, 1)])),
     }  # fmt: skip
     options = {"stride": draw(st.sampled_from([1, 1, 2])), "padding": draw(st.sampled_from(["same", "valid", 1])),

@@ -221,6 +221,8 @@ class Kernel:
 
     def __call__(self, grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes
+        for a in arguments:  # what is on the host goes by value, if it is one number or one struct
+            assert type(a) is not np.ndarray or a.size == 1, "CuPy takes no array of the host for a kernel"
         values = tuple(None if type(a) is np.uint64 and a == 0 else getattr(a, "_values", a) for a in arguments)
         _current.do(self.run, grid, block, values, shared_mem)
 

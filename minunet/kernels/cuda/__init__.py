@@ -2,9 +2,10 @@
 
 rules.py        which kernel runs for which op and arguments
 ops.py          the kernel of each op, as a function with the op's signature; uses launch.py
-launch.py       one function for each CUDA kernel; launch_norm.py: for those of norm.cu
+launch.py       one function for each CUDA kernel; launch_norm.py: for those of norm.cu; launch_many.py: on many arrays at once
 *.cu            the CUDA kernels; the head of each states its algorithm in plain loops, and its shapes
-prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory
+prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory;
+                tables.cuh: many arrays in one start; sums.cuh: sums over a block
 start.py        starting a kernel, on CuPy arrays (the GPU) or on NumPy arrays (the emulator)
 lazy_maps.py    the lazy feature maps that these kernels return inside a network
 build.py        from source to machine code (cubin) with NVRTC, and the cache

@@ -65,8 +65,8 @@ def signatures(file: str) -> dict[str, list[tuple[str, str]]]:
 
 @functools.cache
 def scalar_types(file: str) -> dict[str, list[type | None]]:
-    """For each kernel of a file the NumPy types of its arguments, None for arrays; CuPy passes Python floats as double."""
-    types = {"int": np.int32, "long long": np.int64, "float": np.float32}
+    """For each kernel of a file the NumPy types of its arguments, None for arrays and tables; CuPy passes floats as double."""
+    types: dict[str, type | None] = {"int": np.int32, "long long": np.int64, "float": np.float32, "Table": None}
     return {
         name: [None if kind.endswith("*") else types[kind] for kind, _ in parameters]
         for name, parameters in signatures(file).items()

@@ -1,7 +1,7 @@
 """Starting the CUDA kernels: one function for each, the same for CuPy arrays (the GPU) and NumPy arrays (the emulator).
 
 The head of a .cu file says what its kernels compute, and for which shapes; start.py says what a map is. Statistics, gradients
-of weights, losses and optimisers are float32.
+of weights and losses are float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from .start import (
-    Grid,
     address,
     device_of,
     elementwise,
@@ -236,7 +235,7 @@ def bilinear_back(dy: Array, dx: Array, scale: int, corners: bool) -> None:
         defines=storage(dy.dtype))  # fmt: skip
 
 
-# ---- loss and optimisers: contiguous float32 -------------------------------------------------------------------------
+# ---- loss: contiguous float32 ----------------------------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -266,30 +265,3 @@ def cross_entropy_back(
 def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
     """A number as a pair of arguments for a kernel: an array that holds it, or None and its value."""
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
-
-
-def unscale(g: Array, factor: float | Array, broken: Array) -> None:
-    """optim.cu: g times a factor, which may be an array (1,), in place; broken (1,) becomes 1 if not all of g is finite."""
-    run("optim.cu", "unscale", _blocks(g), (256,), (g, broken, g.size, *in_memory(factor, g)))
-
-
-def sgd(p: Array, g: Array, v: Array, lr: float | Array, momentum: float, nesterov: bool, decay: float) -> None:
-    """optim.cu: one step, p and v in place; the lr may be an array (lr, flag), where a flag other than 0 skips the step."""
-    run("optim.cu", "sgd", _blocks(p), (256,), (p, g, v, p.size, *in_memory(lr, p), momentum, decay, nesterov))
-
-
-def adam(
-    p: Array, g: Array, m: Array, s: Array, steps: int | None, lr: float | Array, beta1: float, beta2: float, eps: float,
-    decay: float, decoupled: bool,
-) -> None:  # fmt: skip
-    """optim.cu: step number `steps`, counted from 1; p, m and s in place.
-
-    With steps None, `lr` is an array (lr, 1 - beta1^steps, 1 - beta2^steps, flag).
-    """
-    corrections = (0.0, 0.0) if steps is None else (1 - beta1**steps, 1 - beta2**steps)
-    run("optim.cu", "adam", _blocks(p), (256,),
-        (p, g, m, s, p.size, *in_memory(lr, p), 1 - beta1, 1 - beta2, eps, decay, decoupled, *corrections))  # fmt: skip
-
-
-def _blocks(p: Array) -> Grid:
-    return (min(-(-p.size // 256), 4096),)

@@ -12,18 +12,7 @@
 // Shapes: 2 classes or more; weight and class_weight may be missing (null).
 //
 // Measure: python bench/cuda_kernels.py loss
-#include "prim.cuh"
-
-__device__ __forceinline__ double block_sum(double* shared, double v) {  // of 256 threads; everybody gets it
-  __syncthreads();
-  shared[threadIdx.x] = v;
-  for (int half = 128; half; half >>= 1) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  __syncthreads();
-  return shared[0];
-}
+#include "sums.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 cross_entropy(const float* __restrict__ z, const int* __restrict__ labels, const float* __restrict__ weight,

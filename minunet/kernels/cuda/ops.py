@@ -19,6 +19,7 @@ from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
 from ...ops.loss import dice_of_checked
 from . import launch, launch_norm
+from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, sgd_steps, unscale
 from .lazy_maps import Convolved, Normed, OfImage, Passed, Positive, Unpooled, data_gradient, sources, taps
 from .start import as_map, pixels
 
@@ -26,6 +27,7 @@ IMAGE_CHANNELS = 4
 """A map with at most so many channels counts as a network's input."""
 
 __all__ = ["concat", "concat_backward"]  # these compute nothing, so the CPU uses the same
+__all__ += ["adam_steps", "cast", "clip", "move_averages", "rmsprop_steps", "sgd_steps", "unscale"]
 
 
 def conv2d(
@@ -233,27 +235,6 @@ def soft_dice(
     loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
     wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
     return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
-
-
-def unscale(g: Array, factor: float | Array, broken: Array) -> None:
-    """The kernel of `amp.unscale`."""
-    launch.unscale(g, factor, broken)
-
-
-def sgd_step(
-    p: Array, g: Array, velocity: Array, lr: float | Array, momentum: float = 0.9, nesterov: bool = False,
-    weight_decay: float = 0.0,
-) -> None:  # fmt: skip
-    """The kernel of `optim.sgd_step`."""
-    launch.sgd(p, _contiguous(g), velocity, lr, momentum, nesterov, weight_decay)
-
-
-def adam_step(
-    p: Array, g: Array, m: Array, s: Array, steps: int | None, lr: float | Array, beta1: float = 0.9, beta2: float = 0.999,
-    eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False,
-) -> None:  # fmt: skip
-    """The kernel of `optim.adam_step`; if `steps` is None, lr is an array with all of `Adam.scalars`."""
-    launch.adam(p, _contiguous(g), m, s, steps, lr, beta1, beta2, eps, weight_decay, decoupled)
 
 
 # ---- the pieces ------------------------------------------------------------------------------------------------------

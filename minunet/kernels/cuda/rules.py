@@ -158,18 +158,43 @@ def _in_place(*arrays: Any) -> bool:
     return all(a.dtype == FLOAT and a.flags.c_contiguous for a in arrays) and _together(*arrays)
 
 
-def _unscale(g: Array, factor: Any, broken: Array) -> bool:
-    return _in_place(g, broken) and _one_in_memory(factor, g)
+def _unscale(grads: Sequence[Array], factor: Any, broken: Array) -> bool:
+    return _in_place(*grads, broken) and _one_in_memory(factor, broken)
 
 
-def _sgd_step(p: Array, g: Array, velocity: Array, lr: Any, *options: Any, **more: Any) -> bool:
-    held = is_number(lr) or (_in_place(p, lr) and lr.shape == (2,))
-    return held and g.dtype == FLOAT and _in_place(p, velocity) and _together(p, g)
+def _clip(grads: Sequence[Array], max_norm: float) -> bool:
+    return _in_place(*grads)
 
 
-def _adam_step(p: Array, g: Array, m: Array, s: Array, steps: Any, lr: Any, *options: Any, **more: Any) -> bool:
-    held = is_number(lr) if steps is not None else _in_place(p, lr) and lr.shape == (4,)
-    return held and g.dtype == FLOAT and _in_place(p, m, s) and _together(p, g)
+def _sgd_steps(p: Sequence[Array], g: Sequence[Array], velocity: Sequence[Array], lr: Any, *options: Any) -> bool:
+    return _one_step(p, g, (velocity,), lr, 2)
+
+
+def _adam_steps(
+    p: Sequence[Array], g: Sequence[Array], m: Sequence[Array], s: Sequence[Array], steps: Any, lr: Any, *options: Any
+) -> bool:
+    return (steps is None) != is_number(lr) and _one_step(p, g, (m, s), lr, 4)
+
+
+def _rmsprop_steps(
+    p: Sequence[Array], g: Sequence[Array], s: Sequence[Array], velocity: Sequence[Array], lr: Any, *options: Any
+) -> bool:
+    return _one_step(p, g, (s, velocity), lr, 2)
+
+
+def _one_step(p: Sequence[Array], g: Sequence[Array], memory: Sequence[Sequence[Array]], lr: Any, held: int) -> bool:
+    """Whether all arrays are as the optimisers' kernels take them, and lr is a number or an array of `held` of them."""
+    fits = _in_place(*p, *(a for slot in memory for a in slot)) and all(a.dtype == FLOAT for a in g)
+    return fits and _together(p[0], *g) and (is_number(lr) or (_in_place(p[0], lr) and lr.shape == (held,)))
+
+
+def _move_averages(averages: Sequence[Array], arrays: Sequence[Array], decay: float) -> bool:
+    return _in_place(*averages, *arrays)
+
+
+def _cast(arrays: Sequence[Array], halves: Sequence[Array]) -> bool:
+    fits = all(h.dtype == halves[0].dtype and h.flags.c_contiguous for h in halves) and _stored(halves[0].dtype)
+    return fits and _in_place(*arrays) and _together(arrays[0], *halves)
 
 
 CUDA_KERNELS: dict[str, Callable[..., bool]] = {
@@ -194,7 +219,11 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "softmax_cross_entropy_backward": _cross_entropy_backward,
     "soft_dice": _losses,
     "unscale": _unscale,
-    "sgd_step": _sgd_step,
-    "adam_step": _adam_step,
+    "clip": _clip,
+    "sgd_steps": _sgd_steps,
+    "adam_steps": _adam_steps,
+    "rmsprop_steps": _rmsprop_steps,
+    "move_averages": _move_averages,
+    "cast": _cast,
 }
 """For each op with a kernel in ops.py: the rule that says for which arguments it runs."""

@@ -27,11 +27,13 @@ def run(
     arguments: Sequence[Any],
     shared: int = 0,
     defines: Sequence[str] = (),
+    like: Array | None = None,
 ) -> None:
     """Start a kernel where its arrays are: Python ints, floats and bools become the C types of its signature.
 
-    The first argument is an array; arguments for other pointers are arrays or None. This function runs some hundred times in a
-    training step, so everything that stays the same from call to call is cached.
+    The first argument is an array, or `like` is one; arguments for other pointers are arrays or None. A table (launch_many.py)
+    is an array on the host, of one number, and goes by value. This function runs some hundred times in a training step, so
+    everything that stays the same from call to call is cached.
     """
     types = build.scalar_types(file)[name]
     if len(types) != len(arguments):
@@ -39,7 +41,7 @@ def run(
     values = [a if c is None else c(a) for c, a in zip(types, arguments)]
     if not all(grid):
         return  # no pixels or no channels
-    xp = get_array_module(arguments[0])
+    xp = get_array_module(arguments[0] if like is None else like)
     if xp is np:
         emulator.function(file, name, tuple(defines))(grid, block, tuple(values), shared)
         return

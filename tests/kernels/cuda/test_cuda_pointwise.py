@@ -6,10 +6,8 @@ from helpers import cuda_map_checks as check
 from helpers.cuda_device import EPS, near, stored, values
 from helpers.cuda_map_checks import DTYPES, empty_half, in_half
 
-from minunet import ops, optim
-from minunet.array import to_numpy
+from minunet import ops
 from minunet.kernels.cuda import launch, launch_norm
-from minunet.train.amp import unscale
 
 SHAPES = [(1, 17, 16, 36), (2, 5, 3, 7), (1, 1, 1, 4)]  # more than a tile of pixels and of channels; odd; tiny
 
@@ -113,68 +111,3 @@ def test_all_pixels_ignored(cuda):
     out = cuda.empty(z.shape)
     launch.cross_entropy_back(p, labels, share, result, cuda.array(np.float32([1])), out)
     assert values(result)[0] == 0 and (values(out) == 0).all()
-
-
-@pytest.mark.parametrize("odd", [None, np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("size", [1, 300, 2000])
-def test_unscale(cuda, rng, odd, size):
-    """It multiplies, and one number that is not finite shows, wherever it stands."""
-    g = rng.standard_normal(size).astype(np.float32)
-    if odd is not None:
-        g[rng.integers(size)] = odd
-    on, broken = cuda.array(g), cuda.array(np.zeros(1, np.float32))
-    launch.unscale(on, 2.0**-16, broken)
-    np.testing.assert_array_equal(to_numpy(on), g * np.float32(2.0**-16))
-    assert float(broken[0]) == (odd is not None)
-    plain, said = g.copy(), np.zeros(1, np.float32)
-    unscale.plain(plain, 2.0**-16, said)
-    assert np.array_equal(plain, to_numpy(on), equal_nan=True) and said == to_numpy(broken)
-
-
-@pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"weight_decay": 0.1}, {"momentum": 0.0}], ids=str)
-def test_sgd(cuda, rng, options):
-    p, g, v = rng.standard_normal((3, 1000)).astype(np.float32)
-    on, velocity = cuda.array(p), cuda.array(v)
-    full = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0} | options
-    launch.sgd(on, cuda.array(g), velocity, 0.1, *full.values())
-    p, v = p.astype(float), v.astype(float)
-    optim.sgd_step.plain(p, g.astype(float), v, lr=0.1, **full)
-    near(on, p, EPS["exact"], 4)
-    near(velocity, v, EPS["exact"], 4)
-
-
-@pytest.mark.parametrize("left_out", [False, True])
-def test_numbers_in_memory(cuda, rng, left_out):
-    """As a recorded step finds them: the rate, Adam's corrections, the factor, and whether to leave everything as it is."""
-    p, g, v, s = rng.standard_normal((4, 300)).astype(np.float32)
-    s, said = s**2, [np.float32(left_out)]
-    for start, numbers, memory in (
-        (lambda arrays, now: launch.sgd(*arrays[:3], now, 0.9, False, 0.0), [0.1], 2),
-        (
-            lambda arrays, now: launch.adam(*arrays, *now, 0.9, 0.999, 1e-8, 0.0, False),
-            [0.01, 1 - 0.9**3, 1 - 0.999**3],
-            3,
-        ),
-    ):
-        given = [[cuda.array(a) for a in (p, g, v, s)] for _ in range(2)]
-        held = cuda.array(np.array(numbers + said, np.float32))
-        start(given[0], held if memory == 2 else (None, held))
-        start(given[1], 0.1 if memory == 2 else (3, 0.01))
-        for found, computed, before in zip(*given, (p, g, v, s)):
-            np.testing.assert_array_equal(to_numpy(found), before if left_out else to_numpy(computed))
-    on, broken = cuda.array(g), cuda.array(np.zeros(1, np.float32))
-    launch.unscale(on, cuda.array(np.array([0.25], np.float32)), broken)
-    np.testing.assert_array_equal(to_numpy(on), g / 4)
-
-
-@pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.1, False), (0.1, True)])
-def test_adam(cuda, rng, decay, decoupled):
-    p, g, m, s = rng.standard_normal((4, 1000)).astype(np.float32)
-    s = s**2 + np.float32(1e-4)
-    on, means, squares = cuda.array(p), cuda.array(m), cuda.array(s)
-    launch.adam(on, cuda.array(g), means, squares, 3, 0.01, 0.9, 0.999, 1e-8, decay, decoupled)
-    p, m, s = (a.astype(float) for a in (p, m, s))
-    optim.adam_step.plain(p, g.astype(float), m, s, 3, lr=0.01, weight_decay=decay, decoupled=decoupled)
-    near(on, p, EPS["exact"], 16)
-    near(means, m, EPS["exact"], 4)
-    near(squares, s, EPS["exact"], 4)

@@ -88,7 +88,7 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., No
         _library(file, defines, build.sources_hash(file, *defines, *FLAGS, compiler() or "")), f"launch_{name}"
     )
     start.restype = ctypes.c_char_p
-    types = [ctypes.c_void_p if kind.endswith("*") else SCALARS[kind][1] for kind, _ in parameters]
+    types = [SCALARS[kind][1] if kind in SCALARS else ctypes.c_void_p for kind, _ in parameters]
     start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, *types]
 
     def call(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple, shared: int = 0) -> None:
@@ -121,6 +121,10 @@ def _value(name: str, argument: Any, kind: str, parameter: str) -> Any:
         if not isinstance(argument, np.ndarray):
             raise TypeError(f"{name}: {parameter} must be an array or None, not {type(argument).__name__}")
         return argument.ctypes.data
+    if kind == "Table":
+        if type(argument) is not np.ndarray or argument.shape:
+            raise TypeError(f"{name}: {parameter} must be a table")
+        return argument.ctypes.data
     if type(argument) is not SCALARS[kind][0]:
         raise TypeError(f"{name}: {parameter} must be {SCALARS[kind][0].__name__}, not {type(argument).__name__}")
     return argument.item()
@@ -146,8 +150,8 @@ def _wrapped(file: str) -> str:
     """The file, and for each of its kernels a function that launches it in the emulator."""
     lines = [f'#include "{build.FOLDER / file}"']
     for name, parameters in build.signatures(file).items():
-        declared = ", ".join(f"{re.sub('[*]$', ' *', kind)} {p}" for kind, p in parameters)
-        names = ", ".join(p for _, p in parameters)
+        declared = ", ".join(f"{re.sub('[*]$|(?<=Table)$', ' *', kind)} {p}" for kind, p in parameters)
+        names = ", ".join("*" * (kind == "Table") + p for kind, p in parameters)
         lines.append(
             f'extern "C" const char* launch_{name}(const unsigned* grid, const unsigned* block, size_t bytes_, int order_, '
             f"int early_, {declared}) {{ return emulator::launch(grid, block, bytes_, order_, early_, "
