@@ -99,7 +99,7 @@ def cases(
     yield "resample", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear_back, y, low, 2, True)
     logits, weight, labels = new(1, n, n, 2, kind="float32"), new(C, 2, kind="float32"), new(1, n, n, kind="int32")
     yield "head", f"forward {where}", 4.0 * P * C, map_bytes, partial(launch.head, x, weight, None, logits)
-    yield "head", f"backward {where}", 4.0 * P * C, map_bytes, partial(launch.head_back, logits, weight, x)
+    yield "head", f"backward {where}", 8.0 * P * C, 2 * map_bytes, partial(launch.head_back, x, logits, weight, y)
     yield (
         "loss",
         f"cross-entropy {n} x {n} x 2",
@@ -107,6 +107,8 @@ def cases(
         24.0 * P,
         partial(launch.cross_entropy, logits, labels, None, None, -1),
     )
+    dice = partial(launch.soft_dice, logits, labels, None, None, -1, 1.0)
+    yield "loss", f"soft Dice {n} x {n} x 2", 0, 24.0 * P, dice
     p, g, m, s = (new(31_000_000 if n >= 64 else 1000, kind="float32") for _ in range(4))
     p, g, m, s = ([a[: p.size // 2], a[p.size // 2 :]] for a in (p, g, m, s))
     bytes_ = 4.0 * sum(a.size for a in p)

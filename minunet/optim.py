@@ -8,7 +8,7 @@ directly (Loshchilov and Hutter, arXiv:1711.05101).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -211,16 +211,18 @@ class Optimizer:
             for i, number in enumerate(self.scalars()):
                 self.held[i] = number  # on a GPU passed as a kernel's argument, without a copy from the host's memory
 
-    def apply(self) -> None:
-        """The device's half of a step: change parameters and their state in place."""
+    def apply(self, paths: Collection[str] | None = None) -> None:
+        """The device's half of a step: change parameters and their state in place; only those of these paths, if given."""
         params, grads = self.model.named_params(), self.gradients()
+        if paths is not None:
+            grads = {path: g for path, g in grads.items() if path in paths}
         alike: dict[tuple[float, int], list[str]] = {}
         for path in grads:
             alike.setdefault((self.rates.get(path, 1.0), self.began.get(path, 0)), []).append(path)
-        for (rate, began), paths in alike.items():
-            memory = {slot: [self.memory[path][slot] for path in paths] for slot in self.slots}
+        for (rate, began), group in alike.items():
+            memory = {slot: [self.memory[path][slot] for path in group] for slot in self.slots}
             lr: Any = self.lr * rate if self.held is None else self.held
-            p, g = ([arrays[path] for path in paths] for arrays in (params, grads))
+            p, g = ([arrays[path] for path in group] for arrays in (params, grads))
             self.update(p, g, lr, self.steps - began, **memory)
 
     def update(self, p: Arrays, g: Arrays, lr: Any, steps: int, **memory: Arrays) -> None:

@@ -24,6 +24,9 @@ class Module:
 
     architecture: Any  # not typed: their classes are in folders above this one
     preprocessing: Any
+    told_of_gradients: Callable[[], object] | None = (
+        None  # called when gradients have been added, see minunet/train/portions.py
+    )
 
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -136,6 +139,8 @@ class Module:
         for name, g in grads.items():
             if g is not None:
                 self.grads[name] = self.grads[name] + g if name in self.grads else g
+        if self.told_of_gradients:
+            self.told_of_gradients()
 
     def _named(self, kind: str) -> dict[str, Array]:
         return {

@@ -30,6 +30,8 @@ then through the softmax. With one channel only class 1 counts.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 from ..array import Array, get_array_module
@@ -291,9 +293,9 @@ def named_loss(name: str, channels: int) -> tuple[Any, Any]:
 
     def forward(logits: Array, labels: Array, **options: Any) -> tuple[Any, tuple]:
         results = [f(logits, labels, **options) for f, _ in pairs]
-        return sum(loss for loss, _ in results), tuple(cache for _, cache in results)
+        return reduce(add, [loss for loss, _ in results]), tuple(cache for _, cache in results)
 
     def backward(dloss: float, cache: tuple) -> Array:
-        return sum(b(dloss, c) for (_, b), c in zip(pairs, cache))
+        return reduce(add, [b(dloss, c) for (_, b), c in zip(pairs, cache)])
 
     return forward, backward

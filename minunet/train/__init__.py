@@ -4,7 +4,7 @@ fit.py          `minunet.fit`: from images and masks to a trained network and it
 config.py       the settings of a training, and its state; checkpoints store both
 trainer.py      the loop over epochs: validation, early stopping (`patience`), the best weights
 step.py         one training step: forward, loss, backward, update; heads.py: the loss of networks with several heads, and
-                how those of polygons begin
+                how those of polygons begin; portions.py: gradients that are let go during the backward
 parts.py        the parts of a network that learn more slowly, later, or not at all
 run_folder.py   what a run writes: checkpoints and history.csv; and how it is resumed from them
 checks.py       whether images suit a network, for `minunet.doctor`

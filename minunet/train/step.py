@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -64,6 +65,8 @@ class TrainingStep:
         self._loss, self._loss_backward = pair
         weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
         self._class_weight = {} if weights is None else {"class_weight": weights}
+        waits = xp is np or self.mixed or config.clip  # for all gradients
+        self.portions = None if waits else import_module("minunet.train.portions").Portions(model, self.optimizer)
         self.recorded = self._record() if graph else None
 
     def __call__(self, number: int, lr: float, images: Any, labels: Any, weights: Any = None) -> float:
@@ -98,7 +101,13 @@ class TrainingStep:
                 self.mixed.look()
                 self.optimizer.steps -= self.mixed.overflowed  # the kernels skipped this update
             return self._on_host(loss, batch[1])
-        loss = self._gradients(np.random.default_rng([self.config.seed, 3, number]), *batch)
+        rng = np.random.default_rng([self.config.seed, 3, number])
+        if self.portions:
+            self.optimizer.advance()
+            loss = self._gradients(rng, *batch)
+            self.optimizer.apply()
+            return self._on_host(loss, batch[1])
+        loss = self._gradients(rng, *batch)
         if not (self.mixed and self.mixed.overflowed):
             if self.config.clip:
                 clip_by_norm(self.optimizer.gradients(), self.config.clip)
@@ -128,7 +137,8 @@ class TrainingStep:
             detection_loss_backward(1.0, loss_caches) if self._detects
             else heads_gradients(self._loss_backward, self.head_weights, loss_caches)
         )  # fmt: skip
-        backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
+        with self.portions.used() if self.portions else nullcontext():
+            backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
         return loss
 
     def _record(self) -> Callable[..., Any] | None:

@@ -321,6 +321,42 @@ BUGS = [
         "folded",
     ),
     Bug("norm: dgamma of the first channels only", "norm.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
+    Bug(
+        "the head's gradient of weights from the channels beside",
+        "head.cu",
+        "of_weight[k] += g * v;",
+        "of_weight[k] += g * sum;",
+        "head",
+    ),
+    Bug(
+        "the head's bias counted by every channel",
+        "head.cu",
+        "if (c == 0 && threadIdx.y == 0)",
+        "if (threadIdx.y == 0)",
+        "head",
+    ),
+    Bug(
+        "no barrier before the head's sums are reused",
+        "head.cu",
+        "  __syncthreads();\n  shared[threadIdx.y * 32",
+        "  shared[threadIdx.y * 32",
+        "head",
+    ),
+    Bug(
+        "Dice: only pixels of the class in a union",
+        "loss.cu",
+        "either[k] += here * (v + (k == label ? 1.f : 0.f))",
+        "either[k] += here * v * (k == label ? 2.f : 0.f)",
+        "dice",
+    ),
+    Bug(
+        "Dice: unseen pixels have gradients",
+        "loss.cu",
+        "-(dloss_at ? *dloss_at : dloss) * seen[n]",
+        "-(dloss_at ? *dloss_at : dloss)",
+        "dice",
+    ),
+    Bug("Dice: no softmax on the way back", "loss.cu", "p[n * K + k] * (dp[k] - sum)", "p[n * K + k] * dp[k]", "dice"),
     # many arrays at once
     Bug(
         "an array begins where the last one did", "tables.cuh", "(chunk - t.first[row]) * CHUNK", "chunk * CHUNK", "sgd"
@@ -389,6 +425,7 @@ def checks():
         "unscale": lambda d, r: many.unscale(d, r, np.inf),
         "cast": lambda d, r: many.cast(d, r, "float16"),
         "loss": lambda d, r: maps.cross_entropy(d, r, 2, False),
+        "dice": lambda d, r: maps.soft_dice(d, r, 3, True),
         "pool": lambda d, r: maps.max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
         "bilinear": lambda d, r: maps.bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),
     }

@@ -99,6 +99,27 @@ def bilinear(cuda, rng, dtype, scale, corners, shape):
     near(out, dx, EPS["exact"], 4 * scale**2, dtype)
 
 
+def soft_dice(cuda, rng, K, weighted):
+    """More pixels than a block's; the cache is the plain op's, too."""
+    z, labels = rng.standard_normal((2, 17, 16, K)).astype(np.float32), rng.integers(-1, K, (2, 17, 16))
+    weight, class_weight = (rng.random(s).astype(np.float32) for s in (labels.shape, K))
+    options = (weight, class_weight) if weighted else (None, None)
+    loss, cache = ops.soft_dice.plain(
+        z.astype(float), labels, *(None if a is None else a.astype(float) for a in options)
+    )
+    dz = ops.soft_dice_backward.plain(0.7, cache)
+    on = [None if a is None else cuda.array(a) for a in (z, labels.astype(np.int32), *options)]
+    p, seen, result, per_class = launch.soft_dice(*on, -1, 1.0)
+    assert values(result)[1] == 0
+    near(result[:1], [loss], EPS["exact"], 16)
+    for found, wanted in zip((p, seen, *per_class), (cache[0], *cache[2:6])):
+        near(found, wanted, EPS["exact"], 64)
+    for dloss in (0.7, cuda.array(np.float32([0.7]))):
+        out = cuda.empty(z.shape)
+        launch.soft_dice_back(p, on[1], seen, list(per_class), dloss, out)
+        near(out, dz, EPS["exact"], 256)
+
+
 def cross_entropy(cuda, rng, K, weighted):
     shape = (2, 13, 11)
     z, labels = 4 * rng.standard_normal((*shape, K)).astype(np.float32), rng.integers(-1, K, shape).astype(np.int32)

@@ -40,7 +40,10 @@ SPLIT_STEPS steps. For weight gradients more blocks may share a sum, as long as 
 gradient of a first layer is a single tile."""
 
 CLASSES = 8
-"""The most channels that the head's kernel gives."""
+"""The most channels that the head's kernel gives, and the most classes of soft Dice's."""
+
+HEAD_TILE = 256
+"""Pixels of a tile of head.cu."""
 
 # ---- convolutions ----------------------------------------------------------------------------------------------------
 
@@ -191,11 +194,22 @@ def head(x: Array, w: Array, bias: Array | None, y: Array) -> None:
         defines=storage(x.dtype))  # fmt: skip
 
 
-def head_back(dy: Array, w: Array, dx: Array) -> None:
-    """head.cu: the map dx (N, H, W, C) from dy (N, H, W, K) and w (C, K), float32."""
-    P, (C, K), wide = pixels(dx), w.shape, in_pieces(4, dx)
-    grid, block = elementwise(P, C, wide)
-    run("head.cu", "head_back", grid, block, (dy, w, dx, P, C, K, step_of(dx), wide), defines=storage(dx.dtype))
+def head_back(x: Array, dy: Array, w: Array, dx: Array) -> tuple[Array, Array]:
+    """head.cu: the map dx (N, H, W, C), and dw (C, K) and db (K,), from a map x, dy (N, H, W, K) and w (C, K), float32."""
+    P, (C, K) = pixels(x), w.shape
+    partial = get_array_module(x).empty((-(-P // HEAD_TILE), (C + 1) * K), np.float32)
+    run("head.cu", "head_back", (len(partial), -(-C // 32)), (32, 8),
+        (x, dy, w, dx, partial, P, C, K, step_of(x), step_of(dx)), 256 * 4, storage(dx.dtype))  # fmt: skip
+    sums = merged_sums(partial)
+    return sums[: C * K].reshape(C, K), sums[C * K :]
+
+
+def merged_sums(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:
+    """norm.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
+    tiles, C = partial.shape
+    sums = get_array_module(partial).empty(C, np.float32)
+    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
+    return sums
 
 
 # ---- pool and resampling ---------------------------------------------------------------------------------------------
@@ -265,3 +279,25 @@ def cross_entropy_back(
 def in_memory(number: float | Array, like: Array) -> tuple[Array | None, float]:
     """A number as a pair of arguments for a kernel: an array that holds it, or None and its value."""
     return (number.astype(np.float32, copy=False), 0.0) if isinstance(number, type(like)) else (None, float(number))
+
+
+def soft_dice(
+    z: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int, smooth: float
+) -> tuple[Array, Array, Array, Array]:
+    """loss.cu: p (like z), seen (like labels), (loss, wrong labels), and each class's share, Dice and union, (3, K)."""
+    xp, K, P = get_array_module(z), z.shape[-1], labels.size
+    p, seen = xp.empty(z.shape, np.float32), xp.empty(labels.shape, np.float32)
+    result, per_class = xp.empty(2, np.float32), xp.empty((3, K), np.float32)
+    partial = xp.empty((min(-(-P // 256), 1024), 2 * K + 1), np.float64)
+    run("loss.cu", "soft_dice", (len(partial),), (256,), (z, labels, weight, p, seen, partial, P, K, ignore), 256 * 8)
+    run("loss.cu", "soft_dice_sum", (1,), (256,),
+        (partial, class_weight, result, per_class, len(partial), K, smooth), 256 * 8)  # fmt: skip
+    return p, seen, result, per_class
+
+
+def soft_dice_back(
+    p: Array, labels: Array, seen: Array, per_class: Sequence[Array], dloss: float | Array, dz: Array
+) -> None:
+    """loss.cu: dz from what `soft_dice` returned; of each class its share, Dice and union, (K,)."""
+    run("loss.cu", "soft_dice_back", (-(-labels.size // 256),), (256,),
+        (p, labels, seen, *per_class, *in_memory(dloss, p), dz, labels.size, p.shape[-1]))  # fmt: skip

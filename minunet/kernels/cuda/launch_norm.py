@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...array import Array, get_array_module
+from .launch import merged_sums
 from .start import elementwise, in_pieces, pixels, run, step_of, storage
 
 TILE = 256
@@ -50,15 +51,7 @@ def channel_sums(x: Array) -> Array:
     partial = get_array_module(x).empty((-(-P // TILE), C), np.float32)
     run("norm.cu", "channel_sums", (len(partial), -(-C // 32)), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
         storage(x.dtype))  # fmt: skip
-    return _merged(partial)
-
-
-def _merged(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:
-    """norm.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
-    tiles, C = partial.shape
-    sums = get_array_module(partial).empty(C, np.float32)
-    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
-    return sums
+    return merged_sums(partial)
 
 
 def fold_norm(
@@ -101,7 +94,7 @@ def norm_back(
     """
     C, statistics = x.shape[3], (mean, rstd, gamma, beta)
     dgamma = get_array_module(x).empty(C, np.float32)
-    sums = _merged(_sums_of_tiles(dy, x, statistics, relu), rstd, dgamma)
+    sums = merged_sums(_sums_of_tiles(dy, x, statistics, relu), rstd, dgamma)
     _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
     return sums[:C], dgamma
 
@@ -116,7 +109,7 @@ def group_norm_back(
     run("norm.cu", "merge_group_sums", (groups, N), (32, 8),
         (partial, rstd, gamma, sums, totals, len(partial) // N, C, C // groups), 256 * 8)  # fmt: skip
     _norm_dx(dy, x, statistics, totals, dx, relu, H * W * C // groups, True)
-    of_batch = _merged(sums)
+    of_batch = merged_sums(sums)
     return of_batch[:C], of_batch[C:]
 
 

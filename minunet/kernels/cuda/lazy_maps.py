@@ -32,6 +32,9 @@ from ...ops.lazy import LazyConcat, LazyMap, materialize
 from . import launch, launch_norm
 from .start import as_map
 
+IMAGE_CHANNELS = 4
+"""A map with at most so many channels counts as a network's input."""
+
 
 class OnGpu(LazyMap):
     """Base: a lazy map that CUDA kernels compute; `like` is one of the arrays that it is made of."""

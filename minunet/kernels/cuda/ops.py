@@ -20,11 +20,19 @@ from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
 from ...ops.loss import dice_of_checked
 from . import launch, launch_norm
 from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, sgd_steps, unscale
-from .lazy_maps import Convolved, Normed, OfImage, Passed, Positive, Unpooled, data_gradient, sources, taps
+from .lazy_maps import (
+    IMAGE_CHANNELS,
+    Convolved,
+    Normed,
+    OfImage,
+    Passed,
+    Positive,
+    Unpooled,
+    data_gradient,
+    sources,
+    taps,
+)
 from .start import as_map, pixels
-
-IMAGE_CHANNELS = 4
-"""A map with at most so many channels counts as a network's input."""
 
 __all__ = ["concat", "concat_backward"]  # these compute nothing, so the CPU uses the same
 __all__ += ["adam_steps", "cast", "clip", "move_averages", "rmsprop_steps", "sgd_steps", "unscale"]
@@ -53,17 +61,18 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     side, pad, dy = w.shape[0], pads[0][0], _map(dy)
     dx: Any
     if _is_head(w, pad):
-        maps, dx = [_map(x)], _empty(w, x.shape)
-        launch.head_back(_float(dy), _float(w).reshape(w.shape[2:]), dx)
-    else:
-        maps = sources(x)
-        if len(maps) == 1 and maps[0].shape[3] <= IMAGE_CHANNELS:
-            dx = OfImage(dy, w, x.shape, pad)
-        else:
-            grads = data_gradient(dy, w, [_empty(m, m.shape) for m in maps], pad)
-            dx = LazyConcat(*grads) if len(grads) == 2 else grads[0]
-    dw = _empty(w, w.shape, np.float32)
+        dx = _empty(w, x.shape)
+        dw, db = launch.head_back(_map(x), _float(dy), _float(w).reshape(w.shape[2:]), dx)
+        return dx, dw.reshape(w.shape), db if has_bias else None
+    maps, dw = sources(x), _empty(w, w.shape, np.float32)
     launch.conv_weights(maps, dy, dw, side=side, pad=pad)
+    shapes = [m.shape for m in maps]
+    del maps  # what was computed anew for them makes room for dx
+    if len(shapes) == 1 and shapes[0][3] <= IMAGE_CHANNELS:
+        dx = OfImage(dy, w, x.shape, pad)
+    else:
+        grads = data_gradient(dy, w, [_empty(w, shape) for shape in shapes], pad)
+        dx = LazyConcat(*grads) if len(grads) == 2 else grads[0]
     dx = dx if fusing() else materialize(dx)
     return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
 
@@ -209,10 +218,7 @@ def softmax_cross_entropy(
 
     The labels are not checked on the host, either: if one is no class, the loss is NaN. `ops.loss.check_labels` then says why.
     """
-    xp = get_array_module(logits)
-    weight, class_weight = (
-        None if a is None else _contiguous(xp.asarray(a, np.float32)) for a in (weight, class_weight)
-    )
+    weight, class_weight = _floats(logits, weight, class_weight)
     labels = _classes(labels)
     p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
     share /= result[1]
@@ -231,10 +237,26 @@ def soft_dice(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
     smooth: float = 1.0,
 ) -> tuple[Any, tuple]:  # fmt: skip
-    """The kernel of `ops.soft_dice`; wrong labels make the loss NaN, as in `softmax_cross_entropy`."""
-    loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
-    wrong = (labels != ignore) & ((labels < 0) | (labels >= max(logits.shape[-1], 2)))
-    return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
+    """The kernel of `ops.soft_dice` for 2 to CLASSES classes; wrong labels make the loss NaN, as in `softmax_cross_entropy`."""
+    K = logits.shape[-1]
+    if not 2 <= K <= launch.CLASSES:
+        loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
+        wrong = (labels != ignore) & ((labels < 0) | (labels >= max(K, 2)))
+        return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
+    weight, class_weight = _floats(logits, weight, class_weight)
+    labels = _classes(labels)
+    p, seen, result, per_class = launch.soft_dice(
+        _contiguous(_float(logits)), labels, weight, class_weight, ignore, smooth
+    )
+    return result[0], (p, labels, seen, *per_class, K)
+
+
+def soft_dice_backward(dloss: float, cache: tuple) -> Array:
+    """The kernel of `ops.soft_dice_backward`."""
+    p, labels, seen, *per_class, _ = cache
+    dz = _empty(p, p.shape)
+    launch.soft_dice_back(p, _classes(labels), seen, per_class, dloss, dz)
+    return dz
 
 
 # ---- the pieces ------------------------------------------------------------------------------------------------------
@@ -258,6 +280,11 @@ def _float(a: Array | None) -> Any:
     if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
         return a  # the usual case; CuPy's astype would take microseconds even without a copy
     return _contiguous(a.astype(np.float32, copy=False))
+
+
+def _floats(like: Array, *arrays: Any) -> list[Any]:
+    """Weights, which may be lists of numbers, as the kernels take them; None stays None."""
+    return [None if a is None else _contiguous(get_array_module(like).asarray(a, np.float32)) for a in arrays]
 
 
 def _classes(labels: Array) -> Array:

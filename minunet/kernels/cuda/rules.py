@@ -16,6 +16,7 @@ from ...array import Array
 from ...ops.conv import Padding
 from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing
 from ..shapes import is_number
+from .launch import CLASSES
 from .lazy_maps import Convolved, Normed, Positive
 
 STORED = ("float32", "float16", "bfloat16")
@@ -148,6 +149,13 @@ def _cross_entropy_backward(dloss: float, cache: tuple) -> bool:
     return fits and _labels(labels, p) and _together(p, share) and _one_in_memory(dloss, p)
 
 
+def _soft_dice_backward(dloss: float, cache: tuple) -> bool:
+    p, labels, seen, *per_class, channels = cache
+    arrays = (seen, *per_class)
+    fits = _maps(p, *arrays) and p.dtype == FLOAT and all(a.flags.c_contiguous for a in (p, *arrays))
+    return fits and 2 <= channels <= CLASSES and _labels(labels, p) and _one_in_memory(dloss, p)
+
+
 def _one_in_memory(number: Any, like: Array) -> bool:
     """Whether this is a number, or an array with one number beside another array."""
     return is_number(number) or (type(number) is type(like) and number.shape in ((), (1,)) and number.dtype == FLOAT)
@@ -218,6 +226,7 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "softmax_cross_entropy": _cross_entropy,
     "softmax_cross_entropy_backward": _cross_entropy_backward,
     "soft_dice": _losses,
+    "soft_dice_backward": _soft_dice_backward,
     "unscale": _unscale,
     "clip": _clip,
     "sgd_steps": _sgd_steps,

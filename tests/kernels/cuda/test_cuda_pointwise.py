@@ -96,6 +96,12 @@ def test_cross_entropy(cuda, rng, K, weighted):
     check.cross_entropy(cuda, rng, K, weighted)
 
 
+@pytest.mark.parametrize("K", [2, 5, 8])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_soft_dice(cuda, rng, K, weighted):
+    check.soft_dice(cuda, rng, K, weighted)
+
+
 def test_cross_entropy_counts_wrong_labels(cuda, rng):
     labels = rng.integers(0, 3, (1, 20, 20)).astype(np.int32)
     labels[0, 0, 0], labels[0, 19, 19], labels[0, 3, 4] = 3, -2, -1
@@ -103,6 +109,10 @@ def test_cross_entropy_counts_wrong_labels(cuda, rng):
         cuda.array(np.zeros((1, 20, 20, 3), np.float32)), cuda.array(labels), None, None, -1
     )
     assert values(result)[2] == 2
+    _, _, result, _ = launch.soft_dice(
+        cuda.array(np.zeros((1, 20, 20, 3), np.float32)), cuda.array(labels), None, None, -1, 1.0
+    )
+    assert values(result)[1] == 2 and np.isnan(values(result)[0])
 
 
 def test_all_pixels_ignored(cuda):
