@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+import cuda_counts
 import numpy as np
 import peers
 import reckon
@@ -33,7 +34,7 @@ from talk import WHATS
 from minunet import cli
 from minunet.errors import UserError
 from minunet.kernels import cuda
-from minunet.kernels.cuda import build, emulator, launch, launch_many, launch_norm
+from minunet.kernels.cuda import build, emulator, launch, launch_conv, launch_many, launch_norm
 from minunet.kernels.cuda.start import has_wgmma
 from minunet.kernels.device import select_device
 from minunet.ops import dispatch
@@ -61,11 +62,12 @@ def cases(
         traffic = (2 * P * C + 9 * C * C) * item
         for what, options in (("", {"moments": True}), (" data", {"flip": True, "gradient": True})):
             for by, way in ways_of_conv(xp) if ways else [("", {})]:
-                start = partial(launch.conv, [x], w, [y], **same, **options, **way)
-                yield "conv", f"3x3{what} {where}{by}", work, traffic, start
+                start = partial(launch_conv.conv, [x], w, [y], **same, **options, **way)
+                file = "conv_patch" if way.get("patch", True) else "conv"
+                yield file, f"3x3{what} {where}{by}", work, traffic, start
         dw = new(9, C, C, kind="float32")
-        for columns in (None, launch.BN, launch.WIDE) if ways else (None,):
-            start = partial(launch.conv_weights, [x], y, dw, columns=columns, **same)
+        for columns in (None, launch_conv.BN, launch_conv.WIDE) if ways else (None,):
+            start = partial(launch_conv.conv_weights, [x], y, dw, columns=columns, **same)
             yield "conv_weights", f"3x3 {where}{f', {columns} wide' * (columns is not None)}", work, traffic, start
     n, C, P = size, base, size * size
     x, y, low, winner = (
@@ -81,12 +83,18 @@ def cases(
         f"2x2 transposed {where}",
         4.0 * P * C * C,
         1.5 * map_bytes,
-        partial(launch.conv, [wide], up, [y], side=1, up=2),
+        partial(launch_conv.conv, [wide], up, [y], side=1, up=2),
     )
     for channels in (1, 3):
         first, image = new(9, channels, C), new(1, n, n, channels)
         work = 18.0 * P * channels * C
-        yield "conv", f"3x3 from {channels}", work, map_bytes, partial(launch.conv, [image], first, [y], side=3, pad=1)
+        yield (
+            "conv",
+            f"3x3 from {channels}",
+            work,
+            map_bytes,
+            partial(launch_conv.conv, [image], first, [y], side=3, pad=1),
+        )
     yield "norm", f"moments {where}", 0, map_bytes, partial(launch_norm.moments, x)
     yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch_norm.norm, x, *statistics, y, True)
     yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch_norm.norm_back, y, x, *statistics, y, True)
@@ -123,12 +131,13 @@ def cases(
 
 
 def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and options: as it is chosen, then by tiles of both widths, multiplied by either instruction."""
+    """Names and options: as it is chosen, then with a patch and without, by tiles of both widths and either instruction."""
     yield "", {}
     for warpgroups in (False, True) if xp is np or has_wgmma(xp) else (False,):
-        for columns in (launch.BN, launch.WIDE):
-            name = f", {columns} wide, {'wgmma' if warpgroups else 'mma.sync'}"
-            yield name, {"columns": columns, "warpgroups": warpgroups}
+        for columns in (launch_conv.BN, launch_conv.WIDE):
+            for patch in (True, False):
+                name = f", {columns} wide, {'wgmma' if warpgroups else 'mma.sync'}{'' if patch else ', no patch'}"
+                yield name, {"columns": columns, "warpgroups": warpgroups, "patch": patch}
 
 
 def host() -> Iterator[tuple[str, int, float]]:
@@ -142,7 +151,7 @@ def host() -> Iterator[tuple[str, int, float]]:
         np.errstate(all="ignore"),
         mock.patch.object(dispatch, "find_kernel", cuda.kernel_for),
         mock.patch.object(emulator, "function", left_out),
-        mock.patch.object(launch, "multiprocessors", lambda xp: 132),
+        mock.patch.object(launch_conv, "multiprocessors", lambda xp: 132),
     ):
         for what in WHATS:
             call = peers.minunet(peers.Setting(), 64, what)
@@ -179,8 +188,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     if options.reckon:
-        print(reckon.table())
-        write_between("ceilings", reckon.table(), reckon.PAGE)
+        cuda_counts.write()
+        text = reckon.table(cuda_counts.read())
+        print(text)
+        write_between("ceilings", text, reckon.PAGE)
         return 0
     if options.host:
         for what, starts, seconds in host():

@@ -1,8 +1,8 @@
 """How fast the CUDA convolutions can be at most, by counting; for `bench/cuda_kernels.py --reckon`, which needs no GPU.
 
-A block multiplies two tiles, step by step. For each step it fetches both from L2, moves them through shared memory as often as
-its warps read them, and multiplies. The slowest of the three is its ceiling, and the blocks of the busiest multiprocessor are
-the kernel's. What is counted is in `Step`, and a test finds the same in the emulator's counters; what is assumed is in `H200`.
+A block fetches what its tile needs from L2, moves it through shared memory as often as its warps read it, and multiplies.
+The slowest of the three is its ceiling, and the blocks of the busiest multiprocessor are the kernel's. What a block does is
+counted, see cuda_counts.py; what is assumed is in `H200`.
 
 No speed here was measured. A kernel also waits, begins and ends, so it stays below its ceiling.
 """
@@ -13,41 +13,18 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minunet.kernels.cuda import launch
+import cuda_counts
+from cuda_counts import Row
+
+from minunet.kernels.cuda import launch_conv
 
 TAPS, PIXELS = 9, 32
 """Taps of a filter; pixels in a step of a weight gradient."""
 
 ITEMSIZE = {"float32": 4, "float16": 2}
 PAGE = "docs/gpu.md"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a block does in one step: bytes from L2, bytes into and out of shared memory, operations (a product is two)."""
-
-    fetched: float
-    moved: float
-    operations: float
-
-
-def conv_step(columns: int, itemsize: int, warpgroups: bool = True, halo: bool = False) -> Step:
-    """Of conv.cu: 128 bytes of channels at one tap, of `launch.BM` pixels and `columns` channels out.
-
-    With `warpgroups` a warp reads weights, and wgmma reads the pixels by itself, once for 64 channels out; else four warps read
-    64 pixels and half of the channels each. `halo` is how it would be if the pixels of 8 x 16 and their border were fetched
-    once for all nine taps, which no kernel does.
-    """
-    fetched = ((10 * 18 / TAPS if halo else launch.BM) + columns) * 128.0
-    read = columns // 64 * (64 + launch.BM) if warpgroups else 4 * (64 + columns // 2)
-    return Step(fetched, fetched + read * 128, 2.0 * launch.BM * columns * (128 // itemsize))
-
-
-def weights_step(columns: int, itemsize: int) -> Step:
-    """Of conv_weights.cu: 32 pixels at one tap, of `columns` channels in and out; two warps of 64 x 32, or four of 64 x 64."""
-    fetched = 2.0 * columns * PIXELS * itemsize
-    read = columns // 32 * (64 + columns // 2) * PIXELS * itemsize
-    return Step(fetched, fetched + read, 2.0 * columns * columns * PIXELS)
+SHARED = (228, 164, 100)
+"""KB of shared memory of a multiprocessor: of compute capability 9.0 and 10.0; 8.0; 8.9 and 12.0."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +37,11 @@ class Gpu:
     products: dict[str, float]
     l2: float
 
-    def seconds(self, step: Step, dtype: str) -> dict[str, float]:
-        """How long a step takes by each of the three, where all multiprocessors do the same."""
-        shared = self.processors * 128 * self.clock
-        whole = {"L2": step.fetched / self.l2, "shared memory": step.moved / shared,
-                 "products": step.operations / self.products[dtype]}  # fmt: skip
+    def seconds(self, row: Row) -> dict[str, float]:
+        """How long what was counted takes by each of the three, where all multiprocessors do the same."""
+        moved = row["copied"] + 128 * row["turns"]
+        whole = {"L2": row["copied"] / self.l2, "shared memory": moved / (self.processors * 128 * self.clock),
+                 "products": 2 * row["products"] / self.products[row["dtype"]]}  # fmt: skip
         return {what: self.processors * seconds for what, seconds in whole.items()}
 
 
@@ -82,60 +59,107 @@ class Ceiling:
     bound: str
 
 
-def ceiling(gpu: Gpu, n: int, C: int, dtype: str, weights: bool = False, halo: bool = False) -> Ceiling:
-    """As launch.py would start it: the convolution, and its data gradient alike, or the gradient of its weights."""
-    item, columns = ITEMSIZE[dtype], launch.WIDE if launch.fill_wide(C) else launch.BN
-    across = -(-C // columns)
-    if weights:
-        step, tiles, steps = weights_step(columns, item), TAPS * across * across, -(-n * n // PIXELS)
-        most = max(launch.MOST_SPLITS, min(launch.PARTIAL // (TAPS * C * C * 4), 512))
+def ceiling(gpu: Gpu, rows: list[Row], n: int, C: int, dtype: str, kernel: str) -> Ceiling:
+    """As launch_conv.py would start it: the convolution, and its data gradient alike, or the gradient of its weights."""
+    columns = launch_conv.WIDE if launch_conv.fill_wide(C) else launch_conv.BN
+    across, chunks = -(-C // columns), -(-C * ITEMSIZE[dtype] // 128)
+    row = cuda_counts.find(rows, kernel, dtype, columns, kernel != "conv_weights")
+    most, cost, whole = launch_conv.MOST_SPLITS, launch_conv.SPLIT_STEPS, 1.0  # part of what was counted in a step
+    if kernel == "conv_weights":
+        tiles, steps = TAPS * across * across, -(-n * n // PIXELS)
+        most = max(most, min(launch_conv.PARTIAL // (TAPS * C * C * 4), 512))
+    elif kernel == "conv_patch":
+        tiles, steps, whole = -(-n // (row["pixels"] // 16)) * -(-n // 16) * across, 2 * chunks, 0.5
+        cost = launch_conv.SPLIT_CHUNKS
     else:
-        step, most = conv_step(columns, item, halo=halo), launch.MOST_SPLITS
-        tiles, steps = -(-n * n // launch.BM) * across, TAPS * -(-C * item // 128)
-    splits = launch.choose_splits(tiles, steps, gpu.processors, most)
-    times = gpu.seconds(step, dtype)
+        tiles, steps, whole = -(-n * n // row["pixels"]) * across, TAPS * chunks, 1 / TAPS
+    splits = launch_conv.choose_splits(tiles, steps, gpu.processors, most, cost)
+    times = gpu.seconds(row)
     bound = max(times, key=times.__getitem__)
-    busiest = -(-tiles * splits // gpu.processors) * -(-steps // splits) * times[bound]
+    busiest = -(-tiles * splits // gpu.processors) * -(-steps // splits) * times[bound] * whole
     return Ceiling(columns, 18.0 * n * n * C * C / gpu.products[dtype] / busiest, bound)
 
 
-WAYS: dict[str, dict[str, bool]] = {"conv": {}, "weights": {"weights": True}, "with a halo": {"halo": True}}
+KERNELS = ("conv", "conv_patch", "conv_weights")
 
 
-def levels(gpu: Gpu, size: int) -> Iterator[tuple[int, int, dict[str, list[Ceiling]]]]:
+def levels(gpu: Gpu, rows: list[Row], size: int) -> Iterator[tuple[int, int, dict[str, list[Ceiling]]]]:
     """Of the levels of the 31 M-parameter network: rows and columns, channels, and its ceilings in TF32 and FP16."""
     for level in range(5):
         n, C = size >> level, 64 << level
-        yield n, C, {way: [ceiling(gpu, n, C, dtype, **how) for dtype in ITEMSIZE] for way, how in WAYS.items()}
+        yield n, C, {k: [ceiling(gpu, rows, n, C, dtype, k) for dtype in ITEMSIZE] for k in KERNELS}
 
 
-def table(gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)) -> str:
-    """What is written into the page."""
+def ceilings(gpu: Gpu, rows: list[Row], sizes: tuple[int, ...]) -> str:
+    """A row for each level: percent of the peak."""
     lines = [
-        "| image | map | tile's channels | conv, TF32 | FP16 | weights, TF32 | FP16 | bound by | with a halo, TF32 | FP16 |",
-        "| --: | :-- | --: | --: | --: | --: | --: | :-- | --: | --: |",
+        "| image | map | without a patch, TF32 | FP16 | with it, TF32 | FP16 | bound by | weights, TF32 | FP16 | bound by |",
+        "| --: | :-- | --: | --: | --: | --: | :-- | --: | --: | :-- |",
     ]
     for size in sizes:
-        for n, C, found in levels(gpu, size):
-            today = [c for way in ("conv", "weights") for c in found[way]]
-            shares = [f"{100 * c.share:.0f}" for c in (*today, *found["with a halo"])]
-            bounds = ", ".join(dict.fromkeys(c.bound for c in today))
-            cells = [size, f"{n} x {n} x {C}", today[0].columns, *shares[:4], bounds, *shares[4:]]
+        for n, C, found in levels(gpu, rows, size):
+            shares = {k: [f"{100 * c.share:.0f}" for c in found[k]] for k in KERNELS}
+            bound = {k: ", ".join(dict.fromkeys(c.bound for c in found[k])) for k in KERNELS}
+            patch, weights = "conv_patch", "conv_weights"
+            cells = [
+                size,
+                f"{n} x {n} x {C}",
+                *shares["conv"],
+                *shares[patch],
+                bound[patch],
+                *shares[weights],
+                bound[weights],
+            ]
             lines.append(f"| {' | '.join(map(str, cells))} |")
-    narrow, wide = (conv_step(columns, 4).fetched / 1024 for columns in (launch.BN, launch.WIDE))
+    return "\n".join(lines)
+
+
+def counted(rows: list[Row]) -> str:
+    """A row for each kernel: what its block does, and how many of them fit."""
+    lines = [
+        "| kernel | tile | numbers | from L2, KiB | products a byte | read from shared memory, KiB | turns a 128 bytes |"
+        f" barriers | registers | instructions | blocks at {', '.join(map(str, SHARED))} KB |",
+        f"| :-- | :-- | :-- {'| --: ' * 8}|",
+    ]
+    for row in rows:
+        by = "" if row["kernel"] == "conv_weights" else ", wgmma" if row["wgmma"] else ", mma.sync"
+        tile = f"{row['columns'] if row['kernel'] == 'conv_weights' else row['pixels']} x {row['columns']}"
+        fit = ", ".join(str(cuda_counts.blocks(row, kb << 10)) for kb in (SHARED if not row["wgmma"] else SHARED[:1]))
+        numbers = {"float32": "TF32", "float16": "FP16"}[row["dtype"]]
+        moved = f"{row['copied'] / 1024:.1f}", f"{row['products'] / row['copied']:.0f}", f"{row['read'] / 1024:.0f}"
+        turns, code = f"{row['turns'] * 128 / row['read']:.2f}", (row["registers"], row["instructions"])
+        cells = [row["kernel"] + by, tile, numbers, *moved, turns, row["barriers"], *code, fit]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def table(rows: list[Row], gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)) -> str:
+    """What is written into the page."""
+    small = launch_conv.CONV_SHARED[launch_conv.BN, 2] >> 10
     tf32, fp16 = (operations / 1e12 for operations in gpu.products.values())
     texts = (
         f"""Ceilings on an {gpu.name} in percent of its peak in TF32 and in FP16, **reckoned and not measured**, by
         `bench/cuda_kernels.py --reckon` from bytes and operations. They are of the 3 x 3 convolutions of the 31 M-parameter
-        network and their data gradients, by wgmma, and of the gradients of their weights, by mma.sync.""",
-        f"""A step of a convolution's block, 128 bytes of channels at one tap, fetches {narrow:.0f} KiB from L2 for a tile of
-        {launch.BM} pixels x {launch.BN} channels, {wide:.0f} KiB for one of {launch.BM} x {launch.WIDE}: every pixel nine
-        times, once a tap. The last two columns are what a patch of 8 x 16 pixels and its border would allow, fetched
-        once for all taps; no kernel does that yet.""",
+        network and their data gradients, by wgmma, without a patch (`conv.cu`) and with it (`conv_patch.cu`, which runs),
+        and of the gradients of their weights (`conv_weights.cu`), by mma.sync.""",
         f"""Assumed: {gpu.processors} multiprocessors; {tf32:.0f} TFLOP/s in TF32 and {fp16:.0f} in FP16 (the data sheet's,
         dense); {gpu.l2 / 1e12:.1f} TB/s from L2 (a guess: no data sheet says it), of which each multiprocessor gets its
         share; 128 bytes a clock from shared memory, at {gpu.clock / 1e9:.2f} GHz. The busiest multiprocessor counts;
         beginnings, ends, waits, and sums of tiles that several blocks share do not.""",
+        """What this rests on is counted: by the emulator while it runs a tile (bytes, products, turns of shared memory's banks,
+        and barriers, of nine taps and 128 bytes of channels; of `conv_weights` of a tap and 32 pixels), and in the machine
+        code for sm_90a (registers of a thread, instructions). The last column says how many blocks a multiprocessor holds,
+        by its shared
+        memory: of compute capability 9.0, 8.0 and 8.9. A turn of the banks gives at most 128 bytes, so 1.00 is no conflict.""",
+        f"""Without a patch every pixel is fetched nine times, once a tap, and L2 is what a block waits for. With it, a
+        pixel and those of the tile's border are fetched once, and weights are most of what is fetched. So wgmma has tiles of
+        256 pixels,
+        which use each weight twice as often; it reads the pixels of a tap from the patch by itself, and weights come through
+        registers, since in TF32 wgmma takes no weights that lie across k, as those of a forward convolution do. mma.sync, whose
+        GPUs have more bytes from L2 for each product, has tiles of 128 pixels, and of two kinds: where a multiprocessor has
+        100 KB of shared memory only 64 channels are taken at once, since then two blocks fit, and one can multiply while the
+        other waits (so `conv.cu` has two stages there, {small} KB). The gradients of weights go by mma.sync and fetch pixels
+        for each tap still: a patch would multiply their sums, which fill the registers, by nine.""",
     )
-    head, *rest = (textwrap.fill(" ".join(text.split()), 140) for text in texts)
-    return "\n\n".join((head, "\n".join(lines), *rest))
+    head, assumed, what, why = (textwrap.fill(" ".join(text.split()), 140) for text in texts)
+    return "\n\n".join((head, ceilings(gpu, rows, sizes), assumed, what, counted(rows), why))

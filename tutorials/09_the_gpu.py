@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 import minunet
 from minunet import ops
 from minunet.array import get_array_module, to_numpy
-from minunet.kernels.cuda import build, emulator, launch
+from minunet.kernels.cuda import build, emulator, launch, launch_conv
 
 minunet.use("reference")
 BLUE, ORANGE, GREEN, PINK, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#999999"
@@ -181,8 +181,8 @@ plt.show()
 # enough output channels to fill it, the tile is twice as wide.)
 
 # %%
-BM, BN, BK = launch.BM, launch.BN, 128 // 4
-for width in (BN, launch.WIDE):
+BM, BN, BK = launch_conv.BM, launch_conv.BN, 128 // 4
+for width in (BN, launch_conv.WIDE):
     fetched, products = (BM + width) * BK, BM * width * BK
     print(
         f"tiles of {BM} x {width}: {products / fetched:.1f} products for each number fetched; without tiles {1 / 2:.1f}"
@@ -230,10 +230,27 @@ bare(ax, f"w: {9 * C} x {K}")
 ax = axes[0, 1]
 ax.axis("off")
 small = f"blue {BM} x {BK} and orange {BK} x {BN}"
-words = f"shared memory holds the small tiles,\n{small},\nof three steps at once: {launch.CONV_SHARED[BN] // 1024} KB"
+words = f"shared memory holds the small tiles,\n{small},\nof three steps at once: {launch_conv.CONV_SHARED[BN, 3] // 1024} KB"
 ax.text(0.5, 0.5, words, ha="center", va="center", fontsize=11, transform=ax.transAxes)
 plt.show()
-assert launch.CONV_SHARED[BN] == 3 * (BM * BK + BK * BN) * 4
+assert launch_conv.CONV_SHARED[BN, 3] == 3 * (BM * BK + BK * BN) * 4
+
+# %% [markdown]
+# Look at the blue frame once more: the next taps read nearly the same pixels, and they are fetched again, nine times in all.
+# So for $3 \times 3$ taps minunet has a second kernel, `conv_patch.cu`. Its tile is $8 \times 16$ pixels of the image; it
+# copies these and a border of one pixel, a **patch**, and all nine taps read from that. How much less does it fetch? Count
+# rows of channels, of pixels and of weights, for nine taps and BN output channels:
+
+# %%
+tall, across = launch_conv.DOWN[False], launch_conv.ACROSS
+assert tall * across == BM
+rows = {"conv.cu": 9 * (BM + BN), "conv_patch.cu": (tall + 2) * (across + 2) + 9 * BN}
+print(", ".join(f"{file}: {n} rows" for file, n in rows.items()))
+assert rows["conv.cu"] > 2.2 * rows["conv_patch.cu"]
+
+# %% [markdown]
+# Now weights are most of what is fetched; twice as many pixels in a tile would use each of them twice as often.
+# `docs/gpu.md` counts on. We stay with `conv.cu`, which is easier to read, and which all other filters need.
 
 # %% [markdown]
 # ## Why channels last
@@ -449,7 +466,7 @@ size = np.sqrt((wanted**2).mean())
 def conv_on_gpu(x, w, **more):
     """A 3 x 3 convolution by conv.cu, of arrays wherever they live, stored in their dtype."""
     y = get_array_module(x).zeros((*x.shape[:3], w.shape[3]), x.dtype)
-    launch.conv([x], w.reshape(9, *w.shape[2:]), [y], side=3, pad=1, **more)
+    launch_conv.conv([x], w.reshape(9, *w.shape[2:]), [y], side=3, pad=1, patch=False, **more)
     return y
 
 
@@ -555,7 +572,7 @@ if can_run:
     x_, w_, dy_ = (xp.asarray(a) for a in (x, w, dy))
     y = to_numpy(conv_on_gpu(x_, w_))
     dx = xp.zeros_like(x_)
-    launch.conv([dy_], w_.reshape(9, 64, 16), [dx], side=3, pad=1, flip=True, gradient=True)
+    launch_conv.conv([dy_], w_.reshape(9, 64, 16), [dx], side=3, pad=1, flip=True, gradient=True, patch=False)
     assert abs(y - wanted).max() < rounding(9 * 64, wanted) / 8
     assert abs(to_numpy(dx) - dx_wanted).max() < rounding(9 * 16, dx_wanted) / 4
     print(f"largest errors: y {abs(y - wanted).max():.1e}, dx {abs(to_numpy(dx) - dx_wanted).max():.1e}")
@@ -644,7 +661,7 @@ plt.show()
 # No column catches all. A wait that is missing shows only if copies land late; a copy that starts before its tiles are free,
 # only if they land early; a barrier that is missing before the results, only where one warp is far ahead of the others. What
 # was never written shows as NaN, wherever it goes: without the poison it would be what the block before left there, which may
-# well be the right numbers. `tests/helpers/cuda_bugs.py` has some sixty such mistakes, and the tests demand that each is
+# well be the right numbers. `tests/helpers/cuda_bugs.py` has some eighty such mistakes, and the tests demand that each is
 # caught.
 #
 # The emulator also stops a kernel that a GPU would only punish: barriers that not all threads reach, lanes at different
@@ -669,7 +686,7 @@ if emulated:
 # the tests, and in this lesson yours.
 #
 # Now read `minunet/kernels/cuda/prim.cuh` (each instruction once), `minunet/kernels/cuda/tiles.cuh` (fragments), and
-# `minunet/kernels/cuda/conv.cu`, in this order.
+# `minunet/kernels/cuda/conv.cu`, in this order; then `conv_patch.cu`.
 #
 # ## Questions
 #

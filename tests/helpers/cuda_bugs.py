@@ -36,6 +36,11 @@ WAIT = "    cp_async_wait<STAGES - 2>();  // this thread's copies for this step 
 OF_WARPS = "  for_each_pair(c, [&](int k, int p, float u, float v) { out[p * OUT_ROW + k] = u,"
 OFF = "  if (threadIdx.x >= 128) const_cast<Sums&>(c)[0][0][0] += 1000.f;\n"
 PREFETCH = "    if (step + STAGES - 1 < stop) copy(step + STAGES - 1);\n"
+PATCH_BARRIER = "    __syncthreads();  // everybody's; and everybody has done what read these places\n"
+PATCH_WEIGHTS = "    if (step + 1 < end) copy_weights(step + 1);\n"
+APART = "rows_for_wgmma<64, PATCH_W * 64>(left));"
+PATCH_STORE = "    UNROLL for (int j = 0; j < 32; ++j) UNROLL for (int e = 0; e < 4; ++e)\n      out[(j"
+PATCH_OFF = "    if (threadIdx.x >= 128) out[0] = 1000.f;\n"
 
 BUGS = [
     # order and time
@@ -54,9 +59,9 @@ BUGS = [
     ),
     Bug(
         "no barrier between the moments' sums",
-        "conv.cu",
-        "    mean /= rows;\n    __syncthreads();",
-        "    mean /= rows;",
+        "epilogue.cuh",
+        "  mean /= pixels;\n  __syncthreads();",
+        "  mean /= pixels;",
         "deep",
     ),
     Bug("no barrier in the weights' loop", "conv_weights.cu", "    __syncthreads();  ", "", "weights"),
@@ -131,8 +136,8 @@ BUGS = [
         "trusted",
     ),
     # layouts
-    Bug("warpgroups: rows of another tile", "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)", "warpgroups"),
-    Bug("warpgroups: another swizzle", "tiles.cuh", "^ (row & 7))", "^ (row & 3))", "warpgroups"),
+    Bug("warpgroups: rows of another tile", "tiles.cuh", "<128, 8 * 128>", "<128, 8 * 64>", "warpgroups"),
+    Bug("warpgroups: another swizzle", "tiles.cuh", "? row & 7 :", "? row & 3 :", "warpgroups"),
     Bug("warpgroups: steps too short", "tiles.cuh", "a + i * STEP_K", "a + i * STEP_K / 2", "warpgroups"),
     Bug(
         "warpgroups: warps overlap",
@@ -151,7 +156,7 @@ BUGS = [
     Bug(
         "copied without the swizzle",
         "conv.cu",
-        "&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)]",
+        "&a[along_k<BK>(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)]",
         "&a[(tid / 8 + i * (THREADS / 8)) * ROW + tid % 8 * PER_CHUNK]",
         "conv",
     ),
@@ -214,7 +219,7 @@ BUGS = [
         "(inside[i] & here) == here;",
         "halves",
     ),
-    Bug("no mask at the last channels out", "conv.cu", "        if (k + e >= K) continue;\n", "", "flat"),
+    Bug("no mask at the last channels out", "epilogue.cuh", "        if (k + e >= K) continue;\n", "", "flat"),
     Bug(
         "no mask at the last pixels",
         "conv_weights.cu",
@@ -232,8 +237,8 @@ BUGS = [
     Bug(
         "the last tile counted as full",
         "norm.cu",
-        "i += MERGE_ROWS)\n    sum += (double)min(tile, P - i * tile) * ",
-        "i += MERGE_ROWS)\n    sum += (double)tile * ",
+        "min(across, W - i % in_row * across)",
+        "across",
         "norm",
     ),
     Bug(
@@ -244,7 +249,64 @@ BUGS = [
         "bilinear",
     ),
     # sums
-    Bug("accumulation forgotten", "conv.cu", "accumulate ? to_float(*to) + v[e] : v[e]", "v[e]", "accumulate"),
+    Bug("accumulation forgotten", "epilogue.cuh", "q.accumulate ? to_float(*to) + v[e] : v[e]", "v[e]", "accumulate"),
+    # the patch
+    Bug("patch: no barrier in the loop", "conv_patch.cu", PATCH_BARRIER, "", "patch"),
+    Bug("patch: waits for one copy too few", "conv_patch.cu", "cp_async_wait<1>", "cp_async_wait<2>", "patch"),
+    Bug(
+        "patch: weights copied before the barrier",
+        "conv_patch.cu",
+        PATCH_BARRIER + PATCH_WEIGHTS,
+        PATCH_WEIGHTS + PATCH_BARRIER,
+        "patch",
+    ),
+    Bug("patch: the next one starts a step too late", "conv_patch.cu", "step % 3 == 1 &&", "step % 3 == 2 &&", "patch"),
+    Bug(
+        "patch: the next one starts while wgmma reads the last one",
+        "conv_patch.cu",
+        "step % 3 == 1 &&",
+        "step % 3 == 0 &&",
+        "patch warpgroups",
+    ),
+    Bug("patch: copies without a fence", "conv_patch.cu", FENCE, "", "patch warpgroups"),
+    Bug("patch: products that nobody waits for", "conv_patch.cu", "    sums.wait();\n", "", "patch warpgroups"),
+    Bug("patch: products that are no group", "conv_patch.cu", "    wgmma_commit();\n", "", "patch warpgroups"),
+    Bug("patch: the right half is the left one", "conv_patch.cu", "(left + 8 * BK)", "(left)", "patch warpgroups"),
+    Bug(
+        "patch: the next eight rows too near",
+        "conv_patch.cu",
+        APART,
+        APART.replace("PATCH_W", "ACROSS"),
+        "patch warpgroups",
+    ),
+    Bug("patch: another swizzle", "tiles.cuh", "row >> 1 & 3", "row & 3", "patch warpgroups"),
+    Bug("patch: fragments from a row too far", "tiles.cuh", "m + APART * i, k", "m + 16 * i, k", "patch"),
+    Bug("patch: no border at the right", "conv_patch.cu", " && (unsigned)w < (unsigned)W", "", "patch"),
+    Bug("patch: no mask at the last channels in", "conv_patch.cu", "valid = some && ", "valid = ", "patch halves"),
+    Bug("patch: rows of another image", "conv_patch.cu", "(at.image * H + h) * W", "h * W", "patch"),
+    Bug("patch: a gradient with taps as they are", "conv_patch.cu", "of = flip ? 8 - tap : tap", "of = tap", "patch"),
+    Bug("patch: moments of a whole tile", "conv_patch.cu", "return min(DOWN, OH - top) * ", "return DOWN * ", "patch"),
+    Bug(
+        "patch: pixels of the first image's tiles only",
+        "norm.cu",
+        "i / in_row % in_column * down",
+        "i / in_row * down",
+        "patch",
+    ),
+    Bug(
+        "patch: splits all begin at the first chunk",
+        "conv_patch.cu",
+        "first = blockIdx.z * share, stop = min(chunks, first + share)",
+        "first = 0, stop = min(chunks, ((int)blockIdx.z + 1) * share)",
+        "patch splits",
+    ),
+    Bug(
+        "trusted: the patch's second warpgroup is off",
+        "conv_patch.cu",
+        PATCH_STORE,
+        PATCH_OFF + PATCH_STORE,
+        "trusted patch",
+    ),
     Bug(
         "the last split takes what is not there",
         "conv.cu",
@@ -400,17 +462,22 @@ def checks():
     from helpers import cuda_map_checks as maps
 
     return {
-        "conv": lambda d, r: conv.convolution(d, r, "float32", 2, 5, 4, 8, 12),
-        "deep": lambda d, r: conv.convolution(d, r, "float32", 1, 7, 8, 40, 12),  # two steps a tap
+        "conv": lambda d, r: conv.convolution(d, r, "float32", 2, 5, 4, 8, 12, patch=False),
+        "deep": lambda d, r: conv.convolution(d, r, "float32", 1, 7, 8, 40, 12, patch=False),  # two steps a tap
         "flat": lambda d, r: conv.convolution(d, r, "float32", 1, 5, 4, 3, 5),
-        "half": lambda d, r: conv.convolution(d, r, "float16", 1, 5, 4, 8, 16),
-        "splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 8, 8, splits=2),
+        "half": lambda d, r: conv.convolution(d, r, "float16", 1, 5, 4, 8, 16, patch=False),
+        "splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 8, 8, splits=2, patch=False),
+        "patch": lambda d, r: conv.convolution(d, r, "float32", 2, 9, 17, 40, 8),  # three chunks, four tiles
+        "patch warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 17, 13, 40, 72, warpgroups=True),
+        "patch halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
+        "patch splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 40, 8, splits=2),
         "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8),
-        "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128),
-        "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True),
-        "trusted": lambda d, r: conv.wgmma_is_trusted(d, False),
-        "trusted gradient": lambda d, r: conv.wgmma_is_trusted(d, True),
-        "halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
+        "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128, patch=False),
+        "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True, patch=False),
+        "trusted": lambda d, r: conv.wgmma_is_trusted(d, False, False),
+        "trusted patch": lambda d, r: conv.wgmma_is_trusted(d, False, True),
+        "trusted gradient": lambda d, r: conv.wgmma_is_trusted(d, True, False),
+        "halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None, patch=False),
         "accumulate": lambda d, r: conv.scale_relu_and_accumulation(d, r, 5),
         "transposed": lambda d, r: conv.transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
         "head": lambda d, r: conv.head(d, r, "float32", 140, 3),

@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 
 from minunet import ops
-from minunet.kernels.cuda import launch, launch_norm
+from minunet.kernels.cuda import launch, launch_conv, launch_norm
 
 from .cuda_device import EPS, near, stored
 
@@ -29,36 +29,38 @@ def filters(cuda, w, dtype):
     return cuda.array(w.reshape(-1, *w.shape[2:]), dtype)
 
 
-def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, **tiling):
+def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, patch=True, **tiling):
     """Forward with bias and moments, data gradient and weight gradient."""
-    multiplied = tiling | {"warpgroups": warpgroups}
+    multiplied = tiling | {"warpgroups": warpgroups, "patch": patch}
     x, w, b, dy = problem(rng, dtype, N, H, W, C, K, side)
     y, cache = ops.conv2d.plain(x, w, b)
     dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
     pad, e, mapped = side // 2, eps(cuda, dtype), {"dtype": dtype}
     on, weights, out = cuda.array(x, dtype), filters(cuda, w, dtype), cuda.empty(y.shape, dtype)
-    tiles = launch.conv(
+    tiles = launch_conv.conv(
         [on], weights, [out], side=side, pad=pad, bias=cuda.array(b, np.float32), moments=True, **multiplied
     )
     near(out, y, e, side**2 * C, **mapped)
-    mean, var, _ = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
+    mean, var, _ = launch_norm.merge_moments(tiles)
     near(mean, y.mean((0, 1, 2)), e, side**2 * C)
     near(var, y.var((0, 1, 2)), 2 * e, side**2 * C)
     out = cuda.empty(dx.shape, dtype)
-    launch.conv([cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **multiplied)
+    launch_conv.conv(
+        [cuda.array(dy, dtype)], weights, [out], side=side, pad=pad, flip=True, gradient=True, **multiplied
+    )
     near(out, dx, e, side**2 * K, **mapped)
     out = cuda.empty((side**2, C, K))
-    launch.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
+    launch_conv.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
 
 
-def wgmma_is_trusted(cuda, gradient):
+def wgmma_is_trusted(cuda, gradient, patch):
     """As a GPU that has wgmma finds for itself, of wide tiles."""
-    with mock.patch.object(launch, "has_wgmma", lambda xp: True):
-        assert launch.wgmma_agrees.__wrapped__(cuda.xp, 0, np.dtype(np.float32), launch.WIDE, gradient)
+    with mock.patch.object(launch_conv, "has_wgmma", lambda xp: True):
+        assert launch_conv.wgmma_agrees.__wrapped__(cuda.xp, 0, np.dtype(np.float32), launch_conv.WIDE, gradient, patch)
 
 
-def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):
+def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns, patch=True):
     """Two sources and two outputs, all of them slices of wider buffers, whose other channels stay as they are."""
     N, H, W, C, K, margin, tiling = 1, 6, 7, C1 + C2, K1 + K2, 4, {"columns": columns}
     x, w, b, dy = problem(rng, "float32", N, H, W, C, K)
@@ -76,15 +78,24 @@ def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):
 
     weights, e = filters(exact_cuda, w, "float32"), eps(exact_cuda, "float32")
     from_, to = buffer(C, x), buffer(K)
-    launch.conv(
-        halves(from_, C1), weights, halves(to, K1), side=3, pad=1, bias=exact_cuda.array(b, np.float32), **tiling
+    launch_conv.conv(
+        halves(from_, C1),
+        weights,
+        halves(to, K1),
+        side=3,
+        pad=1,
+        bias=exact_cuda.array(b, np.float32),
+        patch=patch,
+        **tiling,
     )
     near(to[..., margin:-margin], y, e, 9 * C)
     grads, found = buffer(K, dy), buffer(C)
-    launch.conv(halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True, **tiling)
+    launch_conv.conv(
+        halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True, patch=patch, **tiling
+    )
     near(found[..., margin:-margin], dx, e, 9 * K)
     out = exact_cuda.empty((9, C, K))
-    launch.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
+    launch_conv.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
     for wide in (to, found):
         assert all(bool(exact_cuda.xp.isnan(edge).all()) for edge in (wide[..., :margin], wide[..., -margin:]))
@@ -95,7 +106,7 @@ def scale_relu_and_accumulation(exact_cuda, rng, K):
     scale = rng.standard_normal(K).astype(np.float32)
     y, _ = ops.conv2d.plain(x, w * scale, b)
     out = exact_cuda.array(before, np.float32)
-    launch.conv(
+    launch_conv.conv(
         [exact_cuda.array(x, np.float32)], filters(exact_cuda, w, "float32"), [out], side=3, pad=1,
         bias=exact_cuda.array(b, np.float32), relu=True, accumulate=True, scale=exact_cuda.array(scale),
     )  # fmt: skip
@@ -111,13 +122,13 @@ def transposed_convolution(exact_cuda, rng, dtype, shape):
     upstream = exact_cuda.array(dy, dtype)
     for splits in (1, 2):
         out = exact_cuda.empty(y.shape, dtype)
-        launch.conv([on], weights, [out], side=1, up=2, bias=exact_cuda.array(b, np.float32), splits=splits)
+        launch_conv.conv([on], weights, [out], side=1, up=2, bias=exact_cuda.array(b, np.float32), splits=splits)
         near(out, y, e, C, dtype)
         out = exact_cuda.empty(x.shape, dtype)
-        launch.conv([upstream], weights, [out], side=2, stride=2, gradient=True, splits=splits)
+        launch_conv.conv([upstream], weights, [out], side=2, stride=2, gradient=True, splits=splits)
         near(out, dx, e, 4 * K, dtype)
         out = exact_cuda.empty((4, C, K))
-        launch.conv_weights([upstream], on, out, side=2, stride=2, transposed=True, splits=splits)
+        launch_conv.conv_weights([upstream], on, out, side=2, stride=2, transposed=True, splits=splits)
         near(out.reshape(dw.shape), dw, e, N * H * W)
 
 

@@ -34,7 +34,7 @@ def batch_norm(cuda, rng, shape, dtype, relu):
     dx, dgamma, dbeta = ops.batch_norm_backward.plain(dy * clip, cache)
 
     on, scale, shift = in_half(cuda, x, dtype), cuda.array(gamma, np.float32), cuda.array(beta, np.float32)
-    found = launch_norm.merge_moments(launch_norm.moments(on), launch.pixels(on), launch_norm.TILE)
+    found = launch_norm.merge_moments(launch_norm.moments(on))
     near(found[0], mean, EPS["exact"])
     near(found[1], var, EPS["exact"], 64)
     out = empty_half(cuda, shape, dtype)
@@ -64,7 +64,7 @@ def norm_folded_into_a_convolution(cuda, rng, C, has_bias):
 
 def moments_do_not_cancel(cuda, rng):
     x = (rng.standard_normal((1, 23, 29, 5)) + 4096).astype(np.float32)
-    _, var, _ = launch_norm.merge_moments(launch_norm.moments(cuda.array(x)), 23 * 29, launch_norm.TILE)
+    _, var, _ = launch_norm.merge_moments(launch_norm.moments(cuda.array(x)))
     np.testing.assert_allclose(values(var), x.astype(float).var((0, 1, 2)), rtol=1e-5)
 
 
@@ -145,7 +145,7 @@ def moments_of_groups_do_not_cancel(cuda, rng):
     Its channels' means differ by some 1, and lie in float32 between tiles and merging: half of their last place is 1/4096.
     """
     x = (rng.standard_normal((2, 11, 29, 6)) + rng.standard_normal(6) + 4096).astype(np.float32)
-    found = launch_norm.merge_group_moments(launch_norm.moments(cuda.array(x), 2), 2, 11 * 29, 3, launch_norm.TILE)
+    found = launch_norm.merge_group_moments(launch_norm.moments(cuda.array(x), 2), 2, 3)
     var = x.astype(float).reshape(2, 11 * 29, 3, 2).var((1, 3))
     np.testing.assert_allclose(values(found[1])[:, ::2], (var + 1e-5) ** -0.5, rtol=1 / 4096)
 
@@ -162,7 +162,7 @@ def group_norm(device, rng, shape, groups, dtype, relu):
     of_channel = [np.repeat(a.reshape(N, groups), C // groups, 1) for a in cache[2:]]
 
     on, scale, shift = in_half(device, x, dtype), device.array(gamma, np.float32), device.array(beta, np.float32)
-    found = launch_norm.merge_group_moments(launch_norm.moments(on, N), N, H * W, groups, launch_norm.TILE)
+    found = launch_norm.merge_group_moments(launch_norm.moments(on, N), N, groups)
     near(found[0], of_channel[0], EPS["exact"], 4)
     near(found[1], of_channel[1], EPS["exact"], 64)
     out = empty_half(device, shape, dtype)

@@ -246,7 +246,9 @@ def pretended_cubin(file: str, defines: tuple[str, ...], capability: int) -> Pat
 
 
 device = SimpleNamespace(
-    compute_capability="81", attributes={"MultiProcessorCount": 2}, synchronize=lambda: wait("device")
+    compute_capability="81",
+    attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerMultiprocessor": 100 << 10},
+    synchronize=lambda: wait("device"),
 )
 NUMBER = 99
 """Of an architecture and a number that no GPU has, so that nothing that is kept for it is mistaken for a real one's."""

@@ -2,10 +2,12 @@
 
 rules.py        which kernel runs for which op and arguments
 ops.py          the kernel of each op, as a function with the op's signature; uses launch.py
-launch.py       one function for each CUDA kernel; launch_norm.py: for those of norm.cu; launch_many.py: on many arrays at once
+launch.py       one function for each CUDA kernel; launch_conv.py: for convolutions; launch_norm.py: for those of norm.cu;
+                launch_many.py: on many arrays at once
 *.cu            the CUDA kernels; the head of each states its algorithm in plain loops, and its shapes
 prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory;
-                tables.cuh: many arrays in one start; sums.cuh: sums over a block
+                epilogue.cuh: what follows a convolution's sums; tables.cuh: many arrays in one start;
+                sums.cuh: sums over a block
 start.py        starting a kernel, on CuPy arrays (the GPU) or on NumPy arrays (the emulator)
 lazy_maps.py    the lazy feature maps that these kernels return inside a network
 build.py        from source to machine code (cubin) with NVRTC, and the cache
@@ -84,8 +86,8 @@ def hindrance(cupy: Any, device: int) -> str | None:
     if capability < LEAST_CAPABILITY:
         return f"compute capability {capability / 10}; minunet's kernels need {LEAST_CAPABILITY / 10}"
     try:
-        launch = importlib.import_module(".launch", __name__)
-        importlib.import_module(".start", __name__).load("conv.cu", "conv", (), launch.CONV_SHARED[launch.BN], device)
+        start, launch_conv = (importlib.import_module(f".{name}", __name__) for name in ("start", "launch_conv"))
+        start.load("conv_patch.cu", "conv_patch", (), launch_conv.PATCH_SHARED[launch_conv.BN, False], device)
     except (
         RuntimeError,
         OSError,

@@ -76,9 +76,11 @@ def scalar_types(file: str) -> dict[str, list[type | None]]:
 def variants(file: str, arch: str) -> list[tuple[str, ...]]:
     """All sets of macros with which launch.py compiles a file for an architecture."""
     stored = [(), ("F16",), ("BF16",)]
-    products = [(), ("WIDE",), ("FLAT",)]
-    convs = [*products, *[("WARPGROUPS",), ("WIDE", "WARPGROUPS")] * (arch == "sm_90a")]
-    more = {"conv.cu": [*convs, *(("GRADIENT", *m) for m in convs)], "conv_weights.cu": products}
+    products, small = [(), ("WIDE",), ("FLAT",)], arch in ("sm_89", "sm_120a")  # with 100 KB of shared memory
+    patches = [(), *[("WIDE",)] * (not small), *[("WARPGROUPS",), ("WIDE", "WARPGROUPS")] * (arch == "sm_90a")]
+    convs = [("TWO_STAGES",), ("FLAT", "TWO_STAGES")] if small else [*patches, ("FLAT",)]
+    more = {file: [*m, *(("GRADIENT", *x) for x in m)] for file, m in (("conv.cu", convs), ("conv_patch.cu", patches))}
+    more["conv_weights.cu"] = products
     if file in ("loss.cu", "optim.cu"):
         return [()]
     return [(*s, *m) for s in stored for m in more.get(file, [()])]

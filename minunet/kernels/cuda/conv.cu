@@ -4,11 +4,10 @@
 //         y[n, h, w, k] = 0
 //         for i, j in taps, for c in channels:                          x is 0 outside of its H x W pixels
 //             y[n, h, w, k] += x[n, h * stride + i - pad, w * stride + j - pad, c] * weight[i, j, c, k]
-//         y = y * scale[k] + bias[k]                                    at inference these can be a batch norm's
-//         moments: mean and sum of squared deviations of y over each tile's pixels (not with scale)
-//         y = max(y, 0) if relu
+//         and what epilogue.cuh adds
 //
-// One kernel, compiled in six ways, does for all convolutions of a U-Net and their data gradients:
+// One kernel, compiled in six ways, does for all convolutions of a U-Net and their data gradients, though those of 3 x 3 taps, which
+// are most of the work, have a better one in conv_patch.cu: this one fetches a pixel from memory once for every tap.
 //
 //     convolution              side x side taps, stride 1, pad                                   (weights HWIO, ACROSS k)
 //     its data gradient        the same over dy, taps read backwards (flip), pad = side - 1 - pad, and -DGRADIENT, where the
@@ -21,7 +20,8 @@
 //
 // Tile of a block: BM pixels x BN channels out, BK = 128 bytes of channels in a step, STAGES steps under way at once: 128 x 64
 // in 4 warps of 64 x 32, 72 KB of shared memory, or with -DWIDE, where channels out fill it, 128 x 128 in 4 warps of 64 x 64,
-// 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2.
+// 96 KB. Steps go over taps and chunks of BK channels of x1, then of x2. -DTWO_STAGES is for GPUs with 100 KB a multiprocessor:
+// with 48 KB two blocks of 128 x 64 fit there.
 // With -DWARPGROUPS (sm_90a) wgmma multiplies the same tiles, transposed: a warpgroup of 128 threads takes 64 channels out and
 // all pixels, and reads 192 k from shared memory for 8192 k products; its tensor cores are faster that way, too.
 // Small maps have too few tiles to fill a GPU: then `splits` blocks share the steps of a tile, leave float32 sums in
@@ -34,6 +34,7 @@
 // Numbers: -DF16, -DBF16, else float32 by TF32 products; sums float32.
 //
 // Measure: python bench/cuda_kernels.py conv
+#include "epilogue.cuh"
 #include "tiles.cuh"
 
 #ifdef WIDE
@@ -41,12 +42,19 @@ constexpr int BN = 128;
 #else
 constexpr int BN = 64;
 #endif
-constexpr int BM = 128, BK = ROW, STAGES = 3;
+#ifdef TWO_STAGES
+constexpr int STAGES = 2;
+#else
+constexpr int STAGES = 3;
+#endif
+constexpr int BM = 128, BK = ROW;
 constexpr int OUT_ROW = BN + 4;  // floats: a tile of results in shared memory, rows shifted by 4 banks
 #ifdef GRADIENT
 constexpr bool B_ALONG_K = true;
+constexpr int B_ROW = BK;  // numbers in a row of b's tile
 #else
 constexpr bool B_ALONG_K = false;
+constexpr int B_ROW = BN;
 #endif
 
 // How a block multiplies: its threads; a thread's sums; one step; and where a thread's sums belong in the tile of results.
@@ -56,7 +64,7 @@ constexpr int THREADS = 2 * BN, BLOCKS = BN == 64 ? 3 : 2;  // a warpgroup for 6
 typedef float Sums[1][BM / 8][4];                           // of a warp: 16 channels out x all pixels
 
 __device__ __forceinline__ void multiply(Sums& c, const number* a, const number* b) {
-  multiply_transposed<BK, BN, B_ALONG_K>(c[0], a, b, threadIdx.x / 32 * 16);
+  multiply_transposed<BK, B_ROW, B_ALONG_K>(c[0], a, b, threadIdx.x / 32 * 16);
 }
 __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
   out += threadIdx.x / 32 * 16;
@@ -71,7 +79,7 @@ typedef float Sums[4][WN / 8][4];  // of a warp: 64 pixels x WN channels out
 __device__ __forceinline__ int first_pixel() { return threadIdx.x / 32 % 2 * 64; }
 __device__ __forceinline__ int first_channel() { return threadIdx.x / 64 * WN; }
 __device__ __forceinline__ void multiply(Sums& c, const number* a, const number* b) {
-  multiply_tiles<BK, BM, true, BN, B_ALONG_K>(c, a, b, first_pixel(), first_channel());
+  multiply_tiles<BK, BK, true, B_ROW, B_ALONG_K>(c, a, b, first_pixel(), first_channel());
 }
 __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
   out += first_pixel() * OUT_ROW + first_channel();
@@ -79,9 +87,6 @@ __device__ __forceinline__ void store_sums(const Sums& c, float* out) {
 }
 #endif
 
-struct alignas(16) Four {
-  float v[4];
-};
 struct Factors {
   number a[STAGES][BM * BK], b[STAGES][BN * BK];
 };
@@ -93,89 +98,25 @@ union Tiles {  // of structs with names: NVRTC before 12.8 finds no members of t
   Results result;
 };
 
-struct Shape {
-  int N, OH, OW, H, W;      // images; pixels of the matrix product's rows; pixels of x
-  int C1, C2, ldx1, ldx2;   // channels in
-  int K1, K2, ldy1, ldy2;   // channels out
-  int side, stride, pad, flip, up;
-};
-
 // of `side` taps in a row from `first` on, which lie in 0...size - 1, as bits
 __device__ __forceinline__ uint32_t taps_inside(int first, int size, int side) {
   const int lowest = max(0, -first), end = min(side, size - first);
   return end > lowest ? (1u << end) - (1u << lowest) : 0;
 }
 
-// What follows the sums of a tile in s->result.out: bias, moments, ReLU, and coalesced stores to the halves of y.
-__device__ __forceinline__ void finish_tile(Tiles* s, const Shape& q, int m0, int n0, int up_tap, const float* scale,
-                                            const float* bias, number* y1,
-                                            number* y2, float* moments, int relu, int accumulate, int wide) {
-  const int tid = threadIdx.x, K = q.K1 + q.K2, P = q.N * q.OH * q.OW, rows = min(BM, P - m0);
-  if (moments) {  // centred within the tile, so that nothing cancels: a thread takes a column's rows group, group + GROUPS...
-    constexpr int GROUPS = THREADS / BN;
-    const int column = tid % BN, group = tid / BN;
-    const float shift = bias && n0 + column < K ? bias[n0 + column] : 0.f;
-    float mean = 0.f, squares = 0.f;
-    for (int r = group; r < rows; r += GROUPS) mean += s->result.out[r * OUT_ROW + column];
-    s->result.sums[tid] = mean;
-    __syncthreads();
-    mean = 0.f;
-    for (int i = 0; i < GROUPS; ++i) mean += s->result.sums[i * BN + column];
-    mean /= rows;
-    __syncthreads();
-    for (int r = group; r < rows; r += GROUPS) {
-      const float d = s->result.out[r * OUT_ROW + column] - mean;
-      squares += d * d;
-    }
-    s->result.sums[tid] = squares;
-    __syncthreads();
-    if (group == 0 && n0 + column < K) {
-      squares = 0.f;
-      for (int i = 0; i < GROUPS; ++i) squares += s->result.sums[i * BN + column];
-      float* of_tile = moments + (long long)(m0 / BM) * 2 * K + n0 + column;
-      of_tile[0] = mean + shift;
-      of_tile[K] = squares;
-    }
-  }
-  constexpr int QUADS = BN / 4;  // a thread always writes the same four channels
-  const int k = n0 + tid % QUADS * 4;
-  float by[4], plus[4];
-  UNROLL for (int e = 0; e < 4; ++e) {
-    by[e] = scale && k + e < K ? scale[k + e] : 1.f;
-    plus[e] = bias && k + e < K ? bias[k + e] : 0.f;
-  }
-  for (int r = tid / QUADS; r < rows; r += THREADS / QUADS) {
+// Pixels m0... of all images, one after another; in a transposed convolution each makes up x up pixels of y, here number up_tap.
+struct Row {
+  int m0, P, OH, OW, up, up_tap;
+  __device__ int pixels() const { return min(BM, P - m0); }
+  __device__ bool holds(int r) const { return m0 + r < P; }
+  __device__ long long sum(int r) const { return m0 + r; }
+  __device__ long long pixel(int r) const {
     const int p = m0 + r;
-    const Four value = load<Four>(s->result.out + r * OUT_ROW + tid % QUADS * 4);
-    long long pixel = p;
-    if (q.up > 1) {
-      const int w = p % q.OW, h = p / q.OW % q.OH, n = p / q.OW / q.OH;
-      pixel = ((long long)n * q.OH * q.up + h * q.up + up_tap / q.up) * q.OW * q.up + w * q.up + up_tap % q.up;
-    }
-    float v[4];
-    UNROLL for (int e = 0; e < 4; ++e) {
-      v[e] = value.v[e] * by[e] + plus[e];
-      if (relu) v[e] = v[e] > 0.f ? v[e] : 0.f;
-    }
-    if (wide) {  // K1 and K2 are multiples of 4
-      if (k >= K) continue;
-      number* to = k < q.K1 ? y1 + pixel * q.ldy1 + k : y2 + pixel * q.ldy2 + (k - q.K1);
-      Quad quad;
-      if (accumulate) {
-        quad = load<Quad>(to);
-        UNROLL for (int e = 0; e < 4; ++e) v[e] += to_float(quad.v[e]);
-      }
-      UNROLL for (int e = 0; e < 4; ++e) quad.v[e] = from_float(v[e]);
-      store(to, quad);
-    } else {
-      UNROLL for (int e = 0; e < 4; ++e) {
-        if (k + e >= K) continue;
-        number* to = k + e < q.K1 ? y1 + pixel * q.ldy1 + k + e : y2 + pixel * q.ldy2 + (k + e - q.K1);
-        *to = from_float(accumulate ? to_float(*to) + v[e] : v[e]);
-      }
-    }
+    if (up == 1) return p;
+    const int w = p % OW, h = p / OW % OH, n = p / OW / OH;
+    return ((long long)n * OH * up + h * up + up_tap / up) * OW * up + w * up + up_tap % up;
   }
-}
+};
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv(const number* __restrict__ x1, const number* __restrict__ x2, const number* __restrict__ weight,
@@ -183,7 +124,6 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
      int N, int OH, int OW, int H, int W, int C1, int C2, int ldx1, int ldx2, int K1, int K2, int ldy1, int ldy2, int side,
      int stride, int pad, int flip, int up, int splits, int relu, int accumulate, int wide) {
   SHARED(Tiles, s);
-  const Shape q = {N, OH, OW, H, W, C1, C2, ldx1, ldx2, K1, K2, ldy1, ldy2, side, stride, pad, flip, up};
   const int tid = threadIdx.x, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
   const int up_tap = blockIdx.z / splits, split = blockIdx.z % splits;
   const int P = N * OH * OW, C = C1 + C2, K = K1 + K2, taps = side * side;
@@ -211,7 +151,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
         const long long pixel = ((long long)image * H + y) * W + x;
         v = c < C1 ? x1[pixel * ldx1 + c] : x2[pixel * ldx2 + (c - C1)];
       }
-      a[along_k(row, i)] = v;
+      a[along_k<BK>(row, i)] = v;
       if (++c == C) {
         c = 0;
         if (++tap_j == side) tap_j = 0, ++tap_i;
@@ -222,7 +162,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
       const int r = step * BK + i, tap = flip ? taps - 1 - r / C : r / C, c = r % C, k = n0 + n;
       const bool valid = k < K && r < taps * C;
       const long long at = B_ALONG_K ? ((long long)tap * K + k) * C + c : ((long long)tap * C + c) * K + k;
-      b[B_ALONG_K ? along_k(n, i) : across_k<BN>(i, n)] = valid ? weight[at] : from_float(0.f);
+      b[B_ALONG_K ? along_k<BK>(n, i) : across_k<BN>(i, n)] = valid ? weight[at] : from_float(0.f);
     }
   };
 #else
@@ -247,7 +187,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
     UNROLL for (int i = 0; i < ROWS; ++i) {
       const bool valid = (inside[i] & here) == here && c < last;
       const number* from = x + c + times(corner[i] + shift, ldx);
-      cp_async16(&a[along_k(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
+      cp_async16(&a[along_k<BK>(tid / 8 + i * (THREADS / 8), tid % 8 * PER_CHUNK)], from, valid);
     }
     const int cw = c0 + (second ? C1 : 0), of_tap = flip ? taps - 1 - tap : tap;
     constexpr int ACROSS = BN / PER_CHUNK;  // chunks in a row of b across k
@@ -256,7 +196,7 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
       const int n = B_ALONG_K ? tid / 8 + i * (THREADS / 8) : tid % ACROSS * PER_CHUNK;
       const bool valid = c0 + r < last && n0 + n < K;
       const int at = B_ALONG_K ? (of_tap * K + n0 + n) * C + cw + r : (of_tap * C + cw + r) * K + n0 + n;
-      cp_async16(&b[B_ALONG_K ? along_k(n, r) : across_k<BN>(r, n)], weight + at, valid);
+      cp_async16(&b[B_ALONG_K ? along_k<BK>(n, r) : across_k<BN>(r, n)], weight + at, valid);
     }
     if (++chunk == chunks) {  // a division takes longer than all this
       chunk = 0;
@@ -282,22 +222,19 @@ conv(const number* __restrict__ x1, const number* __restrict__ x2, const number*
   __syncthreads();  // the results take the tiles' place
   store_sums(c, s->result.out);
   __syncthreads();
-  if (splits == 1) return finish_tile(s, q, m0, n0, up_tap, scale, bias, y1, y2, moments, relu, accumulate, wide);
-  partial += (long long)blockIdx.z * P * K;
-  for (int item = tid; item < BM * BN; item += THREADS) {
-    const int row = item / BN, column = item % BN;
-    if (m0 + row < P && n0 + column < K)
-      partial[(long long)(m0 + row) * K + n0 + column] = s->result.out[row * OUT_ROW + column];
-  }
+  const Row at = {m0, P, OH, OW, up, up_tap};
+  if (splits > 1) return leave_sums<BM, BN, THREADS>(s->result.out, partial + (long long)blockIdx.z * P * K, at, n0, K);
+  if (moments) moments += (long long)blockIdx.x * 2 * K;
+  const Output q = {scale, bias, y1, y2, moments, K1, K2, ldy1, ldy2, relu, accumulate, wide};
+  finish_tile<BM, BN, THREADS>(s->result.out, s->result.sums, at, q, n0);
 }
 
-// the sums of all splits, added in their order; a block for each tile, as above
+// the sums of all splits, added in their order; a block for each tile, as above (those of conv_patch.cu, too)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, const float* __restrict__ bias, number* y1,
             number* y2, float* moments, int N, int OH, int OW, int K1, int K2, int ldy1, int ldy2, int up, int splits, int relu,
             int accumulate, int wide) {
   SHARED(Tiles, s);
-  const Shape q = {N, OH, OW, 0, 0, 0, 0, 0, 0, K1, K2, ldy1, ldy2, 0, 0, 0, 0, up};
   const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, P = N * OH * OW, K = K1 + K2;
   partial += (long long)blockIdx.z * splits * P * K;
   for (int item = threadIdx.x; item < BM * BN; item += THREADS) {
@@ -308,5 +245,8 @@ conv_finish(const float* __restrict__ partial, const float* __restrict__ scale, 
     s->result.out[row * OUT_ROW + column] = sum;
   }
   __syncthreads();
-  finish_tile(s, q, m0, n0, blockIdx.z, scale, bias, y1, y2, moments, relu, accumulate, wide);
+  const Row at = {m0, P, OH, OW, up, (int)blockIdx.z};
+  if (moments) moments += (long long)blockIdx.x * 2 * K;
+  const Output q = {scale, bias, y1, y2, moments, K1, K2, ldy1, ldy2, relu, accumulate, wide};
+  finish_tile<BM, BN, THREADS>(s->result.out, s->result.sums, at, q, n0);
 }

@@ -10,38 +10,40 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from .launch import merged_sums
-from .start import elementwise, in_pieces, pixels, run, step_of, storage
+from .start import Moments, elementwise, in_pieces, pixels, run, step_of, storage
 
 TILE = 256
 """Pixels of a tile of norm.cu."""
 
 
-def moments(x: Array, images: int = 1) -> Array:
-    """norm.cu: moments of tiles of TILE pixels of a map, (images * tiles, 2, C) float32; no tile has pixels of two images."""
+def moments(x: Array, images: int = 1) -> Moments:
+    """norm.cu: moments of tiles of TILE pixels of a map; no tile has pixels of two images."""
     P, C = pixels(x) // images, x.shape[3]
     tiles = -(-P // TILE)
     partial = get_array_module(x).empty((images * tiles, 2, C), np.float32)
     run("norm.cu", "moments", (tiles, -(-C // 32), images), (32, 8), (x, partial, P, C, step_of(x)), 256 * 4,
         storage(x.dtype))  # fmt: skip
-    return partial
+    return Moments(partial, 1, P, 1, TILE)
 
 
-def merge_moments(partial: Array, P: int, tile: int, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of P pixels from moments of tiles of `tile` pixels."""
-    C = partial.shape[2]
-    mean, var, rstd = get_array_module(partial).empty((3, C), np.float32)
-    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (partial, mean, var, rstd, P, C, tile, eps), 1024 * 8)
+def merge_moments(of: Moments, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of all pixels."""
+    tiles, _, C = of.partial.shape
+    mean, var, rstd = get_array_module(of.partial).empty((3, C), np.float32)
+    P = tiles // of.tiles_of_image() * of.H * of.W
+    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (of.partial, mean, var, rstd, tiles, P, C, *of[1:], eps),
+        1024 * 8)  # fmt: skip
     return mean, var, rstd
 
 
-def merge_group_moments(
-    partial: Array, images: int, P: int, groups: int, tile: int, eps: float = 1e-5
-) -> tuple[Array, Array]:
-    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C), from moments of P pixels an image."""
-    C = partial.shape[2]
-    mean, rstd = get_array_module(partial).empty((2, images, C), np.float32)
-    run("norm.cu", "merge_group_moments", (groups, images), (32, 8), (partial, mean, rstd, P, C, C // groups, tile, eps),
-        256 * 8)  # fmt: skip
+def merge_group_moments(of: Moments, images: int, groups: int, eps: float = 1e-5) -> tuple[Array, Array]:
+    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C); no tile has pixels of two images."""
+    tiles, _, C = of.partial.shape
+    if tiles != images * of.tiles_of_image():  # whole tiles of all images' pixels, one after another
+        of = of._replace(W=of.W // images)
+    mean, rstd = get_array_module(of.partial).empty((2, images, C), np.float32)
+    run("norm.cu", "merge_group_moments", (groups, images), (32, 8),
+        (of.partial, mean, rstd, tiles // images, C, C // groups, *of[1:], eps), 256 * 8)  # fmt: skip
     return mean, rstd
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ...ops.lazy import LazyConcat, LazyMap, materialize
-from . import launch, launch_norm
+from . import launch, launch_conv, launch_norm
 from .start import as_map
 
 IMAGE_CHANNELS = 4
@@ -74,7 +74,7 @@ class Convolved(OnGpu):
     def start(self, moments: bool = False) -> Any:
         """Run it, once, and drop its inputs. Returns the moments of tiles if asked for."""
         self.raw, side = self.new(), len(self.w)
-        found = launch.conv(
+        found = launch_conv.conv(
             sources(self.x), taps(self.w), [self.raw], side=side, pad=self.pad, scale=self.scale, bias=self.bias,
             relu=self.relu, moments=moments,
         )  # fmt: skip
@@ -193,7 +193,7 @@ class OfImage(OnGpu):
 def data_gradient(dy: Array, w: Array, dxs: list[Array], pad: int) -> list[Array]:
     """The gradients of a convolution's one or two sources, written into dxs."""
     side = len(w)
-    launch.conv([dy], taps(w), dxs, side=side, pad=side - 1 - pad, flip=True, gradient=True)
+    launch_conv.conv([dy], taps(w), dxs, side=side, pad=side - 1 - pad, flip=True, gradient=True)
     return dxs
 
 

@@ -64,18 +64,25 @@ moments(const number* __restrict__ x, float* partial, int P, int C, int ldx) {
   partial[((long long)blockIdx.x * 2 + 1) * C + c] = squares;
 }
 
-// moments of tiles of `tile` pixels each (the last one has the rest) to those of all P: mean, biased variance, rstd
+// pixels of tile i, of an image after another; its tiles have down x across pixels, if the last rows and columns have as many
+__device__ __forceinline__ int tile_pixels(int i, int H, int W, int down, int across) {
+  const int in_row = (W + across - 1) / across, in_column = (H + down - 1) / down;
+  return min(down, H - i / in_row % in_column * down) * min(across, W - i % in_row * across);
+}
+
+// moments of tiles to those of all P pixels: mean, biased variance, rstd
 extern "C" __global__ void __launch_bounds__(1024, 1)
-merge_moments(const float* __restrict__ partial, float* mean, float* var, float* rstd, int P, int C, int tile, float eps) {
+merge_moments(const float* __restrict__ partial, float* mean, float* var, float* rstd, int tiles, int P, int C, int H, int W,
+              int down, int across, float eps) {
   SHARED(double, s);
-  const int c = blockIdx.x * 32 + threadIdx.x, tiles = (P + tile - 1) / tile;
+  const int c = blockIdx.x * 32 + threadIdx.x;
   double sum = 0, squares = 0;
   for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS)
-    sum += (double)min(tile, P - i * tile) * partial[(long long)i * 2 * C + c];
+    sum += (double)tile_pixels(i, H, W, down, across) * partial[(long long)i * 2 * C + c];
   const double whole = sum_rows(s, sum) / P;
   for (int i = threadIdx.y; i < tiles && c < C; i += MERGE_ROWS) {
     const double d = partial[(long long)i * 2 * C + c] - whole;
-    squares += partial[((long long)i * 2 + 1) * C + c] + min(tile, P - i * tile) * d * d;
+    squares += partial[((long long)i * 2 + 1) * C + c] + tile_pixels(i, H, W, down, across) * d * d;
   }
   squares = sum_rows(s, squares);
   if (c >= C || threadIdx.y) return;
@@ -86,21 +93,22 @@ merge_moments(const float* __restrict__ partial, float* mean, float* var, float*
 
 // the same for an image's group of D channels, a block each: mean and rstd [image][C], for every channel those of its group
 extern "C" __global__ void __launch_bounds__(256, 1)
-merge_group_moments(const float* __restrict__ partial, float* mean, float* rstd, int P, int C, int D, int tile, float eps) {
+merge_group_moments(const float* __restrict__ partial, float* mean, float* rstd, int tiles, int C, int D, int H, int W, int down,
+                    int across, float eps) {
   SHARED(double, s);
-  const int tiles = (P + tile - 1) / tile, tid = threadIdx.y * 32 + threadIdx.x, first = blockIdx.x * D;
-  const double M = (double)P * D;
+  const int tid = threadIdx.y * 32 + threadIdx.x, first = blockIdx.x * D;
+  const double M = (double)H * W * D;
   partial += (long long)blockIdx.y * tiles * 2 * C + first;
   double sum = 0, squares = 0;
   for (long long j = tid; j < (long long)tiles * D; j += 32 * ROWS) {
     const int i = j / D, c = j % D;
-    sum += (double)min(tile, P - i * tile) * partial[(long long)i * 2 * C + c];
+    sum += (double)tile_pixels(i, H, W, down, across) * partial[(long long)i * 2 * C + c];
   }
   const double whole = sum_block(s, sum) / M;
   for (long long j = tid; j < (long long)tiles * D; j += 32 * ROWS) {
     const int i = j / D, c = j % D;
     const double d = partial[(long long)i * 2 * C + c] - whole;
-    squares += partial[((long long)i * 2 + 1) * C + c] + min(tile, P - i * tile) * d * d;
+    squares += partial[((long long)i * 2 + 1) * C + c] + tile_pixels(i, H, W, down, across) * d * d;
   }
   squares = sum_block(s, squares);
   for (int c = tid; c < D; c += 32 * ROWS) {

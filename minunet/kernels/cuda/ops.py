@@ -18,7 +18,7 @@ from ...array import Array, get_array_module
 from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
 from ...ops.loss import dice_of_checked
-from . import launch, launch_norm
+from . import launch, launch_conv, launch_norm
 from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, sgd_steps, unscale
 from .lazy_maps import (
     IMAGE_CHANNELS,
@@ -32,7 +32,7 @@ from .lazy_maps import (
     sources,
     taps,
 )
-from .start import as_map, pixels
+from .start import as_map
 
 __all__ = ["concat", "concat_backward"]  # these compute nothing, so the CPU uses the same
 __all__ += ["adam_steps", "cast", "clip", "move_averages", "rmsprop_steps", "sgd_steps", "unscale"]
@@ -65,7 +65,7 @@ def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
         dw, db = launch.head_back(_map(x), _float(dy), _float(w).reshape(w.shape[2:]), dx)
         return dx, dw.reshape(w.shape), db if has_bias else None
     maps, dw = sources(x), _empty(w, w.shape, np.float32)
-    launch.conv_weights(maps, dy, dw, side=side, pad=pad)
+    launch_conv.conv_weights(maps, dy, dw, side=side, pad=pad)
     shapes = [m.shape for m in maps]
     del maps  # what was computed anew for them makes room for dx
     if len(shapes) == 1 and shapes[0][3] <= IMAGE_CHANNELS:
@@ -83,7 +83,7 @@ def conv_transpose2d(
     """The kernel of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
     (N, H, W, _), K = x.shape, w.shape[3]
     y = _empty(w, (N, H * stride, W * stride, K))
-    launch.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
+    launch_conv.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
     return y, (x, w, b is not None, stride, ((0, 0), (0, 0)))
 
 
@@ -91,8 +91,8 @@ def conv_transpose2d_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Ar
     """The kernel of `ops.conv_transpose2d_backward`."""
     x, w, has_bias, stride, _ = cache
     dx, dy, dw = _empty(w, x.shape), _map(dy), _empty(w, w.shape, np.float32)
-    launch.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
-    launch.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
+    launch_conv.conv([dy], taps(w), [dx], side=stride, stride=stride, gradient=True)
+    launch_conv.conv_weights([dy], _map(x), dw, side=stride, stride=stride, transposed=True)
     return dx, dw, launch_norm.channel_sums(dy) if has_bias else None
 
 
@@ -139,8 +139,8 @@ def batch_norm(
     scale, shift = _float(gamma), _float(beta)
     waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
-        tiles, size = (x.start(moments=True), launch.BM) if waits else (launch_norm.moments(_map(x)), launch_norm.TILE)
-        mean, var, rstd = launch_norm.merge_moments(tiles, pixels(x), size, eps)
+        tiles = x.start(moments=True) if waits else launch_norm.moments(_map(x))
+        mean, var, rstd = launch_norm.merge_moments(tiles, eps)
         raw = materialize(x)
         y: Any = Normed(raw, mean, rstd, scale, shift)
         return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
@@ -173,11 +173,13 @@ def running_average(
 def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
     """The kernel of `ops.group_norm`; statistics are float32."""
     N, H, W, C = x.shape
-    if isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch.BM == 0):  # no tile has two images
-        tiles, size = x.start(moments=True), launch.BM
+    if (
+        isinstance(x, Convolved) and x.takes_norm() and (N == 1 or H * W % launch_conv.BM == 0)
+    ):  # no tile has two images
+        tiles = x.start(moments=True)
     else:
-        tiles, size = launch_norm.moments(_map(x), N), launch_norm.TILE
-    mean, rstd = launch_norm.merge_group_moments(tiles, N, H * W, groups, size, eps)
+        tiles = launch_norm.moments(_map(x), N)
+    mean, rstd = launch_norm.merge_group_moments(tiles, N, groups, eps)
     raw = materialize(x)
     y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
     of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))

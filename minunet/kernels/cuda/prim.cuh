@@ -5,12 +5,14 @@
 #ifdef EMULATOR
 #include "emulator/emulator.h"
 #define UNROLL
+#define ROLLED
 #else
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
 typedef unsigned int uint32_t;
 typedef unsigned long long uint64_t;
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define SHARED(T, name)                                    \
   extern __shared__ __align__(1024) unsigned char arena[]; \
   T* name = reinterpret_cast<T*>(arena)
@@ -82,15 +84,18 @@ template <int N, int D> __device__ __forceinline__ void wgmma_fence(float (&d)[D
   held(d, a);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-// all before this have been done: their registers and tiles are free again
+// those begun since the last call are a group that one can wait for
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// all groups have been done: their registers and tiles are free again
 template <int N, int D> __device__ __forceinline__ void wgmma_wait(float (&d)[D][4], uint32_t (&a)[N][4]) {
-  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
   held(d, a);
 }
-// d (64 x 128) += a (64 x 8 words) * b (8 words x 128), where warp w holds rows 16 w... of a and d as mma.sync's fragments
-#define OF_D(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+// d[AT]... (64 x 128) += a (64 x 8 words) * b (8 words x 128), where warp w holds rows 16 w... as mma.sync's fragments
+#define OF_D(i) "+f"(d[AT + i][0]), "+f"(d[AT + i][1]), "+f"(d[AT + i][2]), "+f"(d[AT + i][3])
 #define WGMMA(name, shape_and_types, transposes)                                                                       \
-  __device__ __forceinline__ void name(float(&d)[16][4], const uint32_t(&a)[4], uint64_t b) {                        \
+  template <int AT, int D>                                                                                             \
+  __device__ __forceinline__ void name(float(&d)[D][4], const uint32_t(&a)[4], uint64_t b) {                           \
     asm volatile("{.reg .pred p; setp.eq.u32 p, 1, 1; wgmma.mma_async.sync.aligned." shape_and_types                 \
                  " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"  \
                  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"  \
@@ -104,15 +109,18 @@ WGMMA(wgmma_tf32, "m64n128k8.f32.tf32.tf32", "")
 WGMMA(wgmma_half, "m64n128k16.f32.f16.f16", ", 0")
 WGMMA(wgmma_bfloat, "m64n128k16.f32.bf16.bf16", ", 0")
 
+__device__ __forceinline__ uint32_t shared_word(const void* p) { return *reinterpret_cast<const uint32_t*>(p); }
 template <class V> __device__ __forceinline__ V load(const void* p) { return *reinterpret_cast<const V*>(p); }
 template <class V> __device__ __forceinline__ void store(void* p, V v) { *reinterpret_cast<V*>(p) = v; }
 #endif
 
-// How wgmma is told of a tile with rows of 128 bytes along k, swizzled as along_k does, that begins at a multiple of 1024 bytes
-// (or 32, 64 or 96 later, at a later k). In units of 16 bytes: the address; 1, which has no meaning here; the distance of 8
-// rows; and code 1 for the swizzle of 128 bytes (PTX ISA, "Matrix Descriptor Format").
-__device__ __forceinline__ uint64_t tile_for_wgmma(const void* tile) {
-  return (uint64_t)((shared_address(tile) & 0x3FFFF) / 16) | 1ull << 16 | (uint64_t)(8 * 128 / 16) << 32 | 1ull << 62;
+// How wgmma is told of rows of BYTES, 64 or 128, along k, swizzled as along_k does; 8 at a time lie side by side, and APART bytes
+// further the next 8. The swizzle goes by addresses, so rows may begin anywhere in a tile that begins at a multiple of 1024 (and
+// 32, 64 or 96 bytes later, at a later k). In units of 16 bytes: the address; 1, which has no meaning here; APART; and code 1 for
+// a swizzle of 128 bytes, 2 for 64. The base offset is 0, as the pattern begins at 1024 (PTX ISA, "Matrix Descriptor Format").
+template <int BYTES, int APART> __device__ __forceinline__ uint64_t rows_for_wgmma(const void* first) {
+  return (uint64_t)((shared_address(first) & 0x3FFFF) / 16) | 1ull << 16 | (uint64_t)(APART / 16) << 32 |
+         (uint64_t)(BYTES == 128 ? 1 : 2) << 62;
 }
 
 // ---- storage types: F32 (tensor cores round products to TF32), F16, BF16; sums are always float32 ----------------------

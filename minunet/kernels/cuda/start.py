@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,9 @@ def run(
 
 _NULL = np.uint64(0)
 
+MUCH_SHARED = 32 << 10
+"""Bytes of shared memory from which on a block needs those rather than a cache."""
+
 
 @functools.cache
 def load(file: str, name: str, defines: tuple[str, ...], shared: int, device: int) -> Any:
@@ -61,6 +64,7 @@ def load(file: str, name: str, defines: tuple[str, ...], shared: int, device: in
     kernel = cupy.RawModule(path=str(build.cached_cubin(file, defines, capability))).get_function(name)
     if shared > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = shared  # more than 48 KB must be asked for,
+    if shared >= MUCH_SHARED:
         kernel.preferred_shared_memory_carveout = 100  # and room for as many blocks as fit, percent of what there is
     return kernel
 
@@ -80,13 +84,19 @@ def has_wgmma(xp: Any) -> bool:
     return _properties(xp, device_of(xp))[1] == "90"
 
 
+def two_blocks_fit(xp: Any, shared: int) -> bool:
+    """Whether a multiprocessor has room for two blocks with so many bytes of shared memory, and the 1 KB that CUDA takes."""
+    return 2 * (shared + 1024) <= _properties(xp, device_of(xp))[2]
+
+
 @functools.cache
-def _properties(xp: Any, device: int) -> tuple[int, str]:
-    """Multiprocessors and compute capability."""
+def _properties(xp: Any, device: int) -> tuple[int, str, int]:
+    """Multiprocessors, compute capability, and bytes of shared memory of a multiprocessor."""
     if xp is np:
-        return 1, ""
+        return 1, "", 164 << 10
     found = xp.cuda.Device(device)
-    return int(found.attributes["MultiProcessorCount"]), found.compute_capability
+    of = found.attributes
+    return int(of["MultiProcessorCount"]), found.compute_capability, int(of["MaxSharedMemoryPerMultiprocessor"])
 
 
 @functools.cache
@@ -130,6 +140,23 @@ def address(x: Array) -> int:
 def in_pieces(numbers: int, *maps: Array) -> bool:
     """Whether all maps can be read in vectors of so many numbers."""
     return not any(x.shape[-1] % numbers or step_of(x) % numbers or address(x) % (numbers * x.itemsize) for x in maps)
+
+
+class Moments(NamedTuple):
+    """Means and sums of squared deviations of a map's tiles, `partial` (tiles, 2, C) float32, of one image after another.
+
+    An image of H x W pixels has tiles of down x across, smaller ones at its end. H = 1: pixels are counted one after another,
+    through all images.
+    """
+
+    partial: Array
+    H: int
+    W: int
+    down: int
+    across: int
+
+    def tiles_of_image(self) -> int:
+        return -(-self.H // self.down) * -(-self.W // self.across)
 
 
 def pixels(x: Array) -> int:

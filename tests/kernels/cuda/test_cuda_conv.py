@@ -6,7 +6,7 @@ from helpers import cuda_bugs
 from helpers import cuda_conv_checks as check
 
 from minunet import ops
-from minunet.kernels.cuda import build, emulator, launch, launch_norm
+from minunet.kernels.cuda import build, emulator, launch_conv, launch_norm
 from minunet.kernels.cuda.start import has_wgmma
 
 SHAPES = [  # N, H, W, C, K: chunks of 16 bytes or not, tiles filled or not, more than one tile of pixels and of channels
@@ -40,49 +40,64 @@ def test_other_sizes_of_filters(exact_cuda, rng, side):
     check.convolution(exact_cuda, rng, "float32", 1, 6, 5, 16, 12, side=side)
 
 
-@pytest.mark.parametrize("columns", [launch.BN, launch.WIDE])
-@pytest.mark.parametrize("shape", [(1, 9, 7, 16, 20), (2, 5, 6, 72, 136), (3, 2, 1, 40, 72)], ids=str)
-def test_tiles_of_both_widths(exact_cuda, rng, shape, columns):
-    check.convolution(exact_cuda, rng, "float32", *shape, columns=columns)
+PATCHES = [
+    (True, (1, 9, 17, 16, 20)),
+    (True, (2, 17, 6, 40, 136)),
+    (False, (2, 5, 6, 72, 136)),
+    (False, (3, 2, 1, 40, 72)),
+]
+"""With a patch or without, and shapes: more than one tile in each direction and of channels, and more chunks than buffers."""
+
+
+@pytest.mark.parametrize("columns", [launch_conv.BN, launch_conv.WIDE])
+@pytest.mark.parametrize("patch, shape", PATCHES, ids=str)
+def test_tiles_of_both_widths(exact_cuda, rng, patch, shape, columns):
+    check.convolution(exact_cuda, rng, "float32", *shape, columns=columns, patch=patch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("splits", [None, 3])
-def test_wide_tiles_of_tensor_cores(cuda, rng, dtype, splits):
-    check.convolution(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=launch.WIDE, splits=splits)
+@pytest.mark.parametrize("patch, splits", [(True, None), (True, 2), (False, 3)])
+def test_wide_tiles_of_tensor_cores(cuda, rng, dtype, patch, splits):
+    check.convolution(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=launch_conv.WIDE, splits=splits, patch=patch)
 
 
-@pytest.mark.parametrize("columns", [launch.BN, launch.WIDE])
-@pytest.mark.parametrize("shape", [(1, 9, 7, 16, 20), (2, 9, 8, 72, 136), (3, 2, 1, 40, 72)], ids=str)
-def test_products_by_warpgroups(exact_cuda, rng, shape, columns):
+@pytest.mark.parametrize("columns", [launch_conv.BN, launch_conv.WIDE])
+@pytest.mark.parametrize("patch, shape", PATCHES, ids=str)
+def test_products_by_warpgroups(exact_cuda, rng, patch, shape, columns):
     needs_wgmma(exact_cuda)
-    check.convolution(exact_cuda, rng, "float32", *shape, columns=columns, warpgroups=True)
+    check.convolution(exact_cuda, rng, "float32", *shape, columns=columns, warpgroups=True, patch=patch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("columns, splits", [(launch.BN, None), (launch.WIDE, 3)])
-def test_numbers_of_warpgroups(cuda, rng, dtype, columns, splits):
+@pytest.mark.parametrize("columns, splits, patch", [(launch_conv.BN, None, True), (launch_conv.WIDE, 3, False)])
+def test_numbers_of_warpgroups(cuda, rng, dtype, columns, splits, patch):
     needs_wgmma(cuda)
-    check.convolution(cuda, rng, dtype, 2, 7, 5, 72, 136, columns=columns, splits=splits, warpgroups=True)
+    shape = (2, 7, 5, 72, 136)
+    check.convolution(cuda, rng, dtype, *shape, columns=columns, splits=splits, warpgroups=True, patch=patch)
 
 
-NARROW, WIDE_GRADIENT = (np.dtype("f4"), launch.BN, False), (np.dtype("f2"), launch.WIDE, True)
-OTHER_ROWS = "prim.cuh", "(8 * 128 / 16)", "(8 * 64 / 16)"
+NARROW, WIDE_GRADIENT = (np.dtype("f4"), launch_conv.BN, False), (np.dtype("f2"), launch_conv.WIDE, True)
+OTHER_ROWS = "conv_patch.cu", cuda_bugs.APART, cuda_bugs.APART.replace("PATCH_W", "ACROSS")
 SECOND_OFF = "conv.cu", cuda_bugs.OF_WARPS, cuda_bugs.OFF + cuda_bugs.OF_WARPS
 
 
 @pytest.mark.parametrize(
     "variant, wrong",
-    [(NARROW, None), (NARROW, OTHER_ROWS), (WIDE_GRADIENT, None), (WIDE_GRADIENT, SECOND_OFF)],
-    ids=["narrow", "narrow, rows of another tile", "wide gradient", "wide gradient, second warpgroup off"],
+    [
+        ((*NARROW, True), None),
+        ((*NARROW, True), OTHER_ROWS),
+        ((*WIDE_GRADIENT, False), None),
+        ((*WIDE_GRADIENT, False), SECOND_OFF),
+    ],
+    ids=["narrow", "narrow, other rows of the patch", "wide gradient", "wide gradient, second warpgroup off"],
 )
 def test_wgmma_is_not_trusted_unseen(monkeypatch, variant, wrong):
     """Before it is used on a GPU it must agree with mma.sync there; else one line says so, and mma.sync goes on."""
     if reason := emulator.missing():
         pytest.skip(reason)
-    agrees = launch.wgmma_agrees.__wrapped__  # what is kept are answers
+    agrees = launch_conv.wgmma_agrees.__wrapped__  # what is kept are answers
     assert not agrees(np, 0, *variant)
-    monkeypatch.setattr(launch, "has_wgmma", lambda xp: True)
+    monkeypatch.setattr(launch_conv, "has_wgmma", lambda xp: True)
     if wrong is None:
         assert agrees(np, 0, *variant)
         return
@@ -102,19 +117,19 @@ def test_sums_shared_among_blocks(exact_cuda, rng, shape):
 def test_splits_keep_all_processors_at_work(size, level):
     """In the 31 M-parameter network, on 132 multiprocessors: the busiest has not much more than its share of the steps."""
     P, C, processors = (size >> level) ** 2, 64 << level, 132
-    side = launch.WIDE if C >= launch.WIDE else launch.BN
-    of_conv = -(-P // launch.BM) * C // side, 9 * C * 4 // 128
-    of_weights = 9 * (C // side) ** 2, P // 32
-    for tiles, steps in (of_conv, of_weights):
-        splits = launch.choose_splits(tiles, steps, processors)
+    side = launch_conv.WIDE if C >= launch_conv.WIDE else launch_conv.BN
+    of_conv = -(-P // 256) * C // side, C * 4 // 64, launch_conv.SPLIT_CHUNKS
+    of_weights = 9 * (C // side) ** 2, P // 32, launch_conv.SPLIT_STEPS
+    for tiles, steps, cost in (of_conv, of_weights):
+        splits = launch_conv.choose_splits(tiles, steps, processors, cost=cost)
         busiest = -(-tiles * splits // processors) * -(-steps // splits)
-        few = tiles * steps < 100 * processors  # then it takes longer to add them up
+        few = tiles * steps < 10 * cost * processors  # then it takes longer to add them up
         assert (
-            1 <= splits <= min(steps, launch.MOST_SPLITS)
+            1 <= splits <= min(steps, launch_conv.MOST_SPLITS)
             and busiest <= (2 if few else 1.15) * tiles * steps / processors
         )
-    assert launch.choose_splits(1, 1, processors) == launch.choose_splits(10_000, 1000, processors) == 1
-    assert launch.choose_splits(1, 0, processors) == 1
+    assert launch_conv.choose_splits(1, 1, processors) == launch_conv.choose_splits(10_000, 1000, processors) == 1
+    assert launch_conv.choose_splits(1, 0, processors) == 1
 
 
 def test_moments_do_not_cancel(exact_cuda, rng):
@@ -123,16 +138,16 @@ def test_moments_do_not_cancel(exact_cuda, rng):
     b += 1000
     y, _ = ops.conv2d.plain(x, w, b)
     out = exact_cuda.empty(y.shape)
-    tiles = launch.conv(
+    tiles = launch_conv.conv(
         [exact_cuda.array(x, "float32")], check.filters(exact_cuda, w, "float32"), [out], side=3, pad=1,
         bias=exact_cuda.array(b, np.float32), moments=True,
     )  # fmt: skip
-    mean, var, _ = launch_norm.merge_moments(tiles, 19 * 20, launch.BM)
+    mean, var, _ = launch_norm.merge_moments(tiles)
     limit = 1e-3 if exact_cuda.xp is not np else 1e-4  # a GPU rounds the products to TF32
     np.testing.assert_allclose(var.get() if hasattr(var, "get") else var, y.var((0, 1, 2)), rtol=limit)
 
 
-@pytest.mark.parametrize("columns", [None, launch.WIDE])
+@pytest.mark.parametrize("columns", [None, launch_conv.WIDE])
 @pytest.mark.parametrize("C1, C2, K1, K2", [(16, 40, 12, 20), (5, 3, 7, 2), (72, 64, 64, 68)])
 def test_halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns):
     check.halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns)

@@ -54,7 +54,8 @@ multiply_group(const float* a, const float* x, float* d, int step, int forgets) 
   memcpy(ra, a + 4 * threadIdx.x, sizeof ra);
   memcpy(rd, d + 64 * threadIdx.x, sizeof rd);
   forgets == 1 ? wgmma_fence(sums, ra) : forgets == 2 ? wgmma_fence(rd, others) : wgmma_fence(rd, ra);
-  wgmma_tf32(rd, ra[0], tile_for_wgmma(s + 8 * step));
+  wgmma_tf32<0>(rd, ra[0], rows_for_wgmma<128, 8 * 128>(s + 8 * step));
+  wgmma_commit();
   forgets == 3 ? wgmma_wait(sums, ra) : forgets == 4 ? wgmma_wait(rd, others) : wgmma_wait(rd, ra);
   memcpy(d + 64 * threadIdx.x, rd, sizeof rd);
 }

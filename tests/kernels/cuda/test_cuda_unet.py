@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import minunet
 from minunet import nn, ops, optim
 from minunet.kernels import cuda as cuda_kernels
-from minunet.kernels.cuda import launch, launch_norm, rules
+from minunet.kernels.cuda import launch, launch_conv, launch_norm, rules
 from minunet.kernels.cuda import ops as cuda_ops
 from minunet.models import UNet
 from minunet.ops import dispatch
@@ -107,16 +107,16 @@ def test_unet_in_halves_of_concatenations(whole, rng):
     same = {"side": 3, "pad": 1}
     joined, raw, pooled, winner = empty((N, H, W, 2 * C)), empty((N, H, W, C)), empty((N, H // 2, W // 2, C)), None
     skip, up = joined[..., :C], joined[..., C:]
-    tiles = launch.conv([on], w["in"], [raw], moments=True, **same)
-    mean, _, rstd = launch_norm.merge_moments(tiles, N * H * W, launch.BM)
+    tiles = launch_conv.conv([on], w["in"], [raw], moments=True, **same)
+    mean, _, rstd = launch_norm.merge_moments(tiles)
     launch_norm.norm(raw, mean, rstd, gamma, beta, skip, relu=True)
     winner = empty(pooled.shape, np.uint8)
     launch.max_pool(skip, pooled, winner, 2, 2)
     low = empty((N, H // 2, W // 2, 2 * C))
-    launch.conv([pooled], w["down"], [low], relu=True, **same)
-    launch.conv([low], w["up"], [up], side=1, up=2)
+    launch_conv.conv([pooled], w["down"], [low], relu=True, **same)
+    launch_conv.conv([low], w["up"], [up], side=1, up=2)
     last, logits = empty((N, H, W, C)), empty((N, H, W, K))
-    launch.conv([skip, up], w["out"], [last], relu=True, **same)
+    launch_conv.conv([skip, up], w["out"], [last], relu=True, **same)
     launch.head(last, w["head"][0], None, logits)
     p, share, result = launch.cross_entropy(logits, classes, None, None, -1)
 
@@ -128,19 +128,19 @@ def test_unet_in_halves_of_concatenations(whole, rng):
     dw, _ = launch.head_back(last, dz, w["head"][0], dlast)
     grads["head"][...] = dw
     launch_norm.relu(last, dlast, dlast)
-    launch.conv_weights([skip, up], dlast, grads["out"], **same)
-    launch.conv([dlast], w["out"], [dskip, dup], **back)
+    launch_conv.conv_weights([skip, up], dlast, grads["out"], **same)
+    launch_conv.conv([dlast], w["out"], [dskip, dup], **back)
     dlow, dpooled = empty(low.shape), empty(pooled.shape)
-    launch.conv_weights([dup], low, grads["up"], side=2, stride=2, transposed=True)
-    launch.conv([dup], w["up"], [dlow], side=2, stride=2, gradient=True)
+    launch_conv.conv_weights([dup], low, grads["up"], side=2, stride=2, transposed=True)
+    launch_conv.conv([dup], w["up"], [dlow], side=2, stride=2, gradient=True)
     launch_norm.relu(low, dlow, dlow)
-    launch.conv_weights([pooled], dlow, grads["down"], **same)
-    launch.conv([dlow], w["down"], [dpooled], **back)
+    launch_conv.conv_weights([pooled], dlow, grads["down"], **same)
+    launch_conv.conv([dlow], w["down"], [dpooled], **back)
     launch.max_pool_back(dpooled, winner, dskip, 2, 2, plus=dskip)
     dbeta, dgamma = launch_norm.norm_back(dskip, raw, mean, rstd, gamma, beta, dskip, relu=True)
-    launch.conv_weights([on], dskip, grads["in"], **same)
+    launch_conv.conv_weights([on], dskip, grads["in"], **same)
     dx = empty(x.shape)
-    launch.conv([dskip], w["in"], [dx], **back)
+    launch_conv.conv([dskip], w["in"], [dx], **back)
 
     eps = EPS["exact" if whole.exact else "float32"]
     found = {"loss": result[:1], "dx": dx, "dgamma": dgamma, "dbeta": dbeta, **grads}
@@ -235,9 +235,9 @@ def test_nobody_computes_what_nobody_reads(whole, rng, monkeypatch):
     if whole.xp is not np:
         pytest.skip("the emulator shows it, on a GPU it is the same")
     through_kernels(monkeypatch, set())
-    written, conv = [], launch.conv
+    written, conv = [], launch_conv.conv
     monkeypatch.setattr(
-        launch, "conv", lambda s, w, outs, **o: [written.append(outs[0].shape), conv(s, w, outs, **o)][1]
+        launch_conv, "conv", lambda s, w, outs, **o: [written.append(outs[0].shape), conv(s, w, outs, **o)][1]
     )
     model = UNet(3, 2, base_width=8, depth=1, seed=1)
     x = rng.standard_normal((1, 16, 12, 3)).astype(np.float32)
@@ -325,7 +325,7 @@ def test_a_head_of_16_bits(whole, rng, monkeypatch):
     y, cache = ops.conv2d.plain(x, w, b)
     dy = rng.standard_normal(y.shape).astype("f2").astype(float)
     wanted = ops.conv2d_backward.plain(dy, cache)
-    monkeypatch.setattr(launch, "conv", None)
+    monkeypatch.setattr(launch_conv, "conv", None)
     found, cache = cuda_ops.conv2d(*(whole.array(a, "f2") for a in (x, w, b)))
     near(found, y, EPS["exact"], 24, "float16")
     back = cuda_ops.conv2d_backward(whole.array(dy, "f2"), cache)

@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,18 @@ SCALARS: dict[str, tuple[Any, Any]] = {
 FLAGS = ("-std=c++17", "-O2", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-w", "-shared", "-fPIC", "-DEMULATOR")
 
 _lock = threading.Lock()  # an emulated GPU runs one kernel at a time
-_schedule, _eager, _exact = 0, False, False
+_schedule, _eager, _exact, _counting = 0, False, False, False
+
+
+class Counts(NamedTuple):
+    """What a start of a kernel has done: bytes that asynchronous copies fetched; products of tensor cores; bytes that they were
+    given from shared memory, and in how many turns of its banks (128 bytes each, if none must wait for another); barriers."""
+
+    copied: int
+    multiplied: int
+    read: int
+    turns: int
+    barriers: int
 
 
 class EmulatorError(RuntimeError):
@@ -60,24 +71,28 @@ def compiler() -> str | None:
 
 
 @contextlib.contextmanager
-def conditions(schedule: str = "up", eager: bool = False, exact: bool = False) -> Iterator[None]:
+def conditions(
+    schedule: str = "up", eager: bool = False, exact: bool = False, counting: bool = False
+) -> Iterator[None]:
     """A ``with`` block in which kernels run under other conditions.
 
     Parameters
     ----------
     schedule : one of `SCHEDULES`
     eager : bool
-        Whether asynchronous copies are done at once, or at the last moment that is allowed.
+        Whether asynchronous copies are done at once, or at the last moment that is allowed; wgmma does it the other way round.
     exact : bool
         Whether to leave out the rounding of float32 factors to TF32, so that a test can be strict.
+    counting : bool
+        Whether `counts` counts words that are read from shared memory one by one, too.
     """
-    global _schedule, _eager, _exact
-    before = _schedule, _eager, _exact
-    _schedule, _eager, _exact = SCHEDULES.index(schedule), eager, exact
+    global _schedule, _eager, _exact, _counting
+    before = _schedule, _eager, _exact, _counting
+    _schedule, _eager, _exact, _counting = SCHEDULES.index(schedule), eager, exact, counting
     try:
         yield
     finally:
-        _schedule, _eager, _exact = before
+        _schedule, _eager, _exact, _counting = before
 
 
 def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., None]:
@@ -97,20 +112,20 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> Callable[..., No
         values = [_value(name, a, *p) for a, p in zip(arguments, parameters)]
         sizes = [(ctypes.c_uint * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
         with _lock:
-            error = start(*sizes, shared, _schedule, _eager, *values)
+            error = start(*sizes, shared, _schedule, _eager + 2 * _counting, *values)
         if error:
             raise EmulatorError(f"{file}, {name}, {error.decode()}")
 
     return call
 
 
-def counts(file: str, defines: tuple[str, ...]) -> tuple[int, int]:
-    """Of the last start of a kernel of a .cu file: bytes that asynchronous copies fetched, and products of tensor cores."""
+def counts(file: str, defines: tuple[str, ...]) -> Counts:
+    """Of the last start of a kernel of a .cu file."""
     defines = (*defines, *["EXACT"] * _exact)
     library = _library(file, defines, build.sources_hash(file, *defines, *FLAGS, compiler() or ""))
-    found = (ctypes.c_longlong * 2)()
+    found = (ctypes.c_longlong * len(Counts._fields))()
     library.counts(found)
-    return found[0], found[1]
+    return Counts(*found)
 
 
 def _value(name: str, argument: Any, kind: str, parameter: str) -> Any:
@@ -157,5 +172,5 @@ def _wrapped(file: str) -> str:
             f"int early_, {declared}) {{ return emulator::launch(grid, block, bytes_, order_, early_, "
             f"[=] {{ {name}({names}); }}); }}"
         )
-    lines.append('extern "C" void counts(long long* to) { to[0] = emulator::copied, to[1] = emulator::multiplied; }')
+    lines.append('extern "C" void counts(long long* to) { memcpy(to, &emulator::counts, sizeof emulator::counts); }')
     return "\n".join(lines) + "\n"

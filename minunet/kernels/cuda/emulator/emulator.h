@@ -11,8 +11,8 @@
 // of the 32 lanes does the work for all of them, in their registers, which lie on their sleeping stacks.
 //
 // What it finds: wrong indices, missing barriers (a schedule runs some thread far ahead of, or behind, the others), missing
-// waits and overwritten tiles (asynchronous copies land as late or as early as CUDA allows, and wgmma reads and writes as late or
-// as early), copies that wgmma may not see for lack of a fence, reads of shared memory that nobody wrote (NaN), barriers that
+// waits and overwritten tiles (asynchronous copies land as late as CUDA allows while wgmma reads and writes at once, or at once
+// while wgmma waits as long as it may), copies that wgmma may not see for lack of a fence, reads of shared memory that nobody wrote (NaN), barriers that
 // not all threads reach, lanes at different instructions, misaligned vector accesses and asynchronous copies outside shared
 // memory.
 // What it cannot find: speed, bank conflicts, spills, what the memory model allows beyond these orders, and a mistake in its
@@ -88,7 +88,7 @@ struct Fiber {
   std::unique_ptr<char[]> stack{new char[STACK]};
 };
 struct Held {  // registers of a lane that wgmma works on
-  const float* d;
+  const float *d, *d_end;
   const uint32_t *a, *a_end;
 };
 struct Warp {
@@ -97,7 +97,12 @@ struct Warp {
   void* operands[WARP];
   bool fenced = false;                       // for wgmma,
   Held held[WARP];                           // with these registers
-  std::vector<std::unique_ptr<Task>> works;  // what wgmma has begun
+  std::vector<std::unique_ptr<Task>> works;  // what wgmma has begun,
+  size_t committed = 0;                      // and how many of these a wait waits for
+  std::vector<uint32_t> words[WARP];         // that lanes read one by one from shared memory, if this is counted
+};
+struct Counts {  // of a launch: bytes that asynchronous copies fetched; products; bytes read from shared memory, and in how many
+  long long copied, multiplied, read, turns, barriers;  // turns of 32 banks; barriers of the first block
 };
 
 static std::vector<std::unique_ptr<Fiber>> fibers;
@@ -109,9 +114,9 @@ static int threads;
 static jmp_buf scheduler;
 static std::unique_ptr<Task> kernel;
 static Schedule schedule;
-static bool eager;
+static bool eager, counting;
 static char error[512];
-static long long copied, multiplied;  // of a launch: bytes that asynchronous copies fetched; products
+static Counts counts;
 
 [[noreturn]] inline void fail(const char* format, ...) {
   int n = snprintf(error, sizeof error, "block (%u, %u, %u), thread %d: ", blockIdx.x, blockIdx.y, blockIdx.z,
@@ -198,17 +203,42 @@ static void run_block(Random& random) {
     if (done == threads) return;
     current = nullptr;
     if (_setjmp(scheduler)) throw 0;
+    if (!(blockIdx.x | blockIdx.y | blockIdx.z)) ++counts.barriers;
     if (waiting < threads)
       fail("deadlock: of %d threads %d wait at __syncthreads, %d at a warp's instruction, %d are done", threads, waiting,
            threads - waiting - done, done);
     for (int t = 0; t < threads; ++t) fibers[t]->state = READY;
   }
 }
+// eight rows of 16 bytes at these offsets are read: in one turn if they lie in different banks
+inline void count_rows(const uint32_t (&rows)[8]) {
+  int most = 0;
+  for (int i = 0; i < 8; ++i) {
+    int same = 1;
+    for (int j = 0; j < i; ++j) same += rows[j] / 16 % 8 == rows[i] / 16 % 8 && rows[j] / 16 != rows[i] / 16;
+    if (same > most) most = same;
+  }
+  counts.read += 128, counts.turns += most;
+}
+// the same of the words that lanes have read one by one: the nth of each lane at once
+static void count_words() {
+  for (Warp& warp : warps)
+    for (size_t n = 0; n < warp.words[0].size(); ++n) {
+      int most = 0;
+      for (size_t l = 0; l < WARP; ++l) {
+        int same = 1;
+        for (size_t j = 0; j < l; ++j)
+          same += warp.words[j][n] / 4 % 32 == warp.words[l][n] / 4 % 32 && warp.words[j][n] != warp.words[l][n];
+        if (same > most) most = same;
+      }
+      counts.read += 128, counts.turns += most;
+    }
+}
 template <class F> const char* launch(const unsigned* grid, const unsigned* block, size_t bytes, int order, int early, F f) {
   gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
   threads = block[0] * block[1] * block[2];
-  schedule = (Schedule)order, eager = early;
-  copied = multiplied = 0;
+  schedule = (Schedule)order, eager = early & 1, counting = early & 2;
+  counts = {};
   shared_bytes = bytes, arena.resize(bytes + 1024), seen.resize(bytes), kernel = task(f);
   Random random;
   const long blocks = (long)grid[0] * grid[1] * grid[2];
@@ -217,6 +247,7 @@ template <class F> const char* launch(const unsigned* grid, const unsigned* bloc
       const long b = schedule == DOWN || schedule == WARPS_DOWN ? blocks - 1 - n : n;
       blockIdx = {unsigned(b % grid[0]), unsigned(b / grid[0] % grid[1]), unsigned(b / grid[0] / grid[1])};
       run_block(random);
+      if (counting) count_words();
     }
   } catch (int) {
     return error;
@@ -279,7 +310,7 @@ struct Mma {
 template <int PER, int N, class Decode>
 void multiply(float* const* d, const uint32_t* const* of_a, const float (&b)[8 * PER][N], Decode decode) {
   float a[16][8 * PER];
-  multiplied += 16 * N * 8 * PER;
+  counts.multiplied += 16 * N * 8 * PER;
   for (int l = 0; l < 32; ++l)
     for (int i = 0; i < 4; ++i)
       for (int e = 0; e < PER; ++e) a[(l >> 2) + 8 * (i & 1)][((l & 3) + 4 * (i >> 1)) * PER + e] = decode(of_a[l][i], e);
@@ -304,15 +335,20 @@ template <int PER, class Decode> void mma(const void* instruction, Mma mine, Dec
 }
 
 // A warp's quarter of d (64 x 128) += a (64 x DEPTH) * b (DEPTH x 128): a and d in registers, spread as above, and b in shared
-// memory, column n in 32 bytes of row n of a swizzled tile. It happens at once (eager) or when the warp waits for it.
+// memory, column n in 32 bytes of row n of swizzled rows. It happens when the warp waits for it or, with late copies, at once.
 struct Wgmma {
   float* d;
   const uint32_t* a;
   uint64_t b;
 };
-inline uint32_t word_of_tile(uint64_t tile, int row, int word) {
+inline uint32_t place_in_tile(uint64_t tile, int row, int word) {  // an offset in shared memory
   const uint32_t start = (tile & 0x3FFF) << 4, apart = (tile >> 32 & 0x3FFF) << 4;
-  const uint32_t at = start + row / 8 * apart + row % 8 * 128 + word * 4, place = at ^ (at >> 7 & 7) << 4;
+  const bool narrow = tile >> 62 == 2;  // rows of 64 bytes
+  const uint32_t at = start + row / 8 * apart + row % 8 * (narrow ? 64 : 128) + word * 4;
+  return at ^ (at >> 7 & (narrow ? 3 : 7)) << 4;
+}
+inline uint32_t word_of_tile(uint64_t tile, int row, int word) {
+  const uint32_t place = place_in_tile(tile, row, word);
   if (place + 4 > shared_bytes) fail("wgmma: offset %u of %zu bytes of shared memory", place, shared_bytes);
   uint32_t bits;
   memcpy(&bits, seen.data() + place, 4);
@@ -324,22 +360,30 @@ template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine,
     if (!warp.fenced) fail("wgmma: registers were changed, and there was no wgmma.fence since");
     if (threads % 128) fail("wgmma: %d threads are no whole warpgroups", threads);
     const uint64_t tile = lane[0]->b;
-    if (tile >> 62 != 1 || tile >> 49 & 7) fail("wgmma: the tile is not swizzled by 128 bytes from a multiple of 1024");
+    if ((tile >> 62) % 3 == 0 || tile >> 49 & 7) fail("wgmma: the tile is not swizzled by 64 or 128 bytes from a multiple of 1024");
     float* d[32];
     const uint32_t* a[32];
     for (int l = 0; l < 32; ++l) {
       d[l] = lane[l]->d, a[l] = lane[l]->a;
       if (lane[l]->b != tile) fail("wgmma: lanes name different tiles");
       const Held& held = warp.held[l];
-      if (d[l] != held.d || a[l] < held.a || a[l] >= held.a_end) fail("wgmma: the fence did not name its registers");
+      if (d[l] < held.d || d[l] >= held.d_end || a[l] < held.a || a[l] >= held.a_end)
+        fail("wgmma: the fence did not name its registers");
     }
+    if (current->number / WARP % 4 == 0)  // once for the four warps
+      for (int n = 0; n < 128; n += 8)
+        for (int piece = 0; piece < 2; ++piece) {
+          uint32_t rows[8];
+          for (int i = 0; i < 8; ++i) rows[i] = place_in_tile(tile, n + i, 4 * piece);
+          count_rows(rows);
+        }
     auto work = [=] {
       static float b[8 * PER][128];
       for (int n = 0; n < 128; ++n)
         for (int k = 0; k < 8 * PER; ++k) b[k][n] = decode(word_of_tile(tile, n, k / PER), k % PER);
       multiply<PER>(d, a, b, decode);
     };
-    eager ? work() : warp.works.push_back(task(work));
+    eager ? warp.works.push_back(task(work)) : work();
   });
 }
 }  // namespace emulator
@@ -375,7 +419,7 @@ inline uint32_t shared_address(const void* p) { return (const char*)p - (const c
 inline void cp_async16(void* to, const void* from, bool valid) {
   emulator::require_shared(to, 16, 16, "cp.async");
   emulator::require_aligned(from, 16, "cp.async");
-  if (valid) emulator::copied += 16;
+  if (valid) emulator::counts.copied += 16;
   if (emulator::eager) {
     valid ? memcpy(to, from, 16) : memset(to, 0, 16);
     memcpy(emulator::as_seen(to), to, 16);
@@ -399,6 +443,11 @@ template <bool TRANSPOSED> void ldmatrix4(uint32_t (&r)[4], const void* row) {
   } mine{r, row};
   emulator::require_shared(row, 16, 16, "ldmatrix");
   emulator::together(&here, mine, [](Operands** lane) {
+    for (int m = 0; m < 4; ++m) {
+      uint32_t rows[8];
+      for (int i = 0; i < 8; ++i) rows[i] = shared_address(lane[8 * m + i]->row);
+      emulator::count_rows(rows);
+    }
     for (int l = 0; l < 32; ++l)
       for (int m = 0; m < 4; ++m) {  // lane 8 m + i says where row i of matrix m lies: 8 numbers of 16 bits
         uint16_t pair[2];
@@ -428,9 +477,10 @@ inline float of_bfloat(uint32_t word, int e) { return emulator::as_float(e ? wor
     static char here;                                                                    \
     emulator::mma<PER>(&here, {d, a, b}, of_##kind);                                     \
   }                                                                                      \
-  inline void wgmma_##kind(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {      \
+  template <int AT, int D>                                                               \
+  void wgmma_##kind(float (&d)[D][4], const uint32_t (&a)[4], uint64_t b) {              \
     static char here;                                                                    \
-    emulator::wgmma<PER>(&here, {d[0], a, b}, of_##kind);                                \
+    emulator::wgmma<PER>(&here, {d[AT], a, b}, of_##kind);                               \
   }
 MULTIPLIES(tf32, 1)
 MULTIPLIES(half, 2)
@@ -443,23 +493,36 @@ inline void fence_for_wgmma() {  // only asynchronous copies are followed, not s
 // both name the registers that are wgmma's from the one to the other
 template <int N, int D> void wgmma_fence(float (&d)[D][4], uint32_t (&a)[N][4]) {
   static char here;
-  emulator::Held mine{d[0], a[0], a[N - 1] + 4};
+  emulator::Held mine{d[0], d[D - 1] + 4, a[0], a[N - 1] + 4};
   emulator::together(&here, mine, [](emulator::Held** lane) {
     emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
     for (size_t l = 0; l < emulator::WARP; ++l) warp.held[l] = *lane[l];
     warp.fenced = true;
   });
 }
+inline void wgmma_commit() {
+  emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
+  warp.committed = warp.works.size();  // each lane says it, the last one after all have begun their products together
+}
 template <int N, int D> void wgmma_wait(float (&d)[D][4], uint32_t (&a)[N][4]) {
   static char here;
-  emulator::Held mine{d[0], a[0], a[N - 1] + 4};
+  emulator::Held mine{d[0], d[D - 1] + 4, a[0], a[N - 1] + 4};
   emulator::together(&here, mine, [](emulator::Held** lane) {
     emulator::Warp& warp = emulator::warps[emulator::current->number / emulator::WARP];
     for (size_t l = 0; l < emulator::WARP; ++l)
-      if (lane[l]->d != warp.held[l].d || lane[l]->a != warp.held[l].a) emulator::fail("wgmma: the wait does not name its registers");
-    for (auto& work : warp.works) work->run();
-    warp.works.clear(), warp.fenced = false;
+      if (warp.fenced && (lane[l]->d != warp.held[l].d || lane[l]->a != warp.held[l].a))
+        emulator::fail("wgmma: the wait does not name its registers");
+    for (size_t i = 0; i < warp.committed; ++i) warp.works[i]->run();
+    warp.works.erase(warp.works.begin(), warp.works.begin() + warp.committed);
+    warp.committed = 0, warp.fenced = false;
   });
+}
+inline uint32_t shared_word(const void* p) {
+  if (emulator::counting)
+    emulator::warps[emulator::current->number / emulator::WARP].words[emulator::current->number % emulator::WARP].push_back(shared_address(p));
+  uint32_t bits;
+  memcpy(&bits, p, 4);
+  return bits;
 }
 // a vector load or store: as on the GPU, its address must be a multiple of its size
 template <class V> V load(const void* p) {
