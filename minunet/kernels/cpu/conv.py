@@ -16,7 +16,7 @@ import numpy as np
 
 from ...array import Array
 from ...ops.conv import Padding, output_size, resolve_padding
-from ...ops.lazy import LazyConcat, MaybeLazy, fusing, materialize, training
+from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing, materialize, training
 from . import dilated, direct, direct_pieces, direct_weights, winograd
 from .direct import ConvGeometry, by_group
 from .epilogues import MASK, MOMENTS, STORE, Output
@@ -25,6 +25,9 @@ from .lazy_maps import Gradient, LazyAffine
 from .memory import empty
 from .norm import channel_sums
 from .pointwise import mask
+
+IMAGE_CHANNELS = 4
+"""At most so many channels make a convolution's input an image, whose gradient nothing may ask for."""
 
 
 def conv2d(
@@ -66,17 +69,34 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Arra
         dw = winograd.weight_gradient(x, dy, s.top, s.left)
     else:
         dw = dilated.weight_gradient(x, dy, s)
+    if fusing() and type(x) is np.ndarray and C <= IMAGE_CHANNELS:
+        return OfImage(dy, w, x, s, back), dw, db
+    return data_gradient(dy, w, x, s, back), dw, db
+
+
+def data_gradient(dy: MaybeLazy, w: Array, x: MaybeLazy, s: ConvGeometry, back: ConvGeometry) -> MaybeLazy:
+    """The gradient of the input x of the convolution s; `back` is the convolution that takes dy to it, for stride 1."""
     pays = winograd_pays(back, x.dtype)
-    if pays and dilation == 1:
+    if pays and s.dilation == 1:
         to = gradient_outputs(x)
         winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
-        return gradient(x, to), dw, db
+        return gradient(x, to)
     dx = empty(x.shape, x.dtype)
     if pays:
         dilated.convolution(dy, w, None, dx, back, turned=True)
     else:
         direct_pieces.data_gradient(dy, w, dx, s)
-    return masked(dx, x), dw, db
+    return masked(dx, x)
+
+
+class OfImage(LazyMap):
+    """The gradient of an image, which is computed when something reads it: a training step does not."""
+
+    def __init__(self, dy: MaybeLazy, w: Array, x: Array, s: ConvGeometry, back: ConvGeometry) -> None:
+        self.parts, self.shape, self.dtype = (dy, w, x, s, back), x.shape, x.dtype
+
+    def array(self) -> np.ndarray:
+        return materialize(data_gradient(*self.parts))
 
 
 def conv_transpose2d(

@@ -377,3 +377,16 @@ def test_a_backward_always_trains():
         return training()
 
     assert backward(None, 1)
+
+
+def test_gradient_of_an_image_is_computed_when_read(monkeypatch):
+    """A training step does not read it; whoever does gets what the plain op returns."""
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape) for shape in ((1, 6, 7, 3), (3, 3, 3, 5), (1, 6, 7, 5)))
+    _, cache = cpu_conv.conv2d(x, w)
+    computed, whole = [], cpu_conv.data_gradient
+    monkeypatch.setattr(cpu_conv, "data_gradient", lambda *args: computed.append(args) or whole(*args))
+    dx = fusion_scope(lambda: [cpu_conv.conv2d_backward(dy, cache)[0]])()[0]
+    assert not computed
+    assert np.abs(dx - ops.conv2d_backward.plain(dy, cache)[0]).max() < 1e-12
+    assert computed
