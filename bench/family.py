@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import statistics
@@ -149,7 +150,7 @@ def in_a_process(task: str, *given: Any) -> Any:
 def child(task: str, name: str, what: str, threads: int, who: str = "") -> Any:
     """Medians of everybody's seconds, or the MiB that one of them takes beyond what its libraries take."""
     if task == "memory":
-        warm_up(who)
+        warm_up(who, name)
         before = process_peak()
         run = contestant(who, name, what, threads)
         for _ in range(3):
@@ -166,17 +167,22 @@ def child(task: str, name: str, what: str, threads: int, who: str = "") -> Any:
     return {who: statistics.median(taken) for who, taken in seconds.items()}
 
 
-def warm_up(who: str) -> None:
-    """Load what a contestant needs, with a network of a few numbers."""
+def warm_up(who: str, name: str) -> None:
+    """Load a contestant's kernels, by the network in small: PyTorch's are there at import, ours once they are called."""
+    from helpers.family import make
+
+    model, x = make(name), np.zeros((2, 64, 64, 2), np.float32)
     if who == "minunet":
-        model = build("unet", in_channels=CHANNELS, num_classes=CLASSES, base_width=2, depth=1)
-        y, cache = model.forward(np.zeros((1, 16, 16, CHANNELS), np.float32))
+        importlib.import_module("minunet.kernels.cpu.warm_up").warm_up()
+        model.forward(x, train=False, keep=False)
+        y, cache = model.forward(x)
         model.backward(y, cache)
     else:
         import torch
+        from helpers.family_twins import build_twin
 
-        conv = torch.nn.Conv2d(CHANNELS, 4, 3)
-        conv(torch.zeros(1, CHANNELS, 16, 16)).sum().backward()
+        y = build_twin(model.architecture)(torch.as_tensor(x).permute(0, 3, 1, 2))
+        sum(head.sum() for head in (y if isinstance(y, list) else [y])).backward()
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------

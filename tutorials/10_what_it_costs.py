@@ -156,8 +156,8 @@ small.backward(y, caches)  # once before: now the gradients' arrays are there
 del y, caches
 prediction = minunet.summary(small, x.shape)
 predicted = {
-    "inference": prediction.inference_peak - prediction.weight_bytes,  # the maps alone
-    "training": prediction.training_peak(1) - 3 * prediction.weight_bytes,
+    "inference": prediction.inference_peak - prediction.weight_bytes - prediction.scratch,  # the maps alone
+    "training": prediction.training_peak(1) - 3 * prediction.weight_bytes - prediction.scratch,
 }
 watched = {"inference": memory_as_it_runs(small, x, False), "training": memory_as_it_runs(small, x, True)}
 

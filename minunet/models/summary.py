@@ -9,7 +9,8 @@ outputs of convolutions are stored; a batch norm, a ReLU after one, and a concat
 
 * inference: what exists at the worst moment: the skips that wait, the layer's input and output, and the weights;
 * training: weights, gradients and the optimiser's state, and the worst moment of the backward: the caches of the layers still
-  to come, the gradients of a layer's output and input, and those of the skips that wait.
+  to come, the gradients of a layer's output and input, and those of the skips that wait;
+* both: what the kernels work in (SCRATCH).
 
 A caller holds the array that it passed to a block of layers until the block is done. The plain ops (`fused=False`, or with
 ``minunet.use("reference")``) store every output, and a convolution needs padded copies and one tap's window and product.
@@ -30,6 +31,9 @@ from ..ops.dispatch import are_fast
 from .trace import Map, Step, follow
 
 GIB = 2**30
+SCRATCH = 8 << 20
+"""Bytes that the CPU's kernels work in, whatever the size of the images (kernels/cpu/memory.py): with two threads 8 MiB for a
+detector on a ResNet18, and 11 for a ResNet34, were measured. It is a tenth of what a small network takes in all."""
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Summary:
     stored: list[int] = field(default_factory=list)  # bytes of every stored array, the image first
     itemsize: int = 4
     weight_bytes: int = 0
+    scratch: int = 0  # bytes that kernels work in
 
     @property
     def params(self) -> int:
@@ -96,7 +101,7 @@ class Summary:
             alive.update(row.makes, row.computed)
             worst = max(worst, self._bytes(alive) + row.work[0])
             alive = {n for n in alive if last.get(n, -1) > i or n in row.makes}
-        return self.weight_bytes + worst
+        return self.weight_bytes + self.scratch + worst
 
     def training_peak(self, optimizer_slots: int = 1) -> int:
         """Predicted bytes of a training step; the optimiser stores `optimizer_slots` arrays a parameter (SGD 1, Adam 2)."""
@@ -113,7 +118,7 @@ class Summary:
             alive = self._bytes(kept) + self._bytes(gradients) + self._bytes(held)
             worst = max(worst, alive + extra + fresh + row.work[1])
             gradients = gradients - set(row.makes) | set(row.takes)
-        return (2 + optimizer_slots) * self.weight_bytes + worst
+        return (2 + optimizer_slots) * self.weight_bytes + self.scratch + worst
 
     def store(self, size: int, itemsize: int = 0) -> int:
         """Enter a stored array with so many elements, numbers of the maps' dtype unless told; returns the array's number."""
@@ -183,14 +188,17 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
         raise ValueError(f"shape must be (images, rows, columns, channels), not {shape}")
     params = model.named_params()
     dtype = next((p.dtype for p in params.values()), np.dtype(np.float32))
-    result = Summary(itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in params.values()))
+    fused = are_fast() if fused is None else fused
+    result = Summary(
+        itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in params.values()), scratch=SCRATCH * fused
+    )
     trace = follow(model, shape, dtype)
     stored = {trace.image: [result.store(prod(shape))]}  # the arrays that hold each map
     raw: set[Map] = set()  # maps that a convolution or a norm gives, if kernels fuse layers
     lazy: dict[Map, list[int]] = {}  # maps without an array of their own, and that array if a reader needed one
     counted: set[Module] = set()
     for step in trace.steps:
-        result.rows.append(row(result, step, stored, raw, lazy, are_fast() if fused is None else fused))
+        result.rows.append(row(result, step, stored, raw, lazy, fused))
         if step.layer in counted:
             result.rows[-1].params = 0
         counted.add(step.layer)

@@ -109,13 +109,14 @@ def spare_memory(model: Module) -> int:
 
 
 def needed(model: Module, h: int, w: int) -> int:
-    """Predicted bytes for one window: the network, the window as it is read, the logits, and two arrays of probabilities.
+    """Predicted bytes for one window: the network, the window as it is read, the logits, and two arrays of probabilities. (What
+    kernels work in is there for windows of all sizes.)
 
     For an ensemble: the largest network, the weights of all, and one more array of probabilities.
     """
     shape = (1, model.fit_size(h), model.fit_size(w), input_channels(model))
     costs = [summary(m, shape) for m in networks(model)]
-    network = max(c.inference_peak - c.weight_bytes for c in costs) + sum(c.weight_bytes for c in costs)
+    network = max(c.inference_peak - c.weight_bytes - c.scratch for c in costs) + sum(c.weight_bytes for c in costs)
     maps = 3 + (len(costs) > 1)
     return network + 4 * h * w * (2 * input_channels(model) + maps * max(2, costs[0].rows[-1].output[-1]))
 

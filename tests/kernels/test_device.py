@@ -212,7 +212,8 @@ def test_the_plain_ops_memory_is_predicted(options):
     outside = sum(p.nbytes for p in model.named_params().values()) + x.nbytes  # was there before
     predicted = found.inference_peak - outside, found.training_peak(0) - outside
     assert predicted == pytest.approx(peaks, rel=0.15)
-    assert summary(model, shape, fused=True).training_peak() < found.training_peak()
+    by_kernels = summary(model, shape, fused=True)
+    assert by_kernels.training_peak() - by_kernels.scratch < found.training_peak()
 
 
 # ---- the stand-in itself ---------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ RECYCLED = 1 << 18
 
 
 _scratch: dict[tuple[str, np.dtype], np.ndarray] = {}
+_views: dict[tuple[str, tuple[int, ...], Any], np.ndarray] = {}  # arrays that `scratch` has given, by its arguments
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -37,11 +38,18 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     So each name (and dtype) keeps its memory from call to call, as much as was ever asked for. Never return such an array to a
     caller.
     """
+    given = _views.get((name, shape, dtype))
+    if given is not None:  # the small steps below take longer than a small kernel
+        return given
     size, key = math.prod(shape), (name, np.dtype(dtype))
     held = _scratch.get(key)
+    if len(_views) >= 1 << 12:
+        _views.clear()
     if held is None or held.size < size:
+        _views.clear()  # views of the old array would keep it
         held = _scratch[key] = _aligned(size * np.dtype(dtype).itemsize).view(dtype)
-    return held[:size].reshape(shape)
+    given = _views[name, shape, dtype] = held[:size].reshape(shape)
+    return given
 
 
 def empty(shape: tuple[int, ...], dtype: Any, lasting: bool = False) -> np.ndarray:
@@ -59,6 +67,7 @@ def release_memory() -> None:
     """Give all memory that no array uses back to the system."""
     for recycler in _recyclers:
         recycler.release()
+    _views.clear()
     _scratch.clear()
 
 

@@ -51,6 +51,7 @@ Measure: python bench/layers.py
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,18 @@ class WinogradPlan(NamedTuple):
     turned: bool  # the filters are turned by 180 degrees, their channel axes swapped
 
 
+class WinogradRoom(NamedTuple):
+    """What a plan of Winograd's convolution takes: how many blocks, panels and slices there are, and numbers to work in."""
+
+    blocks: int  # of tiles
+    panels: int  # of output channels
+    slices: int  # of input channels
+    filters: int  # numbers of U, for a slice of a panel
+    inputs: int  # of V, for a thread
+    outputs: int  # of M, for a thread
+    square: int
+
+
 class WinogradWeightsPlan(NamedTuple):
     """How the work of a weight gradient is divided into items."""
 
@@ -117,20 +130,13 @@ def convolution(
         Turn the filters by 180 degrees and swap their channel axes: the data gradient.
     """
     first, second = operands(x)
-    (N, OH, OW, _), dtype = to[0].y.shape, first.x.dtype
+    (N, OH, OW, _), dtype, count = to[0].y.shape, first.x.dtype, workers()
     if to[0].y.size == 0:
         return
-    inputs, outputs = [first.x.shape[3], second.x.shape[3]], [t.y.shape[3] for t in to]
-    width = lanes(dtype)
-    depth = min(max(inputs), SLICE)
-    panel, part = min(PANEL * width, round_up(max(outputs), width)), round_up(depth, width)
-    tiles, panels = N * ceil_div(OH, 4) * ceil_div(OW, 4), sum(ceil_div(K, panel) for K in outputs)
-    slices = sum(ceil_div(C, SLICE) for C in inputs)
-    blocks = ceil_div(tiles, TILES)
-    count = ceil_div(tiles, blocks)
-    blocks = ceil_div(tiles, count)
-    shares = min(panels, ceil_div(2 * workers(), blocks))  # if there are too few blocks, they share the panels
-    ahead = blocks > 1 and 36 * sum(inputs) * panels * panel * dtype.itemsize <= AHEAD
+    inputs = first.x.shape[3], second.x.shape[3]
+    outputs = to[0].y.shape[3], to[1].y.shape[3] if len(to) > 1 else 0
+    plan, room = _divide((N, OH, OW), inputs, outputs, lanes(dtype), dtype.itemsize, count, top, left, turned)
+    blocks, panels, panel, slices = room.blocks, room.panels, plan.panel, room.slices
     bias = np.zeros((2, panels, panel), dtype)  # zeros, and b filled up
     if b is not None:
         bias.reshape(2, -1)[1, : len(b)] = b  # with a bias there is one output
@@ -138,18 +144,40 @@ def convolution(
     if len(epilogues) == 1:
         epilogues.append(Output(np.empty((N, OH, OW, 0), dtype)).epilogue((1, 1, 1)))
     with alone():
-        parts = panels * slices if ahead else workers()
-        U = scratch("filters", (parts, 36 * (depth * panel + width)), dtype)
-        V = scratch("inputs", (workers(), slices * 36 * (count * part + width)), dtype)
-        M = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
-        squares = scratch("squares", (max(parts, workers()), max(36 * width, 9 * width * width)), dtype)
+        parts = panels * slices if plan.ahead else count
+        U = scratch("filters", (parts, room.filters), dtype)
+        V = scratch("inputs", (count, room.inputs), dtype)
+        M = scratch("outputs", (count, room.outputs), dtype)
+        squares = scratch("squares", (max(parts, count), room.square), dtype)
         w, pixels = ready(w), np.zeros(blocks)
-        if ahead:
+        if plan.ahead:
             transform_filters(w, U, squares, inputs[0], outputs[0], panel, turned)
-        plan = WinogradPlan(top, left, count, shares, panel, ahead, turned)
         convolve(first, second, w, bias, *epilogues, pixels, plan, U, V, M, squares)
     for t, i in zip(to, epilogues):
         t.gather(i, pixels)
+
+
+@functools.lru_cache(4096)
+def _divide(
+    size: tuple[int, int, int], inputs: tuple[int, int], outputs: tuple[int, int], width: int, item: int, count: int,
+    top: int, left: int, turned: bool,
+) -> tuple[WinogradPlan, WinogradRoom]:  # fmt: skip
+    """The plan for N, OH, OW, vectors of `width` numbers of `item` bytes, and `count` threads, and what it takes.
+
+    A network's convolutions have the same sizes in each step, and the smallest take less time than this function.
+    """
+    N, OH, OW = size
+    depth = min(max(inputs), SLICE)
+    panel, part = min(PANEL * width, round_up(max(outputs), width)), round_up(depth, width)
+    tiles, panels = N * ceil_div(OH, 4) * ceil_div(OW, 4), sum(ceil_div(K, panel) for K in outputs)
+    slices = sum(ceil_div(C, SLICE) for C in inputs)
+    together = ceil_div(tiles, ceil_div(tiles, TILES))
+    blocks = ceil_div(tiles, together)
+    shares = min(panels, ceil_div(2 * count, blocks))  # if there are too few blocks, they share the panels
+    ahead = blocks > 1 and 36 * sum(inputs) * panels * panel * item <= AHEAD
+    plan = WinogradPlan(top, left, together, shares, panel, ahead, turned)
+    numbers = 36 * (depth * panel + width), slices * 36 * (together * part + width), 36 * (together * panel + width)
+    return plan, WinogradRoom(blocks, panels, slices, *numbers, max(36 * width, 9 * width * width))
 
 
 def weight_gradient(x: MaybeLazy, dy: MaybeLazy, top: int, left: int) -> Array:
@@ -158,27 +186,36 @@ def weight_gradient(x: MaybeLazy, dy: MaybeLazy, top: int, left: int) -> Array:
     if x.size == 0 or dy.size == 0:
         return np.zeros((3, 3, C, K), dtype)
     first, second = operands(x)
-    width = lanes(dtype)
-    panel = min(PANEL * width, round_up(K, width))
-    largest = max(first.x.shape[3], second.x.shape[3])
-    tiles, channels = N * ceil_div(OH, 4) * ceil_div(OW, 4), ceil_div(largest, ceil_div(largest, CHANNELS))
-    parts = sum(ceil_div(s.x.shape[3], channels) for s in (first, second))
-    together = TOGETHER if parts >= ITEMS else TOGETHER // 2
-    splits = min(ceil_div(tiles, GRADIENT_TILES), ceil_div(ITEMS, ceil_div(ceil_div(K, panel), together) * parts))
-    count = min(GRADIENT_TILES, ceil_div(tiles, splits))
+    count, width, inputs = workers(), lanes(dtype), (first.x.shape[3], second.x.shape[3])
+    plan, splits, numbers = _divide_weights((N, OH, OW), inputs, K, width, top, left)
     dw = empty((3, 3, C, K), dtype, lasting=True)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
-        V = scratch("inputs", (workers(), 36 * (count * round_up(channels, width) + width)), dtype)
-        D = scratch("outputs", (workers(), 36 * (count * panel + width)), dtype)
-        S = scratch("filters", (workers(), min(together, ceil_div(K, panel)) * 36 * (channels * panel + width)), dtype)
-        squares = scratch("squares", (workers(), 36 * width), dtype)
-        plan = WinogradWeightsPlan(top, left, count, channels, panel, together)
-        gradient = operand(dy)
-        correlate(first, second, gradient, split, np.zeros(panel, dtype), plan, V, D, S, squares)
+        V, D, S = (scratch(name, (count, n), dtype) for name, n in zip(("inputs", "outputs", "filters"), numbers))
+        squares = scratch("squares", (count, 36 * width), dtype)
+        correlate(first, second, operand(dy), split, np.zeros(plan.panel, dtype), plan, V, D, S, squares)
         if splits > 1:
             split.sum(0, out=dw)
     return dw
+
+
+@functools.lru_cache(4096)
+def _divide_weights(
+    size: tuple[int, int, int], inputs: tuple[int, int], K: int, width: int, top: int, left: int
+) -> tuple[WinogradWeightsPlan, int, tuple[int, int, int]]:
+    """The weight gradient's plan, into how many splits it is divided, and the numbers of V, D and S for a thread."""
+    N, OH, OW = size
+    panel = min(PANEL * width, round_up(K, width))
+    panels, largest = ceil_div(K, panel), max(inputs)
+    tiles, channels = N * ceil_div(OH, 4) * ceil_div(OW, 4), ceil_div(largest, ceil_div(largest, CHANNELS))
+    parts = sum(ceil_div(C, channels) for C in inputs)
+    together = TOGETHER if parts >= ITEMS else TOGETHER // 2
+    splits = min(ceil_div(tiles, GRADIENT_TILES), ceil_div(ITEMS, ceil_div(panels, together) * parts))
+    count = min(GRADIENT_TILES, ceil_div(tiles, splits))
+    point = count * round_up(channels, width), count * panel, channels * panel
+    v, d, s = (36 * (numbers + width) for numbers in point)
+    plan = WinogradWeightsPlan(top, left, count, channels, panel, together)
+    return plan, splits, (v, d, min(together, panels) * s)
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------------------

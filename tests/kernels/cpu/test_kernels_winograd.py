@@ -191,6 +191,7 @@ def test_scratch_grows_and_stays():
     large = memory.scratch("test", (100, 100), np.float32)
     assert np.shares_memory(large, memory.scratch("test", (1,), np.float32))
     assert not np.shares_memory(large, memory.scratch("test", (1,), np.float64))
+    assert np.shares_memory(large, memory.scratch("test", (3, 5), np.float32))  # which had been given before it grew
     assert large.__array_interface__["data"][0] % memory.LINE == 0
 
 
@@ -219,6 +220,13 @@ def test_u_net_layers_are_winograds(monkeypatch, H, C, K):
     assert chosen(monkeypatch, (1, H, H, C), (3, 3, C, K)) == ["y", "dw", "dx"]
     with minunet.use("reference"):
         assert chosen(monkeypatch, (1, H, H, C), (3, 3, C, K)) == []
+
+
+def test_few_tiles_pay_with_many_channels(monkeypatch):
+    """Not for the weight gradient, and not where tiles reach over the edge."""
+    assert chosen(monkeypatch, (1, 8, 8, 256), (3, 3, 256, 256)) == ["y", "dx"]
+    for x in ((1, 8, 7, 256), (3, 4, 4, 256), (1, 8, 8, 128)):
+        assert chosen(monkeypatch, x, (3, 3, x[3], 256)) == (["dx"] if x[3] == 128 else [])
 
 
 def test_a_first_layer_is_direct(monkeypatch):
