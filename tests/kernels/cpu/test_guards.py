@@ -14,7 +14,6 @@ from numba import njit
 
 from minunet.kernels.cpu import conv, launch, norm, pointwise, resample
 from minunet.kernels.cuda import emulator
-from minunet.kernels.cuda.launch import sgd
 from minunet.models import UNet
 
 pytestmark = pytest.mark.usefixtures("small_arrays_too")
@@ -71,15 +70,15 @@ def test_a_map_that_is_the_half_of_another(monkeypatch):
     from minunet.kernels.cuda import launch as cuda_launch
 
     x, whole = np.ones((1, 4, 4, 4), np.float32), np.zeros((1, 8, 8, 8), np.float32)
-    p = np.ones((4, 40), np.float32)
+    partial, sums = np.ones((3, 40), np.float32), np.zeros(40, np.float32)
     with guards.around_kernels():
         cuda_launch.bilinear(x, whole[..., :4], 2, True)
-        sgd(*p[:3], 0.1, 0.9, False, 0.0)
+        assert (cuda_launch.merged_sums(partial) == 3).all()
         monkeypatch.setattr(cuda_launch, "step_of", lambda x: x.shape[3])
         with pytest.raises(guards.OutsideError, match="bilinear wrote"):
             cuda_launch.bilinear(x, whole[..., :4], 2, True)
-        with pytest.raises(guards.OutsideError, match="sgd wrote"):
-            cuda_launch.run("optim.cu", "sgd", (1,), (256,), (*p[:3], 41, None, 0.1, 0.9, 0.0, False))
+        with pytest.raises(guards.OutsideError, match="merge_sums wrote"):
+            cuda_launch.run("norm.cu", "merge_sums", (2,), (32, 32), (partial, sums, None, None, 3, 41), 1024 * 8)
     assert not whole[..., 4:].any()
 
 
