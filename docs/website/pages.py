@@ -21,6 +21,7 @@ TEXTS = {
     "docs/accuracy.md": "accuracy",
     "docs/speed.md": "speed",
     "docs/gpu.md": "gpu",
+    "docs/scale.md": "scale",
     "docs/teaching.md": "teaching",
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changelog",
@@ -136,7 +137,7 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None, with_li
             learn = ["Start <self>", "lessons/index", "exercises", *["browser"] * with_lite, "learning", "teaching"]
             text += "\n\n" + contents(learn, ":hidden:", ":caption: Learn")
             text += "\n\n" + contents(
-                ["using", "family", "accuracy", "speed", "gpu", "reads"], ":hidden:", ":caption: Use"
+                ["using", "family", "accuracy", "speed", "gpu", "scale", "reads"], ":hidden:", ":caption: Use"
             )
             text += "\n\n" + contents(["reference/index", "benches"], ":hidden:", ":caption: Look up")
             text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")

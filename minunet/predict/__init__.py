@@ -13,6 +13,7 @@ detections.py         from boxes and masks to separate instances
 stitching.py          joining instances that lie in several blocks of a large image
 writers.py            results in memory, and in files larger than memory
 measure.py            the table of objects; instance_files.py: label images, tables, outlines
+distributed/          large images by many processes, and machines
 overlay.py            pictures of results, and their colours
 """
 

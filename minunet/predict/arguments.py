@@ -73,6 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print what was written as one JSON object, and nothing else")
     add_large_images(p.add_argument_group("large images"))
     add_objects(p.add_argument_group("objects"))
+    add_many(p.add_argument_group("many processes and machines (OME-Zarr alone)"))
     return p
 
 
@@ -107,6 +108,16 @@ def add_objects(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--split", action=argparse.BooleanOptionalAction, default=True,
                    help="split foreground at narrow necks; without it, objects are connected regions")  # fmt: skip
     g.add_argument("--probabilities", action="store_true", help="the classes' probabilities as X_probabilities.tif")
+
+
+def add_many(g: argparse._ArgumentGroup) -> None:
+    """Flags for many processes."""
+    which = g.add_mutually_exclusive_group()
+    which.add_argument("--workers", type=number(int, 1), metavar="N",
+                       help="segment by N processes of this machine, each on --threads (default: cores over N)")  # fmt: skip
+    which.add_argument("--dask", metavar="ADDRESS",
+                       help="segment by the workers of a Dask scheduler, such as tcp://10.0.0.1:8786; all of them see the "
+                            "same files. A run that was stopped goes on when it is started again")  # fmt: skip
 
 
 def options_of(args: argparse.Namespace) -> PredictionOptions:

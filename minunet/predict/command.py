@@ -6,17 +6,20 @@ import argparse
 import io
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cli import printable, run, use_threads
+from ..errors import UserError
 from .arguments import make_parser, options_of
 from .progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..nn import Module
+    from .pipeline import OneProcess
     from .results import ImageResult
 
 
@@ -34,13 +37,17 @@ def predict(args: argparse.Namespace) -> int:
 
     if args.viz:
         images.check_display()
-    with kept_clean(args):
-        use_threads(args.threads)
-        xp = select_device(args.device)
-        model = load(*args.model).convert(xp.asarray)
+    with kept_clean(args), ExitStack() as stack:
+        many = args.dask or args.workers
+        if not many:
+            use_threads(args.threads)
+        model = load(*args.model)
+        by = stack.enter_context(crew(args, model)) if many else None
+        model = model if many else model.convert(select_device(args.device).asarray)
         note_scale(args)
         with Terminal(args) as progress:
-            made = predict_files(model, args.input, None if args.no_save else args.output, options_of(args), progress)
+            out = None if args.no_save else args.output
+            made = predict_files(model, args.input, out, options_of(args), progress, by)
     if args.json:
         print(json.dumps(made.to_json(), indent=1))
     elif made.images and not args.no_save and not args.quiet:
@@ -50,6 +57,15 @@ def predict(args: argparse.Namespace) -> int:
     if made.failures:
         print("error: " + "\n       ".join(map(printable, made.failures.values())), file=sys.stderr)
     return 2 if made.failures else 0
+
+
+def crew(args: argparse.Namespace, model: Module) -> AbstractContextManager[OneProcess]:
+    """The workers of --dask or --workers."""
+    from .distributed.cluster import joined
+
+    if args.no_save and args.dask:
+        raise UserError("--no-save with --dask: the workers write what they find; leave one of them out")
+    return joined(model, args.model, args.dask, args.workers, args.device, args.threads)
 
 
 def kept_clean(args: argparse.Namespace) -> AbstractContextManager[object]:
@@ -93,6 +109,10 @@ class Terminal(Progress):
             self.bars[what].update(done - self.bars[what].n)
         if done == total and what in self.bars:
             self.bars.pop(what).close()
+
+    def plan(self, text: str) -> None:
+        """Print how many processes will do the work."""
+        self.new.write(printable(text))
 
     def image(self, result: ImageResult) -> None:
         """Print the notes on an image."""

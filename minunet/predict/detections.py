@@ -16,6 +16,7 @@ The towers have a group norm, which takes its statistics from a whole map, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +101,11 @@ def cut(first: np.ndarray, last: np.ndarray, corner: Any) -> tuple[slice, slice]
 
 def find_detections(parts: Iterable[Part], how: Separation) -> Detections:
     """The objects of an image from its parts: rows, columns, and what the network sees of each, in one or several ways."""
-    found = [in_part(part, how) for part in parts]
+    return join_parts([in_part(part, how) for part in parts], how)
+
+
+def join_parts(found: list[Detections], how: Separation) -> Detections:
+    """The objects of an image from those of its parts, in the parts' order: what two parts have found is one object."""
     joined = Detections(
         np.concatenate([f.scores for f in found]), np.concatenate([f.edges for f in found]),
         np.concatenate([f.boxes for f in found]), [mask for f in found for mask in f.masks],
@@ -253,25 +258,30 @@ class DetectingTiles:
 
     def __len__(self) -> int:
         """Number of windows."""
-        return len(self._cores(0)) * len(self._cores(1))
+        return len(self.parts(0)) * len(self.parts(1))
 
     def __iter__(self) -> Iterator[Part]:
         return self.blocks()
 
     def blocks(self, done: Callable[[], Any] = lambda: None) -> Iterator[Part]:
         """The same iterator, which also calls ``done`` after every window."""
-        for rows in self._cores(0):
-            for columns in self._cores(1):
-                (top, bottom), (left, right) = (self._window(s, n) for s, n in zip((rows, columns), self.windows.size))
-                x = self.windows(slice(top, bottom), slice(left, right))
-                views = [
-                    Seen(turned_heads(self.model, x, symmetry), self.size, (top, left), self.factor)
-                    for symmetry in self.symmetries
-                ]
-                yield self._in_image(rows, 0), self._in_image(columns, 1), views
-                done()
+        for i, j in product(*(range(len(self.parts(axis))) for axis in (0, 1))):
+            yield from self.group(slice(i, i + 1), slice(j, j + 1))
+            done()
 
-    def _cores(self, axis: int) -> list[slice]:
+    def group(self, i: slice, j: slice) -> Iterator[Part]:
+        """The windows of some rows and columns of windows."""
+        for rows, columns in product(self.parts(0)[i], self.parts(1)[j]):
+            (top, bottom), (left, right) = (self._window(s, n) for s, n in zip((rows, columns), self.windows.size))
+            x = self.windows(slice(top, bottom), slice(left, right))
+            views = [
+                Seen(turned_heads(self.model, x, symmetry), self.size, (top, left), self.factor)
+                for symmetry in self.symmetries
+            ]
+            yield self._in_image(rows, 0), self._in_image(columns, 1), views
+
+    def parts(self, axis: int) -> list[slice]:
+        """The rows, or the columns, of the prepared image that the windows keep."""
         n = self.windows.size[axis]
         return [slice(start, min(n, start + self.tile)) for start in range(0, n, self.tile)]
 

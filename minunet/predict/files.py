@@ -34,10 +34,9 @@ from .inference import preprocessing_of
 from .instances import output_names
 from .options import DEFAULTS, PredictionOptions
 from .overlay import save_png
-from .pipeline import Page, PageResult
+from .pipeline import OneProcess, PageResult
 from .progress import Progress
 from .results import ImageResult, Prediction
-from .tiles import best_tile
 from .writers import ArrayOutputs, FileOutputs
 
 LARGE = 1 << 25  # a TIFF of more pixels is read and segmented by parts
@@ -45,7 +44,7 @@ LARGE = 1 << 25  # a TIFF of more pixels is read and segmented by parts
 
 def predict_files(
     model: Module, inputs: Sequence[str | Path] | str | Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
-    progress: Progress | None = None,
+    progress: Progress | None = None, by: OneProcess | None = None,
 ) -> Prediction:  # fmt: skip
     """Segment images and write the results; prints nothing.
 
@@ -61,6 +60,8 @@ def predict_files(
     options : PredictionOptions
     progress : Progress, optional
         Its methods are called as the work goes on.
+    by : OneProcess, optional
+        Who segments; by default this process.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def predict_files(
     for done, (name, path) in enumerate(images.items()):
         progress.step("image", done, len(images))
         try:
-            results.append(predict_file(model, name, path, out, options, progress, single))
+            results.append(predict_file(model, name, path, out, options, progress, single, by))
         except UserError as e:  # this one cannot be read; the others can
             failures[str(path)] = str(e)
             continue
@@ -107,13 +108,14 @@ def predict_files(
 
 def predict_file(
     model: Module, name: str, path: Path, out: str | Path | None, options: PredictionOptions = DEFAULTS,
-    progress: Progress | None = None, single: Path | None = None,
+    progress: Progress | None = None, single: Path | None = None, by: OneProcess | None = None,
 ) -> ImageResult:  # fmt: skip
     """Segment one file, every page of it; parameters as in `predict_files`, `name` as in `ImageResult`.
 
     The mask goes into the file `single`, if that is given.
     """
-    progress = progress or Progress()
+    progress, by = progress or Progress(), by or OneProcess()
+    by.check(path)
     channels = preprocessing_of(model).channels
     held = read_pages(path, options.axes)
     if options.pixel_size:
@@ -124,10 +126,10 @@ def predict_file(
     notes += [note for info in infos for note in note_channels(info, path, channels)]
     by_parts = is_read_by_parts(path, options.tile, options.axes)
     if by_parts:
-        options = replace(options, tile=options.tile or best_tile(model))
+        options = replace(options, tile=options.tile or by.tile(model))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        job = _Job(model, path, folder, out is not None, options, progress, held, single)
+        job = _Job(model, path, folder, out is not None, options, progress, by, held, single)
         by_page = [(name if page is None else f"{name}_{page:03}", page) for page in numbers]
         if by_parts:
             groups = [job.by_parts(*named) for named in by_page]
@@ -204,6 +206,7 @@ class _Job(NamedTuple):
     saved: bool
     options: PredictionOptions
     progress: Progress
+    by: OneProcess
     held: Pages = Pages(1)
     single: Path | None = None
 
@@ -250,7 +253,7 @@ class _Job(NamedTuple):
                 files.append(self.folder / f"{name}_rois.zip")
                 rois = stack.enter_context(instance_files.new_rois(files[-1]))
             for i, number in enumerate(numbers, start=1):
-                page = Page(self.model, read(number), outputs, self.options, self.progress)
+                page = self.by.page(self.model, read(number), outputs, self.options, self.progress)
                 pages.append(page.segment(rois, i if paged else None))
         tables = [page.objects for page in pages if page.objects is not None]
         if self.saved and tables:

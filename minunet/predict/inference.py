@@ -11,7 +11,7 @@ import numpy as np
 from ..array import Array, get_array_module, to_numpy
 from ..data import ClassMap, Preprocessing, prepare
 from ..data.files.windows import Windows
-from ..data.preprocess import mirrored, scaled_size
+from ..data.preprocess import Stretch, mirrored, scaled_size
 from ..errors import UserError
 from ..nn import Module
 from ..ops import class_probabilities
@@ -19,8 +19,8 @@ from .detections import DetectingTiles, Detections, Seen, find_detections, heads
 from .maps import maps_of
 from .options import DEFAULTS, PredictionOptions
 from .separation import UNTUNED, separation_of
-from .stars import Objects, cell_of, check_split, draw, find_objects, numbering, separate_stars
-from .stitching import BLOCK, lay_blocks
+from .stars import Objects, cell_of, check_split, draw, find_objects, separate_stars
+from .stitching import BLOCK, census, lay_blocks, numbering
 from .tiles import Block, Tiles, best_tile, whole_fits
 from .tta import SYMMETRIES
 
@@ -91,7 +91,8 @@ def found_objects(
     else:
         objects = find_detections(tiles, how)
     blocks = [block.core for block in lay_blocks(size, BLOCK, 0).values()]
-    return objects, *numbering(objects, blocks, how.min_size), blocks
+    counted = (census(objects.draw(*block), block) for block in blocks)
+    return objects, *numbering(len(objects.boxes), counted, how.min_size), blocks
 
 
 def probabilities(
@@ -113,11 +114,12 @@ def probabilities(
 
 
 def make_tiles(
-    model: Module, image: Any, options: PredictionOptions = DEFAULTS
+    model: Module, image: Any, options: PredictionOptions = DEFAULTS, stretch: Stretch | None = None
 ) -> Tiles | WholeImage | DetectingTiles:  # fmt: skip
     """An image in tiles, or in a single one; iterate over the result to get the tiles with their probabilities.
 
-    For a network of boxes and masks a tile comes with what the network sees, see `minunet.predict.detections`.
+    For a network of boxes and masks a tile comes with what the network sees, see `minunet.predict.detections`. `stretch` is
+    that of the image's intensity, if it is known already.
 
     Raises
     ------
@@ -133,11 +135,11 @@ def make_tiles(
         tile = 0
     if known.target == "instances":
         check_numbers(image if tile == 0 else ())
-        windows = Windows(image, known.channels, known.normalise, scale)
+        windows = Windows(image, known.channels, known.normalise, scale, stretch)
         return DetectingTiles(model, windows, best_tile(model) if tile is None else tile, options.overlap, tta)
     if tile == 0:
         return WholeImage(model, np.asarray(image), scale, tta)
-    windows = Windows(image, known.channels, known.normalise, scale)
+    windows = Windows(image, known.channels, known.normalise, scale, stretch)
     return Tiles(model, windows, tile or best_tile(model), options.overlap, tta)
 
 

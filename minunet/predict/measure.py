@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,22 +42,16 @@ class Measurements:
 
     def add(self, labels: np.ndarray, image: np.ndarray, top: int = 0, left: int = 0) -> None:
         """Add a part of the image that begins at row `top` and column `left`: object numbers (h, w) and pixels (h, w, C)."""
-        y, x = np.nonzero(labels)
-        if not len(y):
-            return
-        numbers, here = np.unique(labels[y, x], return_inverse=True)  # sums over this part's objects alone
-        i = numbers.astype(np.int64) - 1
-        place, values = np.stack([x + left, y + top], axis=1), image[y, x]
-        self.area[i] += np.bincount(here)
-        for axis in range(2):
-            self.place[i, axis] += np.bincount(here, place[:, axis])
-        for c in range(values.shape[1]):
-            self.intensity[i, c] += np.bincount(here, values[:, c].astype(float))
-        low, high = np.full((len(i), 2), np.iinfo(np.int64).max), np.zeros((len(i), 2), np.int64)
-        np.minimum.at(low, here, place)
-        np.maximum.at(high, here, place + 1)
-        self.boxes[i, :2] = np.minimum(self.boxes[i, :2], low)
-        self.boxes[i, 2:] = np.maximum(self.boxes[i, 2:], high)
+        self.enter(measure_part(labels, image, top, left))
+
+    def enter(self, found: PartMeasurements) -> None:
+        """Add what was measured of a part of the image."""
+        i = found.numbers.astype(np.int64) - 1
+        self.area[i] += found.area
+        self.place[i] += found.place
+        self.intensity[i] += found.intensity
+        self.boxes[i, :2] = np.minimum(self.boxes[i, :2], found.boxes[:, :2])
+        self.boxes[i, 2:] = np.maximum(self.boxes[i, 2:], found.boxes[:, 2:])
 
     def rows(self, page: int | None = None) -> Iterator[dict[str, Any]]:
         """One row for each object, with the keys of `columns`; for a stack, with the page's number from 1."""
@@ -78,6 +72,31 @@ class Measurements:
                     *(self.intensity[i] / area).tolist(),
                 ]
                 yield dict(zip(names, values if page is None else [page, *values]))
+
+
+class PartMeasurements(NamedTuple):
+    """The measurements of the n objects in a part of an image: their numbers (n,), and the arrays of `Measurements`."""
+
+    numbers: np.ndarray
+    area: np.ndarray
+    place: np.ndarray
+    intensity: np.ndarray
+    boxes: np.ndarray
+
+
+def measure_part(labels: np.ndarray, image: np.ndarray, top: int, left: int) -> PartMeasurements:
+    """Measure a part of the image that begins at row `top` and column `left`: object numbers (h, w) and pixels (h, w, C)."""
+    y, x = np.nonzero(labels)
+    numbers, here = np.unique(labels[y, x], return_inverse=True)  # sums over this part's objects alone
+    n, place, values = len(numbers), np.stack([x + left, y + top], axis=1), image[y, x]
+    sums = [np.bincount(here, weights, n) for weights in (*place.T, *values.astype(float).T)]
+    low, high = np.full((n, 2), np.iinfo(np.int64).max), np.zeros((n, 2), np.int64)
+    np.minimum.at(low, here, place)
+    np.maximum.at(high, here, place + 1)
+    boxes = np.concatenate([low, high], axis=1)
+    return PartMeasurements(
+        numbers, np.bincount(here, minlength=n), np.stack(sums[:2], 1), np.stack(sums[2:], 1), boxes
+    )
 
 
 def columns(channels: int, paged: bool) -> list[str]:

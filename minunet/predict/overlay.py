@@ -110,9 +110,11 @@ class Overview:
 
     def put(self, rows: slice, columns: slice, labels: np.ndarray) -> None:
         """Enter the labels (h, w) of a part of the image."""
-        k = self.every
-        r, c = -(-rows.start // k), -(-columns.start // k)
-        taken = labels[r * k - rows.start :: k, c * k - columns.start :: k]
+        self.enter(rows, columns, sampled(rows, columns, labels, self.every))
+
+    def enter(self, rows: slice, columns: slice, taken: np.ndarray) -> None:
+        """Enter what `sampled` gives of a part of the image."""
+        r, c = -(-rows.start // self.every), -(-columns.start // self.every)
         self.labels[r : r + taken.shape[0], c : c + taken.shape[1]] = taken
 
     def picture(self, image: Any, classes: ClassMap | None) -> np.ndarray:
@@ -122,6 +124,11 @@ class Overview:
         bands = [slice(r, min(H, r + rows)) for r in range(0, H, rows)]
         seen = np.concatenate([image[band, slice(0, W)][::k, ::k].copy() for band in bands])
         return object_outlines(seen, self.labels) if classes is None else overlay(seen, self.labels, classes)
+
+
+def sampled(rows: slice, columns: slice, labels: np.ndarray, every: int) -> np.ndarray:
+    """Every k-th row and column, from the image's first, of the labels (h, w) of a part of the image."""
+    return labels[-rows.start % every :: every, -columns.start % every :: every]
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..data.objects import Separation
 from ..errors import UserError
 from ..nn import Module
 from . import instance_files
+from .detections import Detections
 from .inference import class_map, classify, found_objects, make_tiles, semantic
 from .instances import output_names, resampled, separate, target_of
 from .measure import Measurements
@@ -25,7 +27,9 @@ from .options import AUTO, PredictionOptions
 from .overlay import Overview
 from .progress import Progress
 from .separation import reach_of, separation_of
+from .stars import Objects
 from .stitching import BLOCK, Block, Index, Part, Stitching, label_block, lay_blocks
+from .tiles import best_tile
 from .writers import Outputs, Writer
 
 OVERVIEW = 2048  # most rows and columns of the overlay of an image that is read by windows
@@ -33,6 +37,21 @@ HALO = (
     64  # pixels that are at least seen around a block: objects that reach no farther into the next block come out whole
 )
 STRIP = 1 << 22  # pixels that are read at once for outlines, about
+
+
+class OneProcess:
+    """Who segments the pages of images: this process. `minunet.predict.distributed` has many processes do it."""
+
+    def check(self, path: Path) -> None:
+        """UserError if such a file cannot be segmented so."""
+
+    def tile(self, model: Module) -> int:
+        """The side of a tile, in pixels, if none is asked for."""
+        return best_tile(model)
+
+    def page(self, model: Module, image: Any, outputs: Outputs, options: PredictionOptions, progress: Progress) -> Page:
+        """A page to be segmented, see `Page`."""
+        return Page(model, image, outputs, options, progress)
 
 
 class PageResult(NamedTuple):
@@ -108,19 +127,27 @@ class Page:
     def _tiles(self) -> Iterator[Any]:
         """The image's tiles: rows, columns, maps."""
         tiles = make_tiles(self.model, self.image, self.options)
-        if tiles.note:
-            blended = "" if target_of(self.model) == "instances" else "are blended, and "
-            self.notes.append(f"tiles {blended}differ a little from the whole image: {tiles.note}")
+        self._note_blending(tiles.note)
         return tiles.blocks(self.progress.counter("tile", len(tiles)))
+
+    def _note_blending(self, why: str) -> None:
+        if why:
+            blended = "" if target_of(self.model) == "instances" else "are blended, and "
+            self.notes.append(f"tiles {blended}differ a little from the whole image: {why}")
+
+    def _note_dropped(self, objects: Objects | Detections) -> None:
+        if objects.dropped:
+            self.notes.append(
+                f"{objects.dropped:,} proposals were not looked at: there were too many; raise --mask-threshold"
+            )
 
     def _mask(self, files: ExitStack) -> Callable[[slice, slice, np.ndarray], None]:
         """A function that writes a part of the mask: its rows, its columns, and its class numbers (h, w)."""
-        classes, numbers = class_map(self.model), self.options.masks_as == "numbers"
-        samples = 3 if classes.num_classes > 2 and not numbers else 1
+        samples = mask_samples(self.model, self.options)
         mask = files.enter_context(self.outputs.new(self.image, "mask", np.uint8, samples=samples))
 
         def write(rows: slice, columns: slice, labels: np.ndarray) -> None:
-            mask[rows, columns] = labels if numbers else classes.decode(labels)
+            mask[rows, columns] = mask_pixels(self.model, self.options, labels)
 
         return write
 
@@ -136,10 +163,7 @@ class Page:
                 yield rows, columns, block
 
         objects, table, count, blocks = found_objects(self.model, seen(), self.options, self.size)
-        if objects.dropped:
-            self.notes.append(
-                f"{objects.dropped:,} proposals were not looked at: there were too many; raise --mask-threshold"
-            )
+        self._note_dropped(objects)
 
         def numbered(rows: slice, columns: slice) -> np.ndarray:
             return table[objects.draw(rows, columns)]
@@ -161,10 +185,7 @@ class Page:
             from ..kernels.cpu.memory import release_memory
 
             release_memory()  # that of the network's maps
-        options, how = self.options, separation_of(self.model, self.options)
-        side = BLOCK if self.windowed else max(self.size)
-        halo = max(HALO, reach_of(self.model, how, options)) if options.split and self.windowed else 0
-        blocks = lay_blocks(self.size, side, min(halo, side))
+        how, blocks = separation_of(self.model, self.options), self._blocks()
         with self.outputs.new(self.image, "numbers", np.uint32, keep=False) as numbers:
             tables, count = self._label(blocks, p, numbers, how)
             place = {(rows.start, columns.start): index for index, (_, (rows, columns), *_) in blocks.items()}
@@ -190,6 +211,17 @@ class Page:
             if rois is not None:
                 self._outline(rois, labels, found, number)
         return found, picture
+
+    def _blocks(self) -> dict[Index, Block]:
+        """The blocks in which objects are separated."""
+        return lay_blocks(self.size, *self._side_and_halo())
+
+    def _side_and_halo(self) -> tuple[int, int]:
+        """Of the blocks, in pixels."""
+        side, options = BLOCK if self.windowed else max(self.size), self.options
+        reach = reach_of(self.model, separation_of(self.model, options), options)
+        halo = max(HALO, reach) if options.split and self.windowed else 0
+        return side, min(halo, side)
 
     def _label(
         self, blocks: dict[Index, Block], p: Writer, numbers: Writer, how: Separation
@@ -217,3 +249,13 @@ class Page:
         if left_out:
             span = f"{instance_files.OUTLINED:,} pixels"
             self.notes.append(f"without the outlines of {left_out} objects that span over {span}")
+
+
+def mask_samples(model: Module, options: PredictionOptions) -> int:
+    """How many numbers a pixel of the mask has: 3 for a colour, else 1."""
+    return 3 if class_map(model).num_classes > 2 and options.masks_as != "numbers" else 1
+
+
+def mask_pixels(model: Module, options: PredictionOptions, labels: np.ndarray) -> np.ndarray:
+    """The pixels of the mask, (h, w) or (h, w, 3) uint8, from class numbers (h, w)."""
+    return labels if options.masks_as == "numbers" else class_map(model).decode(labels)

@@ -21,7 +21,7 @@ tile into another is found once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,6 +111,11 @@ def propose(maps: np.ndarray, threshold: float, cell: int, top: int = 0, left: i
 def find_objects(parts: Iterable[Part], how: Separation, cell: int) -> Objects:
     """The objects of an image from its parts: rows, columns, and the maps (h, w, 1 + R) there."""
     proposed = [propose(maps, how.threshold, cell, rows.start, columns.start) for rows, columns, maps in parts]
+    return join_parts(proposed, how, cell)
+
+
+def join_parts(proposed: list[Polygons], how: Separation, cell: int) -> Objects:
+    """The objects of an image from the proposals of its parts, in any order."""
     joined = best_of_cells(Polygons(*(np.concatenate(arrays) for arrays in zip(*proposed))), cell)
     found = suppress(Polygons(*(a[:MOST] for a in joined)), how.nms)
     return found._replace(dropped=max(0, len(joined.scores) - MOST))
@@ -227,36 +232,6 @@ def plain_draw(objects: Objects, chosen: np.ndarray, top: int, left: int, labels
             toggled(edges, polygons.scores[j], top, left, labels.shape, field)
             total += polygons.scores[j]
         labels[np.abs(field.cumsum(1)) > 0.5 * total] = n + 1
-
-
-def numbering(objects: Any, blocks: Iterable[tuple[slice, slice]], min_size: int) -> tuple[np.ndarray, int]:
-    """The numbers that objects get: from 1 without gaps, in the order of their first pixels, row by row.
-
-    Parameters
-    ----------
-    objects : Objects, or Detections of `minunet.predict.detections`
-    blocks : rows and columns that together are the image, each once
-    min_size : int
-        Objects of fewer pixels are dropped: they get the number 0.
-
-    Returns
-    -------
-    table : (n + 1,) uint32 array
-        For what `draw` gives.
-    count : int
-    """
-    n = len(objects.boxes)
-    area, first = np.zeros(n + 1, np.int64), np.full(n + 1, np.iinfo(np.int64).max)
-    for rows, columns in blocks:
-        labels = objects.draw(rows, columns)
-        numbers, place, counts = np.unique(labels, return_index=True, return_counts=True)
-        row, column = np.divmod(place, labels.shape[1])
-        area[numbers] += counts
-        first[numbers] = np.minimum(first[numbers], (row + rows.start) << 32 | (column + columns.start))
-    kept = np.flatnonzero(area[1:] >= max(min_size, 1)) + 1
-    table = np.zeros(n + 1, np.uint32)
-    table[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)
-    return table, len(kept)
 
 
 def crossings(centre: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

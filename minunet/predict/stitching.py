@@ -22,7 +22,7 @@ components that gives exactly the result of the whole image, however large they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ import numpy as np
 
 Part = tuple[slice, slice]  # rows and columns of the image
 Index = tuple[int, int]  # a block's place: row and column of a block among the blocks
+Census = tuple[np.ndarray, np.ndarray, np.ndarray]  # (k,) integers: numbers of objects, their first pixels, their areas
 
 BLOCK = 2048  # rows and columns of a block of a large image, in which objects are separated at once
 NEVER = np.iinfo(np.int64).max  # the first pixel of an instance that has none in the core
@@ -111,6 +112,12 @@ def in_common(a: Part, b: Part) -> Part:
     return rows, columns
 
 
+def within(part: Part, whole: Part) -> Part:
+    """The rows and columns of a part, counted from where a larger one begins."""
+    rows, columns = (slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, whole))
+    return rows, columns
+
+
 def label_block(
     block: Block, seen: np.ndarray, label: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, BlockInstances]:
@@ -133,16 +140,12 @@ def label_block(
     labels = label(seen)
 
     def at(part: Part) -> np.ndarray:
-        rows, columns = (slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, block.seen))
-        return labels[rows, columns]
+        return labels[within(part, block.seen)]
 
     core, n = at(block.core), int(labels.max(initial=0))
-    numbers, place, counts = np.unique(core, return_index=True, return_counts=True)
-    kept = numbers > 0
-    row, column = np.divmod(place[kept], core.shape[1])
+    numbers, places, counts = census(core, block.core)
     first, area = np.full(n, NEVER), np.zeros(n, np.int64)
-    first[numbers[kept] - 1] = (row + block.core[0].start) << 32 | (column + block.core[1].start)
-    area[numbers[kept] - 1] = counts[kept]
+    first[numbers - 1], area[numbers - 1] = places, counts
     faces = {other: Face(at(block.edges[other]).ravel(), at(part)) for other, part in block.shared.items()}
     return core, BlockInstances(first, area, {other: Face(*(a.copy() for a in face)) for other, face in faces.items()})
 
@@ -207,12 +210,51 @@ def merge(
     if total:
         np.minimum.at(first, part, np.concatenate([found[index].first for index in sorted(found)]))
         np.add.at(area, part, np.concatenate([found[index].area for index in sorted(found)]))
-    kept = np.flatnonzero(area >= max(min_size, 1))
-    new = np.zeros(parts, np.uint32)
-    new[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)
+    new, count = in_order(first, area, min_size)
     zero = np.zeros(1, np.uint32)
     tables = {k: np.concatenate([zero, new[part[s : s + len(found[k].first)]]]) for k, s in starts.items()}
-    return tables, len(kept)
+    return tables, count
+
+
+def census(core: np.ndarray, at: Part) -> Census:
+    """The objects in the labels (h, w) of a part: their numbers, first pixels as in `BlockInstances`, and areas."""
+    numbers, place, counts = np.unique(core, return_index=True, return_counts=True)
+    kept = numbers > 0
+    row, column = np.divmod(place[kept], core.shape[1])
+    return numbers[kept], (row + at[0].start) << 32 | (column + at[1].start), counts[kept]
+
+
+def in_order(first: np.ndarray, area: np.ndarray, min_size: int) -> tuple[np.ndarray, int]:
+    """New numbers (n,) uint32 of objects in the order of their first pixels, 0 for those that are too small; and how many."""
+    kept = np.flatnonzero(area >= max(min_size, 1))
+    new = np.zeros(len(area), np.uint32)
+    new[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)
+    return new, len(kept)
+
+
+def numbering(n: int, counted: Iterable[Census], min_size: int) -> tuple[np.ndarray, int]:
+    """The numbers that objects get: from 1 without gaps, in the order of their first pixels, row by row.
+
+    Parameters
+    ----------
+    n : int
+        Objects, which have the numbers 1 to n in the blocks' labels.
+    counted : what `census` gives of blocks that together are the image, each once
+    min_size : int
+        Objects of fewer pixels are dropped: they get the number 0.
+
+    Returns
+    -------
+    table : (n + 1,) uint32 array
+        For the numbers in the blocks' labels.
+    count : int
+    """
+    area, first = np.zeros(n + 1, np.int64), np.full(n + 1, NEVER)
+    for numbers, places, counts in counted:
+        area[numbers] += counts
+        first[numbers] = np.minimum(first[numbers], places)
+    new, count = in_order(first[1:], area[1:], min_size)
+    return np.append(np.zeros(1, np.uint32), new), count
 
 
 class Stitching:

@@ -22,6 +22,7 @@ eight symmetries, each window placed as if the whole image had been flipped or r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from math import lcm
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..models.summary import summary
 from ..models.trace import Trace, follow, input_channels
 from ..nn import Module
 from .maps import maps_of
+from .stitching import in_common, within
 from .tta import SYMMETRIES, Symmetry
 
 Block = tuple[slice, slice, np.ndarray]  # rows, columns, and their probabilities (h, w, num_classes)
@@ -94,11 +96,14 @@ def whole_fits(model: Module, size: tuple[int, int]) -> bool:
     return needed(model, *size) <= spare_memory(model)
 
 
-def best_tile(model: Module) -> int:
-    """Side of a tile: `OVERLAPS` overlaps, beyond which there is little to gain, or less if memory is short."""
+def best_tile(model: Module, spare: int | None = None) -> int:
+    """Side of a tile: `OVERLAPS` overlaps, beyond which there is little to gain, or less if memory is short.
+
+    `spare` is how many bytes a window may take; by default `spare_memory`.
+    """
     step, overlap = stride(model), default_overlap(model)
-    tile = OVERLAPS * max(overlap, 4 * step)
-    while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > spare_memory(model):
+    tile, spare = OVERLAPS * max(overlap, 4 * step), spare_memory(model) if spare is None else spare
+    while tile > step and needed(model, tile + 2 * overlap, tile + 2 * overlap) > spare:
         tile = max(step, tile * 3 // 4 // step * step)
     return tile
 
@@ -201,7 +206,7 @@ class Tiles:
 
     def __len__(self) -> int:
         """Number of tiles."""
-        return len(self._parts(0)) * len(self._parts(1))
+        return len(self.parts(0)) * len(self.parts(1))
 
     def __iter__(self) -> Iterator[Block]:
         return self.blocks()
@@ -211,10 +216,28 @@ class Tiles:
         if self.half:
             yield from self._blended(done)
             return
-        for rows in self._parts(0):
-            for columns in self._parts(1):
-                yield rows, columns, self.probabilities(rows, columns)
-                done()
+        for i, j in product(*(range(len(self.parts(axis))) for axis in (0, 1))):
+            yield from self.group(slice(i, i + 1), slice(j, j + 1))
+            done()
+
+    def group(self, i: slice, j: slice) -> Iterator[Block]:
+        """The tiles of some rows and columns of tiles, bit for bit as in `blocks`; blended ones come as one block.
+
+        Of blended tiles those around the group are computed, too.
+        """
+        rows, columns = self.parts(0), self.parts(1)
+        if not self.half:
+            for part in product(rows[i], columns[j]):
+                yield *part, self.probabilities(*part)
+            return
+        whole = slice(rows[i][0].start, rows[i][-1].stop), slice(columns[j][0].start, columns[j][-1].stop)
+        total = np.zeros((*(s.stop - s.start for s in whole), self.num_classes), np.float32)
+        for r, c in product(*(p[max(0, s.start - 1) : s.stop + 1] for p, s in ((rows, i), (columns, j)))):
+            tall, wide, faded = self._faded(r, c)
+            both = in_common(whole, (tall, wide))
+            if all(s.start < s.stop for s in both):
+                total[within(both, whole)] += faded[within(both, (tall, wide))]
+        yield *whole, total
 
     def probabilities(self, rows: slice, columns: slice) -> np.ndarray:
         """The probabilities of any part of the image: (h, w, num_classes) float32."""
@@ -256,7 +279,8 @@ class Tiles:
         spare = overlap - reach(self.model)
         return min(spare if spare > 0 else overlap // 2, min(self.tile) // 2)
 
-    def _parts(self, axis: int) -> list[slice]:
+    def parts(self, axis: int) -> list[slice]:
+        """The rows, or the columns, of the image that the tiles keep."""
         n, tile = self.size[axis], self.tile[axis]
         return [slice(start, min(n, start + tile)) for start in range(0, n, tile)]
 
@@ -265,18 +289,24 @@ class Tiles:
         half, (H, W) = self.half, self.size
         carried = np.zeros((0, W, self.num_classes), np.float32)
         top = 0
-        for rows in self._parts(0):
-            tall = slice(max(0, rows.start - half), min(H, rows.stop + half))
-            band = np.zeros((tall.stop - top, W, self.num_classes), np.float32)
+        for rows in self.parts(0):
+            band = np.zeros((min(H, rows.stop + half) - top, W, self.num_classes), np.float32)
             band[: len(carried)] = carried
-            for columns in self._parts(1):
-                wide = slice(max(0, columns.start - half), min(W, columns.stop + half))
-                weight = fade(rows, tall, half, H)[:, None, None] * fade(columns, wide, half, W)[None, :, None]
-                band[tall.start - top :, wide] += weight * self.probabilities(tall, wide)
+            for columns in self.parts(1):
+                tall, wide, faded = self._faded(rows, columns)
+                band[tall.start - top :, wide] += faded
                 done()
             complete = H if rows.stop == H else rows.stop - half
             yield slice(top, complete), slice(0, W), band[: complete - top]
             carried, top = band[complete - top :], complete
+
+    def _faded(self, rows: slice, columns: slice) -> Block:
+        """A tile with what of it lies in its neighbours: rows, columns, and its share of the probabilities there."""
+        half, (H, W) = self.half, self.size
+        tall = slice(max(0, rows.start - half), min(H, rows.stop + half))
+        wide = slice(max(0, columns.start - half), min(W, columns.stop + half))
+        weight = fade(rows, tall, half, H)[:, None, None] * fade(columns, wide, half, W)[None, :, None]
+        return tall, wide, weight * self.probabilities(tall, wide)
 
 
 def fade(part: slice, extended: slice, half: int, n: int) -> np.ndarray:

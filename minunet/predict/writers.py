@@ -108,6 +108,15 @@ def new_zarr(
     path: Path, size: tuple[int, int], dtype: Any, planes: int = 1, keep: bool = True, pixel: PixelSize | None = None
 ) -> Iterator[ZarrWriter]:  # fmt: skip
     """A new OME-Zarr (NGFF 0.5) of one level."""
+    with beside(path, keep) as part:
+        yield make_zarr(part, path.stem, size, dtype, planes, pixel)
+
+
+def make_zarr(
+    path: Path, name: str, size: tuple[int, int], dtype: Any, planes: int = 1, pixel: PixelSize | None = None,
+    chunk: tuple[int, int] = (CHUNK, CHUNK), shard: tuple[int, int] | None = None,
+) -> ZarrWriter:  # fmt: skip
+    """Make an OME-Zarr of one level, of that name, all 0; with `shard` a file holds the chunks of so many pixels."""
     zarr = import_zarr(path)
     axes = [{"name": "c", "type": "channel"}] * (planes > 1) + [
         {"name": a, "type": "space"} | ({"unit": "micrometer"} if pixel else {}) for a in "yx"
@@ -118,16 +127,15 @@ def new_zarr(
         "scale": [1.0] * (len(axes) - 2) + (list(pixel.in_microns()[::-1]) if pixel else [1.0, 1.0]),
     }
     image = {
-        "name": path.stem,
+        "name": name,
         "axes": axes,
         "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
     }
-    with beside(path, keep) as part:
-        group = zarr.create_group(str(part), zarr_format=3)
-        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
-        chunks = (1, CHUNK, CHUNK)[-len(axes) :]
-        array = group.create_array("0", shape=shape, dtype=np.dtype(dtype), chunks=chunks, fill_value=0)
-        yield ZarrWriter(array, planes)
+    group = zarr.create_group(str(path), zarr_format=3)
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    chunks, shards = (1, *chunk)[-len(axes) :], (1, *shard)[-len(axes) :] if shard else None
+    array = group.create_array("0", shape=shape, dtype=np.dtype(dtype), chunks=chunks, shards=shards, fill_value=0)
+    return ZarrWriter(array, planes)
 
 
 class ArrayWriter:

@@ -45,7 +45,7 @@ def flags(parser):
                 yield from flags(inner)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md", "docs/using.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md", "docs/using.md", "docs/scale.md"])
 def test_commands_in_documentation_have_known_flags(page):
     if not (ROOT / page).exists():
         pytest.skip("the package is not in its repository")

@@ -20,7 +20,8 @@ from minunet.models import Ensemble, UNet
 from minunet.predict.inference import found_objects, make_tiles, probabilities
 from minunet.predict.instances import label_objects, segment_objects
 from minunet.predict.options import PredictionOptions
-from minunet.predict.stars import LARGEST, Polygons, draw, find_objects, numbering, separate_stars, star_maps, suppress
+from minunet.predict.stars import LARGEST, Polygons, draw, find_objects, separate_stars, star_maps, suppress
+from minunet.predict.stitching import census, numbering
 
 HOW = Separation(threshold=0.5, nms=0.4)
 WHOLE = slice(0, 60), slice(0, 70)
@@ -116,7 +117,8 @@ def test_numbers_come_in_the_order_of_the_first_pixels_and_small_objects_go():
     blocks = [
         (slice(a, min(60, a + 17)), slice(b, min(70, b + 23))) for a in range(0, 60, 17) for b in range(0, 70, 23)
     ]
-    table, count = numbering(objects, blocks, 20)
+    counted = [census(draw(objects, *block), block) for block in blocks]
+    table, count = numbering(len(objects.boxes), counted, 20)
     np.testing.assert_array_equal(table[labels], renumber(labels, 20))
     assert 1 < count == table.max() < len(objects.boxes)
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_equal_is_said_and_blended(options):
     cut = np.empty_like(whole)
     for rows, columns, p in found:
         cut[rows, columns] = p[..., 1]
-    seams = [r.start for r in found._parts(0)[1:]]
+    seams = [r.start for r in found.parts(0)[1:]]
     jump = [abs((a - whole)[seams] - (a - whole)[[s - 1 for s in seams]]).mean() for a in (parts, cut)]
     assert jump[0] < 0.8 * jump[1]  # at the borders of tiles the error changes less than without blending
 

@@ -26,10 +26,13 @@ class Windows:
     image : (H, W) or (H, W, C) array, or what reads like one
     channels, method, scale : as in `prepare`
         The percentiles are those of the whole image, from the same pixels that `normalise` samples.
+    stretch : Stretch, optional
+        That of the whole image, if it is known already: then nothing is read for it.
 
     Attributes
     ----------
     size : (h, w) of the prepared image
+    stretch : Stretch
 
     Raises
     ------
@@ -37,11 +40,15 @@ class Windows:
         If a window holds infinity.
     """
 
-    def __init__(self, image: Any, channels: int, method: str = "percentile", scale: float = 1.0) -> None:
+    def __init__(
+        self, image: Any, channels: int, method: str = "percentile", scale: float = 1.0, stretch: Stretch | None = None
+    ) -> None:  # fmt: skip
         self.image, self.channels = image, channels
         self.size = scaled_size(image.shape[:2], scale)
         self.resized, self.cubic = scale != 1, method == "255"
-        if method == "percentile":
+        if stretch is not None:
+            self.stretch = stretch
+        elif method == "percentile":
             self.stretch = self._percentiles()
         elif method == "255":
             self.stretch = Stretch(
