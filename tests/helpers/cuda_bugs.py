@@ -419,6 +419,20 @@ BUGS = [
         "dice",
     ),
     Bug("Dice: no softmax on the way back", "loss.cu", "p[n * K + k] * (dp[k] - sum)", "p[n * K + k] * dp[k]", "dice"),
+    Bug(
+        "norm: the biased variance moves the running one",
+        "norm.cu",
+        "unbiased * (float)(squares / P)",
+        "(float)(squares / P)",
+        "norm",
+    ),
+    Bug(
+        "norm: dgamma of a single tile is not scaled",
+        "norm.cu",
+        "if (dgamma) dgamma[c] = b * rstd[c];",
+        "if (dgamma) dgamma[c] = b;",
+        "norm of a tile",
+    ),
     # many arrays at once
     Bug(
         "an array begins where the last one did", "tables.cuh", "(chunk - t.first[row]) * CHUNK", "chunk * CHUNK", "sgd"
@@ -482,6 +496,7 @@ def checks():
         "transposed": lambda d, r: conv.transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),
         "head": lambda d, r: conv.head(d, r, "float32", 140, 3),
         "norm": lambda d, r: maps.batch_norm(d, r, (1, 17, 16, 36), "float32", True),
+        "norm of a tile": lambda d, r: maps.batch_norm(d, r, (2, 5, 3, 7), "float32", True),
         "folded": lambda d, r: maps.norm_folded_into_a_convolution(d, r, 3, True),
         "moments": lambda d, r: maps.moments_do_not_cancel(d, r),
         "group": lambda d, r: maps.group_norm(d, r, (2, 9, 30, 70), 2, "float32", True),

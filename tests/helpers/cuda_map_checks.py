@@ -37,6 +37,13 @@ def batch_norm(cuda, rng, shape, dtype, relu):
     found = launch_norm.merge_moments(launch_norm.moments(on))
     near(found[0], mean, EPS["exact"])
     near(found[1], var, EPS["exact"], 64)
+    tiles, (M, moved) = launch_norm.moments(on), (launch.pixels(on), [mean + 1, var + 2])
+    running = tuple(cuda.array(a, np.float32) for a in moved)
+    into, unbiased = cuda.empty((3, C)), M / max(M - 1, 1)
+    launch_norm.merge_moments(tiles, into=into, running=running, momentum=0.3, unbiased=unbiased)
+    ops.running_average.plain(*moved, mean, var, M, momentum=0.3)
+    for a, b in zip((*running, *into), (*moved, *map(values, found))):
+        near(a, b, EPS["exact"], 64)
     out = empty_half(cuda, shape, dtype)
     launch_norm.norm(on, found[0], found[2], scale, shift, out, relu)
     rounding = EPS["exact"] * (1 + 3 / np.sqrt(var.min() + 1e-5))  # x is off by its own last place before it is scaled

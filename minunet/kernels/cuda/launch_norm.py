@@ -26,12 +26,19 @@ def moments(x: Array, images: int = 1) -> Moments:
     return Moments(partial, 1, P, 1, TILE)
 
 
-def merge_moments(of: Moments, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of all pixels."""
+def merge_moments(
+    of: Moments, eps: float = 1e-5, into: Array | None = None, running: tuple[Array, Array] | None = None,
+    momentum: float = 0.0, unbiased: float = 1.0,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of all pixels.
+
+    With `into` (3, C) they are written there. With `running`, a mean and a variance, these are moved as by `running_average`.
+    """
     tiles, _, C = of.partial.shape
-    mean, var, rstd = get_array_module(of.partial).empty((3, C), np.float32)
+    mean, var, rstd = get_array_module(of.partial).empty((3, C), np.float32) if into is None else into
     P = tiles // of.tiles_of_image() * of.H * of.W
-    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32), (of.partial, mean, var, rstd, tiles, P, C, *of[1:], eps),
+    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32),
+        (of.partial, mean, var, rstd, tiles, P, C, *of[1:], eps, *(running or (None, None)), momentum, unbiased),
         1024 * 8)  # fmt: skip
     return mean, var, rstd
 
@@ -96,7 +103,8 @@ def norm_back(
     """
     C, statistics = x.shape[3], (mean, rstd, gamma, beta)
     dgamma = get_array_module(x).empty(C, np.float32)
-    sums = merged_sums(_sums_of_tiles(dy, x, statistics, relu), rstd, dgamma)
+    partial = _sums_of_tiles(dy, x, statistics, relu, dgamma if pixels(x) <= TILE else None)
+    sums = partial[0] if len(partial) == 1 else merged_sums(partial, rstd, dgamma)
     _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
     return sums[:C], dgamma
 
@@ -115,15 +123,15 @@ def group_norm_back(
     return of_batch[:C], of_batch[C:]
 
 
-def _sums_of_tiles(dy: Array, x: Array, statistics: tuple, relu: bool) -> Array:
-    """norm.cu: the sums of `norm_back` over tiles of TILE pixels, (images * tiles, 2 * C) float32."""
+def _sums_of_tiles(dy: Array, x: Array, statistics: tuple, relu: bool, dgamma: Array | None = None) -> Array:
+    """norm.cu: the sums of `norm_back` over tiles of TILE pixels, (images * tiles, 2 * C); of a single one dgamma, too."""
     C = x.shape[3]
     images = statistics[0].size // C
     P = pixels(x) // images
     tiles = -(-P // TILE)
     partial = get_array_module(x).empty((images * tiles, 2 * C), np.float32)
     run("norm.cu", "norm_sums", (tiles, -(-C // 32), images), (32, 8),
-        (x, dy, *statistics, partial, P, C, step_of(x), step_of(dy), relu), 256 * 4, storage(x.dtype))  # fmt: skip
+        (x, dy, *statistics, partial, dgamma, P, C, step_of(x), step_of(dy), relu), 256 * 4, storage(x.dtype))  # fmt: skip
     return partial
 
 

@@ -16,7 +16,8 @@ asynchronous), so they fuse it where they write:
     concat       LazyConcat(a, b): never made, read as two sources
 
 Between convolutions only raw maps are stored. A Normed is computed when it is read, and again in the backward for the weights'
-gradient, which costs a pass and saves the memory of a map. An op that has no kernel for such an object gets its array.
+gradient, which costs a pass and saves the memory of a map. A batch's statistics wait, too, for the running ones to move with
+them in one start. An op that has no kernel for such an object gets its array.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 from ...array import Array, get_array_module
 from ...ops.lazy import LazyConcat, LazyMap, materialize
 from . import launch, launch_conv, launch_norm
-from .start import as_map
+from .start import Moments, as_map
 
 IMAGE_CHANNELS = 4
 """A map with at most so many channels counts as a network's input."""
@@ -108,14 +109,20 @@ class Convolved(OnGpu):
 class Normed(OnGpu):
     """(raw - mean) * rstd * gamma + beta, clipped at 0 if `relu`; computed anew unless its array is still alive."""
 
-    def __init__(self, raw: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, relu: bool = False) -> None:
+    def __init__(
+        self, raw: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, relu: bool = False,
+        merge: Merge | None = None,
+    ) -> None:  # fmt: skip
         self._is(raw, raw.shape)
-        self.raw, self.statistics, self.relu = raw, (mean, rstd, gamma, beta), relu
+        self.raw, self.statistics, self.relu, self.merge = raw, (mean, rstd, gamma, beta), relu, merge
         self._held: Any = lambda: None
 
     def array(self) -> Array:
         y = self._held()
         if y is None:
+            if self.merge:
+                self.merge.run()
+                self.merge = None
             y = self.new()
             launch_norm.norm(as_map(self.raw), *self.statistics, y, self.relu)
             self._held = weakref.ref(y)
@@ -123,7 +130,37 @@ class Normed(OnGpu):
 
     def clipped(self) -> Normed:
         """The ReLU of this."""
-        return Normed(self.raw, *self.statistics, relu=True)
+        return Normed(self.raw, *self.statistics, relu=True, merge=self.merge)
+
+
+class Merge:
+    """Sums of tiles that have not been merged yet to a batch's mean, variance and 1 / sqrt(variance + eps), `values` (3, C).
+
+    The running statistics usually move next, and do so in the same start.
+    """
+
+    def __init__(self, tiles: Moments, eps: float) -> None:
+        self.values = get_array_module(tiles.partial).empty((3, tiles.partial.shape[2]), np.float32)
+        self._start: Any = functools.partial(launch_norm.merge_moments, tiles, eps, self.values)
+
+    def run(self, **running: Any) -> bool:
+        """Start it, with what `merge_moments` takes besides; False if it has been started."""
+        start, self._start = self._start, None
+        if start:
+            start(**running)
+        return bool(start)
+
+
+class Statistic(OnGpu):
+    """A batch's mean or variance, a row of what a `Merge` gives."""
+
+    def __init__(self, merge: Merge, row: int) -> None:
+        self.merge, self.row = merge, merge.values[row]
+        self._is(self.row, self.row.shape)
+
+    def array(self) -> Array:
+        self.merge.run()
+        return self.row
 
 
 class Positive(OnGpu):

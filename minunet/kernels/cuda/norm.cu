@@ -70,10 +70,16 @@ __device__ __forceinline__ int tile_pixels(int i, int H, int W, int down, int ac
   return min(down, H - i / in_row % in_column * down) * min(across, W - i % in_row * across);
 }
 
-// moments of tiles to those of all P pixels: mean, biased variance, rstd
+// running = (1 - momentum) * running + momentum * batch
+__device__ __forceinline__ float moved(float running, float batch, float momentum) {
+  return (1 - momentum) * running + momentum * batch;
+}
+
+// moments of tiles to those of all P pixels: mean, biased variance, rstd;
+// and, if there are running statistics, these are moved, the variance times `unbiased`
 extern "C" __global__ void __launch_bounds__(1024, 1)
 merge_moments(const float* __restrict__ partial, float* mean, float* var, float* rstd, int tiles, int P, int C, int H, int W,
-              int down, int across, float eps) {
+              int down, int across, float eps, float* running_mean, float* running_var, float momentum, float unbiased) {
   SHARED(double, s);
   const int c = blockIdx.x * 32 + threadIdx.x;
   double sum = 0, squares = 0;
@@ -89,6 +95,10 @@ merge_moments(const float* __restrict__ partial, float* mean, float* var, float*
   mean[c] = whole;
   var[c] = squares / P;
   rstd[c] = 1 / sqrt(squares / P + eps);
+  if (running_mean) {
+    running_mean[c] = moved(running_mean[c], whole, momentum);
+    running_var[c] = moved(running_var[c], unbiased * (float)(squares / P), momentum);
+  }
 }
 
 // the same for an image's group of D channels, a block each: mean and rstd [image][C], for every channel those of its group
@@ -139,14 +149,14 @@ fold_norm(const float* __restrict__ mean, const float* __restrict__ var, const f
   shift[c] = beta[c] + ((bias ? bias[c] : 0.f) - mean[c]) * scale[c];
 }
 
-// running = (1 - momentum) * running + momentum * batch, the variance times `unbiased`
+// the same for a batch's statistics that are known
 extern "C" __global__ void __launch_bounds__(256, 1)
 running_average(float* mean, float* var, const float* __restrict__ batch_mean, const float* __restrict__ batch_var, int C,
                 float momentum, float unbiased) {
   const int c = blockIdx.x * 256 + threadIdx.x;
   if (c >= C) return;
-  mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c];
-  var[c] = (1 - momentum) * var[c] + momentum * (unbiased * batch_var[c]);
+  mean[c] = moved(mean[c], batch_mean[c], momentum);
+  var[c] = moved(var[c], unbiased * batch_var[c], momentum);
 }
 
 // sums [C] = the sum of partial [tiles][C] over the tiles; with rstd [C / 2] the second half times it: dgamma [C / 2]
@@ -192,11 +202,11 @@ __device__ __forceinline__ float passed(float dy, float d, float scale, float be
   return relu && !(d * scale + beta > 0.f) ? 0.f : dy;
 }
 
-// each tile's sums of g and of g * (x - mean), of P pixels an image: partial [image][tile][2][C]
+// each tile's sums of g and of g * (x - mean), of P pixels an image: partial [image][tile][2][C]; if it is the only tile, dgamma too
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const float* __restrict__ mean,
-          const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial, int P,
-          int C, int ldx, int ldy, int relu) {
+          const float* __restrict__ rstd, const float* __restrict__ gamma, const float* __restrict__ beta, float* partial,
+          float* dgamma, int P, int C, int ldx, int ldy, int relu) {
   SHARED(float, s);
   const int c = blockIdx.y * 32 + threadIdx.x, p0 = blockIdx.x * TILE, stop = min(P, p0 + TILE);
   x += (long long)blockIdx.z * P * ldx;
@@ -217,6 +227,7 @@ norm_sums(const number* __restrict__ x, const number* __restrict__ dy, const flo
   if (c >= C || threadIdx.y) return;
   partial[(long long)blockIdx.x * 2 * C + c] = a;
   partial[((long long)blockIdx.x * 2 + 1) * C + c] = b;
+  if (dgamma) dgamma[c] = b * rstd[c];
 }
 
 // from partial of norm_sums, for an image's group of D channels, a block each: sums [image][2][C] over the tiles, of g and of

@@ -23,10 +23,12 @@ from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, s
 from .lazy_maps import (
     IMAGE_CHANNELS,
     Convolved,
+    Merge,
     Normed,
     OfImage,
     Passed,
     Positive,
+    Statistic,
     Unpooled,
     data_gradient,
     sources,
@@ -139,11 +141,14 @@ def batch_norm(
     scale, shift = _float(gamma), _float(beta)
     waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
-        tiles = x.start(moments=True) if waits else launch_norm.moments(_map(x))
-        mean, var, rstd = launch_norm.merge_moments(tiles, eps)
+        merge = Merge(x.start(moments=True) if waits else launch_norm.moments(_map(x)), eps)
+        mean, _, rstd = merge.values
         raw = materialize(x)
-        y: Any = Normed(raw, mean, rstd, scale, shift)
-        return y if fusing() else y.array(), (raw, gamma, mean, rstd, True), (mean, var)
+        y: Any = Normed(raw, mean, rstd, scale, shift, merge=merge)
+        found: Any = (Statistic(merge, 0), Statistic(merge, 1))
+        if not fusing():
+            y, found = y.array(), tuple(materialize(s) for s in found)
+        return y, (raw, gamma, mean, rstd, True), found
     bias = x.bias if waits else None
     folded_scale, folded_shift, rstd = launch_norm.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
     y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
@@ -163,10 +168,12 @@ def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     return dx, dgamma, dbeta
 
 
-def running_average(
-    mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
-) -> None:
-    """The kernel of `ops.norm.running_average`."""
+def running_average(mean: Array, var: Array, batch_mean: Any, batch_var: Any, M: int, momentum: float = 0.1) -> None:
+    """The kernel of `ops.norm.running_average`; one start with what computes the batch's statistics, if that still waits."""
+    of_batch = {"running": (mean, var), "momentum": momentum, "unbiased": M / max(M - 1, 1)}
+    if isinstance(batch_mean, Statistic) and batch_mean.merge.run(**of_batch):
+        return
+    batch_mean, batch_var = materialize(batch_mean), materialize(batch_var)
     launch_norm.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
 
 

@@ -1,0 +1,37 @@
+"""How much a training step on a GPU starts, CuPy's own kernels included, and how much memory it takes: it does not creep up."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from helpers.gpu_counts import counts
+
+FIRST = {"optimizer": "sgd", "loss": "ce"}  # of the published table
+
+
+def test_a_default_step_has_few_starts(gpu):
+    """`minunet train` as it is: patches of 128 x 128, batches of 8, 16 channels, Adam, cross-entropy and soft Dice."""
+    found = counts(gpu, 128, batch=8, base_width=16)
+    assert found.total < 250 and found.of_cupy < 10
+    assert found.starts["adam"] == found.starts["soft_dice"] == 1 and not found.starts["running_average"]
+
+
+@pytest.mark.parametrize("config, most", [({}, 250), ({"clip": 1.0}, 250), ({"amp": "fp16"}, 260)], ids=str)
+def test_starts_of_other_steps(gpu, config, most):
+    """Of the 31 M-parameter network at its smallest size, where a GPU waits for its starts most of all."""
+    found = counts(gpu, 64, **FIRST, **config)
+    assert found.total < most and found.starts["sgd"] == (1 if config else 4)
+
+
+def test_memory_is_below_the_published(gpu):
+    """At 256 x 256, where parameters, gradients and velocities are most of it."""
+    assert counts(gpu, 256, **FIRST).most < 0.439 * 2**30
+
+
+def test_the_table_in_the_docs(monkeypatch):
+    """Its script has a row for each of its lines."""
+    root = Path(__file__).resolve().parents[3]
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    rows = importlib.import_module("gpu_counts").rows(few=True)
+    text = (root / "docs/gpu.md").read_text()
+    assert len(rows) == 2 and all(row.count("|") == 7 and row.split(" | ")[0] in text for row in rows)
