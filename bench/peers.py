@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -91,12 +93,14 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
 
         return infer
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
+    portions = None if xp is np or mixed else import_module("minunet.train.portions").Portions(net, optimizer)
 
     def update(x: Any, labels: Any) -> Any:
         run.zero_grad()
         logits, cache = run.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
-        backward_to_parameters(run, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+        with portions.used() if portions else nullcontext():
+            backward_to_parameters(run, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
         if graph or not (mixed and mixed.overflowed):
             optimizer.apply()
         return loss

@@ -121,18 +121,29 @@ assert (who == np.arange(1000) % 512).all()  # each number has one thread, and n
 # * `float*`: where numbers begin in the GPU's memory; `const` and `__restrict__`: they are only read, and lie in no other
 #   array, so that they may be fetched early;
 # * `blockIdx.x`, `threadIdx.x`: the number of the block, and of the thread in it; `gridDim.x`: how many blocks there are;
-# * `256LL`: 256 in 64 bits, since arrays may be long; `0.f`: zero in float32;
-# * `now`: where a training step that was recorded (`minunet/train/cuda_graph.py`) finds its rate, and a flag to leave the
-#   step out; else it is null, and the rate is an argument.
+# * `256LL`: 256 in 64 bits, since arrays may be long.
 
 # %%
-LAUNCH = 'extern "C" __global__ void __launch_bounds__(256, 1)\n'
-show_source("optim.cu", LAUNCH + "sgd", LAUNCH + "adam")
+DESCENT = """#include "prim.cuh"
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+descent(float* p, const float* __restrict__ g, float* v, long long size, float rate, float momentum) {
+  for (long long i = blockIdx.x * 256LL + threadIdx.x; i < size; i += gridDim.x * 256LL) {
+    v[i] = momentum * v[i] + g[i];
+    p[i] -= rate * v[i];
+  }
+}
+"""
 if can_run:
     on = [xp.asarray(a) for a in (p, g, v)]
-    launch.sgd(*on, 0.1, 0.9, False, 0.0)
+    with build.sources({"descent.cu": DESCENT}):
+        launch.run("descent.cu", "descent", (2,), (256,), (*on, p.size, 0.1, 0.9))
     np.testing.assert_allclose(to_numpy(on[0]), p_, atol=1e-6)
     np.testing.assert_allclose(to_numpy(on[2]), v_, atol=1e-6)
+
+# %% [markdown]
+# A network has many parameters, most of them small, and to start a kernel takes longer than to change those. So the kernels
+# of `optim.cu` take a table of arrays, and one start changes them all: `tables.cuh` has their common loop.
 
 # %% [markdown]
 # Note the stride: a thread's next number is a whole grid away. One might give each thread a piece of its own instead, as
