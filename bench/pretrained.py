@@ -36,14 +36,14 @@ from minunet.metrics.instances import ObjectCounts, overlaps
 from minunet.predict.overlay import boundary, save_png, to_rgb
 from minunet.train.tuning import add_objects
 
-EPOCHS = 60
+EPOCHS = 85
 COMMON = ["--target", "border", "--channels", "3", "--even-groups"]
 RECIPE = [
     *COMMON, "--bent", "0.6", "--zoom", "1.5", "--invert", "0.1", "--recolour", "0.3",
     "--schedule", "constant", "--ema", "0.998", "--seed", "0",
 ]  # fmt: skip
 COOLDOWN = [
-    *COMMON, "-e", "4", "--zoom", "1.25", "--recolour", "0.1",
+    *COMMON, "-e", "6", "--zoom", "1.25", "--recolour", "0.1",
     "--schedule", "cosine", "-l", "0.0007", "--freeze", "encoder:0", "--seed", "1",
 ]  # fmt: skip
 SCORES = RESULTS / "nuclei.jsonl"
