@@ -3,9 +3,9 @@
 `emulator.h` gives CUDA's execution model to g++ (its head says how, what it finds and what it cannot find). Here a .cu file
 is compiled through it, once, into the cache folder, and its kernels are started on NumPy arrays through ctypes::
 
-    kernel = function("optim.cu", "sgd", ())
+    kernel = function("loss.cu", "cross_entropy_sum", ())
     with conditions(schedule="down", eager=True):
-        kernel((1,), (256,), (p, g, v, np.int32(p.size), ...), shared=0)
+        kernel((1,), (256,), (partial, result, np.int32(len(partial))), shared=256 * 8)
 
 A kernel that is right gives the same answer under all `SCHEDULES`, with copies as early and as late as allowed.
 """
