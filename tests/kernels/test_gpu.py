@@ -222,7 +222,7 @@ def test_one_kernel_is_compiled_once(cupy, monkeypatch):
     compiled = []
     monkeypatch.setattr(build, "cached_cubin", lambda *of: compiled.append(of) or pretend_gpu.pretended_cubin(*of))
     assert cuda.hindrance(cupy, pretend_gpu.NUMBER) is None and cuda.hindrance(cupy, pretend_gpu.NUMBER) is None
-    assert compiled == [("conv.cu", (), 81)]
+    assert compiled == [("conv_patch.cu", (), 81)]
 
 
 def test_large_blocks_get_the_shared_memory_that_they_need(cupy):

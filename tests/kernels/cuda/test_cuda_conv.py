@@ -107,6 +107,23 @@ def test_wgmma_is_not_trusted_unseen(monkeypatch, variant, wrong):
         assert not agrees(np, 0, *variant)
 
 
+def test_where_shared_memory_is_small(exact_cuda, rng, monkeypatch):
+    """Tiles that would leave room for one block only are not taken, and conv.cu has two stages."""
+    started, run = [], launch_conv.run
+
+    def noted(file, name, grid, block, arguments, shared=0, defines=()):
+        if name in ("conv", "conv_patch"):
+            started.append((name, shared, "WIDE" in defines, "TWO_STAGES" in defines))
+        run(file, name, grid, block, arguments, shared, defines)
+
+    monkeypatch.setattr(launch_conv, "two_blocks_fit", lambda xp, shared: shared <= 49 << 10)
+    monkeypatch.setattr(launch_conv, "run", noted)
+    for patch in (True, False):
+        check.convolution(exact_cuda, rng, "float32", 1, 5, 4, 40, 128, patch=patch, splits=1)
+    small = 48 << 10
+    assert started == 2 * [("conv_patch", small, False, False)] + 2 * [("conv", small, False, True)]
+
+
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[2]], ids=str)
 def test_sums_shared_among_blocks(exact_cuda, rng, shape):
     check.convolution(exact_cuda, rng, "float32", *shape, splits=3)
