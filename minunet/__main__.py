@@ -17,6 +17,7 @@ from .errors import UserError
 
 COMMANDS = {
     "train": ("train.command", "train a network on generated cells or on your own images"),
+    "tune": ("train.tune.command", "search for the settings with which training does best"),
     "predict": ("predict.command", "segment images with a trained network"),
     "evaluate": ("evaluate", "score segmentations against the truth"),
     "doctor": ("doctor", "find common problems of a data set"),

@@ -98,6 +98,11 @@ def is_writing(process: int, part: Path) -> bool:
     """Whether a process of this host may still be writing a file."""
     if process == os.getpid():  # or an earlier one of that number, as in containers, where numbers are few
         return part in _writing
+    return is_alive(process)
+
+
+def is_alive(process: int) -> bool:
+    """Whether there may be a process of that number on this host."""
     if os.name == "nt":  # where `os.kill` ends a process
         return True
     try:

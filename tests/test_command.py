@@ -22,7 +22,7 @@ from minunet.data import LAYOUTS
 from minunet.errors import UserError
 
 ROOT = Path(minunet.__file__).resolve().parents[1]
-HEAVY = "numba scipy.ndimage scipy.sparse scipy.interpolate matplotlib skimage tifffile safetensors PIL cupy zarr pooch"
+HEAVY = "numba scipy.ndimage scipy.sparse scipy.interpolate matplotlib skimage tifffile safetensors PIL cupy zarr pooch optuna"
 
 
 def python(*args, **options):

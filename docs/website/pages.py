@@ -18,6 +18,7 @@ TEXTS = {
     "docs/learning.md": "learning",
     "docs/using.md": "using",
     "docs/family.md": "family",
+    "docs/tuning.md": "tuning",
     "docs/accuracy.md": "accuracy",
     "docs/speed.md": "speed",
     "docs/gpu.md": "gpu",

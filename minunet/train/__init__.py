@@ -18,6 +18,7 @@ command.py      `minunet train`; arguments.py: its flags; config_file.py: flags 
                 network.py: the network that they ask for
 session.py      a run of the command; start.py: where it writes and what it starts from; signals.py: Ctrl-C and others;
                 report.py: what it prints at the end; figures.py: curves and predictions as pictures
+tune/           `minunet tune`: a search for the settings with which a training does best
 
 The learning-rate schedules are in optim.py.
 """

@@ -307,7 +307,11 @@ def parse(argv: list[str] | None) -> tuple[Arguments, set[str]]:
     parser = make_parser()
     for action in parser._actions:
         action.default = argparse.SUPPRESS
-    entered = vars(parser.parse_args(argv))
+    return complete_arguments(vars(parser.parse_args(argv)))
+
+
+def complete_arguments(entered: dict[str, Any]) -> tuple[Arguments, set[str]]:
+    """What `parse` returns, of flags that were typed: the values of --config, --recipe and the data are added."""
     path = entered.pop("config", None)
     given = (read_config(path, FIELDS) if path else {}) | entered
     values = RECIPES[given.get("recipe", "modern")] | given

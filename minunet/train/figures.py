@@ -53,7 +53,8 @@ def _png(figure: Any, dpi: int) -> bytes:
     return buffer.getvalue()
 
 
-def _save_figure(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
     write_atomically(path, _png(figure, 120))
 
 
@@ -87,7 +88,7 @@ def curves(path: Path, history: list[dict[str, Any]]) -> None:
         axes.grid(axis="y", color="#eeeeee")
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> None:
@@ -140,4 +141,4 @@ def predictions(path: Path, cases: list[dict[str, Any]], classes: ClassMap) -> N
         )
     ]
     figure.legend(handles=marks, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
-    _save_figure(figure, path)
+    save_figure(figure, path)
