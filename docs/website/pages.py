@@ -138,7 +138,7 @@ def write_pages(runs: Path, folder: Path, only: list[str] | None = None, with_li
             learn = ["Start <self>", "lessons/index", "exercises", *["browser"] * with_lite, "learning", "teaching"]
             text += "\n\n" + contents(learn, ":hidden:", ":caption: Learn")
             text += "\n\n" + contents(
-                ["using", "family", "accuracy", "speed", "gpu", "scale", "reads"], ":hidden:", ":caption: Use"
+                ["using", "family", "tuning", "accuracy", "speed", "gpu", "scale", "reads"], ":hidden:", ":caption: Use"
             )
             text += "\n\n" + contents(["reference/index", "benches"], ":hidden:", ":caption: Look up")
             text += "\n\n" + contents(["contributing", "changelog", "security"], ":hidden:", ":caption: Take part")
