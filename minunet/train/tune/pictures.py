@@ -36,8 +36,8 @@ def of_state(trials: Sequence[Any], state: str) -> list[Any]:
     return [t for t in trials if t.state.name == state]
 
 
-def reached(trial: Any) -> float | None:
-    """The best score of any epoch, also of a trial that ended early."""
+def reached(trial: Any) -> Any:
+    """The best score of any epoch, also of a trial that ended early; None if none was validated."""
     best = trial.user_attrs.get("best")
     return trial.value if trial.state.name == "COMPLETE" else best
 
