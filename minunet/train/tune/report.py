@@ -22,7 +22,7 @@ from .worker import Limits
 EVERY = 300.0  # seconds between two drawings of the pictures
 NUMBERS = {
     "score": "value", "best_epoch": "best_epoch", "epochs": "epochs", "seconds": "seconds", "dice": "dice",
-    "object_precision": "precision", "parameters": "parameters",
+    "object_precision": "precision", "parameters": "parameters", "default": "default",
 }  # fmt: skip
 """Columns of trials.csv, and where they come from."""
 OF_RUN = ("out", "resume", "quiet", "recipe")  # no part of the command that trains with the best settings
