@@ -25,6 +25,7 @@ from .lazy_maps import Gradient, LazyAffine
 from .memory import empty
 from .norm import channel_sums
 from .pointwise import mask
+from .simd import lanes
 
 IMAGE_CHANNELS = 4
 """At most so many channels make a convolution's input an image, whose gradient nothing may ask for."""
@@ -63,7 +64,7 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Arra
     db = bias_gradient(dy) if has_bias else None
     if stride > 1:
         dy = materialize(dy)  # it is read for each phase
-    if not winograd_pays(s, x.dtype, least=8):
+    if not winograd_pays(s, x.dtype, weights=True):
         dw = direct_pieces.weight_gradient(x, dy, s)
     elif dilation == 1:
         dw = winograd.weight_gradient(x, dy, s.top, s.left)
@@ -121,15 +122,17 @@ def conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, A
     return masked(dx, x), dw, bias_gradient(dy) if has_bias else None
 
 
-def winograd_pays(s: ConvGeometry, dtype: Any, least: int = 4) -> bool:
-    """Whether Winograd's algorithm (winograd.py) is the faster one for a pass of a convolution.
+def winograd_pays(s: ConvGeometry, dtype: Any, weights: bool = False) -> bool:
+    """Whether Winograd's algorithm (winograd.py) is the faster one for a pass of a convolution: forward, data gradient, or
+    with `weights` the weight gradient.
 
     It needs a quarter of the multiplications, but also a transform of every tile of 4x4 pixels; with few input channels that
-    costs more than it saves. Its matrix products have one row for each tile, and with fewer than about eight tiles most time
-    goes into the filters, unless there are many channels and `least` tiles, none of them partly outside. (With 512 channels on
-    a map of 8x8, filters read from memory: forward 2.6 ms in place of 3.1, the data gradient alike, the weight gradient 5.2 in
-    place of 3.1.) Work on tiles that lie mostly outside of the image is wasted; it is enough if a quarter of the tiles' pixels
-    lie inside, since direct convolution wastes work on padding, too. All limits were measured on two AVX-512 cores.
+    costs more than it saves, and with too few to fill a vector as much as with a vector. Its matrix products have one row for
+    each tile, and with fewer than about eight tiles most time goes into the filters, unless there are many channels and four
+    tiles, none of them partly outside. (With 512 channels on a map of 8x8, filters read from memory: forward 2.6 ms in place
+    of 3.1, the data gradient alike, the weight gradient 5.2 in place of 3.1.) Work on tiles that lie mostly outside of the
+    image is wasted; it is enough if a quarter of the tiles' pixels lie inside, since direct convolution wastes work on
+    padding, too. All limits were measured on two AVX-512 cores; `bench/choices.py` checks them.
 
     A dilation makes many small maps (dilated.py), whose tiles reach far over their edges, while direct convolution leaves out
     the taps that meet padding. So there the multiplications are counted, with a quarter more for Winograd's transforms.
@@ -137,14 +140,17 @@ def winograd_pays(s: ConvGeometry, dtype: Any, least: int = 4) -> bool:
     float64 is always direct: whoever asks for it wants the last digits, and Winograd's sums lose one of them.
     """
     d = s.dilation
-    if (s.KH, s.KW, s.stride, s.groups) != (3, 3, 1, 1) or dtype != np.float32 or s.C < 8 or s.top % d or s.left % d:
+    if (s.KH, s.KW, s.stride, s.groups) != (3, 3, 1, 1) or dtype != np.float32 or s.top % d or s.left % d:
+        return False
+    if s.C < 8 or (not weights and lanes(dtype) > s.C):
         return False
     t = dilated.undilated(s) if d > 1 else s
     tiles = t.N * ceil_div(t.OH, 4) * ceil_div(t.OW, 4)
     if d > 1:
         return tiles >= 8 and 36 * tiles * 5 / 4 <= s.N * direct_pieces.taps_met(s)
     pixels = s.N * s.OH * s.OW
-    return 16 * tiles <= 4 * pixels if tiles >= 8 else tiles >= least and s.C >= 256 and 16 * tiles == pixels
+    few_pay = not weights and tiles >= 4 and s.C >= 256 and 16 * tiles == pixels
+    return 16 * tiles <= 4 * pixels if tiles >= 8 else few_pay
 
 
 # ---- gradients of lazy maps ------------------------------------------------------------------------------------------

@@ -236,14 +236,14 @@ def test_a_first_layer_is_direct(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "dilation", "padding"),
     [
-        ((1, 16, 16, 9), 2, "same"),
+        ((1, 16, 16, 19), 2, "same"),
         ((2, 16, 18, 17), 3, 3),
-        ((1, 16, 16, 8), 4, 4),
-        ((1, 23, 20, 8), 2, ((4, 3), (0, 1))),
+        ((1, 16, 16, 16), 4, 4),
+        ((1, 23, 20, 16), 2, ((4, 3), (0, 1))),
     ],
 )
 def test_dilations_are_small_maps(rng, monkeypatch, x, dilation, padding):
-    x, w, b = numbers(rng, x), numbers(rng, (3, 3, x[3], 12)), numbers(rng, 12)
+    x, w, b = numbers(rng, x), numbers(rng, (3, 3, x[3], 20)), numbers(rng, 20)
     assert chosen(monkeypatch, x.shape, w.shape, dilation=dilation, padding=padding) == ["y", "dw", "dx"]
     y, cache = ops.conv2d(x, w, b, 1, padding, dilation)
     dy = numbers(rng, y.shape)
