@@ -51,6 +51,9 @@ class Batches:
         that hold it, around one of its pixels. Needs `crop`.
     groups : sequence of str or None
         The kind of every image of the data set: then every kind gives as many patches, those of a rare one repeatedly.
+    rank, ranks : int
+        Which of how many ranks this is (`minunet.train.distributed`): every batch is the same on all, and each makes every
+        `ranks`-th of its patches, from number `rank` on; no patch, of the right shape, if there are not so many.
     **distortion
         Further parameters of `augment`: elastic, scales, p_elastic, interpolation, intensity.
 
@@ -76,6 +79,8 @@ class Batches:
         context: int = 0,
         foreground_share: float = 0.0,
         groups: Sequence[str] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
         **distortion: Any,
     ) -> None:
         if foreground_share and not crop:
@@ -86,6 +91,7 @@ class Batches:
         self.crop, self.augment, self.seed = crop or None, augment, seed
         self.context, self.distortion = context, distortion
         self.foreground_share, self.groups = foreground_share, groups
+        self.rank, self.ranks = rank, ranks
         self._holding: dict[int, list[int]] | None = None  # the images that hold a class, once that is needed
         self._rays, self._numbers = dataset.preprocessing.rays, dataset.preprocessing.one_by_one
         self._length = len(self.plan(0))
@@ -137,10 +143,11 @@ class Batches:
 
     def _make(self, epoch: int, patches: list[tuple[int, int]]) -> Batch:
         made = []
-        for k, i in patches:
+        own = patches[self.rank :: self.ranks]
+        for k, i in own or patches[:1]:
             index, at = self._foreground(np.random.default_rng([self.seed, 4, epoch, k])) or (i, None)
             made.append(self._patch(np.random.default_rng([self.seed, 2, epoch, k]), self.dataset[index], at))
-        return tuple(np.stack(arrays) for arrays in zip(*made))
+        return tuple(np.stack(arrays)[: len(own)] for arrays in zip(*made))
 
     def _foreground(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]] | None:
         """An image and one of its foreground pixels, for a share of the patches; None for the others."""

@@ -177,6 +177,12 @@ def batch_norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
 
 
 @of
+def shared_batch_norm_backward(dy: MaybeLazy, cache: tuple, total: object) -> bool:
+    """The same."""
+    return batch_norm_backward(dy, cache)
+
+
+@of
 def running_average(
     mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
 ) -> bool:

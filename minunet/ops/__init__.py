@@ -69,7 +69,14 @@ from .loss import (
     softmax_cross_entropy_backward,
 )
 from .masks import Crop, prototype_masks, prototype_masks_backward
-from .norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward, running_average
+from .norm import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    running_average,
+    shared_batch_norm_backward,
+)
 from .pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -152,6 +159,7 @@ __all__ = [
     "running_average",
     "scaled_exp",
     "scaled_exp_backward",
+    "shared_batch_norm_backward",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_bce",

@@ -30,7 +30,7 @@ Sources: Ioffe and Szegedy, arXiv:1502.03167; Wu and He, arXiv:1803.08494.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -122,6 +122,36 @@ def batch_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
 
 
 @accelerated
+@widened
+def shared_batch_norm_backward(
+    dy: Array, cache: tuple, total: Callable[..., Sequence[Array]]
+) -> tuple[Array, Array, Array]:
+    """`batch_norm_backward` of a part of a batch of which other processes have the rest; forward was given all's statistics.
+
+    Parameters
+    ----------
+    dy : (N, H, W, C) float array
+    cache : tuple
+        That of `batch_norm`.
+    total : function
+        Called with dgamma and dbeta, (C,) arrays, and M: returns their sums over all processes, as float64.
+
+    Returns
+    -------
+    dx : (N, H, W, C) float array
+        The sums over the whole batch belong in here alone.
+    dgamma, dbeta : (C,) float arrays
+        Of this part: whoever adds up the processes' gradients gets those of the batch.
+    """
+    x, gamma, mean, rstd, _ = cache
+    xhat = (x - mean) * rstd
+    dgamma, dbeta = _sum(dy * xhat, BATCH), _sum(dy, BATCH)
+    g, b, M = total(dgamma, dbeta, x.size // x.shape[-1])
+    dx = dy - (b / M).astype(x.dtype) - xhat * (g / M).astype(x.dtype)
+    return dx * (gamma * rstd), dgamma, dbeta
+
+
+@accelerated
 def running_average(
     mean: Array, var: Array, batch_mean: Array, batch_var: Array, M: int, momentum: float = 0.1
 ) -> None:
@@ -174,10 +204,10 @@ def group_norm_backward(dy: Array, cache: tuple) -> tuple[Array, Array, Array]:
     """Gradients of `group_norm`: dy (N, H, W, C) to dx, dgamma and dbeta."""
     x, gamma, mean, rstd = cache
     N, H, W, C = x.shape
-    grouped = (N, H * W, mean.shape[2], -1)
+    grouped = (N, H * W, mean.shape[2], C // mean.shape[2])
     xhat = (x.reshape(grouped) - mean) * rstd
     g = (dy * gamma).reshape(grouped)
-    M = xhat[0, :, 0].size
+    M = H * W * grouped[3]
     dx = rstd * (g - _sum(g, (1, 3), True) / M - xhat * (_sum(g * xhat, (1, 3), True) / M))
     return dx.reshape(x.shape), _sum(dy * xhat.reshape(x.shape), BATCH), _sum(dy, BATCH)
 

@@ -23,6 +23,7 @@ from ..array import Array, get_array_module
 from ..errors import UserError
 from ..nn import Module
 from ..ops.dispatch import accelerated
+from .distributed.world import ALONE, World
 
 KINDS = ("fp16", "bf16")
 BFLOAT_NUMPY = "2.1.2"
@@ -77,6 +78,8 @@ class MixedPrecision:
     kind : "fp16" or "bf16"
     scale : float, optional
         By which the loss is multiplied at first; 1 for bf16.
+    world : World
+        The ranks that train together: a step is skipped by all or by none.
 
     Attributes
     ----------
@@ -87,8 +90,8 @@ class MixedPrecision:
         The scale and its inverse in memory, for steps that are replayed, see `hold`.
     """
 
-    def __init__(self, model: Module, kind: str = "fp16", scale: float = START) -> None:
-        self.model, self.dtype = model, half_dtype(kind)
+    def __init__(self, model: Module, kind: str = "fp16", scale: float = START, world: World = ALONE) -> None:
+        self.model, self.dtype, self.world = model, half_dtype(kind), world
         self.scale, self.fixed = (1.0, True) if kind == "bf16" else (scale, False)
         self.overflowed, self.good = False, 0
         self.held: Array | None = None
@@ -116,7 +119,7 @@ class MixedPrecision:
 
     def look(self) -> None:
         """Read whether the gradients were finite: halve the scale if not, double it after `PATIENCE` finite steps."""
-        self.overflowed = bool(self.broken[0])  # the host waits for the GPU here, once
+        self.overflowed = self.world.any(bool(self.broken[0]))  # the host waits for the GPU here, once
         if self.fixed:
             return
         self.good = 0 if self.overflowed else self.good + 1

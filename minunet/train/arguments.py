@@ -273,6 +273,9 @@ def make_parser() -> argparse.ArgumentParser:
     add(g, "--seed", help="seed of weights, split, patches and dropout")
     add(g, "--amp", nargs="?", const="fp16",
         help="mixed precision on a GPU (fp16 if no kind is given); on the CPU everything stays float32")  # fmt: skip
+    add(g, "--sync-batch-norm",
+        help="on several ranks (mpiexec): batch norms see the whole batch, as with one process; without, each rank's norms see "
+             "its own patches, which is faster and another result")  # fmt: skip
     add(g, "--tta", metavar="N",
         help="predict will average over N flips and rotations unless its own flag says otherwise; 4: the four "
              "rotations. Validation does not average")  # fmt: skip

@@ -42,6 +42,14 @@ def check_space(folder: Path, model: Module, config: TrainingConfig) -> None:
         )
 
 
+def check_share(config: TrainingConfig, ranks: int) -> None:
+    """UserError if a batch has less patches than there are ranks."""
+    if config.batch_size < ranks:
+        raise UserError(
+            f"--batch-size {config.batch_size} is divided among {ranks} ranks: take {ranks} or more, or start fewer ranks"
+        )
+
+
 def check_classes(outputs: int, loss: str, dataset: ImageSet) -> None:
     """UserError if a network of so many outputs cannot be trained on the masks with that loss."""
     K, allowed = dataset.classes.num_classes, dataset.preprocessing.outputs()

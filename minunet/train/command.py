@@ -6,6 +6,7 @@ Everything goes into a run folder: history.csv, curves.png, predictions.png, bes
 from __future__ import annotations
 
 from ..cli import run
+from ..errors import UserError
 from .arguments import make_parser as make_parser
 from .arguments import parse
 
@@ -15,8 +16,14 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> int:
         args, given = parse(argv)
+        from .distributed.mpi import launched
         from .session import train  # slow to load, so --help does without it
 
-        return train(args, given)
+        world = launched()
+        try:
+            return train(args, given, world)
+        except UserError:
+            world.let_first_speak()
+            raise
 
     return run(body)

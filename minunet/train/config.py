@@ -79,6 +79,8 @@ class TrainingConfig(Settings):
         Probability that a patch's light and dark change places, for networks that are to see both.
     recolour : float
         Probability that a patch's colours are mixed, for stains of any colour.
+    sync_batch_norm : bool
+        On several ranks: whether a batch norm's batch is that of all of them, as it is for one process.
     amp : "fp16", "bf16" or None
         Mixed precision on a GPU.
     seed : int
@@ -109,6 +111,7 @@ class TrainingConfig(Settings):
     interpolation: str = setting("linear", choices=("linear", "cubic"))
     invert: float = setting(0.0, least=0, most=1)
     recolour: float = setting(0.0, least=0, most=1)
+    sync_batch_norm: bool = True
     amp: str | None = setting(None, choices=("fp16", "bf16", None))
     seed: int = setting(0, least=0)
 

@@ -22,12 +22,13 @@ from ..errors import UserError, shown
 from ..kernels.device import select_device
 from ..models import OPTIONS, Ensemble, NetworkOptions, build
 from ..nn import Module
-from .beforehand import check_class_weights, check_classes, check_crop, check_target, finds_objects
+from .beforehand import check_class_weights, check_classes, check_crop, check_share, check_target, finds_objects
 from .callbacks import Callback, Progress, as_callback
 from .config import TrainingConfig, score_of
+from .distributed.world import ALONE, World
 from .heads import begin_with_circles
 from .network import FOR_POLYGONS, MADE_FOR
-from .run_folder import RunFolder, open_run, restore, stored_config
+from .run_folder import RunFolder, folder_on, open_run, restore, stored_config
 from .trainer import Trainer
 from .tuning import Tuned, add_objects
 
@@ -77,7 +78,8 @@ def fit(
     model: Module | NetworkOptions | str | None = None, target: Target | None = None, validation: Any = 0.1,
     callbacks: Callbacks = (), out: Path | str | RunFolder | None = None, resume: Path | str | None = None,
     device: str = "auto", graph: bool = False, verbose: bool = False, arguments: dict[str, Any] | None = None,
-    masks_are: str = "auto", ignore: Sequence[object] = (), encoder_weights: Path | str | None = None, **settings: Any,
+    masks_are: str = "auto", ignore: Sequence[object] = (), encoder_weights: Path | str | None = None,
+    world: World = ALONE, **settings: Any,
 ) -> Fitted:  # fmt: skip
     """Train a network.
 
@@ -125,6 +127,9 @@ def fit(
     encoder_weights : path or "imagenet", optional
         Weights that the network's encoder starts from, see `minunet.load_encoder`. A network that is built here, such as with
         ``model=minunet.models.EncoderUNetOptions(encoder="resnet34")``, gets the option ``standardise="imagenet"``.
+    world : World
+        `minunet.train.distributed.launched()` in a program that ``mpiexec -n N python -m mpi4py`` starts: its processes train
+        together, each with the same arguments (``out`` is used by rank 0 alone), and return the same.
 
     Returns
     -------
@@ -154,11 +159,12 @@ def fit(
             f"config: {shown(config)} is no TrainingConfig; settings may also be given by name: fit(..., epochs=9)"
         )
     xp = select_device(device)
-    folder = RunFolder(out, arguments) if isinstance(out, Path | str) else out
+    world = world.computes_on(xp)
+    folder = folder_on(world, out, arguments) if isinstance(out, Path | str) else out
     with folder or nullcontext():
         if folder and not (resume and Path(resume).resolve().parent == folder.path.resolve()):
             folder.check_unused()
-        file = open_run(resume) if resume else None
+        file = world.from_first(lambda: open_run(resume)) if resume else None
         config = with_settings(config or (stored_config(file, str(resume)) if file else TrainingConfig()), settings)
         dataset, train, held = split(as_dataset(images, masks, masks_are, ignore), validation, config.seed)
         if target is None and finds_objects(name_of(file.architecture if file and model is None else model)):
@@ -175,6 +181,7 @@ def fit(
             )
         check_crop(network, config, dataset)
         check_class_weights(config, dataset)
+        check_share(config, world.size)
         if not held and (config.patience or config.schedule == "plateau"):
             flag = "--patience" if config.patience else "--schedule plateau"
             raise UserError(
@@ -182,12 +189,15 @@ def fit(
             )
         followers = [as_callback(c) for c in ([folder] if folder else []) + [*callbacks] + [Progress()] * verbose]
         say = tqdm.write if verbose else silence
-        trainer = Trainer(network, dataset, train, held, config, xp, graph, followers, say)
+        trainer = Trainer(network, dataset, train, held, config, xp, graph, followers, say, world)
         if file and resume:
             restore(trainer, file, Path(resume))
+            trainer.state.best = world.from_first(lambda: trainer.state.best)
+        world.check_equal("images or settings", lambda: (trainer.images, config, trainer.state))
         finished = trainer.run()
         take_best_weights(trainer, resume)
-        tuned = add_objects(network, dataset, train, held) if finished else None
+        tuned = world.from_first(lambda: add_objects(network, dataset, train, held)) if finished else None
+        network.preprocessing = world.from_first(lambda: network.preprocessing)
         if tuned and folder:
             folder.restate(network.preprocessing)
     return Fitted(network, trainer.state.history, finished, tuned)
@@ -323,8 +333,9 @@ def silence(note: str) -> None:
 
 def take_best_weights(trainer: Trainer, resume: Path | str | None) -> None:
     """Give the model the weights of the best epoch, which may lie before the run was resumed."""
-    before = Path(resume).parent / "best.safetensors" if resume else None
-    if trainer.best_weights is None and before and before.exists():
-        load_weights(trainer.model, read_checkpoint(before).weights, before)
+    before = Path(resume).parent / "best.safetensors" if resume and trainer.best_weights is None else None
+    file = trainer.world.from_first(lambda: read_checkpoint(before) if before and before.exists() else None)
+    if file:
+        load_weights(trainer.model, file.weights, before or "")
     else:
         trainer.take_best_weights()

@@ -26,6 +26,7 @@ from ..data import Preprocessing
 from ..errors import UserError, shown
 from .callbacks import Callback, Row
 from .config import TrainingConfig, TrainState
+from .distributed.world import World
 from .lock import NAME, RunLock
 from .trainer import Trainer
 
@@ -137,6 +138,36 @@ class RunFolder(Callback):
             columns = list(history[0])
             rows = [[row[name] for name in columns] for row in history]
             write_atomically(self.path / "history.csv", csv_text([columns, *rows]).encode())
+
+
+class FolderOfFirst(RunFolder):
+    """The run's folder as ranks other than the first see it: they write nothing there, and look at nothing."""
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def check_unused(self) -> None:
+        pass
+
+    def on_start(self, trainer: Trainer) -> None:
+        pass
+
+    def on_epoch(self, row: Row) -> None:
+        pass
+
+    def on_stop(self) -> None:
+        pass
+
+    def restate(self, preprocessing: Preprocessing) -> None:
+        pass
+
+
+def folder_on(world: World, path: Path | str, arguments: dict[str, Any] | None = None) -> RunFolder:
+    """The folder of a run on several ranks: rank 0 writes there."""
+    return (FolderOfFirst if world.rank else RunFolder)(path, arguments)
 
 
 def part_of(file: Checkpoint, path: Path | str, name: str) -> Any:

@@ -32,33 +32,46 @@ from .beforehand import check_class_weights, check_classes, check_crop, check_pi
 from .callbacks import Callback
 from .config import TrainingConfig, training_config
 from .config_file import COMMAND_LINE_ONLY, read_config, toml
+from .distributed.world import ALONE, World
 from .fit import fit
 from .heads import HEAD, begin_with_circles
 from .network import NETWORK_FLAGS, network_flags, network_options, suited_to_target, told_network
 from .report import report
-from .run_folder import RunFolder
+from .run_folder import RunFolder, folder_on
 from .signals import StopOnSignal
 from .start import folder_of, start_from, told_start
 from .trainer import Trainer
 
 AS_TARGET = {"border": " with a border", "stardist": " as polygons", "instances": " as boxes and masks"}
+STARTED = "mpiexec -n {n} python -m mpi4py"  # on several ranks, in place of "python"
 MEASURED = 20  # images in which objects are measured, before a training that starts from a network
 Say = Callable[..., None]
 
 
-def train(args: Arguments, given: set[str]) -> int:
-    """Train as the arguments say; `given` names those that were typed or in a file. Returns the exit status."""
+def train(args: Arguments, given: set[str], world: World = ALONE) -> int:
+    """Train as the arguments say; `given` names those that were typed or in a file. Returns the exit status.
+
+    Of the ranks of a world, rank 0 alone prints and writes.
+    """
     outlive_readers()
-    stopper = StopOnSignal()
-    with stopper.installed(), folder_of(args) as folder:
-        return train_in(folder, args, given, stopper)
+    stopper = StopOnSignal(again=1.0 if world.size > 1 else 0.0)
+    args = replace(args, quiet=args.quiet or world.rank > 0)
+    with stopper.installed():
+        path = world.from_first(lambda: folder_of(args).path)
+        with folder_on(world, path) as folder:
+            status = train_in(folder, args, given, stopper, world)
+            world.leave()
+            return status
 
 
-def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopOnSignal) -> int:
+def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopOnSignal, world: World) -> int:
     """Train in a folder that no other process has."""
     say: Say = (lambda *_: None) if args.quiet else print
-    args, given, file = start_from(args, given, folder)
-    use_threads(args.threads, args.quiet)
+    quiet = args.quiet
+    args, given, file = world.from_first(lambda: start_from(args, given, folder))
+    args = replace(args, quiet=quiet or args.quiet)
+    threads = args.threads or world.threads()
+    use_threads(threads, args.quiet)
     xp = select_device(args.device)
     if args.amp and xp is np:
         say("note: --amp has no effect on the CPU, where everything is computed in float32")
@@ -69,6 +82,8 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
     say(dataset.describe())
     say(told_split(dataset, *split))
     say(f"device      {device_name(xp, args.device)}")
+    if world.size > 1:
+        say(told_ranks(world.size, threads, args))
 
     model = make_model(args, given, dataset, file, say)
     if args.recipe == "paper" and "crop" not in given and not args.resume:  # no tile beyond the largest image
@@ -88,39 +103,44 @@ def train_in(folder: RunFolder, args: Arguments, given: set[str], stopper: StopO
     if file and args.load and not args.quiet:
         say(told_start(args, given, file, some_sizes(dataset, split[0])))
     say(f"network     {told_network(model, args)}\nrun folder  {folder.path}\n")
-    begins = Begin(folder.path / "config.toml", repeating(args, given, folder.path / "config.toml"), args.quiet)
-    return carry_out(args, model, dataset, split, config, folder, [begins, stopper])
+    begins = Begin(folder.path / "config.toml", repeating(args, given, folder.path / "config.toml"), args.quiet, world)
+    return carry_out(args, model, dataset, split, config, folder, [begins, stopper], world)
 
 
 def carry_out(
     args: Arguments, model: Module, dataset: ImageSet, split: tuple[list[int], list[int]], config: TrainingConfig,
-    folder: RunFolder, callbacks: list[Callback],
+    folder: RunFolder, callbacks: list[Callback], world: World,
 ) -> int:  # fmt: skip
     """Train, and report."""
     fitted = fit(
         dataset, config, model=model, validation=split[1] or 0, out=folder, resume=args.resume, device=args.device,
-        graph=args.graph, callbacks=callbacks, verbose=not args.quiet,
+        graph=args.graph, callbacks=callbacks, verbose=not args.quiet, world=world,
     )  # fmt: skip
     if not fitted.finished:
         if not args.quiet:
             print(f"\nstopped in epoch {len(fitted.history) + 1}; everything is saved. To go on:")
-            print(f"  python -m minunet.train --resume {quoted(folder.last)}")
+            start = STARTED.format(n=world.size) if world.size > 1 else "python"
+            print(f"  {start} -m minunet.train --resume {quoted(folder.last)}")
         return 130
-    report(fitted, dataset, split[1], folder.path, args.data is None, args.quiet, config.even_groups)
+    if world.rank == 0:
+        report(fitted, dataset, split[1], folder.path, args.data is None, args.quiet, config.even_groups)
     return 0
 
 
 class Begin(Callback):
     """Before the first step, writes config.toml, and compiles the kernels if this machine never has."""
 
-    def __init__(self, path: Path, text: str, quiet: bool) -> None:
-        self.path, self.text, self.quiet = path, text, quiet
+    def __init__(self, path: Path, text: str, quiet: bool, world: World) -> None:
+        self.path, self.text, self.quiet, self.world = path, text, quiet, world
 
     def on_start(self, trainer: Trainer) -> None:
-        """Write, and compile."""
-        write_atomically(self.path, self.text.encode())
-        if trainer.xp is np and not self.quiet:
-            compile_kernels()
+        """Write, and compile; of several ranks one after the other, so that the others find what the first has compiled."""
+        if self.world.rank == 0:
+            write_atomically(self.path, self.text.encode())
+        for mine in self.world.turns():
+            if mine and trainer.xp is np and (self.world.size > 1 or not self.quiet):
+                compile_kernels(self.quiet)
+            self.world.wait()
 
 
 # ---- before ----------------------------------------------------------------------------------------------------------
@@ -185,6 +205,15 @@ def tell_groups(dataset: ImageSet, config: TrainingConfig, say: Say) -> None:
         say(
             f"groups      {told}" + (": as many patches of each" if len(kinds) > 1 else ": --even-groups has no effect")
         )
+
+
+def told_ranks(n: int, threads: int | None, args: Arguments) -> str:
+    """How many ranks train, and what is not as with one."""
+    each = f", {threads} thread{'s' * (threads > 1)} each" if threads else ""
+    told = f"ranks       {n}{each}: every batch of {args.batch_size} is divided among them"
+    if not args.sync_batch_norm:
+        told += "\nnote: --no-sync-batch-norm: batch norms see their own rank's patches; other numbers of ranks train otherwise"
+    return told
 
 
 def told_split(dataset: ImageSet, train: list[int], validation: list[int]) -> str:
@@ -260,14 +289,15 @@ def config_toml(args: Arguments, given: set[str]) -> str:
     return toml(TITLE, groups)
 
 
-def compile_kernels() -> None:
+def compile_kernels(quiet: bool) -> None:
     """Compile the CPU kernels if this machine never has, and show how far it is."""
     from ..kernels.cpu import warm_up
 
     if warm_up.is_compiled():
         return
-    print("compiling the kernels; only the first run on a machine does this", flush=True)
-    with tqdm(bar_format="{desc:<32}{bar} {n}/{total}", disable=None, dynamic_ncols=True, leave=False) as bar:
+    if not quiet:
+        print("compiling the kernels; only the first run on a machine does this", flush=True)
+    with tqdm(bar_format="{desc:<32}{bar} {n}/{total}", disable=quiet or None, dynamic_ncols=True, leave=False) as bar:
 
         def show(bar: tqdm, done: int, total: int, name: str) -> None:
             bar.total, bar.n = total, done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -14,14 +15,16 @@ from .trainer import Trainer
 class StopOnSignal(Callback):
     """Ctrl-C, and the signals with which batch systems and lost terminals end a program, stop the run after the current batch.
 
-    A second Ctrl-C stops at once; the other signals may come twice, to the process and to its group.
+    A second Ctrl-C stops at once; the other signals may come twice, to the process and to its group. So may Ctrl-C under a
+    launcher that passes it on, such as mpiexec: what comes within `again` seconds is the same one.
     """
 
     SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the latter two are unknown to Windows
 
-    def __init__(self) -> None:
+    def __init__(self, again: float = 0.0) -> None:
         self.trainer: Trainer | None = None
         self.stopping = False
+        self.again, self.first = again, 0.0
 
     def on_start(self, trainer: Trainer) -> None:
         """Remember which trainer to stop; KeyboardInterrupt if there was a signal before.
@@ -38,7 +41,10 @@ class StopOnSignal(Callback):
 
     def on_signal(self, number: int, _: Any) -> None:
         """Handle a signal; KeyboardInterrupt if nothing is to be saved, or for a second Ctrl-C."""
-        again, self.stopping = self.stopping, True
+        now = time.monotonic()
+        again = self.stopping and now - self.first >= self.again
+        if not self.stopping:
+            self.stopping, self.first = True, now
         if self.trainer is None or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
         self.trainer.stop()

@@ -13,13 +13,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..nn import Module
-from ..ops import named_loss, star_loss, star_loss_backward
 from ..ops.lazy import fusion_scope
 from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
 from .amp import MixedPrecision
 from .config import TrainingConfig
 from .detection import detection_loss, detection_loss_backward
+from .distributed.join import join
+from .distributed.losses import loss_of
+from .distributed.world import ALONE, World
 from .heads import heads_gradients, heads_loss
 
 
@@ -41,6 +43,8 @@ class TrainingStep:
         Whether to replay steps as a CUDA graph if possible, see `minunet.train.cuda_graph`.
     say : callable
         Called with a line of text if a graph is not possible.
+    world : World
+        The ranks that train together, each with a part of the batch.
 
     Attributes
     ----------
@@ -51,21 +55,22 @@ class TrainingStep:
 
     def __init__(
         self, model: Module, config: TrainingConfig, xp: ModuleType = np, graph: bool = False,
-        say: Callable[[str], object] = tqdm.write,
+        say: Callable[[str], object] = tqdm.write, world: World = ALONE,
     ) -> None:  # fmt: skip
-        self.model, self.config, self.xp, self.say = model, config, xp, say
+        self.model, self.config, self.xp, self.say, self.world = model, config, xp, say, world
         extra = {"momentum": config.momentum} if config.optimizer in ("sgd", "rmsprop") else {}
-        self.mixed = MixedPrecision(model, config.amp) if config.amp and xp is not np else None
+        self.mixed = MixedPrecision(model, config.amp, world=world) if config.amp and xp is not np else None
         self.optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, **extra)
         self.outputs: int = model.architecture.num_classes
         self.head_weights: tuple[float, ...] = getattr(model, "head_weights", (1.0,))
         polygons = getattr(getattr(model, "preprocessing", None), "rays", None) is not None
         self._detects = bool(getattr(model, "finds_objects", False))
-        pair: tuple[Any, Any] = (star_loss, star_loss_backward) if polygons else named_loss(config.loss, self.outputs)
-        self._loss, self._loss_backward = pair
+        self._pair = loss_of(world, config.loss, self.outputs, polygons)
+        self._own_pair = loss_of(ALONE, config.loss, self.outputs, polygons)
+        self.joined = join(world, [model, *([self.mixed.half] if self.mixed else [])], config.sync_batch_norm)
         weights = xp.asarray(config.class_weights, np.float32) if config.class_weights else None
         self._class_weight = {} if weights is None else {"class_weight": weights}
-        waits = xp is np or self.mixed or config.clip  # for all gradients
+        waits = xp is np or self.mixed or config.clip or world.size > 1  # for all gradients
         self.portions = None if waits else import_module("minunet.train.portions").Portions(model, self.optimizer)
         self.recorded = self._record() if graph else None
 
@@ -101,41 +106,48 @@ class TrainingStep:
                 self.mixed.look()
                 self.optimizer.steps -= self.mixed.overflowed  # the kernels skipped this update
             return self._on_host(loss, batch[1])
-        rng = np.random.default_rng([self.config.seed, 3, number])
+        rng = self.joined.own_rows(np.random.default_rng([self.config.seed, 3, number]), len(images))
         if self.portions:
             self.optimizer.advance()
             loss = self._gradients(rng, *batch)
             self.optimizer.apply()
             return self._on_host(loss, batch[1])
         loss = self._gradients(rng, *batch)
+        self.joined.finish_gradients()
         if not (self.mixed and self.mixed.overflowed):
             if self.config.clip:
                 clip_by_norm(self.optimizer.gradients(), self.config.clip)
             self.optimizer.step()
+        self.joined.finish_step()
         return self._on_host(loss, batch[1])
 
     def loss(self, logits: Any, labels: Any, weights: Any = None) -> float:
-        """The loss of the main head's logits (N, h, w, K) against the middle of labels and weights (N, H, W)."""
+        """The loss of the main head's logits (N, h, w, K) against the middle of labels and weights (N, H, W), on this rank."""
         heads = logits if isinstance(logits, list) else [logits]
-        return self._on_host(self._loss_of(heads, labels, weights, (1.0,))[0], labels)
+        return self._on_host(self._loss_of(heads, labels, weights, (1.0,), ALONE)[0], labels)
 
-    def _loss_of(self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...]) -> tuple[Any, Any]:
+    def _loss_of(
+        self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...], world: World
+    ) -> tuple[Any, Any]:
         if self._detects:
-            return detection_loss(heads, labels)
+            return detection_loss(heads, labels, world)
         t, w = (a if a is None else self.xp.asarray(centre(a, heads[0].shape[1:3])) for a in (labels, weights))
-        return heads_loss(self._loss, shares, heads, t, w, **self._class_weight)
+        return heads_loss(
+            (self._own_pair if world is ALONE else self._pair)[0], shares, heads, t, w, **self._class_weight
+        )
 
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
         """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""
         network = self.mixed or self.model
         network.zero_grad()  # before the forward, whose maps may need the memory
         y, cache = network.forward(x, train=True, rng=rng)
-        loss, loss_caches = self._loss_of(y if isinstance(y, list) else [y], labels, weights, self.head_weights)
+        heads = y if isinstance(y, list) else [y]
+        loss, loss_caches = self._loss_of(heads, labels, weights, self.head_weights, self.world)
         if self.xp is np:
             self._on_host(loss, labels)  # check it before the weights change; on a GPU that would be a wait
         dy = (
             detection_loss_backward(1.0, loss_caches) if self._detects
-            else heads_gradients(self._loss_backward, self.head_weights, loss_caches)
+            else heads_gradients(self._pair[1], self.head_weights, loss_caches)
         )  # fmt: skip
         with self.portions.used() if self.portions else nullcontext():
             backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
@@ -147,6 +159,8 @@ class TrainingStep:
         reason = graph.reason_against(self.model, self.xp)
         if self.config.freeze or self.config.encoder_lr:
             reason = reason or "with --freeze or --encoder-lr steps are not all alike"
+        if self.world.size > 1:
+            reason = reason or "the ranks have to wait for each other within a step"
         if reason:
             self.say(f"note: --graph has no effect: {reason}")
             return None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..array import Array
+from ..array import Array, to_numpy
 from ..data import Batches, ImageSet
 from ..data.loader import to_device
 from ..data.sample import true_labels
@@ -32,6 +32,8 @@ from ..optim import Schedule, WeightAverage
 from ..predict.inference import outputs_of, predict_logits, predicted_at
 from .callbacks import Callback
 from .config import COLUMNS, TrainingConfig, TrainState, score_of
+from .distributed.scores import added_up
+from .distributed.world import ALONE, World
 from .parts import Parts
 from .step import NotFinite, TrainingStep
 
@@ -67,14 +69,17 @@ class Trainer:
     callbacks : sequence of Callback
     say : callable
         Called with notes, each a line of text.
+    world : World
+        The ranks that train together, see `minunet.train.distributed`; they all do the same but for their shares of patches and
+        validation images.
     """
 
     def __init__(
         self, model: Module, dataset: ImageSet, train: list[int], validation: list[int], config: TrainingConfig,
         xp: ModuleType = np, graph: bool = False, callbacks: Sequence[Callback] = (),
-        say: Callable[[str], object] = tqdm.write,
+        say: Callable[[str], object] = tqdm.write, world: World = ALONE,
     ) -> None:  # fmt: skip
-        self.model, self.config, self.xp = model, config, xp
+        self.model, self.config, self.xp, self.world = model, config, xp, world
         self.dataset, self.validation, self.callbacks = dataset, validation, list(callbacks)
         self.classes = dataset.classes
         self.has_score = (
@@ -83,9 +88,9 @@ class Trainer:
         model.convert(xp.asarray)
         self.batches = Batches(
             dataset, train, context=(config.crop - model.output_size(config.crop)) // 2 if config.crop else 0,
-            groups=dataset.groups if config.even_groups else None, **config.of_patches(),
+            groups=dataset.groups if config.even_groups else None, rank=world.rank, ranks=world.size, **config.of_patches(),
         )  # fmt: skip
-        self.training_step = TrainingStep(model, config, xp, graph, say)
+        self.training_step = TrainingStep(model, config, xp, graph, say, world)
         self.optimizer, self.mixed = self.training_step.optimizer, self.training_step.mixed
         copies = [self.mixed.half] if self.mixed else []
         self.parts = Parts([model, *copies], self.optimizer, config)
@@ -105,11 +110,13 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_start(self)
         try:
-            while self.state.epoch < self.config.epochs and not self.out_of_patience():
-                self._stop_if_asked()
-                self._train_epoch()
-                row = self._finish_epoch()
-                self._obey([callback.on_epoch(row) for callback in self.callbacks])
+            self._check_alike()
+            with self.training_step.joined():
+                while self.state.epoch < self.config.epochs and not self.out_of_patience():
+                    self._stop_if_asked()
+                    self._train_epoch()
+                    row = self._finish_epoch()
+                    self._obey([callback.on_epoch(row) for callback in self.callbacks])
         except Stopped:
             for callback in self.callbacks:
                 callback.on_stop()
@@ -137,12 +144,12 @@ class Trainer:
         """Train on the batches that are left of the current epoch."""
         s, began = self.state, time.perf_counter()
         self.parts.begin(s.epoch, s.thawed)
-        elapsed = s.seconds
+        elapsed, plan = s.seconds, self.batches.plan(s.epoch)
         for batch in to_device(self.batches.epoch(s.epoch, start=s.batch), self.xp):
-            images = batch[0]
-            with self._memory_explained(images.shape):
+            with self._memory_explained(batch[0].shape):
                 loss = self.step(*batch)
-            s.loss_sum, s.loss_count = s.loss_sum + loss * len(images), s.loss_count + len(images)
+            count = len(plan[s.batch])  # of all ranks
+            s.loss_sum, s.loss_count = s.loss_sum + loss * count, s.loss_count + count
             s.batch, s.step = s.batch + 1, s.step + 1
             if self.average:
                 self.average.update(s.step)
@@ -173,8 +180,10 @@ class Trainer:
         """
         confusions: list[Confusion] = []
         loss_sum, pixels = 0.0, 0
-        for i in self.validation:
+        for i in self.world.rounds(self.validation):
             self._stop_if_asked()
+            if i is None:
+                continue
             sample = self.dataset[i]
             logits = predict_logits(self.model, sample.image[None])
             truth = true_labels(sample)
@@ -189,12 +198,14 @@ class Trainer:
             confusions = confusions or [Confusion(self.classes.num_classes) for _ in predicted]
             for confusion, classes in zip(confusions, predicted):
                 confusion.add(truth, classes)
+        loss_sum, pixels, confusions = added_up(self.world.gather((loss_sum, pixels, confusions)))
         best = max(confusions, key=Confusion.mean_dice, default=Confusion(self.classes.num_classes))
         return loss_sum / max(pixels, 1), best
 
     def _finish_epoch(self) -> dict[str, Any]:
         """Validate, add the scores to the history, and remember the weights if they are the best so far."""
         s, began = self.state, time.perf_counter()
+        self._check_alike()
         with self.averaged():
             val_loss, confusion = self.validate()
         row = self._row(val_loss, confusion, s.seconds + time.perf_counter() - began)
@@ -243,6 +254,10 @@ class Trainer:
 
     # ---- what is kept ------------------------------------------------------------------------------------------------
 
+    def _check_alike(self) -> None:
+        """UserError if the ranks have different weights."""
+        self.world.check_equal("weights", lambda: b"".join(to_numpy(a).tobytes() for a in self.model.state().values()))
+
     def check_finite(self) -> None:
         """UserError if a weight is not finite."""
         if not all(bool(self.xp.isfinite(p).all()) for p in self.model.state().values()):
@@ -279,7 +294,7 @@ class Trainer:
         )
 
     def _stop_if_asked(self) -> None:
-        if self._asked_to_stop:
+        if self.world.any(self._asked_to_stop):
             raise Stopped
 
     @contextmanager

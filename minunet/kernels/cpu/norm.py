@@ -27,6 +27,9 @@ Measure: python bench/layers.py, python bench/pointwise.py
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from numba import prange
 
@@ -64,7 +67,21 @@ def batch_norm(
 
 def batch_norm_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array]:
     """The kernel of `ops.batch_norm_backward`."""
-    x, gamma, mean, rstd, from_batch = cache
+    return _norm_backward(dy, cache, lambda *sums: sums, cache[4])
+
+
+def shared_batch_norm_backward(
+    dy: MaybeLazy, cache: tuple, total: Callable[..., Sequence[Array]]
+) -> tuple[MaybeLazy, Array, Array]:
+    """The kernel of `ops.shared_batch_norm_backward`."""
+    return _norm_backward(dy, cache, total, True)
+
+
+def _norm_backward(
+    dy: MaybeLazy, cache: tuple, total: Callable[..., Sequence[Any]], from_batch: bool
+) -> tuple[MaybeLazy, Array, Array]:
+    """Gradients of a batch norm; `total` of the sums of dy * xhat and dy, and of the pixels, are those of the whole batch."""
+    x, gamma, mean, rstd, _ = cache
     pixels, mean = _one_image(x), ready(mean)
     if isinstance(dy, Gradient) and dy.has_sums_for(x):
         dbeta, dgamma = dy.sums
@@ -74,8 +91,9 @@ def batch_norm_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, 
         dbeta, dgamma = sums.sum((0, 1))
     dgamma = dgamma * rstd
     scale, dy = gamma * rstd, materialize(dy)
-    share = scale * (from_batch / max(1, pixels.shape[1]))
-    a, b = dbeta * share, dgamma * rstd * share  # dx = dy * scale - a - (x - mean) * b
+    g, b, M = total(dgamma, dbeta, pixels.shape[1])
+    share = scale * (from_batch / max(1, M))
+    a, b = b * share, g * rstd * share  # dx = dy * scale - a - (x - mean) * b
     dgamma, dbeta = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
     if fusing():
         return NormGradient(dy, x, scale, (-b).astype(x.dtype), (mean * b - a).astype(x.dtype)), dgamma, dbeta

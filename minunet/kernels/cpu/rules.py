@@ -106,6 +106,10 @@ def _batch_norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return _on_cpu(dy, *cache[:4])
 
 
+def _shared_batch_norm_backward(dy: MaybeLazy, cache: tuple, total: object) -> bool:
+    return _batch_norm_backward(dy, cache)
+
+
 def _large(x: MaybeLazy, *options: Any, **more: Any) -> bool:
     return _on_cpu(x) and (isinstance(x, LazyMap) or x.size >= SMALLEST)
 
@@ -232,6 +236,7 @@ CPU_KERNELS: dict[str, Rule] = {
     "max_pool2d_backward": Rule("pointwise", _max_pool2d_backward),
     "batch_norm": Rule("norm", _batch_norm),
     "batch_norm_backward": Rule("norm", _batch_norm_backward),
+    "shared_batch_norm_backward": Rule("norm", _shared_batch_norm_backward),
     "relu": Rule("pointwise", _large),
     "relu_backward": Rule("pointwise", _relu_backward),
     "concat": Rule("concat", _concat),

@@ -6,6 +6,8 @@ Statistics are float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from ...array import Array, get_array_module
@@ -95,17 +97,21 @@ def norm(x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array, y: Array
 
 def norm_back(
     dy: Array, x: Array, mean: Array, rstd: Array, gamma: Array, beta: Array | None, dx: Array, relu: bool,
-    from_batch: bool = True,
+    from_batch: bool = True, total: Callable[..., Sequence[Array]] | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
     """norm.cu: the map dx, and dbeta and dgamma, (C,) float32.
 
-    dx may be dy itself; without `relu` no beta is needed.
+    dx may be dy itself; without `relu` no beta is needed. `total`, if other processes have parts of the batch, is that of
+    `ops.shared_batch_norm_backward`.
     """
-    C, statistics = x.shape[3], (mean, rstd, gamma, beta)
-    dgamma = get_array_module(x).empty(C, np.float32)
-    partial = _sums_of_tiles(dy, x, statistics, relu, dgamma if pixels(x) <= TILE else None)
-    sums = partial[0] if len(partial) == 1 else merged_sums(partial, rstd, dgamma)
-    _norm_dx(dy, x, statistics, sums if from_batch else None, dx, relu, pixels(x), False)
+    xp, C, M, statistics = get_array_module(x), x.shape[3], pixels(x), (mean, rstd, gamma, beta)
+    dgamma = xp.empty(C, np.float32)
+    partial = _sums_of_tiles(dy, x, statistics, relu, dgamma if M <= TILE else None)
+    sums = whole = partial[0] if len(partial) == 1 else merged_sums(partial, rstd, dgamma)
+    if total:
+        b, g, of_all = total(sums[:C], sums[C:], M)
+        whole = (xp.concatenate([b, g]) * (M / of_all)).astype(np.float32)  # the kernel divides them by M
+    _norm_dx(dy, x, statistics, whole if from_batch else None, dx, relu, M, False)
     return sums[:C], dgamma
 
 

@@ -10,6 +10,7 @@ Inside a network maps may stay lazy, see lazy_maps.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -157,13 +158,26 @@ def batch_norm(
 
 def batch_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     """The kernel of `ops.batch_norm_backward`."""
-    x, gamma, mean, rstd, from_batch = cache
+    return _norm_backward(dy, cache, None, cache[4])
+
+
+def shared_batch_norm_backward(
+    dy: Any, cache: tuple, total: Callable[..., Sequence[Array]]
+) -> tuple[Array, Array, Array]:
+    """The kernel of `ops.shared_batch_norm_backward`."""
+    return _norm_backward(dy, cache, total, True)
+
+
+def _norm_backward(
+    dy: Any, cache: tuple, total: Callable[..., Sequence[Array]] | None, from_batch: bool
+) -> tuple[Array, Array, Array]:
+    x, gamma, mean, rstd, _ = cache
     raw, beta, rstd = materialize(x), None, _float(rstd)
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
     dbeta, dgamma = launch_norm.norm_back(
-        dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch
+        dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch, total
     )  # fmt: skip
     return dx, dgamma, dbeta
 

@@ -116,6 +116,10 @@ def _norm_backward(dy: MaybeLazy, cache: tuple) -> bool:
     return _maps(dy, x) and _parameters(x, gamma, mean, rstd) and _together(dy, gamma)
 
 
+def _shared_norm_backward(dy: MaybeLazy, cache: tuple, total: object) -> bool:
+    return _norm_backward(dy, cache)
+
+
 def _running_average(mean: Array, var: Array, *batch: Any, **options: Any) -> bool:
     return _in_place(mean, var) and _together(mean, *batch[:2])
 
@@ -214,6 +218,7 @@ CUDA_KERNELS: dict[str, Callable[..., bool]] = {
     "max_pool2d_backward": _max_pool2d_backward,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _norm_backward,
+    "shared_batch_norm_backward": _shared_norm_backward,
     "running_average": _running_average,
     "group_norm": _group_norm,
     "group_norm_backward": _group_norm_backward,
