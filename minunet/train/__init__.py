@@ -20,6 +20,8 @@ session.py      a run of the command; start.py: where it writes and what it star
                 report.py: what it prints at the end; figures.py: curves and predictions as pictures
 tune/           `minunet tune`: a search for the settings with which a training does best
 
+distributed/    on several processes, by MPI
+
 The learning-rate schedules are in optim.py.
 """
 
