@@ -7,8 +7,8 @@ Two processes of MPI, each bound to a core, take turns: rank 0 trains a step by 
 then both train a step on as many patches each. So whatever else the machine does meets both alike. Each turn is a row in
 bench/results/scale.jsonl, and a run that was stopped is gone on with. Medians count.
 
-The parts of a step of two: `norms` is what the batch norms' sums took (the slower rank is waited for there, too), `losses` those
-of the losses, `waited` the wait for gradients after the backward, and `behind` what their sums took beside it; the rest computes.
+The parts of a step of two: `norms` is what the batch norms' sums took (there the slower rank is waited for, too), `losses`
+those of the losses, `waited` the wait for gradients after the backward, and `behind` what their sums took beside it.
 """
 
 from __future__ import annotations
@@ -183,8 +183,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"Two ranks train {gain:.2f} times as many patches a second as one. What the sums of norms took is for the most part "
         "the wait for the slower rank.",
         "",
-        "Modelled for machines with one rank each, 25 Gbit/s between them, and the step of one rank above; measured at 2 on one "
-        "machine:",
+        "Modelled for machines of one rank, 25 Gbit/s between them, and the step of one rank above; measured on one machine:",
         "",
         "| ranks | seconds a step | times one rank | measured |",
         "| --- | --- | --- | --- |",

@@ -58,7 +58,9 @@ def differences(one, others):
         pairs = [(one.losses, other.losses)]
         pairs += [(a, other.model.state()[name]) for name, a in one.model.state().items()]
         rows = zip(one.state.history, other.state.history, strict=True)
-        pairs += [(row[name], its[name]) for row, its in rows for name in ("train_loss", "val_loss", "val_dice", "val_iou")]
+        pairs += [
+            (row[name], its[name]) for row, its in rows for name in ("train_loss", "val_loss", "val_dice", "val_iou")
+        ]
         found += [np.abs(np.subtract(a, b)).max() / np.abs(a).max() for a, b in pairs if np.abs(a).max() > 0]
         assert other.state.best == pytest.approx(one.state.best, rel=1e-9)
     return max(found)
@@ -66,7 +68,7 @@ def differences(one, others):
 
 @pytest.fixture(scope="module")
 def single(cells):
-    """20 steps by one process: four batches an epoch, the last of which has 5 of 20 patches; clipped, averaged, with dropout."""
+    """20 steps by one process, four batches an epoch; clipped, averaged, with dropout."""
     with minunet.use("reference"):
         found = trained(ALONE, cells, clip=0.5, ema=0.5)
     assert len(found.losses) == 20
@@ -106,7 +108,11 @@ BUGS = {
     "mean of the ranks' cross-entropies": (losses, "shared_mean", mean_of_means),
     "mean of the ranks' Dice": (losses, "shared_dice", lambda world, K: mean_of_means(world, "dice", K)),
     "ignored pixels in the denominator": (losses, "weight_of", lambda labels, *weights: np.float64(labels.size)),
-    "statistics of the own patches": (batch_norm, "merged", lambda world, n, mean, var: (world.totals(n)[0], mean, var)),
+    "statistics of the own patches": (
+        batch_norm,
+        "merged",
+        lambda world, n, mean, var: (world.totals(n)[0], mean, var),
+    ),
     "variance without the means' spread": (
         batch_norm,
         "merged",
@@ -115,7 +121,11 @@ BUGS = {
     "gradients of gamma counted by all ranks": (batch_norm.ops, "shared_batch_norm_backward", grads_of_sums),
     "sums of the backward of the own patches": (batch_norm.ops, "shared_batch_norm_backward", sums_of_own),
     "gradients are not added": (ThreadRanks, "add_gradients", lambda self, a: None),
-    "every rank draws the same masks": (OwnRows, "random", lambda self, shape, dtype=np.float32: self.rng.random(shape)),
+    "every rank draws the same masks": (
+        OwnRows,
+        "random",
+        lambda self, shape, dtype=np.float32: self.rng.random(shape),
+    ),
 }
 
 
@@ -263,7 +273,7 @@ def test_processes_that_were_launched_without_mpi4py_are_told(monkeypatch):
     monkeypatch.delitem(mpi.sys.modules, "mpi4py", raising=False)
     assert mpi.launched() is ALONE
     monkeypatch.setenv("PMI_SIZE", "4")
-    with pytest.raises(UserError, match="4 processes were started to train together.*mpiexec -n 4 python -m mpi4py"):
+    with pytest.raises(UserError, match=r"4 processes were started to train together.*mpiexec -n 4 python -m mpi4py"):
         mpi.launched()
 
 
