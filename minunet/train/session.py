@@ -289,7 +289,7 @@ def config_toml(args: Arguments, given: set[str]) -> str:
     return toml(TITLE, groups)
 
 
-def compile_kernels(quiet: bool) -> None:
+def compile_kernels(quiet: bool = False) -> None:
     """Compile the CPU kernels if this machine never has, and show how far it is."""
     from ..kernels.cpu import warm_up
 
