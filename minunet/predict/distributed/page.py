@@ -99,7 +99,8 @@ class SharedPage(Page):
         )
         shard = min(self.size[0], self.shared.grid.shard[0]), min(self.size[1], self.shared.grid.shard[1])
         seen = max((r.stop - r.start) * (c.stop - c.start) for _, _, (r, c), *_ in self.blocks.values())
-        separating = 0 if not self.options.needs_instances else DRAWN if one_by_one else OBJECTS
+        seen *= self.options.needs_instances or one_by_one
+        separating = DRAWN if one_by_one else OBJECTS
         return predicted_memory(model, (rows + around, columns + around), shard, self.job.planes, seen, separating)
 
     def _identity(self) -> str:

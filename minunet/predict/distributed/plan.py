@@ -16,7 +16,8 @@ from ..tiles import needed, networks
 from ..writers import CHUNK
 
 SHARD = 2048  # pixels: about the side of a shard
-OBJECTS = 110  # bytes for a pixel, while objects are separated: heights, seeds, regions and the watershed's queue
+OBJECTS = 125  # bytes for a pixel, while objects are separated: heights, seeds, regions and the watershed's queue
+LIBRARIES = 48 << 20  # bytes that they take which separate objects
 DRAWN = 40  # the same where objects are found one by one, and drawn
 
 
@@ -79,8 +80,10 @@ def predicted_memory(
     """
     weights = sum(summary(m, (1, m.fit_size(64), m.fit_size(64), channels(m))).weight_bytes for m in networks(model))
     pixels = shard[0] * shard[1]
-    network = needed(model, *window) - weights + pixels * (4 * planes + 4)
-    return max(network, block * (separating + 4 * planes))
+    network = (
+        needed(model, *window) - weights + pixels * (3 * 4 * planes + 4)
+    )  # maps, by planes, and in the zarr's bytes
+    return max(network, block * (separating + 4 * planes) + LIBRARIES * (block > 0))
 
 
 def channels(model: Module) -> int:

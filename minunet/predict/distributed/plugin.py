@@ -12,6 +12,7 @@ import numpy as np
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from ...checkpoint.load import load
+from ...data.files.large_zarr import import_zarr
 from ...errors import UserError
 from ...kernels.device import select_device
 from ...kernels.threads import set_threads
@@ -50,5 +51,6 @@ class NetworkPlugin(WorkerPlugin):
         if digest(model) != self.weights:
             raise UserError(f"{', '.join(self.models)}: the worker {worker.address} has other weights under that name")
         use_model(model.convert(select_device(self.device).asarray))
+        import_zarr("workers")  # which takes 200 MB, and is to be counted before work begins
         n = max(model.fit_size(64), 64)
         predict_logits(model, np.zeros((1, n, n, input_channels(model)), np.float32))  # loads the kernels
