@@ -55,7 +55,7 @@ def search(args: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
     ends = {state: sum(r["state"] == state for r in rows_of(folder / "trials.csv")) for state in
             ("complete", "ended early", "failed")}  # fmt: skip
     return {"kind": "search", "minutes": args.minutes, "epochs": args.search_epochs, "trials": ends, **told,
-            "settings": (folder / "best.txt").read_text().strip(), "threads": args.threads}  # fmt: skip
+            "settings": (folder / "best.txt").read_text().strip().replace(f"{ROOT}/", ""), "threads": args.threads}  # fmt: skip
 
 
 def score(name: str, seed: int, epochs: int, args: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "",
         f"A search of {found['minutes']:g} minutes with trials of {found['epochs']} epochs: {counts}. It found",
     ]
-    lines += ["", "```text", found["settings"].replace(str(ROOT), "."), "```", "", f"({machines([found, *scored])})"]
+    lines += ["", "```text", found["settings"], "```", "", f"({machines([found, *scored])})"]
     return "\n".join(lines)
 
 
