@@ -124,7 +124,8 @@ print(f"the model: {costs.params:,} numbers of 4 bytes, {costs.weight_bytes / MI
 
 # %%
 def memory_as_it_runs(model, x, train):
-    """For each layer in the order of running, "d " before those of the backward: the most bytes of maps meanwhile."""
+    """For each layer in the order of running, "d " before those of the backward: the most bytes of maps, and of the weights'
+    gradients so far, meanwhile."""
     steps = []
 
     def noting(name, method):
@@ -139,6 +140,7 @@ def memory_as_it_runs(model, x, train):
     leaves = [(name, m) for name, m in model.modules() if not m.children]  # those that are not made of others
     for name, m in leaves:
         m.forward, m.backward = noting(name, m.forward), noting("d " + name, m.backward)
+    model.zero_grad()  # before the forward, whose maps may need the memory
     tracemalloc.start()
     y, caches = model.forward(x, train=train, keep=train)
     if train:
@@ -151,13 +153,10 @@ def memory_as_it_runs(model, x, train):
 
 small = minunet.UNet(1, 2, base_width=8, depth=3, seed=0)
 x = rng.standard_normal((1, 128, 128, 1), np.float32)
-y, caches = small.forward(x)
-small.backward(y, caches)  # once before: now the gradients' arrays are there
-del y, caches
 prediction = minunet.summary(small, x.shape)
 predicted = {
     "inference": prediction.inference_peak - prediction.weight_bytes - prediction.scratch,  # the maps alone
-    "training": prediction.training_peak(1) - 3 * prediction.weight_bytes - prediction.scratch,
+    "training": prediction.training_peak(1) - 2 * prediction.weight_bytes - prediction.scratch,  # and the gradients
 }
 watched = {"inference": memory_as_it_runs(small, x, False), "training": memory_as_it_runs(small, x, True)}
 
@@ -176,7 +175,7 @@ for ax, (what, steps) in zip(axes, watched.items()):
     tidy(ax, xlabel="layers, one after the other", xticks=[], ylim=(0, 1.15 * predicted["training"] / MIB))
     ax.set_title(what + (": forward, then backward" if backward.any() else ""), fontsize=10)
     assert abs(max(used) * MIB / predicted[what] - 1) < 0.1
-axes[0].set_ylabel("MiB of maps in use")
+axes[0].set_ylabel("MiB of maps and gradients in use")
 plt.show()
 
 # %% [markdown]
@@ -186,7 +185,8 @@ plt.show()
 #
 # In training there are, besides: a **gradient** for each weight, and what the optimiser remembers, once the weights for
 # momentum, twice for Adam (lesson 06). These do not depend on the image. So for small images they weigh most, and for large
-# ones they hardly count:
+# ones they hardly count. Gradients become more while maps become fewer: at the summit there are hardly any, if those of the
+# step before have gone (`zero_grad` before the forward).
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.4), layout="constrained")
@@ -196,7 +196,7 @@ for place, n in enumerate(shown):
     W = plain.weight_bytes
     for shift, s, training in ((-0.3, fused, False), (0, fused, True), (0.3, plain, True)):
         peak = s.training_peak(1) if training else s.inference_peak
-        parts = [W, 2 * W, peak - 3 * W] if training else [W, 0, peak - W]
+        parts = [W, W, peak - 2 * W] if training else [W, 0, peak - W]
         assert sum(parts) == peak and min(parts) >= 0
         shares = np.array(parts) / peak
         base = 0
@@ -207,7 +207,7 @@ for place, n in enumerate(shown):
         ax.text(place + shift, 1.02, f"{name}\n{peak / GIB:.2f} GiB", ha="center", fontsize=8)
 ax.set_xticks(range(len(shown)), [f"{n} x {n}" for n in shown])
 tidy(ax, ylabel="share of the peak", ylim=(0, 1.22), yticks=(0, 0.5, 1))
-for colour, label in ((PINK, "weights"), (GREEN, "gradients, momentum"), (BLUE, "maps")):
+for colour, label in ((PINK, "weights"), (GREEN, "momentum"), (BLUE, "maps, gradients")):
     ax.bar(0, 0, color=colour, label=label)
 ax.legend(frameon=False, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.08))
 plt.show()
@@ -248,7 +248,7 @@ for n in sizes:
         train = what == "training"
         t = seconds(lambda x=x, train=train: step(small, x, train))
         maps = max(bytes_ for _, bytes_ in memory_as_it_runs(small, x, train))
-        foreseen = peak - (3 if train else 1) * s.weight_bytes
+        foreseen = peak - (2 if train else 1) * s.weight_bytes
         measured[what][n] = t, maps, foreseen
         assert abs(foreseen / maps - 1) < 0.1
         print(f"{n} x {n} {what:<10}{1e3 * t:8.1f} ms{maps / MIB:8.2f} MiB, predicted {foreseen / MIB:.2f}")
@@ -256,7 +256,7 @@ for n in sizes:
 # %% [markdown]
 # ## Which law?
 #
-# **Memory** is a constant (weights, gradients, momentum) and a share that goes with the pixels: a straight line,
+# **Memory** is a constant (weights, momentum, some gradients) and a share that goes with the pixels: a straight line,
 # $a + b \cdot \text{pixels}$. Its slope says what a pixel costs.
 #
 # **Time** may go with any power. A power law $t = s \cdot P^p$ is a straight line when both axes are logarithmic:

@@ -24,12 +24,15 @@ class Network(Module):
         How much the loss of each head counts, the main one first. With several (deep supervision), ``forward(train=True)``
         returns a list of logits in this order, and `backward` takes a list of their gradients, None for a head of weight 0.
         ``forward(train=False)`` returns one map. A head may be smaller than the image; see `minunet.train.heads`.
+    hands_over : bool
+        Whether the backward passes every gradient on as `single_use`, so that none waits in a variable; `summary` asks.
     """
 
     least: int = 1
     multiple: int = 1
     finds_objects: bool = False
     head_weights: tuple[float, ...] = (1.0,)
+    hands_over: bool = False
 
     def check_size(self, H: int, W: int) -> None:
         """ValueError, with the nearest sizes that fit, if images of H x W pixels do not."""

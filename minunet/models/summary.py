@@ -8,12 +8,14 @@ outputs of convolutions are stored; a batch norm, a ReLU after one, and a concat
 (kernels/cpu/lazy_maps.py). So for every output we keep track of the arrays that hold it.
 
 * inference: what exists at the worst moment: the skips that wait, the layer's input and output, and the weights;
-* training: weights, gradients and the optimiser's state, and the worst moment of the backward: the caches of the layers still
-  to come, the gradients of a layer's output and input, and those of the skips that wait;
+* training: weights and the optimiser's state, and the worst moment of the backward: the caches of the layers still to come, the
+  gradients of a layer's output and input and of the skips that wait, and those of the parameters so far (`zero_grad` comes
+  before the forward, so that maps may have their memory);
 * both: what the kernels work in (SCRATCH).
 
-A caller holds the array that it passed to a block of layers until the block is done. The plain ops (`fused=False`, or with
-``minunet.use("reference")``) store every output, and a convolution needs padded copies and one tap's window and product.
+A caller holds the array that it passed to a block of layers until the block is done, unless it hands it over (`single_use`).
+The plain ops (`fused=False`, or with ``minunet.use("reference")``) store every output, and a convolution needs padded copies
+and one tap's window and product.
 For a GPU that is an upper bound: its kernels store less, but their memory has not been measured.
 """
 
@@ -71,6 +73,7 @@ class Summary:
     itemsize: int = 4
     weight_bytes: int = 0
     scratch: int = 0  # bytes that kernels work in
+    hands_over: bool = False  # whether the backward's callers hold no gradient that they have passed to a block
 
     @property
     def params(self) -> int:
@@ -105,20 +108,21 @@ class Summary:
 
     def training_peak(self, optimizer_slots: int = 1) -> int:
         """Predicted bytes of a training step; the optimiser stores `optimizer_slots` arrays a parameter (SGD 1, Adam 2)."""
-        gradients, worst = set(self.rows[-1].makes), 0
+        gradients, worst, learned = set(self.rows[-1].makes), 0, 0
         for i in reversed(range(len(self.rows))):
             row, (_, end) = self.rows[i], self._block(i)
+            learned += row.params * self.itemsize  # of these the gradients exist from here on
             if set(row.makes) <= set(row.takes):
                 continue  # a norm or a ReLU that is done on the way
             kept = {n for r in self.rows[: i + 1] for n in r.keeps}
             kept |= {n for r in self.rows[i:] if r.fused == "norm" for n in r.takes if n in row.makes}
-            held = set(self.rows[end].makes) - gradients  # what the caller has handed to the block
+            held = set() if self.hands_over else set(self.rows[end].makes) - gradients
             fresh = self._bytes(row.takes)
             extra = sum(r.extra for r in self.rows[: i + 1])
             alive = self._bytes(kept) + self._bytes(gradients) + self._bytes(held)
-            worst = max(worst, alive + extra + fresh + row.work[1])
+            worst = max(worst, alive + extra + fresh + learned + row.work[1])
             gradients = gradients - set(row.makes) | set(row.takes)
-        return (2 + optimizer_slots) * self.weight_bytes + self.scratch + worst
+        return (1 + optimizer_slots) * self.weight_bytes + self.scratch + worst
 
     def store(self, size: int, itemsize: int = 0) -> int:
         """Enter a stored array with so many elements, numbers of the maps' dtype unless told; returns the array's number."""
@@ -192,6 +196,7 @@ def summary(model: Module, shape: Shape, fused: bool | None = None) -> Summary:
     result = Summary(
         itemsize=dtype.itemsize, weight_bytes=sum(p.nbytes for p in params.values()), scratch=SCRATCH * fused
     )
+    result.hands_over = fused and getattr(model, "hands_over", False)
     trace = follow(model, shape, dtype)
     stored = {trace.image: [result.store(prod(shape))]}  # the arrays that hold each map
     raw: set[Map] = set()  # maps that a convolution or a norm gives, if kernels fuse layers

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..array import Array
 from ..nn import Cache, Conv2d, MaxPool2d, Module, take
-from ..ops.lazy import fusion_scope
+from ..ops.lazy import fusion_scope, single_use
 from .blocks import Join, double_conv, up_step
 from .network import Network
 from .options import UNetOptions
@@ -70,6 +70,8 @@ class UNet(Network):
     >>> UNet(1, 2, base_width=4, depth=2)(np.zeros((1, 21, 34, 1), np.float32)).shape
     (1, 21, 34, 2)
     """
+
+    hands_over = True
 
     def __init__(
         self, in_channels: int, num_classes: int, base_width: int = 64, depth: int = 4,
@@ -138,7 +140,7 @@ class UNet(Network):
         dskips: list[Array] = []
 
         def back(m: Module, dy: Array) -> Any:
-            return m.backward(dy, take(cache))
+            return m.backward(single_use(dy), take(cache))
 
         dx = back(self.head, dy)
         for level in range(self.depth):

@@ -121,10 +121,14 @@ class LazyMap(NDArrayOperatorsMixin):
 
     shape: tuple[Any, ...]
     dtype: np.dtype[Any]
+    once = False  # set by `single_use`
 
     def array(self) -> np.ndarray:
         """The values, as a new array or as one that must not be written to."""
         raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop the arrays if this map is for a single use; called by the kernel that has read them. Some have none to drop."""
 
     @property
     def ndim(self) -> int:
@@ -162,9 +166,7 @@ class LazyMap(NDArrayOperatorsMixin):
 
 
 class LazyConcat(LazyMap):
-    """Two maps side by side, a's channels first: a concatenation without an array of its own. `single_use` sets `once`."""
-
-    once = False
+    """Two maps side by side, a's channels first: a concatenation without an array of its own."""
 
     def __init__(self, a: Any, b: Any) -> None:
         self.a, self.b = a, b
@@ -186,12 +188,12 @@ class LazyConcat(LazyMap):
 
 
 def single_use(x: Any) -> Any:
-    """Mark x, if it is a lazy concatenation, so that its maps are released once a convolution has read them; returns x.
+    """Mark x, if it is a lazy map, so that it drops its arrays once a kernel has read them, if the kernel knows how; returns x.
 
-    The caller promises that nothing else will read them. Without it, the variables of all callers keep the maps alive: a
-    U-Net's largest maps during the whole of its last block.
+    The caller promises that nothing else will read x. Without it, the variables of all callers keep the arrays alive while a
+    block of layers runs: a U-Net's largest maps during its last block, and their gradients on the way back.
     """
-    if isinstance(x, LazyConcat):
+    if isinstance(x, LazyMap):
         x.once = True
     return x
 

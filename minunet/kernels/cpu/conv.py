@@ -64,30 +64,35 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Arra
     db = bias_gradient(dy) if has_bias else None
     if stride > 1:
         dy = materialize(dy)  # it is read for each phase
+    of_image = fusing() and type(x) is np.ndarray and C <= IMAGE_CHANNELS
+    to = [] if of_image else gradient_outputs(x, s, back)  # before dw, which would take a part of a gap that fits a map
     if not winograd_pays(s, x.dtype, weights=True):
         dw = direct_pieces.weight_gradient(x, dy, s)
     elif dilation == 1:
         dw = winograd.weight_gradient(x, dy, s.top, s.left)
     else:
         dw = dilated.weight_gradient(x, dy, s)
-    if fusing() and type(x) is np.ndarray and C <= IMAGE_CHANNELS:
+    if of_image:
         return OfImage(dy, w, x, s, back), dw, db
-    return data_gradient(dy, w, x, s, back), dw, db
+    dx = data_gradient(dy, w, x, s, back, to)
+    if isinstance(dy, Gradient):
+        dy.release()
+    return dx, dw, db
 
 
-def data_gradient(dy: MaybeLazy, w: Array, x: MaybeLazy, s: ConvGeometry, back: ConvGeometry) -> MaybeLazy:
-    """The gradient of the input x of the convolution s; `back` is the convolution that takes dy to it, for stride 1."""
+def data_gradient(
+    dy: MaybeLazy, w: Array, x: MaybeLazy, s: ConvGeometry, back: ConvGeometry, to: list[Output]
+) -> MaybeLazy:
+    """The gradient of the input x of the convolution s, in `gradient_outputs`; `back` takes dy to it, for stride 1."""
     pays = winograd_pays(back, x.dtype)
     if pays and s.dilation == 1:
-        to = gradient_outputs(x)
         winograd.convolution(dy, w, None, to, back.top, back.left, turned=True)
         return gradient(x, to)
-    dx = empty(x.shape, x.dtype)
     if pays:
-        dilated.convolution(dy, w, None, dx, back, turned=True)
+        dilated.convolution(dy, w, None, to[0].y, back, turned=True)
     else:
-        direct_pieces.data_gradient(dy, w, dx, s)
-    return masked(dx, x)
+        direct_pieces.data_gradient(dy, w, to[0].y, s)
+    return masked(to[0].y, x)
 
 
 class OfImage(LazyMap):
@@ -97,7 +102,8 @@ class OfImage(LazyMap):
         self.parts, self.shape, self.dtype = (dy, w, x, s, back), x.shape, x.dtype
 
     def array(self) -> np.ndarray:
-        return materialize(data_gradient(*self.parts))
+        _, _, x, s, back = self.parts
+        return materialize(data_gradient(*self.parts, gradient_outputs(x, s, back)))
 
 
 def conv_transpose2d(
@@ -156,8 +162,13 @@ def winograd_pays(s: ConvGeometry, dtype: Any, weights: bool = False) -> bool:
 # ---- gradients of lazy maps ------------------------------------------------------------------------------------------
 
 
-def gradient_outputs(x: MaybeLazy) -> list[Output]:
-    """Where to write the gradient of a convolution's input: two maps for a LazyConcat; already masked if a ReLU gave x."""
+def gradient_outputs(x: MaybeLazy, s: ConvGeometry, back: ConvGeometry) -> list[Output]:
+    """Where to write the gradient of a convolution's input: two maps for a LazyConcat; already masked if a ReLU gave x.
+
+    Only Winograd's convolution writes so; for others it is one plain map.
+    """
+    if not winograd_pays(back, x.dtype) or s.dilation > 1:
+        return [Output(empty(x.shape, x.dtype))]
     if isinstance(x, LazyConcat) and fusing():
         return [Output(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
     if isinstance(x, LazyAffine) and x.may_be_masked():

@@ -121,7 +121,7 @@ def weight_gradient(x: MaybeLazy, dy: MaybeLazy, s: ConvGeometry) -> Array:
     if s.dilation == 1:
         return direct_weights.weight_gradient(x, dy, s)
     x, dy = ready(materialize(x)), materialize(dy)
-    dw = empty((s.KH, s.KW, s.C // s.groups, s.K), x.dtype, lasting=True)
+    dw = empty((s.KH, s.KW, s.C // s.groups, s.K), x.dtype)
     dw[...] = 0
     for i, j, row, column, tap in parts(s):
         part = dy[:, row : row + tap.OH, column : column + tap.OW]

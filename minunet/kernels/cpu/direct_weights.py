@@ -70,7 +70,7 @@ def weight_gradient(
     """
     dtype, C, K = x.dtype, s.C // s.groups, s.K // s.groups
     shape = (s.KH, s.KW, s.K, C) if swap else (s.KH, s.KW, C, s.K)
-    dw = empty(shape, dtype, lasting=True) if out is None else out
+    dw = empty(shape, dtype) if out is None else out
     if dy.size == 0 or x.size == 0:
         dw[...] = 0
         return dw

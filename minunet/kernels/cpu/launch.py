@@ -26,7 +26,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from .memory import renew_locks
+from .memory import renew_lock
 
 if not {"NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"} & os.environ.keys():
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def _after_fork() -> None:
     """Fresh locks for a forked process: the old ones may be held by threads that do not exist there."""
     global _one_at_a_time, usable
     _one_at_a_time = threading.RLock()
-    renew_locks()
+    renew_lock()
     with contextlib.suppress(ValueError):  # no kernel has run yet: then nothing is broken
         usable = numba.threading_layer() != "omp"
 

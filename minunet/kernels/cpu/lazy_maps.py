@@ -102,7 +102,14 @@ class Gradient(LazyMap):
         self.shape, self.dtype = dy.shape, dy.dtype
 
     def array(self) -> np.ndarray:
+        if self.dy is None:
+            raise RuntimeError("a gradient marked for a single use is read again after its release")
         return self.dy
+
+    def release(self) -> None:
+        """Drop the array if it is for a single use; called by the kernel that has read it, or hands it on."""
+        if self.once:
+            self.dy = None
 
     def is_masked_by(self, x: LazyAffine) -> bool:
         """Whether dy is masked by the ReLU that gave x."""

@@ -52,21 +52,16 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return given
 
 
-def empty(shape: tuple[int, ...], dtype: Any, lasting: bool = False) -> np.ndarray:
-    """Like np.empty, from recycled memory, and starting on a cache line: a vector across two lines takes twice as long to read.
-
-    Arrays that outlive a backward pass, such as the parameters' gradients, are `lasting`: they get memory of their own, so that
-    they leave no gaps between the next pass's maps.
-    """
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Like np.empty, from recycled memory, and starting on a cache line: vectors across two lines are read half as fast."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = _recyclers[lasting].take(size) if size >= RECYCLED else _aligned(size)
+    memory = _recycler.take(size) if size >= RECYCLED else _aligned(size)
     return memory.view(dtype).reshape(shape)
 
 
 def release_memory() -> None:
     """Give all memory that no array uses back to the system."""
-    for recycler in _recyclers:
-        recycler.release()
+    _recycler.release()
     _views.clear()
     _scratch.clear()
 
@@ -82,10 +77,11 @@ class Recycler:
     """Gives memory to large arrays, and takes it back for later ones when the last array that uses it is deleted.
 
     The arrays of one training step are as large as those of the step before, so after the first step all memory is recycled.
+    The parameters' gradients come to lie where maps have been: in a backward they grow as the maps become fewer.
 
     Memory comes in chunks of at least CHUNK bytes; a part that was never used takes no physical memory. A request is cut from
-    the first gap that is large enough, and neighbouring gaps are merged. So low addresses are used again and again, and the
-    physical memory stays close to what was in use at the worst moment.
+    the smallest gap that is large enough, and neighbouring gaps are merged. What was never used is the largest gap, so memory
+    is used again and again, and the physical memory stays close to what was in use at the worst moment.
     """
 
     def __init__(self) -> None:
@@ -100,7 +96,8 @@ class Recycler:
         with self.lock:
             self._sort_in()
             room = -(-size // PAGE) * PAGE
-            found = next((n for n, (_, start, end) in enumerate(self.gaps) if end - start >= room), None)
+            fits = (n for n, (_, start, end) in enumerate(self.gaps) if end - start >= room)
+            found = min(fits, key=lambda n: self.gaps[n][2] - self.gaps[n][1], default=None)
             if found is None:
                 self._drop_empty()
                 chunk = next(self.serial)
@@ -148,10 +145,9 @@ class _Block:
         self.home.returned.append(self.place)
 
 
-_recyclers = Recycler(), Recycler()
+_recycler = Recycler()
 
 
-def renew_locks() -> None:
-    """Fresh locks for a forked process: the old ones may be held by threads that do not exist there."""
-    for recycler in _recyclers:
-        recycler.lock = threading.Lock()
+def renew_lock() -> None:
+    """A fresh lock for a forked process: the old one may be held by a thread that does not exist there."""
+    _recycler.lock = threading.Lock()

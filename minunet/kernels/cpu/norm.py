@@ -90,7 +90,9 @@ def _norm_backward(
         norm_sums(pixels, _one_image(materialize(dy)), mean[None], sums)
         dbeta, dgamma = sums.sum((0, 1))
     dgamma = dgamma * rstd
-    scale, dy = gamma * rstd, materialize(dy)
+    scale, lazy, dy = gamma * rstd, dy, materialize(dy)
+    if isinstance(lazy, Gradient):
+        lazy.release()
     g, b, M = total(dgamma, dbeta, pixels.shape[1])
     share = scale * (from_batch / max(1, M))
     a, b = b * share, g * rstd * share  # dx = dy * scale - a - (x - mean) * b

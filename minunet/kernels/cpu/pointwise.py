@@ -69,6 +69,8 @@ def mask(dy: MaybeLazy, x: LazyAffine, out: Array | None = None) -> Gradient:
         unpool_mask(pooled, ready(winner), plus, raw, table, dx, sums, size, stride, dy.plus is not None)
     else:
         mask_rows(ready(materialize(dy)), raw, table, dx, sums)
+    if isinstance(dy, LazyMap):
+        dy.release()
     return Gradient(dx, sums.sum(0, dtype=np.float64), x)
 
 
@@ -96,6 +98,10 @@ class Unpooled(LazyMap):
 
     def array(self) -> np.ndarray:
         return unpool(materialize(self.dy), self.cache, materialize(self.plus))
+
+    def release(self) -> None:
+        if self.once:
+            self.dy = self.plus = None
 
     def __add__(self, other: Any) -> Any:
         if self.plus is None and getattr(other, "shape", None) == self.shape and other.dtype == self.dtype:

@@ -188,7 +188,7 @@ def weight_gradient(x: MaybeLazy, dy: MaybeLazy, top: int, left: int) -> Array:
     first, second = operands(x)
     count, width, inputs = workers(), lanes(dtype), (first.x.shape[3], second.x.shape[3])
     plan, splits, numbers = _divide_weights((N, OH, OW), inputs, K, width, top, left)
-    dw = empty((3, 3, C, K), dtype, lasting=True)
+    dw = empty((3, 3, C, K), dtype)
     with alone():
         split = dw[None] if splits == 1 else scratch("weight gradients", (splits, *dw.shape), dtype)
         V, D, S = (scratch(name, (count, n), dtype) for name, n in zip(("inputs", "outputs", "filters"), numbers))

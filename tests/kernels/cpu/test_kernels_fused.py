@@ -284,6 +284,29 @@ def test_without_caches_a_joint_goes_as_soon_as_it_has_been_read(rng, size):
     assert left == [[False, False], [True, True]]  # with caches, which the backward needs, all stays
 
 
+@pytest.mark.parametrize("norm", ["batch", None])
+def test_a_gradient_goes_as_soon_as_its_block_has_read_it(rng, norm):
+    """Though the variables of three callers still name it."""
+    m, given, left = UNet(1, 2, base_width=4, depth=1, norm=norm), [], []
+    layers = dict(m.modules())
+    block, first = layers["decoder.0"].backward, layers["decoder.0.conv1"].backward
+
+    def watch(dy, cache):
+        given[:] = [weakref.ref(dy.dy)]
+        return block(dy, cache)
+
+    def look(dy, cache):
+        gc.collect()
+        left.append(given[0]() is not None)
+        return first(dy, cache)
+
+    x = rng.standard_normal((1, 16, 16, 1)).astype(np.float32)
+    dx = m.backward(*m.forward(x))
+    layers["decoder.0"].backward, layers["decoder.0.conv1"].backward = watch, look
+    np.testing.assert_array_equal(m.backward(*m.forward(x)), dx)
+    assert left == [False]
+
+
 @pytest.mark.slow
 def test_what_has_been_released_says_so(rng):
     a, w = rng.standard_normal((1, 6, 6, 4)), rng.standard_normal((3, 3, 8, 4))

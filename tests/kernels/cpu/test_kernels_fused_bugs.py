@@ -150,8 +150,8 @@ def any_gradient_with_sums_counts_as_masked(patch):
 
 @planted(unet)
 def a_pairs_gradient_is_masked_by_its_first_map(patch):
-    def wrong(x):
-        to = real(x)
+    def wrong(x, *more):
+        to = real(x, *more)
         if isinstance(x, LazyConcat) and isinstance(x.b, np.ndarray) and x.a.shape == x.b.shape:
             to[1] = Output(to[1].y, MASK, x.a)  # the up-convolution's output, which no ReLU has seen
         return to

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def taken_memory(monkeypatch):
     """A recycler of its own, for arrays of any size; the list of how many bytes it has taken from the system, each time."""
     taken, real = [], memory._aligned
     monkeypatch.setattr(memory, "_aligned", lambda size: taken.append(size) or real(size))
-    monkeypatch.setattr(memory, "_recyclers", (memory.Recycler(), memory.Recycler()))
+    monkeypatch.setattr(memory, "_recycler", memory.Recycler())
     monkeypatch.setattr(memory, "RECYCLED", 1)
     monkeypatch.setattr(memory, "CHUNK", 1 << 18)
     return taken
@@ -109,7 +110,7 @@ def gaps(recycler):
 def test_any_order_of_sizes(steps):
     """A number is a size to take, a negative one which of the arrays so far is dropped: none ever sees another one's numbers,
     and what is in use and the gaps are all that there is."""
-    memory._recyclers = recycler, _ = memory.Recycler(), memory.Recycler()
+    memory._recycler = recycler = memory.Recycler()
     live = []
     for n, step in enumerate(steps):
         if step < 0:
@@ -135,14 +136,49 @@ def test_sizes_that_grow_and_shrink_do_not_pile_up(taken_memory):
     for _ in range(3):
         for size in (*range(1000, 500_000, 30_000), *range(500_000, 1000, -29_999)):
             memory.empty((size,), np.uint8)
-            assert sum(c.size for c in memory._recyclers[0].chunks.values()) <= 503_808  # whole pages
+            assert sum(c.size for c in memory._recycler.chunks.values()) <= 503_808  # whole pages
 
 
-def test_what_lasts_lies_apart(taken_memory):
-    a = memory.empty((1000,), np.uint8)
-    b = memory.empty((1000,), np.uint8, lasting=True)
-    assert len(taken_memory) == 2 and all(len(r.chunks) == 1 for r in memory._recyclers)
-    assert abs(place(a) - place(b)) >= memory.CHUNK - 2 * memory.PAGE
+def test_the_smallest_gap_that_is_large_enough(taken_memory):
+    """An array as large as one that has gone lies where that one lay, though there are larger gaps before it."""
+    page, held = memory.PAGE, []
+    for pages in (3, 1, 2, 1, 1):
+        held.append(memory.empty((pages * page,), np.uint8))
+    places = [place(a) for a in held]
+    held[0] = held[2] = None
+    assert place(memory.empty((2 * page,), np.uint8)) == places[2]
+    assert place(memory.empty((2 * page + 1,), np.uint8)) == places[0]
+    assert place(memory.empty((4 * page,), np.uint8)) == places[4] + page  # what was never used comes last
+    assert len(taken_memory) == 1
+
+
+def test_gradients_lie_where_maps_have_been(monkeypatch):
+    """A training step touches hardly more memory than is in use at its worst moment, that of the gradients included."""
+    m, x = UNet(1, 2, base_width=8, depth=2), np.zeros((1, 48, 48, 1), np.float32)
+    live, most, end, take = 0, 0, 0, memory.Recycler.take
+
+    def back(size):
+        nonlocal live
+        live -= size
+
+    def watched(recycler, size):
+        nonlocal live, most, end
+        a = take(recycler, size)
+        _, start, stop = a.base.place
+        weakref.finalize(a.base, back, stop - start)
+        live += stop - start
+        most, end = max(most, live), max(end, stop)
+        return a
+
+    monkeypatch.setattr(memory, "CHUNK", 1 << 24)
+    monkeypatch.setattr(memory.Recycler, "take", watched)
+    for _ in range(3):
+        m.zero_grad()
+        y, cache = m.forward(x)
+        m.backward(y, cache)
+        del y, cache
+    gradients = sum(g.nbytes for g in m.named_grads().values())
+    assert most <= end < most + gradients / 2
 
 
 def test_many_threads():
@@ -174,10 +210,10 @@ def test_release_memory(taken_memory):
     del arrays[1:]
     memory.release_memory()
     assert len(taken_memory) == 2 and not memory._scratch  # one chunk, which is in use, and that of the scratch
-    assert [end - start for _, start, end in memory._recyclers[0].gaps] == [memory.CHUNK - memory.PAGE]
+    assert [end - start for _, start, end in memory._recycler.gaps] == [memory.CHUNK - memory.PAGE]
     del arrays[:]
     memory.release_memory()
-    assert not memory._recyclers[0].chunks
+    assert not memory._recycler.chunks
     assert memory.empty((1000,), np.uint8).size == 1000
 
 
@@ -212,7 +248,7 @@ def test_a_further_step_takes_no_new_memory(options, taken_memory, monkeypatch):
 FORK = """
 import os, sys, numpy as np
 from minunet.kernels.cpu import launch, memory
-with memory._recyclers[0].lock, launch._one_at_a_time:  # as if another thread were taking memory
+with memory._recycler.lock, launch._one_at_a_time:  # as if another thread were taking memory
     child = os.fork()
     if child == 0:
         memory.empty((1 << 20,), np.float32)
