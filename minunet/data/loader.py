@@ -7,9 +7,11 @@ the batches that it would have had.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -161,25 +163,56 @@ class Batches:
             return None
         label = sorted(self._holding)[rng.integers(len(self._holding))]
         index = self._holding[label][rng.integers(len(self._holding[label]))]
-        labels = true_labels(self.dataset[index])
-        places = np.flatnonzero(labels == label)
-        row, column = divmod(int(places[rng.integers(len(places))]), labels.shape[1])
+        sample = self.dataset[index]
+        places = np.flatnonzero(
+            sample.labels == label if sample.valid is None else (sample.labels == label) & sample.valid
+        )
+        row, column = divmod(int(places[rng.integers(len(places))]), sample.labels.shape[1])
         return index, (row, column)
 
     def _patch(self, rng: np.random.Generator, sample: Sample, at: tuple[int, int] | None = None) -> Batch:
-        labels = object_numbers(sample) if self._numbers else true_labels(sample)
-        image, maps = sample.image, [labels] if sample.weight is None else [labels, sample.weight]
+        sample = replace(sample, instances=object_numbers(sample) if self._numbers else None)
         if self.augment or self.crop:
-            # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
-            source = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
-            if self.augment:
-                image, source = augment(image, source, rng, self.crop, context=self.context, at=at, **self.distortion)
-            else:
-                image, source = crop_patch(image, source, rng, self.crop or 0, self.context, at)
-            maps = [a.ravel()[source] for a in maps]
-        if self._rays:
-            maps[0] = star_targets(maps[0], self._rays)
-        return image, *maps
+            sample = self._cut(rng, sample, at)
+        labels = true_labels(sample) if sample.instances is None else sample.instances
+        target = star_targets(labels, self._rays) if self._rays else labels
+        return (sample.image, target) if sample.weight is None else (sample.image, target, sample.weight)
+
+    def _cut(self, rng: np.random.Generator, sample: Sample, at: tuple[int, int] | None) -> Sample:
+        """A patch of a sample. Only what lies in it is read: an image may be hundreds of times as large."""
+        # for each pixel of the patch, the index of the image's pixel that labels and weights are read from
+        source: Any = Places(sample.labels.shape)
+        if not self.crop:
+            source = source.array()
+        if self.augment:
+            image, source = augment(
+                sample.image, source, rng, self.crop, context=self.context, at=at, **self.distortion
+            )
+        else:
+            image, source = crop_patch(sample.image, source, rng, self.crop or 0, self.context, at)
+        maps: dict[str, Any] = {name: getattr(sample, name) for name in ("labels", "instances", "valid", "weight")}
+        cut: dict[str, Any] = {name: None if a is None else a.ravel()[source] for name, a in maps.items()}
+        return replace(sample, image=image, **cut)
+
+
+class Places:
+    """The numbers of an image's pixels, row by row, as an array (H, W) int32 of which a part is made when it is asked for.
+
+    >>> Places((3, 4))[np.array([[0], [2]]), np.array([1, 3])]
+    array([[ 1,  3],
+           [ 9, 11]], dtype=int32)
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __getitem__(self, index: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        rows, columns = index
+        return (rows * self.shape[1] + columns).astype(np.int32)
+
+    def array(self) -> np.ndarray:
+        """All of them."""
+        return np.arange(math.prod(self.shape), dtype=np.int32).reshape(self.shape)
 
 
 def evenly(patches: np.ndarray, groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from minunet.data import Batches, ClassMap, ImageSet, Sample
+from minunet.data.augment import augment as augmented
 from minunet.data.augment import crop_patch
 from minunet.data.loader import AHEAD
+from minunet.data.sample import true_labels
 
 
 class Numbers(ImageSet):
@@ -146,3 +148,25 @@ def test_impossible_settings_are_refused():
     for wrong in ({"batch_size": 0}, {"crop": -1}, {"seed": -1}):
         with pytest.raises(ValueError):
             Batches(Numbers([(16, 16)]), [0], **wrong)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_labels_are_read_where_the_image_is(augment, share):
+    """Only at the patch's pixels, and what does not count is -1; all numbers are as if the whole maps had been read."""
+    data = Numbers([(40, 33), (70, 24), (10, 50)], valid=True)
+    batches = Batches(data, range(3), 2, 16, augment, 3, foreground_share=share)
+    for (k, i), images, labels in (
+        (patch, image, maps)
+        for number, patches in enumerate(batches.plan(2))
+        for patch, image, maps in zip(patches, *batches.batch(2, number))
+    ):
+        index, at = batches._foreground(np.random.default_rng([3, 4, 2, k])) or (i, None)
+        sample, rng = data[index], np.random.default_rng([3, 2, 2, k])
+        source = np.arange(sample.labels.size).reshape(sample.labels.shape)
+        if augment:
+            image, source = augmented(sample.image, source, rng, 16, at=at)
+        else:
+            image, source = crop_patch(sample.image, source, rng, 16, at=at)
+        np.testing.assert_array_equal(images, image)
+        np.testing.assert_array_equal(labels, true_labels(sample).ravel()[source])

@@ -96,7 +96,8 @@ class Gradient(LazyMap):
     """
 
     def __init__(self, dy: np.ndarray, sums: Any, masked_by: LazyAffine | None = None) -> None:
-        self.dy, self.sums = dy, sums
+        self.dy: Any = dy  # None once it has been released
+        self.sums = sums
         self._masked_by = None if masked_by is None else weakref.ref(masked_by)
         self._raw = None if masked_by is None else weakref.ref(masked_by.raw)
         self.shape, self.dtype = dy.shape, dy.dtype

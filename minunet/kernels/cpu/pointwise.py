@@ -93,7 +93,8 @@ class Unpooled(LazyMap):
     """The gradient of a max-pool's input: dy at each window's winner, plus the gradient that came over the skip connection."""
 
     def __init__(self, dy: MaybeLazy, cache: tuple, plus: Any = None) -> None:
-        self.dy, self.cache, self.plus = dy, cache, plus
+        self.dy: Any = dy  # None once it has been released
+        self.cache, self.plus = cache, plus
         self.shape, self.dtype = cache[1], dy.dtype
 
     def array(self) -> np.ndarray:
