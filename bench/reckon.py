@@ -150,7 +150,8 @@ def table(rows: list[Row], gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)
         and barriers, of nine taps and 128 bytes of channels; of `conv_weights` of a tap and 32 pixels), and in the machine
         code for sm_90a (registers of a thread, instructions). The last column says how many blocks a multiprocessor holds,
         by its shared
-        memory: of compute capability 9.0, 8.0 and 8.9. A turn of the banks gives at most 128 bytes, so 1.00 is no conflict.""",
+        memory and the kernel's registers: of compute capability 9.0, 8.0 and 8.9.
+        A turn of the banks gives at most 128 bytes, so 1.00 is no conflict.""",
         f"""Without a patch every pixel is fetched nine times, once a tap, and L2 is what a block waits for. With it, a
         pixel and those of the tile's border are fetched once, and weights are most of what is fetched. So wgmma has tiles of
         256 pixels,

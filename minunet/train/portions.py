@@ -28,7 +28,7 @@ class Portions:
     """Updates parameters during the backward.
 
     How often a module adds to its gradients (a recurrent one several times) shows in the first backward, which is left as it
-    is; from the second on a module's gradients are complete when it has done so as often.
+    is; from the second on a module's gradients are complete when it has done so as often as it ever did.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Portions:
         finally:
             for _, m in modules:
                 m.told_of_gradients = None
-        self._expected = self._seen
+        self._expected |= self._seen  # the most so far: a step may leave a module out
 
     def _take(self, path: str, m: Module) -> None:
         self._seen[path] += 1

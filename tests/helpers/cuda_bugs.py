@@ -250,6 +250,29 @@ BUGS = [
     ),
     # sums
     Bug("accumulation forgotten", "epilogue.cuh", "q.accumulate ? to_float(*to) + v[e] : v[e]", "v[e]", "accumulate"),
+    # two sources or outputs that lie in arrays of unlike widths
+    Bug("the second source's width is the first's", "conv.cu", "? ldx2 : ldx1", "? ldx1 : ldx1", "halves"),
+    Bug(
+        "the second output's width is the first's",
+        "epilogue.cuh",
+        "pixel * q.ldy2 + (k - q",
+        "pixel * q.ldy1 + (k - q",
+        "halves",
+    ),
+    Bug(
+        "patch: the second source's width is the first's",
+        "conv_patch.cu",
+        "? ldx2 : ldx1",
+        "? ldx1 : ldx1",
+        "patch halves",
+    ),
+    Bug(
+        "weights: the second source's width is the first's",
+        "conv_weights.cu",
+        "? ldx2 : ldx1",
+        "? ldx1 : ldx1",
+        "halves",
+    ),
     # the patch
     Bug("patch: no barrier in the loop", "conv_patch.cu", PATCH_BARRIER, "", "patch"),
     Bug("patch: waits for one copy too few", "conv_patch.cu", "cp_async_wait<1>", "cp_async_wait<2>", "patch"),
@@ -282,6 +305,13 @@ BUGS = [
     Bug("patch: another swizzle", "tiles.cuh", "row >> 1 & 3", "row & 3", "patch warpgroups"),
     Bug("patch: fragments from a row too far", "tiles.cuh", "m + APART * i, k", "m + 16 * i, k", "patch"),
     Bug("patch: no border at the right", "conv_patch.cu", " && (unsigned)w < (unsigned)W", "", "patch"),
+    Bug(
+        "patch: no border where a tile has neighbours on both sides",
+        "conv_patch.cu",
+        "(unsigned)w < (unsigned)W;",
+        "(unsigned)w < (unsigned)W && (!column || column + 1 == across || r % PATCH_W < PATCH_W - 1);",
+        "patch amid others",
+    ),
     Bug("patch: no mask at the last channels in", "conv_patch.cu", "valid = some && ", "valid = ", "patch halves"),
     Bug("patch: rows of another image", "conv_patch.cu", "(at.image * H + h) * W", "h * W", "patch"),
     Bug("patch: a gradient with taps as they are", "conv_patch.cu", "of = flip ? 8 - tap : tap", "of = tap", "patch"),
@@ -484,6 +514,7 @@ def checks():
         "patch": lambda d, r: conv.convolution(d, r, "float32", 2, 9, 17, 40, 8),  # three chunks, four tiles
         "patch warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 17, 13, 40, 72, warpgroups=True),
         "patch halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
+        "patch amid others": lambda d, r: conv.convolution(d, r, "float32", 1, 17, 33, 4, 4),  # 3 x 3 tiles
         "patch splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 40, 8, splits=2),
         "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8),
         "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128, patch=False),

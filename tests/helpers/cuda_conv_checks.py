@@ -61,43 +61,40 @@ def wgmma_is_trusted(cuda, gradient, patch):
 
 
 def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns, patch=True):
-    """Two sources and two outputs, all of them slices of wider buffers, whose other channels stay as they are."""
+    """Two sources and two outputs, each a slice of a buffer with another width, whose other channels stay as they are."""
     N, H, W, C, K, margin, tiling = 1, 6, 7, C1 + C2, K1 + K2, 4, {"columns": columns}
     x, w, b, dy = problem(rng, "float32", N, H, W, C, K)
     y, cache = ops.conv2d.plain(x, w, b)
     dx, dw, _ = ops.conv2d_backward.plain(dy, cache)
 
-    def halves(of, first):
-        return of[..., margin : margin + first], of[..., margin + first : -margin]
+    def buffers(first, values):
+        """Two of them, and filled if there are values."""
+        found = []
+        for half in (np.s_[..., :first], np.s_[..., first:]):
+            found.append(np.full((*values.shape[:3], values[half].shape[3] + 2 * margin), np.nan, np.float32))
+            found[-1][..., margin:-margin] = values[half]
+        return [exact_cuda.array(wide) for wide in found]
 
-    def buffer(channels, values=None):
-        wide = np.full((N, H, W, channels + 2 * margin), np.nan, np.float32)
-        if values is not None:
-            wide[..., margin:-margin] = values
-        return exact_cuda.array(wide)
+    def inner(wide):
+        return [a[..., margin:-margin] for a in wide]
 
     weights, e = filters(exact_cuda, w, "float32"), eps(exact_cuda, "float32")
-    from_, to = buffer(C, x), buffer(K)
+    from_, to = buffers(C1, x), buffers(K1, np.full_like(y, np.nan))
     launch_conv.conv(
-        halves(from_, C1),
-        weights,
-        halves(to, K1),
-        side=3,
-        pad=1,
-        bias=exact_cuda.array(b, np.float32),
-        patch=patch,
-        **tiling,
+        inner(from_), weights, inner(to), side=3, pad=1, bias=exact_cuda.array(b, np.float32), patch=patch, **tiling
     )
-    near(to[..., margin:-margin], y, e, 9 * C)
-    grads, found = buffer(K, dy), buffer(C)
+    near(inner(to)[0], y[..., :K1], e, 9 * C)
+    near(inner(to)[1], y[..., K1:], e, 9 * C)
+    grads, found = buffers(K1, dy), buffers(C1, np.full_like(dx, np.nan))
     launch_conv.conv(
-        halves(grads, K1), weights, halves(found, C1), side=3, pad=1, flip=True, gradient=True, patch=patch, **tiling
+        inner(grads), weights, inner(found), side=3, pad=1, flip=True, gradient=True, patch=patch, **tiling
     )
-    near(found[..., margin:-margin], dx, e, 9 * K)
+    near(inner(found)[0], dx[..., :C1], e, 9 * K)
+    near(inner(found)[1], dx[..., C1:], e, 9 * K)
     out = exact_cuda.empty((9, C, K))
-    launch_conv.conv_weights(halves(from_, C1), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
+    launch_conv.conv_weights(inner(from_), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
-    for wide in (to, found):
+    for wide in (*to, *found):
         assert all(bool(exact_cuda.xp.isnan(edge).all()) for edge in (wide[..., :margin], wide[..., -margin:]))
 
 

@@ -17,8 +17,8 @@ from .cuda_device import EPS, near, stored
 SHAPES = [(3, 2, 5), (1,), (launch_many.CHUNK + 1,), (7, 400), (2, launch_many.CHUNK // 2), (9,)]
 """Of several chunks, of exactly one, of one number."""
 
-few_blocks = mock.patch.object(launch_many, "BLOCKS", 3)
-"""Fewer than there are chunks, as with large arrays."""
+few_blocks = mock.patch.multiple(launch_many, BLOCKS=3, ARRAYS=4)
+"""Fewer than there are chunks, as with large arrays; and two tables, as with many."""
 
 
 def numbers(rng, count=1):

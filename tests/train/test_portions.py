@@ -128,3 +128,24 @@ def test_a_module_that_is_used_more_often_than_before_is_noticed():
             with here.used():
                 layer.accumulate(w=g)
     assert layer.told_of_gradients is None
+
+
+def test_a_module_may_be_used_less_often_in_a_step(monkeypatch):
+    """Its gradients are left for the step's end, and the next step waits for all of them again."""
+    monkeypatch.setattr(portions, "PORTION", 1)
+    layer = nn.Conv2d(1, 1)
+    optimizer, g, before = (
+        optim.SGD(layer, 0.1, momentum=0.0),
+        np.ones_like(layer.params["w"]),
+        layer.params["w"].copy(),
+    )
+    here = Portions(layer, optimizer)
+    for uses in (2, 1, 2):
+        with here.used():
+            for _ in range(uses):
+                layer.accumulate(w=g)
+        assert bool(layer.grads) == (layer.params["w"] == before).all()  # used up, or left as it is
+        optimizer.apply()
+        layer.zero_grad()
+        before -= np.float32(0.1 * uses)
+    np.testing.assert_allclose(layer.params["w"], before, rtol=1e-5)

@@ -55,6 +55,11 @@ def test_tiles_of_both_widths(exact_cuda, rng, patch, shape, columns):
     check.convolution(exact_cuda, rng, "float32", *shape, columns=columns, patch=patch)
 
 
+def test_a_tile_amid_others(exact_cuda, rng):
+    """It has neighbours on all sides: 3 x 3 tiles."""
+    check.convolution(exact_cuda, rng, "float32", 1, 17, 33, 4, 4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("patch, splits", [(True, None), (True, 2), (False, 3)])
 def test_wide_tiles_of_tensor_cores(cuda, rng, dtype, patch, splits):
