@@ -119,6 +119,7 @@ class Stream:
     def __init__(self, non_blocking: bool = False, late: bool = True) -> None:
         self.late, self.waiting = late, []
         self.graph: Graph | None = None  # while it is captured
+        self.ptr = id(self)
 
     def do(self, function: Any, *args: Any) -> None:
         """Take on a call of a function."""
@@ -249,6 +250,7 @@ device = SimpleNamespace(
     compute_capability="81",
     attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerMultiprocessor": 100 << 10},
     synchronize=lambda: wait("device"),
+    use=lambda: None,
 )
 NUMBER = 99
 """Of an architecture and a number that no GPU has, so that nothing that is kept for it is mistaken for a real one's."""

@@ -14,12 +14,12 @@ from helpers.datasets import make_data
 from helpers.training import SMALL, go, history
 
 from minunet.checkpoint.load import read_checkpoint
+from minunet.train.distributed.mpi import threads_of
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install '.[mpi]'")
 LAUNCHER = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 if not LAUNCHER:
     pytest.skip("there is no mpiexec: pip install '.[mpi]'", allow_module_level=True)
-pytestmark = pytest.mark.slow
 TESTS = Path(__file__).resolve().parents[1]
 ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LIMIT = 300  # seconds
@@ -54,6 +54,13 @@ def until(run, path):
     pytest.fail(f"no {path} after {LIMIT} s")
 
 
+def test_cores_are_divided_among_the_ranks_that_may_use_them():
+    assert [threads_of([{0, 1, 2, 3}] * 3, rank) for rank in range(3)] == [1, 1, 1]
+    assert [threads_of([{0, 1, 2, 3}, {4, 5}], rank) for rank in range(2)] == [4, 2]
+    assert threads_of([{0, 1, 2}, {2}], 0) == 2
+
+
+@pytest.mark.slow
 def test_all_stop_together_and_another_number_goes_on(tmp_path):
     data, out = made(tmp_path), tmp_path / "run"
     run = train(3, data, out, "-e", "500", "--schedule", "constant")
@@ -76,6 +83,7 @@ def test_all_stop_together_and_another_number_goes_on(tmp_path):
         assert float(its["train_loss"]) == pytest.approx(float(row["train_loss"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
     data, out = made(tmp_path), tmp_path / "run"
     run = train(2, data, out, "-e", "500", "-q")
@@ -114,6 +122,7 @@ world.wait()
 """
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_and_a_rank_that_raises_ends_all():
     run = start(2, "-c", SCRIPT)
     told = run.communicate(timeout=LIMIT)[0]
