@@ -141,7 +141,7 @@ def as_graph(function: Callable[..., Any], xp: Any) -> Callable[..., Any]:
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
-def torch_unet(s: Setting) -> Any:
+def torch_unet(s: Setting, channels: int = CHANNELS, classes: int = CLASSES) -> Any:
     """The same network from PyTorch's layers."""
     from torch import cat, nn
 
@@ -156,10 +156,10 @@ def torch_unet(s: Setting) -> Any:
         def __init__(self):
             super().__init__()
             w = [s.base_width * 2**i for i in range(DEPTH + 1)]
-            self.down = nn.ModuleList(block(i, o) for i, o in zip([CHANNELS, *w], w))
+            self.down = nn.ModuleList(block(i, o) for i, o in zip([channels, *w], w))
             self.up = nn.ModuleList(nn.ConvTranspose2d(2 * o, o, 2, 2) for o in w[:DEPTH])
             self.dec = nn.ModuleList(block(2 * o, o) for o in w[:DEPTH])
-            self.head, self.pool = nn.Conv2d(w[0], CLASSES, 1), nn.MaxPool2d(2)
+            self.head, self.pool = nn.Conv2d(w[0], classes, 1), nn.MaxPool2d(2)
 
         def forward(self, x):
             skips = []
