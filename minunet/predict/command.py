@@ -6,7 +6,9 @@ import argparse
 import io
 import json
 import sys
-from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,13 +61,19 @@ def predict(args: argparse.Namespace) -> int:
     return 2 if made.failures else 0
 
 
-def crew(args: argparse.Namespace, model: Module) -> AbstractContextManager[OneProcess]:
+@contextmanager
+def crew(args: argparse.Namespace, model: Module) -> Iterator[OneProcess]:
     """The workers of --dask or --workers."""
-    from .distributed.cluster import joined
+    from .distributed.cluster import GO_ON, joined
 
     if args.no_save and args.dask:
         raise UserError("--no-save with --dask: the workers write what they find; leave one of them out")
-    return joined(model, args.model, args.dask, args.workers, args.device, args.threads)
+    with joined(model, args.model, args.dask, args.workers, args.device, args.threads) as workers:
+        try:
+            yield workers
+        except KeyboardInterrupt:
+            print(GO_ON, file=sys.stderr)
+            raise
 
 
 def kept_clean(args: argparse.Namespace) -> AbstractContextManager[object]:
@@ -83,6 +91,9 @@ def note_scale(args: argparse.Namespace) -> None:
         print(f"note: {file} does not tell the scale of its training; 1 is taken, PyTorch-UNet's default is -s 0.5")
 
 
+EVERY = 60  # seconds between lines on the progress of many processes, where there is no terminal
+
+
 class Terminal(Progress):
     """Progress bars, notes, and windows for overlays."""
 
@@ -92,6 +103,8 @@ class Terminal(Progress):
         self.quiet, self.shows_overlays = args.quiet, args.viz
         self.new = tqdm
         self.bars: dict[str, tqdm] = {}
+        self.lines = bool(args.dask or args.workers) and not args.quiet and not sys.stderr.isatty()
+        self.since: dict[str, list[float]] = {}  # when a step began, from which number, and when a line was printed
 
     def __enter__(self) -> Terminal:
         return self
@@ -102,6 +115,7 @@ class Terminal(Progress):
 
     def step(self, what: str, done: int, total: int) -> None:
         """Move the bars: one for images, and below it one for tiles and one for blocks; none for a single step."""
+        self._line(what, done, total)
         if what not in self.bars and total > 1:
             hidden = True if self.quiet else None  # None: hidden unless stderr is a terminal
             self.bars[what] = self.new(total=total, unit=what, disable=hidden, leave=what == "image")
@@ -109,6 +123,17 @@ class Terminal(Progress):
             self.bars[what].update(done - self.bars[what].n)
         if done == total and what in self.bars:
             self.bars.pop(what).close()
+
+    def _line(self, what: str, done: int, total: int) -> None:
+        """Print how far many processes are, and how long it takes to the end of the step: in the log of a job."""
+        now = time.monotonic()
+        began, first, last = self.since.setdefault(what, [now, done, now])
+        if self.lines and first < done < total and now - last >= EVERY:
+            self.since[what][2] = now
+            left = (now - began) / (done - first) * (total - done) / 60
+            print(f"{done} of {total} {what}s, about {left:.0f} minutes to the last", file=sys.stderr)
+        if done == total:
+            del self.since[what]
 
     def plan(self, text: str) -> None:
         """Print how many processes will do the work."""

@@ -25,6 +25,8 @@ from minunet.data.objects import ObjectSize, Rays
 from minunet.errors import UserError
 from minunet.models import UNetOptions, build
 from minunet.predict import pipeline, predict_files
+from minunet.predict.arguments import make_parser
+from minunet.predict.command import Terminal
 from minunet.predict.command import main as predict
 from minunet.predict.distributed import plan, tasks
 from minunet.predict.distributed.found import objects_near, save_objects
@@ -302,6 +304,19 @@ def test_a_worker_may_be_killed(folder, tmp_path, address, monkeypatch):
     killer.join(60)
     assert len(set(killed)) == 2
     assert_same(results(tmp_path / "many"), expected)
+
+
+def test_progress_is_told_in_logs(monkeypatch, capsys):
+    """With the time to the end of a step, by what this run has done; not more than once a minute."""
+    args = make_parser().parse_args(["-m", "m", "-i", "i", "--workers", "2"])
+    clock = iter([0, 30, 61, 70, 130, 140])
+    monkeypatch.setattr("minunet.predict.command.time.monotonic", lambda: next(clock))
+    progress = Terminal(args)
+    for done in (4, 5, 6, 7, 8, 10):  # 4 of an earlier run
+        progress._line("shard", done, 10)
+    assert capsys.readouterr().err.splitlines() == [
+        "6 of 10 shards, about 2 minutes to the last", "8 of 10 shards, about 1 minutes to the last"
+    ]  # fmt: skip
 
 
 def test_a_task_that_kills_workers_is_named(folder, tmp_path, address, monkeypatch, capsys):

@@ -6,6 +6,7 @@ version, or without the image.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
@@ -34,6 +35,7 @@ from .tasks import STEPS, do
 ANSWER = 10  # seconds that a scheduler has to answer
 PATIENCE = 120  # seconds without a single worker, after which the prediction ends
 USED = 0.8  # of a worker's memory limit: at more Dask pauses it
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # Ctrl-C is for the process that was started
 DEATHS = 3  # of the workers that computed one task, after which it counts as what kills them
 
 
@@ -283,6 +285,7 @@ def local_cluster(workers: int, threads: int) -> Iterator[Any]:
     """Dask's workers on this machine, each a process with so many threads to compute on."""
     import dask
     from distributed import LocalCluster
+    from distributed.deploy.spec import close_clusters
 
     names = ("OMP", "OPENBLAS", "MKL", "NUMBA")
     env = {f"{name}_NUM_THREADS": str(threads) for name in names}
@@ -292,15 +295,15 @@ def local_cluster(workers: int, threads: int) -> Iterator[Any]:
         "distributed.worker.memory.terminate": False,
     }
     # no memory limit: our kernels keep their memory for the next tile, and Dask would pause a worker for that
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-    ):
-        yield cluster
+    with dask.config.set(settings), ExitStack() as stack:
+        try:
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+                silence_logs=logging.CRITICAL, preload=[DEAF],
+            )  # fmt: skip
+        except (
+            KeyboardInterrupt
+        ):  # when Python ends Dask would fail to close what is not there yet; workers end by themselves
+            atexit.unregister(close_clusters)
+            raise
+        yield stack.enter_context(cluster)
