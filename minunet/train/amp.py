@@ -90,7 +90,7 @@ class MixedPrecision:
         The scale and its inverse in memory, for steps that are replayed, see `hold`.
     """
 
-    def __init__(self, model: Module, kind: str = "fp16", scale: float = START, world: World = ALONE) -> None:
+    def __init__(self, model: Module, kind: str = "fp16", scale: float = START, *, world: World = ALONE) -> None:
         self.model, self.dtype, self.world = model, half_dtype(kind), world
         self.scale, self.fixed = (1.0, True) if kind == "bf16" else (scale, False)
         self.overflowed, self.good = False, 0
