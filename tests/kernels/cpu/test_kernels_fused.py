@@ -131,8 +131,8 @@ def seen(m, name):
 
 def test_what_layers_hand_each_other():
     """Inside they are lazy, or this file tests nothing; outside, and in reference mode, they are arrays."""
-    m = watched(a=nn.Conv2d(8, 16, bias=False), norm=nn.BatchNorm2d(16), relu=nn.ReLU(), b=nn.Conv2d(16, 8))
-    x = np.ones((1, 16, 16, 8), np.float32)
+    m = watched(a=nn.Conv2d(16, 16, bias=False), norm=nn.BatchNorm2d(16), relu=nn.ReLU(), b=nn.Conv2d(16, 16))
+    x = np.ones((1, 16, 16, 16), np.float32)
     with minunet.use("reference"):
         y, cache = m.forward(x)
         m.backward(y, cache)
