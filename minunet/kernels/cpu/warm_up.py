@@ -72,10 +72,10 @@ def _run_apart(dtype: Any) -> None:
 
 def _steps(dtype: Any) -> list[tuple[str, Callable[[], Any], int]]:
     """The steps of `warm_up`: name, function, and where it runs: 0 here, 1 in the other process, 2 here at the end."""
-    x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 8), dtype)  # a direct convolution, and Winograd's
+    x, wide = np.zeros((1, 4, 4, 2), dtype), np.zeros((1, 48, 48, 16), dtype)  # a direct convolution, and Winograd's
     labels, filters = np.zeros((1, 4, 4), int), [np.zeros((n, n, 2, 2), dtype) for n in (3, 2)]
     pairs: list[tuple[str, tuple, int]] = [
-        ("conv2d", (wide, np.zeros((3, 3, 8, 8), dtype), wide[0, 0, 0]), 0),
+        ("conv2d", (wide, np.zeros((3, 3, 16, 16), dtype), wide[0, 0, 0]), 0),
         ("softmax_cross_entropy", (x, labels), 0),
         ("soft_dice", (x, labels), 0),
         ("conv2d", (x, filters[0], x[0, 0, 0]), 1),

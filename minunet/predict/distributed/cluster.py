@@ -299,6 +299,7 @@ def local_cluster(workers: int, threads: int) -> Iterator[Any]:
         try:
             cluster = LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+                scheduler_kwargs={"dashboard_address": ":0"},  # its small HTTP server takes any port that is free
                 silence_logs=logging.CRITICAL, preload=[DEAF],
             )  # fmt: skip
         except (

@@ -39,7 +39,7 @@ def launched() -> World:
     if n > 1:
         raise UserError(
             f"{n} processes were started to train together, but without mpi4py they cannot: {START.format(n=n)} (pip install "
-            '"minunet[mpi]")'
+            "'.[mpi]', in a clone)"
         )
     return ALONE
 

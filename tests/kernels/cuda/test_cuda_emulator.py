@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.cuda_device import CONDITIONS, to_bfloat16
 
-from minunet.kernels.cuda import build, emulator, launch
+from minunet.kernels.cuda import build, emulator, launch, launch_many
 
 pytestmark = pytest.mark.skipif(emulator.missing() is not None, reason=emulator.missing() or "")
 
@@ -298,12 +298,12 @@ def test_barriers_that_not_all_reach(kernel):
 def test_other_sources():
     """A change to a kernel holds within the block and no longer."""
     text = (build.FOLDER / "optim.cu").read_text()
-    changed = text.replace("    p[i] -= lr *", "    p[i] += lr *")
+    changed = text.replace("    p[i] = w - lr * (nesterov", "    p[i] = w + lr * (nesterov")
     own = '#include "prim.cuh"\nextern "C" __global__ void __launch_bounds__(32)\nones(float* y) { y[threadIdx.x] = 1.f; }\n'
 
     def step():
         p, g, v = np.zeros(3, np.float32), np.ones(3, np.float32), np.zeros(3, np.float32)
-        launch.sgd(p, g, v, 0.5, 0.0, False, 0.0)
+        launch_many.sgd_steps([p], [g], [v], 0.5, 0.0, False, 0.0)
         return p.tolist()
 
     home = build.FOLDER

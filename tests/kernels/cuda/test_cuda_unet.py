@@ -81,7 +81,7 @@ def test_unet_by_the_kernels(whole, rng, monkeypatch, up, norm, size):
         assert error < 1e4 * eps * max(scale, np.abs(grads[path]).max()), (path, error)
         near(model.named_params()[path], params[path], eps, 1e5)
     used = rules.CUDA_KERNELS.keys() - {"adam_steps", "rmsprop_steps", "clip", "move_averages", "cast", "unscale"}
-    used -= {"soft_dice", "soft_dice_backward", *["running_average"] * (norm != "batch")}
+    used -= {"soft_dice", "soft_dice_backward", "shared_batch_norm_backward", *["running_average"] * (norm != "batch")}
     used -= {f"{kind}_norm{back}" for kind in ("batch", "group") if kind != norm for back in ("", "_backward")}
     used -= {n for n in used if ("bilinear" if up == "transpose" else "transpose") in n}
     assert asked == used
