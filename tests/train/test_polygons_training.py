@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     """A run on touching cells that has learnt a little, and its data."""
     folder = tmp_path_factory.mktemp("stars")
     data = make_objects(folder / "data", 8)
-    more = ["--arch", "unet", "--base-width", "4", "--crop", "32", "-b", "1", "-e", "14", "-l", "0.01", "-v", "25"]
+    more = ["--arch", "unet", "--base-width", "4", "--crop", "32", "-b", "1", "-e", "20", "-l", "0.01", "-v", "25"]
     assert go(data, folder / "run", *STARS, *more) == 0
     return data, folder / "run"
 
