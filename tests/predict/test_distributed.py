@@ -146,6 +146,7 @@ CASES = {
 }
 
 
+@pytest.mark.drawn(quick=1)
 @pytest.mark.parametrize("kind", CASES)
 def test_what_tasks_write_is_what_one_process_writes(folder, tmp_path, kind):
     """Bit for bit: mask, probabilities, numbers of objects, table, outlines and overlay."""
@@ -163,6 +164,8 @@ def test_connected_objects_are_those_of_the_whole_image(folder, tmp_path):
     np.testing.assert_array_equal(found["a_labels.zarr"][..., 0], label(found["a_mask.zarr"][..., 0])[0])
 
 
+@pytest.mark.slow
+@pytest.mark.drawn(ci=1)
 @pytest.mark.parametrize(("kind", "stops"), [("classes", (1, 20)), ("stardist", (11,))])
 def test_a_run_that_was_stopped_goes_on(folder, tmp_path, kind, stops):
     """Wherever it was stopped; what was done is not done again, and another job does not go on with it."""
@@ -215,7 +218,7 @@ def test_every_tile_lies_in_one_shard(rows, columns, k):
 @given(
     st.integers(9, 60), st.integers(9, 60), st.integers(4, 40), st.integers(1, 3), st.sampled_from(["classes", "blended"])
 )  # fmt: skip
-@examples(40)
+@examples(20)
 def test_tiles_of_shards_are_those_of_the_image(folder, height, width, tile, k, kind):
     """Bit for bit, tiles that are blended, too; for images of all sizes, down to one tile."""
     model, image = minunet.load(folder / kind), blobs()[:height, :width]
@@ -271,6 +274,8 @@ def flags(folder, kind, out):
     return list(map(str, given))
 
 
+@pytest.mark.slow
+@pytest.mark.drawn(ci=1)
 @pytest.mark.parametrize("kind", ["classes", "stardist", "instances"])
 def test_workers_write_what_one_process_writes(folder, tmp_path, address, capsys, kind):
     expected = predicted(folder, kind, tmp_path / "one", **CASES[kind])
@@ -282,6 +287,7 @@ def test_workers_write_what_one_process_writes(folder, tmp_path, address, capsys
     assert "a_mask.zarr is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_killed(folder, tmp_path, address, monkeypatch):
     """By -9, twice, in the middle of the work: the result is the same."""
     from distributed import Client
@@ -319,6 +325,7 @@ def test_progress_is_told_in_logs(monkeypatch, capsys):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_workers_is_named(folder, tmp_path, address, monkeypatch, capsys):
     """Three deaths, and it is not tried again."""
     from minunet.predict.distributed import cluster
@@ -334,6 +341,7 @@ def test_a_task_that_kills_workers_is_named(folder, tmp_path, address, monkeypat
     assert "a.zarr: shard of row 1, column 2 has ended 3 workers" in said and "goes on from where it was" in said
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_cluster_is_said(folder, tmp_path, address, monkeypatch, capsys):
     from minunet.predict.distributed import cluster
 
