@@ -20,7 +20,6 @@ from minunet.kernels.cpu.lazy_maps import Gradient, LazyAffine, NormGradient
 from minunet.models import UNet
 from minunet.ops import lazy
 from minunet.ops.conv import pad_spatial, resolve_padding
-from minunet.ops.lazy import LazyConcat
 
 pytestmark = pytest.mark.usefixtures("small_arrays_too")
 
@@ -152,7 +151,7 @@ def any_gradient_with_sums_counts_as_masked(patch):
 def a_pairs_gradient_is_masked_by_its_first_map(patch):
     def wrong(x, *more):
         to = real(x, *more)
-        if isinstance(x, LazyConcat) and isinstance(x.b, np.ndarray) and x.a.shape == x.b.shape:
+        if len(to) == 2 and isinstance(x.b, np.ndarray) and x.a.shape == x.b.shape:
             to[1] = Output(to[1].y, MASK, x.a)  # the up-convolution's output, which no ReLU has seen
         return to
 
