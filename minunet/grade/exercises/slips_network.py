@@ -44,6 +44,11 @@ batch_norm.wrong(
     (_M, "M = len(x)"),
 )
 batch_norm.wrong(
+    "means_over_the_images",
+    "the sums go over the images alone: a channel's mean and variance go over rows and columns, too",
+    (_NORM, "dx = dy - dy.mean(0) - xhat * (dy * xhat).mean(0)"),
+)
+batch_norm.wrong(
     "sums_over_the_pixels",
     "the sums go over an image's pixels alone: a channel's mean and variance go over the images, too",
     ("dgamma, dbeta = _sum(dy * xhat, BATCH), _sum(dy, BATCH)",
