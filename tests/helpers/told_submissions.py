@@ -158,6 +158,10 @@ CHANGES = {
     "over images alone": (
         "batch_norm", "g = g - g.mean(0) - X * (g * X).mean(0)",
         "a, z = g.reshape(x.shape), X.reshape(x.shape); g = rows(a - a.mean(0) - z * (a * z).mean(0))", "the images alone"),
+    "over pixels alone": (
+        "batch_norm", "g = g - g.mean(0) - X * (g * X).mean(0)",
+        "a, z = g.reshape(x.shape), X.reshape(x.shape); "
+        "g = rows(a - a.mean((1, 2), keepdims=True) - z * (a * z).mean((1, 2), keepdims=True))", "pixels alone"),
     "half of the variance": ("batch_norm", "X * (g * X).mean(0)", "X * (g * X).mean(0) / 2", "half as large"),
     "twice the variance": ("batch_norm", "X * (g * X).mean(0)", "2 * X * (g * X).mean(0)", "twice as large"),
     "gradients in another order": ("batch_norm", "dgamma, dbeta\n", "dbeta, dgamma\n", "this is dbeta, where dgamma should be"),

@@ -56,6 +56,11 @@ batch_norm.wrong(
     (_M, "M = x.shape[1] * x.shape[2]"),
 )  # fmt: skip
 batch_norm.wrong(
+    "means_over_the_pixels",
+    "the sums go over an image's pixels alone: a channel's mean and variance go over the images, too",
+    (_NORM, "dx = dy - dy.mean((1, 2), keepdims=True) - xhat * (dy * xhat).mean((1, 2), keepdims=True)"),
+)
+batch_norm.wrong(
     "terms_exchanged",
     "dx: the two sums are exchanged: dbeta belongs to the mean, and xhat goes with dgamma",
     (_NORM, "dx = dy - dgamma / M - xhat * (dbeta / M)"),
