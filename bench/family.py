@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from child import take_turns
@@ -174,15 +175,21 @@ def warm_up(who: str, name: str) -> None:
     model, x = make(name), np.zeros((2, 64, 64, 2), np.float32)
     if who == "minunet":
         importlib.import_module("minunet.kernels.cpu.warm_up").warm_up()
-        model.forward(x, train=False, keep=False)
-        y, cache = model.forward(x)
-        model.backward(y, cache)
+        with mock.patch("minunet.kernels.cpu.rules.SMALLEST", 0):  # these maps are so small that plain ops would do
+            run(model, x)
     else:
         import torch
         from helpers.family_twins import build_twin
 
         y = build_twin(model.architecture)(torch.as_tensor(x).permute(0, 3, 1, 2))
         sum(head.sum() for head in (y if isinstance(y, list) else [y])).backward()
+
+
+def run(model: Any, x: np.ndarray) -> None:
+    """Predict, and a training's forward and backward."""
+    model.forward(x, train=False, keep=False)
+    y, cache = model.forward(x)
+    model.backward(y, cache)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -220,21 +227,31 @@ def score(name: str, seed: int, data: Path, out: Path, epochs: int, threads: int
     flags += ["--arch-options", *(f"{key}={value}" for key, value in options.items())] if options else []
     flags += ["--val-files", str(CHOOSE), "--threads", str(threads), "--out", str(run), "--resume", "auto"]
     minutes = spent(lambda: python("train", *flags), run)
+    parameters = outline(name, in_channels=CHANNELS, num_classes=3, **options).num_params()
+    return {
+        "kind": "scores", "name": name, "seed": seed, "epochs": epochs, **options, "parameters": parameters,
+        **held_out(run, data), "cpu_minutes": minutes, "threads": threads,
+    }  # fmt: skip
+
+
+def held_out(run: Path, data: Path) -> dict[str, Any]:
+    """Segment the images that are held out with a run's best network, and score them: means, and sums of objects."""
     held = set(read_names(HELD))
     entries = [entry for entry in open_dataset(data).entries if Path(entry.name).name in held]
     best = str(run / "best.safetensors")
     python("predict", "-m", best, "-i", *(str(e.image) for e in entries), "-o", str(run / "predicted"), "--instances")
     truth = ["--truth", str(data), "--val-files", str(HELD), "--csv", str(run / "scores.csv")]
     python("evaluate", "--pred", str(run / "predicted"), *truth)
-    with open(run / "scores.csv") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(run / "scores.csv")
     means = {m: statistics.fmean(float(r[m]) for r in rows if r[m]) for m in ("dice", "mean_precision", "precision_50")}
-    parameters = outline(name, in_channels=CHANNELS, num_classes=3, **options).num_params()
-    return {
-        "kind": "scores", "name": name, "seed": seed, "epochs": epochs, **options, "parameters": parameters, **means,
-        "merged": sum(int(r["merged"]) for r in rows), "objects": sum(int(r["true_objects"]) for r in rows),
-        "images": len(rows), "cpu_minutes": minutes, "threads": threads,
-    }  # fmt: skip
+    sums = {"merged": sum(int(r["merged"]) for r in rows), "objects": sum(int(r["true_objects"]) for r in rows)}
+    return {**means, **sums, "images": len(rows)}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
 
 
 def spent(train: Callable[[], None], run: Path) -> float:

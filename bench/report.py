@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from pathlib import Path
 from typing import Any
+
+from minunet.kernels.threads import own_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -22,7 +23,7 @@ def machine() -> str:
         found = re.search(r"model name\s*: (.*)", text)
         name = re.sub(r"\((R|TM)\)| Processor| CPU", "", found[1]).strip() if found else name
         flags = next((v for f, v in (("avx512f", ", AVX-512"), ("avx2", ", AVX2")) if f in text), "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(own_cores())
     return f"{name}, {cores} core{'s' * (cores != 1)}{flags}"
 
 

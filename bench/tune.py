@@ -12,17 +12,14 @@ measurement that ends is appended to bench/results/tune.jsonl and not made again
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from family import CHOOSE, FLAGS, HELD, add, kept, machines, python, spent, spread, training_set
+from family import CHOOSE, FLAGS, add, held_out, kept, machines, python, rows_of, spent, spread, training_set
 from report import RESULTS, ROOT, write_between
-
-from minunet.data import open_dataset, read_names
 
 PAGE = "docs/tuning.md"
 NAMES = {"default": "default", "found": "found by the search"}
@@ -31,12 +28,6 @@ NAMES = {"default": "default", "found": "found by the search"}
 def base_flags(data: Path, out: Path) -> list[str]:
     """What the search and all trainings have in common."""
     return ["--data", str(training_set(data, out)), "--val-files", str(CHOOSE), "--target", "border", *FLAGS]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with open(path) as file:
-        return list(csv.DictReader(file))
 
 
 def search(args: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
@@ -64,16 +55,8 @@ def score(name: str, seed: int, epochs: int, args: argparse.Namespace, data: Pat
     flags = base_flags(data, out) if name == "default" else ["--config", str(out / "search" / "config.toml")]
     flags += ["-e", str(epochs), "--seed", str(seed), "--threads", str(args.threads), *args.train_flags.split()]
     minutes = spent(lambda: python("train", *flags, "--out", str(run), "--resume", "auto"), run)
-    held = set(read_names(HELD))
-    entries = [entry for entry in open_dataset(data).entries if Path(entry.name).name in held]
-    best = str(run / "best.safetensors")
-    python("predict", "-m", best, "-i", *(str(e.image) for e in entries), "-o", str(run / "predicted"), "--instances")
-    truth = ["--truth", str(data), "--val-files", str(HELD), "--csv", str(run / "scores.csv")]
-    python("evaluate", "--pred", str(run / "predicted"), *truth)
-    rows = rows_of(run / "scores.csv")
-    means = {m: statistics.fmean(float(r[m]) for r in rows if r[m]) for m in ("dice", "mean_precision", "precision_50")}
-    return {"kind": "scores", "name": name, "seed": seed, "epochs": epochs, **means, "images": len(rows),
-            "merged": sum(int(r["merged"]) for r in rows), "cpu_minutes": minutes, "threads": args.threads}  # fmt: skip
+    return {"kind": "scores", "name": name, "seed": seed, "epochs": epochs, **held_out(run, data),
+            "cpu_minutes": minutes, "threads": args.threads}  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 
 def set_threads(n: int) -> int:
@@ -31,3 +32,8 @@ def set_threads(n: int) -> int:
     used: int = importlib.import_module("minunet.kernels.cpu.launch").set_threads(n)
     importlib.import_module("threadpoolctl").threadpool_limits(used)
     return used
+
+
+def own_cores() -> set[int]:
+    """The cores that this process may use."""
+    return set(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))

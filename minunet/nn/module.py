@@ -24,9 +24,8 @@ class Module:
 
     architecture: Any  # not typed: their classes are in folders above this one
     preprocessing: Any
-    told_of_gradients: Callable[[], object] | None = (
-        None  # called when gradients have been added, see minunet/train/portions.py
-    )
+    told_of_gradients: Callable[[list[str]], object] | None = None
+    """Called with the names of parameters whose gradients have been added to, by what uses or sends these during a backward."""
 
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -136,11 +135,11 @@ class Module:
 
     def accumulate(self, **grads: Array | None) -> None:
         """Add to this module's gradients, by name; None is ignored (a parameter that the module does not have)."""
-        for name, g in grads.items():
-            if g is not None:
-                self.grads[name] = self.grads[name] + g if name in self.grads else g
+        added = {name: g for name, g in grads.items() if g is not None}
+        for name, g in added.items():
+            self.grads[name] = self.grads[name] + g if name in self.grads else g
         if self.told_of_gradients:
-            self.told_of_gradients()
+            self.told_of_gradients(list(added))
 
     def _named(self, kind: str) -> dict[str, Array]:
         return {

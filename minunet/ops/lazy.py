@@ -116,6 +116,10 @@ def any_lazy(values: Any) -> bool:
     return False
 
 
+IMAGE_CHANNELS = 4
+"""A map with at most so many channels counts as a network's input, whose gradient is computed only if something reads it."""
+
+
 class LazyMap(NDArrayOperatorsMixin):
     """Base of all lazy maps: a shape and a dtype, and an array that is computed when something reads the values."""
 

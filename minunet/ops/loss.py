@@ -30,6 +30,7 @@ then through the softmax. With one channel only class 1 counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -289,7 +290,11 @@ def named_loss(name: str, channels: int) -> tuple[Any, Any]:
     >>> backward(1.0, cache).shape
     (1, 4, 4, 2)
     """
-    pairs = [LOSSES["bce"][0] if p == LOSSES["ce"][0] and channels == 1 else p for p in LOSSES[name]]
+    return added([LOSSES["bce"][0] if p == LOSSES["ce"][0] and channels == 1 else p for p in LOSSES[name]])
+
+
+def added(pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The pair (forward, backward) of the sum of losses."""
 
     def forward(logits: Array, labels: Array, **options: Any) -> tuple[Any, tuple]:
         results = [f(logits, labels, **options) for f, _ in pairs]

@@ -73,7 +73,7 @@ def star_loss(
     seen = (p >= 0).astype(logits.dtype)
     if weight is not None:
         seen = seen * xp.asarray(weight, logits.dtype)
-    total, inside = _at_least_one(seen.sum(dtype=xp.float64)), _at_least_one((seen * p).sum(dtype=xp.float64))
+    total, inside = at_least_one(seen.sum(dtype=xp.float64)), at_least_one((seen * p).sum(dtype=xp.float64))
     bce = xp.maximum(z, 0) - z * p + xp.log1p(xp.exp(-xp.abs(z)))
     loss = (seen * bce).sum() / total + distances * (seen * p * xp.abs(r - d).mean(-1)).sum() / inside
     loss = loss + outside * (seen * (1 - p) * xp.abs(r).mean(-1)).sum() / total
@@ -94,7 +94,7 @@ def star_loss_backward(dloss: float, cache: tuple) -> Array:
     return dlogits
 
 
-def _at_least_one(total: Any) -> Any:
+def at_least_one(total: Any) -> Any:
     """A sum of weights to divide by: 1 where it is 0."""
     xp = get_array_module(total)
     return xp.where(total > 0, total, 1.0)[()]  # NumPy's a number, CuPy's still on the GPU

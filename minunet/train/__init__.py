@@ -19,7 +19,6 @@ command.py      `minunet train`; arguments.py: its flags; config_file.py: flags 
 session.py      a run of the command; start.py: where it writes and what it starts from; signals.py: Ctrl-C and others;
                 report.py: what it prints at the end; figures.py: curves and predictions as pictures
 tune/           `minunet tune`: a search for the settings with which a training does best
-
 distributed/    on several processes, by MPI
 
 The learning-rate schedules are in optim.py.

@@ -24,12 +24,7 @@ def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, 
     UserError
         If the file cannot be read, or, naming it and the key, if a key is unknown or its value is out of range.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as e:
-        raise UserError(f"--config {path}: cannot be read ({e.strerror or e})") from None
-    except (ValueError, RecursionError) as e:  # also of what is no UTF-8
-        raise UserError(f"--config {path}: is no TOML ({e})") from None
+    found = read_toml("--config", path)
     flags = {name.replace("_", "-"): name for name in known if name not in COMMAND_LINE_ONLY}
     values = {}
     for key, value in found.items():
@@ -43,6 +38,16 @@ def read_config(path: str | Path, known: Mapping[str, Field[Any]]) -> dict[str, 
             raise UserError(f"--config {path}: {key} = {problem}")
         values[flags[key]] = value
     return values
+
+
+def read_toml(flag: str, path: str | Path) -> dict[str, Any]:
+    """What a TOML file holds; UserError, naming the flag and the file, if it cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as e:
+        raise UserError(f"{flag} {path}: cannot be read ({e.strerror or e})") from None
+    except (ValueError, RecursionError) as e:  # also of what is no UTF-8
+        raise UserError(f"{flag} {path}: is no TOML ({e})") from None
 
 
 def toml(title: str, groups: list[tuple[str, dict[str, Any]]]) -> str:

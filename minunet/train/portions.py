@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from ..kernels.cuda.lazy_maps import IMAGE_CHANNELS
 from ..nn import Module
+from ..ops.lazy import IMAGE_CHANNELS
 from ..optim import Optimizer
 
 PORTION = 32 << 20
@@ -57,7 +57,7 @@ class Portions:
                 m.told_of_gradients = None
         self._expected |= self._seen  # the most so far: a step may leave a module out
 
-    def _take(self, path: str, m: Module) -> None:
+    def _take(self, path: str, m: Module, names: list[str]) -> None:
         self._seen[path] += 1
         if self._expected and self._seen[path] > self._expected[path]:
             raise RuntimeError(f"{path} adds to its gradients more often than in the last step: it is changed already")

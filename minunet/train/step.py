@@ -132,9 +132,8 @@ class TrainingStep:
         if self._detects:
             return detection_loss(heads, labels, world)
         t, w = (a if a is None else self.xp.asarray(centre(a, heads[0].shape[1:3])) for a in (labels, weights))
-        return heads_loss(
-            (self._own_pair if world is ALONE else self._pair)[0], shares, heads, t, w, **self._class_weight
-        )
+        forward, _ = self._own_pair if world is ALONE else self._pair
+        return heads_loss(forward, shares, heads, t, w, **self._class_weight)
 
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
         """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""

@@ -98,8 +98,8 @@ def test_fewer_gradients_are_alive(gpu, tmp_path, monkeypatch):
         here, alive = trainer(gpu, tmp_path / str(portion), optimizer="sgd"), [0]
         told = Portions._take
 
-        def take(self, path, m, alive=alive, told=told):
-            told(self, path, m)
+        def take(self, path, m, names, alive=alive, told=told):
+            told(self, path, m, names)
             alive.append(sum(g.nbytes for g in self.model.named_grads().values()))
 
         monkeypatch.setattr(Portions, "_take", take)

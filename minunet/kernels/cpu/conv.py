@@ -16,7 +16,7 @@ import numpy as np
 
 from ...array import Array
 from ...ops.conv import Padding, output_size, resolve_padding
-from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing, materialize, training
+from ...ops.lazy import IMAGE_CHANNELS, LazyConcat, LazyMap, MaybeLazy, fusing, materialize, training
 from . import dilated, direct, direct_pieces, direct_weights, winograd
 from .direct import ConvGeometry, by_group
 from .epilogues import MASK, MOMENTS, STORE, Output
@@ -26,9 +26,6 @@ from .memory import empty
 from .norm import channel_sums
 from .pointwise import mask
 from .simd import lanes
-
-IMAGE_CHANNELS = 4
-"""At most so many channels make a convolution's input an image, whose gradient nothing may ask for."""
 
 
 def conv2d(

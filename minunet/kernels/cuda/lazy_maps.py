@@ -33,9 +33,6 @@ from ...ops.lazy import LazyConcat, LazyMap, materialize
 from . import launch, launch_conv, launch_norm
 from .start import Moments, as_map
 
-IMAGE_CHANNELS = 4
-"""A map with at most so many channels counts as a network's input."""
-
 
 class OnGpu(LazyMap):
     """Base: a lazy map that CUDA kernels compute; `like` is one of the arrays that it is made of."""

@@ -17,12 +17,11 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ...ops.conv import Padding, output_size, resolve_padding
-from ...ops.lazy import LazyConcat, concat, concat_backward, fusing, materialize
+from ...ops.lazy import IMAGE_CHANNELS, LazyConcat, concat, concat_backward, fusing, materialize
 from ...ops.loss import dice_of_checked
 from . import launch, launch_conv, launch_norm
 from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, sgd_steps, unscale
 from .lazy_maps import (
-    IMAGE_CHANNELS,
     Convolved,
     Merge,
     Normed,

@@ -21,6 +21,7 @@ from ... import __version__
 from ...data.files.large import is_zarr
 from ...errors import UserError, extra
 from ...kernels.gpu import GIB
+from ...kernels.threads import own_cores
 from ...nn import Module
 from ..options import PredictionOptions
 from ..pipeline import OneProcess
@@ -265,7 +266,7 @@ def joined(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         if address is None:
-            threads = threads or max(1, (os.cpu_count() or 1) // (workers or 1))
+            threads = threads or max(1, len(own_cores()) // (workers or 1))
             address = stack.enter_context(local_cluster(workers or 1, threads)).scheduler_address
         try:
             client = stack.enter_context(Client(address, timeout=ANSWER, set_as_default=False))
@@ -302,9 +303,8 @@ def local_cluster(workers: int, threads: int) -> Iterator[Any]:
                 scheduler_kwargs={"dashboard_address": ":0"},  # its small HTTP server takes any port that is free
                 silence_logs=logging.CRITICAL, preload=[DEAF],
             )  # fmt: skip
-        except (
-            KeyboardInterrupt
-        ):  # when Python ends Dask would fail to close what is not there yet; workers end by themselves
+        except KeyboardInterrupt:
+            # when Python ends Dask would fail to close what is not there yet; workers end by themselves
             atexit.unregister(close_clusters)
             raise
         yield stack.enter_context(cluster)

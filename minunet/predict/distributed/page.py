@@ -75,7 +75,6 @@ class SharedPage(Page):
         self.shared = SharedOutputs(
             outputs, Path(self.job.folder), block_grid(side) if detector else tile_grid(self.tiles)
         )
-
         self.outputs = self.shared
 
     def segment(self, rois: zipfile.ZipFile | None = None, number: int | None = None) -> PageResult:
@@ -94,9 +93,8 @@ class SharedPage(Page):
         """Bytes that a worker needs beside those that it has: predicted for the tasks that need most."""
         model, one_by_one = self.model, self.model.preprocessing.one_by_one
         rows, columns = (max(s.stop - s.start for s in self.tiles.parts(axis)) for axis in (0, 1))
-        around = 2 * (
-            self.tiles.half + default_overlap(model) if self.options.overlap is None else self.options.overlap
-        )
+        overlap = self.options.overlap
+        around = 2 * (self.tiles.half + default_overlap(model) if overlap is None else overlap)
         shard = min(self.size[0], self.shared.grid.shard[0]), min(self.size[1], self.shared.grid.shard[1])
         seen = max((r.stop - r.start) * (c.stop - c.start) for _, _, (r, c), *_ in self.blocks.values())
         seen *= self.options.needs_instances or one_by_one
@@ -149,14 +147,8 @@ class SharedPage(Page):
         counted = ((found["numbers"], found["first"], found["area"]) for found in drawn.values())
         table, count = numbering(len(objects.boxes), counted, how.min_size)
         tables = {place: np.append(np.zeros(1, np.uint32), table[found["numbers"]]) for place, found in drawn.items()}
-        mask = self.shared.new(
-            self.image,
-            "mask",
-            np.uint8,
-            samples=mask_samples(self.model, self.options),
-            grid=block_grid(self.job.block),
-        )
-        files.enter_context(mask)
+        samples, grid = mask_samples(self.model, self.options), block_grid(self.job.block)
+        files.enter_context(self.shared.new(self.image, "mask", np.uint8, samples=samples, grid=grid))
         return self._numbered(tables, count, rois, number)
 
     def _objects(

@@ -80,9 +80,8 @@ def predicted_memory(
     """
     weights = sum(summary(m, (1, m.fit_size(64), m.fit_size(64), channels(m))).weight_bytes for m in networks(model))
     pixels = shard[0] * shard[1]
-    network = (
-        needed(model, *window) - weights + pixels * (3 * 4 * planes + 4)
-    )  # maps, by planes, and in the zarr's bytes
+    held = pixels * (3 * 4 * planes + 4)  # maps, by planes, and in the zarr's bytes
+    network = needed(model, *window) - weights + held
     return max(network, block * (separating + 4 * planes) + LIBRARIES * (block > 0))
 
 

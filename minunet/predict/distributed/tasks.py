@@ -103,9 +103,7 @@ def propose(site: Site, place: Place) -> Arrays:
     p = np.empty((rows.stop - rows.start, columns.stop - columns.start, 1), np.float32) if site.job.planes else None
     for r, c, maps in site.tiles.group(i, j):
         if p is not None:
-            p[r.start - rows.start : r.stop - rows.start, c.start - columns.start : c.stop - columns.start] = maps[
-                ..., :1
-            ]
+            p[within((r, c), (rows, columns))] = maps[..., :1]
         found.append(propose_polygons(maps, site.how.threshold, cell, r.start, c.start))
     if p is not None:
         site.result("probabilities")[rows, columns] = p

@@ -43,9 +43,7 @@ class SharedBatchNorm2d(BatchNorm2d):
         gamma, beta, C = self.params["gamma"], self.params["beta"], x.shape[-1]
         n, mean, var = x.size // C, 0 * self.buffers["mean"], 0 * self.buffers["var"]
         if n:
-            _, (x, *_), (mean, var) = ops.batch_norm(
-                x, gamma, beta, eps=self.eps
-            )  # in a network, its map is never made
+            _, (x, *_), (mean, var) = ops.batch_norm(x, gamma, beta, eps=self.eps)  # its map is never made in a network
         M, mean, var = merged(self.world, n, mean, var)
         if M == 1:
             return self._single_value(x, rng, keep)

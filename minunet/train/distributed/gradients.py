@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class GradientSums:
     Parameters
     ----------
     model : Module
-        Its gradients are what `Module.accumulate` is given.
+        It tells of its gradients, see `Module.told_of_gradients`.
     add : function
         Adds up a flat array over all ranks in place; called by a thread of its own.
     first, size : int
@@ -110,26 +111,21 @@ class GradientSums:
         thread.start()
         modules = dict(self.model.modules())
         for path, module in modules.items():
-            module.accumulate = self._watched(module, path)  # type: ignore[method-assign]
+            module.told_of_gradients = partial(self.note, path)
         try:
             yield
         finally:
             for module in modules.values():
-                vars(module).pop("accumulate", None)
+                module.told_of_gradients = None
             self.waiting.put(None)
             thread.join(timeout=1)  # if another rank has failed, it may wait for ever
 
-    def _watched(self, module: Module, path: str) -> Callable[..., None]:
-        def accumulate(**grads: Array | None) -> None:
-            type(module).accumulate(module, **grads)
-            for name, g in grads.items():
-                if g is not None:
-                    self.note(f"{path}.{name}" if path else name)
+    def note(self, module: str, names: list[str]) -> None:
+        """Parameters of a module got gradients: send what is complete."""
+        for name in names:
+            self._note(f"{module}.{name}" if module else name)
 
-        return accumulate
-
-    def note(self, path: str) -> None:
-        """A parameter got a gradient: send what is complete."""
+    def _note(self, path: str) -> None:
         self.seen[path] += 1
         if not self.expected or self.seen[path] < self.expected[path]:
             return

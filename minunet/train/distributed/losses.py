@@ -23,7 +23,8 @@ import numpy as np
 
 from ...array import Array, get_array_module
 from ...ops import named_loss, star_loss, star_loss_backward
-from ...ops.loss import mean_dice
+from ...ops.loss import added, mean_dice
+from ...ops.stars import at_least_one
 from .world import World
 
 SMOOTH = 1.0  # of soft Dice, as ops/loss.py has it
@@ -39,16 +40,9 @@ def loss_of(world: World, name: str, channels: int, polygons: bool = False) -> P
 
 def shared_loss(world: World, name: str, channels: int) -> Pair:
     """The pair of `ops.named_loss`."""
-    pairs = [shared_dice(world, channels) if n == "dice" else shared_mean(world, n, channels) for n in name.split("+")]
-
-    def forward(logits: Array, labels: Array, **options: Any) -> tuple[Any, list[Any]]:
-        results = [f(logits, labels, **options) for f, _ in pairs]
-        return sum(loss for loss, _ in results), [cache for _, cache in results]
-
-    def backward(dloss: float, caches: list[Any]) -> Any:
-        return sum(b(dloss, cache) for (_, b), cache in zip(pairs, caches))
-
-    return forward, backward
+    return added(
+        [shared_dice(world, channels) if n == "dice" else shared_mean(world, n, channels) for n in name.split("+")]
+    )
 
 
 def shared_mean(world: World, name: str, channels: int) -> Pair:
@@ -59,7 +53,7 @@ def shared_mean(world: World, name: str, channels: int) -> Pair:
         loss, cache = own(logits, labels, weight=weight, class_weight=class_weight)
         W = weight_of(labels, weight, class_weight)
         all_W, S = world.totals(W, loss * W)
-        all_W = _at_least_one(all_W)
+        all_W = at_least_one(all_W)
         return S / all_W, ((W / all_W).astype(logits.dtype), cache)
 
     return forward, lambda dloss, cache: own_backward(dloss * cache[0], cache[1])
@@ -96,15 +90,10 @@ def shared_stars(world: World) -> Pair:
     def forward(logits: Array, target: Array, weight: Any = None) -> tuple[Any, Any]:
         p = target[..., 0].astype(np.float64)
         seen = (p >= 0) if weight is None else (p >= 0) * weight
-        own = [_at_least_one(seen.sum(dtype=np.float64)), _at_least_one((seen * p).sum(dtype=np.float64))]
-        W, S = (_at_least_one(a) for a in world.totals(seen.sum(dtype=np.float64), (seen * p).sum(dtype=np.float64)))
+        own = [at_least_one(seen.sum(dtype=np.float64)), at_least_one((seen * p).sum(dtype=np.float64))]
+        W, S = (at_least_one(a) for a in world.totals(seen.sum(dtype=np.float64), (seen * p).sum(dtype=np.float64)))
         factor = own[0] / W
         loss, cache = star_loss(logits, target, weight, distances=(own[1] / S / factor).astype(logits.dtype))
         return world.totals(loss * factor)[0], (factor.astype(logits.dtype), cache)
 
     return forward, lambda dloss, cache: star_loss_backward(dloss * cache[0], cache[1])
-
-
-def _at_least_one(total: Any) -> Any:
-    """A sum of weights to divide by: 1 where it is 0."""
-    return get_array_module(total).where(total > 0, total, 1.0)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...errors import UserError
+from ...kernels.threads import own_cores
 from .world import ALONE, Ranks, World
 
 T = TypeVar("T")
@@ -110,13 +111,6 @@ class MpiRanks(Ranks):
     def leave(self) -> None:
         self.wait()
         self.MPI.Finalize()
-
-
-def own_cores() -> set[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def threads_of(cores: list[set[int]], rank: int) -> int:

@@ -6,7 +6,6 @@ prints a line for every trial that ends, whoever ran it, and writes tables and p
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from ...atomic import check_writable
 from ...cli import outlive_readers, quoted
 from ...errors import UserError
 from ...kernels.device import device_name, select_device
+from ...kernels.threads import own_cores
 from ..arguments import Arguments
 from ..session import compile_kernels, told_split
 from ..signals import StopOnSignal
@@ -171,7 +171,7 @@ class Search:
     def start(self, index: int) -> subprocess.Popen:
         """Start a worker."""
         given, args = self.job.given, self.job.args
-        threads = max(1, (args.threads or cores()) // self.count)
+        threads = max(1, (args.threads or len(own_cores())) // self.count)
         told: list[object] = ["--worker", who(index, not self.made or self.died > 0), "--out", self.folder]
         told += ["--name", self.name, "--threads", threads, *(["--storage", self.url] if self.url else [])]
         for limit in ("trials", "minutes"):
@@ -247,8 +247,3 @@ class Stop(StopOnSignal):
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,6 @@ A setting that has no effect beside others is not drawn: an option that a networ
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 from ...errors import LISTS, UserError, shown, why_not, why_not_one
 from ..arguments import FIELDS, Arguments
+from ..config_file import read_toml
 from ..network import NETWORK_FLAGS
 
 Space = dict[str, Any]
@@ -83,13 +83,7 @@ def read_space(path: str | Path, given: Iterable[str] = ()) -> Space:
         Naming the file, and the setting and its value, if it cannot be read, a setting is unknown, cannot be searched or was
         also typed as a flag (it is in `given`), or if a value is not allowed.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as e:
-        raise UserError(f"--space {path}: cannot be read ({e.strerror or e})") from None
-    except (ValueError, RecursionError) as e:  # also of what is no UTF-8
-        raise UserError(f"--space {path}: is no TOML ({e})") from None
-    space = {}
+    found, space = read_toml("--space", path), {}
     for key, values in found.items():
         name = key.replace("-", "_")
         if name not in SEARCHABLE:

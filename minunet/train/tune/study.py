@@ -7,6 +7,7 @@ settings wait to be tried again.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Sequence
@@ -220,9 +221,8 @@ def spent(trials: Sequence[Any], now: float) -> float:
     for t in trials:
         sign = t.user_attrs.get(ALIVE)
         if sign:  # a trial whose worker went away ended with its last sign of life, not when that was noticed
-            spans.append(
-                (sign["began"], min(now, sign["time"] + 3 * BEAT) if t.state.name == "RUNNING" else sign["time"])
-            )
+            end = min(now, sign["time"] + 3 * BEAT) if t.state.name == "RUNNING" else sign["time"]
+            spans.append((sign["began"], end))
     total, until = 0.0, 0.0
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))
@@ -262,6 +262,4 @@ def reap(study: Any, storage: Any, watch: Watch) -> list[int]:
 
 def who(index: int, joined: bool) -> str:
     """A worker's name, from which its seed comes: its number, and for one that joins or comes back where it is."""
-    import os
-
     return f"{index} {machine()} {os.getpid()}" if joined else str(index)
