@@ -179,6 +179,7 @@ def start_of(map_):
     return pointer(map_[0])
 
 
+_plain_vector = sandwich([((1,),)])
 _relu_vector = sandwich([((1,),)], load="relu")
 _blend_vector = sandwich([((1,),)], load="blend")
 
@@ -223,12 +224,26 @@ def materialize_pixels(operand, y):
 @njit
 def read_square(to, operand, image, row, column, size, channel, numbers):
     """to[size, size, lanes] = the pixels of a square, materialized; zeros where it reaches over the edge."""
-    _, H, W, _ = operand.x.shape
-    width = lanes_of(operand.x)
+    _, H, W, C = operand.x.shape
+    width, mode = lanes_of(operand.x), operand.mode
+    table = offset(pointer(operand.coefficients), channel)
     clear(to, size * size * width)
+    first, end = max(0, -column), min(size, W - column)
     for i in range(max(0, -row), min(size, H - row)):
-        for j in range(max(0, -column), min(size, W - column)):
-            read(offset(to, (i * size + j) * width), operand, (image * H + row + i) * W + column + j, channel, numbers)
+        pixel = (image * H + row + i) * W + column
+        if numbers < width:
+            for j in range(first, end):
+                read(offset(to, (i * size + j) * width), operand, pixel + j, channel, numbers)
+            continue
+        for j in range(first, end):
+            here, at = offset(to, (i * size + j) * width), (pixel + j) * C + channel
+            x = offset(pointer(operand.x), at)
+            if mode == PLAIN:
+                _plain_vector(x, 0, 0, here, 0, 0)
+            elif mode == RELU:
+                _relu_vector(x, 0, 0, here, 0, 0, x, table, C)
+            else:
+                _blend_vector(x, 0, 0, here, 0, 0, offset(pointer(operand.other), at), table, C)
 
 
 @njit
