@@ -116,7 +116,7 @@ def relu6_forward(x, y, mask):
         n, row = item // H, item % H
         for column in range(W):
             to, passes = y[n, row, column], mask[n, row, column]
-            read(pointer(to), x, item * W + column, 0, C)
+            read(pointer(to), C, x, item * W + column, 1, 0, C)
             for c in range(C):
                 value = to[c]
                 passes[c] = value > zero and value < six

@@ -92,8 +92,8 @@ def sum_rows(a, b, y, work):
         more = work[item]
         for column in range(W):
             to = y[n, row, column]
-            read(pointer(to), a, item * W + column, 0, C)
-            read(pointer(more), b, item * W + column, 0, C)
+            read(pointer(to), C, a, item * W + column, 1, 0, C)
+            read(pointer(more), C, b, item * W + column, 1, 0, C)
             for c in range(C):
                 to[c] += more[c]
 
@@ -118,7 +118,7 @@ def gate_rows(x, a, y, kind):
         n, row = item // H, item % H
         for column in range(W):
             to = y[n, row, column]
-            read(pointer(to), x, item * W + column, 0, C)
+            read(pointer(to), C, x, item * W + column, 1, 0, C)
             if kind == PIXELS:
                 weight = a[n, row, column, 0]
                 for c in range(C):
@@ -138,7 +138,7 @@ def gate_back(dy, x, a, dx, da, sums, work, kind):
         seen = work[item]
         for column in range(W):
             to, d = dx[n, row, column], dy[n, row, column]
-            read(pointer(seen), x, item * W + column, 0, C)
+            read(pointer(seen), C, x, item * W + column, 1, 0, C)
             if kind == PIXELS:
                 weight, total = a[n, row, column, 0], 0.0
                 for c in range(C):

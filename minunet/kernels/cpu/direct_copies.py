@@ -43,8 +43,7 @@ def fill_from(to, to_pixel, operand, image, channel, channels, row, rows, column
             source = offset(pointer(operand.x), (pixel + first) * C + channel)
             copy_rows(offset(here, first * to_pixel), to_pixel, source, C, end - first, channels)
         else:
-            for n in range(first, end):
-                read(offset(here, n * to_pixel), operand, pixel + n, channel, channels)
+            read(offset(here, first * to_pixel), to_pixel, operand, pixel + first, end - first, channel, channels)
         for n in range(end, columns):
             clear(offset(here, n * to_pixel), channels)
 

@@ -185,30 +185,32 @@ _blend_vector = sandwich([((1,),)], load="blend")
 
 
 @njit
-def read(to, operand, pixel, channel, count):
-    """to[:count] = the values of a pixel's channels from `channel` on; `pixel` counts through (N, H, W)."""
-    C, width = operand.x.shape[3], lanes_of(operand.x)
-    x = offset(pointer(operand.x), pixel * C + channel)
-    if operand.mode == PLAIN:
-        copy(to, x, count)
-        return
-    table, n = offset(pointer(operand.coefficients), channel), 0
-    if operand.mode == RELU:
-        while n + width <= count:
-            _relu_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, x, offset(table, n), C)
-            n += width
-        while n < count:
-            value = x[n] * table[n] + table[C + n]
-            to[n] = 0 if value < 0 else value
-            n += 1
-        return
-    other = offset(pointer(operand.other), pixel * C + channel)
-    while n + width <= count:
-        _blend_vector(offset(x, n), 0, 0, offset(to, n), 0, 0, offset(other, n), offset(table, n), C)
-        n += width
-    while n < count:
-        to[n] = table[n] * x[n] + table[C + n] * other[n] + table[2 * C + n]
-        n += 1
+def read(to, to_pixel, operand, pixel, pixels, channel, channels):
+    """The values of neighbouring pixels, some channels of each, to `to`, `to_pixel` numbers apart; `pixel` counts through
+    (N, H, W)."""
+    C, width, mode = operand.x.shape[3], lanes_of(operand.x), operand.mode
+    at, whole = pixel * C + channel, channels // width * width
+    x, other = offset(pointer(operand.x), at), offset(pointer(operand.other), at)  # `other` is read only for BLEND
+    table = offset(pointer(operand.coefficients), channel)
+    for n in range(0, whole, width):  # a vector of channels of all pixels: its coefficients stay at hand
+        v = offset(table, n)
+        for p in range(pixels):
+            here, from_ = offset(to, p * to_pixel + n), offset(x, p * C + n)
+            if mode == PLAIN:
+                _plain_vector(from_, 0, 0, here, 0, 0)
+            elif mode == RELU:
+                _relu_vector(from_, 0, 0, here, 0, 0, from_, v, C)
+            else:
+                _blend_vector(from_, 0, 0, here, 0, 0, offset(other, p * C + n), v, C)
+    for p in range(pixels if whole < channels else 0):
+        for n in range(whole, channels):
+            here, value = p * to_pixel + n, x[p * C + n]
+            if mode == RELU:
+                value = value * table[n] + table[C + n]
+                value = 0 if value < 0 else value
+            elif mode == BLEND:
+                value = table[n] * value + table[C + n] * other[p * C + n] + table[2 * C + n]
+            to[here] = value
 
 
 @kernel
@@ -216,34 +218,20 @@ def materialize_pixels(operand, y):
     """y (N, H, W, C) = the map's values."""
     N, H, W, C = y.shape
     for row in prange(N * H):
-        for column in range(W):
-            pixel = row * W + column
-            read(offset(pointer(y), pixel * C), operand, pixel, 0, C)
+        read(offset(pointer(y), row * W * C), C, operand, row * W, W, 0, C)
 
 
 @njit
 def read_square(to, operand, image, row, column, size, channel, numbers):
     """to[size, size, lanes] = the pixels of a square, materialized; zeros where it reaches over the edge."""
-    _, H, W, C = operand.x.shape
-    width, mode = lanes_of(operand.x), operand.mode
-    table = offset(pointer(operand.coefficients), channel)
-    clear(to, size * size * width)
+    _, H, W, _ = operand.x.shape
+    width = lanes_of(operand.x)
     first, end = max(0, -column), min(size, W - column)
+    clear(to, size * size * width)
     for i in range(max(0, -row), min(size, H - row)):
         pixel = (image * H + row + i) * W + column
-        if numbers < width:
-            for j in range(first, end):
-                read(offset(to, (i * size + j) * width), operand, pixel + j, channel, numbers)
-            continue
-        for j in range(first, end):
-            here, at = offset(to, (i * size + j) * width), (pixel + j) * C + channel
-            x = offset(pointer(operand.x), at)
-            if mode == PLAIN:
-                _plain_vector(x, 0, 0, here, 0, 0)
-            elif mode == RELU:
-                _relu_vector(x, 0, 0, here, 0, 0, x, table, C)
-            else:
-                _blend_vector(x, 0, 0, here, 0, 0, offset(pointer(operand.other), at), table, C)
+        here = offset(to, (i * size + first) * width)
+        read(here, width, operand, pixel + first, max(0, end - first), channel, numbers)
 
 
 @njit

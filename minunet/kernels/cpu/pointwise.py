@@ -154,11 +154,11 @@ def pool_forward(x, y, winner, work, size, stride):
         for column in range(OW):
             best, number = y[n, row, column], winner[n, row, column]
             corner = (n * H + row * stride) * W + column * stride
-            read(pointer(best), x, corner, 0, C)
+            read(pointer(best), C, x, corner, 1, 0, C)
             for c in range(C):
                 number[c] = 0
             for tap in range(1, size * size):
-                read(pointer(seen), x, corner + tap // size * W + tap % size, 0, C)
+                read(pointer(seen), C, x, corner + tap // size * W + tap % size, 1, 0, C)
                 for c in range(C):
                     larger = seen[c] > best[c]
                     best[c] = seen[c] if larger else best[c]

@@ -78,7 +78,7 @@ def padded_forward(x, y, winner, work, size, stride, padding):
             top, left = row * stride - padding, column * stride - padding
             for i in range(max(0, top), min(H, top + size)):
                 for j in range(max(0, left), min(W, left + size)):
-                    read(pointer(seen), x, (n * H + i) * W + j, 0, C)
+                    read(pointer(seen), C, x, (n * H + i) * W + j, 1, 0, C)
                     tap = (i - top) * size + j - left
                     for c in range(C):
                         larger = seen[c] > best[c] or seen[c] != seen[c]
