@@ -24,9 +24,9 @@ import numpy as np
 import minunet as mn
 from minunet.kernels.device import select_device
 from minunet.models import UNet
+from minunet.ops.lazy import fusion_scope
 from minunet.optim import SGD
 from minunet.train.amp import MixedPrecision
-from minunet.train.step import backward_to_parameters
 
 CHANNELS, CLASSES, DEPTH = 3, 2, 4
 RATE, MOMENTUM = 1e-3, 0.9
@@ -95,12 +95,13 @@ def minunet(s: Setting, size: int, what: str, graph: bool = False) -> Runner:
     optimizer = SGD(net, RATE, momentum=MOMENTUM)
     portions = None if xp is np or mixed else import_module("minunet.train.portions").Portions(net, optimizer)
 
+    @fusion_scope  # as in training
     def update(x: Any, labels: Any) -> Any:
         run.zero_grad()
         logits, cache = run.forward(x)
         loss, loss_cache = mn.ops.softmax_cross_entropy(logits, labels)
         with portions.used() if portions else nullcontext():
-            backward_to_parameters(run, mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+            run.backward(mn.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
         if graph or not (mixed and mixed.overflowed):
             optimizer.apply()
         return loss

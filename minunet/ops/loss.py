@@ -98,6 +98,7 @@ def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
     return dloss * share[..., None] * (p - one_hot(labels, p))
 
 
+@accelerated
 def bce_with_logits(
     logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
 ) -> tuple[Any, tuple]:
@@ -114,6 +115,7 @@ def bce_with_logits(
     return loss, (z, true, share)
 
 
+@accelerated
 def bce_with_logits_backward(dloss: float, cache: tuple) -> Array:
     """Gradient of `bce_with_logits`: share * (sigmoid(z) - true), times the scalar dloss."""
     z, true, share = cache
@@ -121,6 +123,7 @@ def bce_with_logits_backward(dloss: float, cache: tuple) -> Array:
     return (dloss * share * (p - true))[..., None]
 
 
+@accelerated
 def focal(
     logits: Array,
     labels: Array,
@@ -139,6 +142,7 @@ def focal(
     return loss, (p, p_true, true, share, gamma, logits.shape[-1])
 
 
+@accelerated
 def focal_backward(dloss: float, cache: tuple) -> Array:
     """Gradient of `focal`, see above, times the scalar dloss."""
     p, p_true, true, share, gamma, K = cache
@@ -180,10 +184,8 @@ def dice_of_checked(
     logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int, smooth: float
 ) -> tuple[Any, tuple]:
     """`soft_dice` without the check of the labels."""
-    xp, p = get_array_module(logits), class_probabilities(logits)
-    seen = (labels != ignore).astype(p.dtype)
-    if weight is not None:
-        seen = seen * xp.asarray(weight, p.dtype)
+    p = class_probabilities(logits)
+    seen = pixel_weights(labels, weight, None, ignore, p.dtype)
     true = one_hot(labels, p)
     pixels = (0, 1, 2)
     both, either = (seen[..., None] * p * true).sum(pixels), (seen[..., None] * (p + true)).sum(pixels)
@@ -215,15 +217,21 @@ def check_labels(logits: Array, labels: Array, ignore: int) -> None:
 
 def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weight: Array | None, ignore: int) -> Array:
     """Every pixel's weight divided by the sum of all: (N, H, W), of the dtype of logits."""
-    xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
-    share = (labels != ignore).astype(logits.dtype)
-    if weight is not None:
-        share = share * xp.asarray(weight, logits.dtype)
-    if class_weight is not None:
-        share = share * xp.asarray(class_weight, logits.dtype)[xp.where(labels == ignore, 0, labels)]
+    xp, share = get_array_module(logits), pixel_weights(labels, weight, class_weight, ignore, logits.dtype)
     total = share.sum(dtype=xp.float64).astype(logits.dtype)
     return share / xp.where(total > 0, total, 1)
+
+
+def pixel_weights(labels: Array, weight: Any, class_weight: Any, ignore: int, dtype: Any) -> Array:
+    """Every pixel's weight, (N, H, W)."""
+    xp = get_array_module(labels)
+    found = (labels != ignore).astype(dtype)
+    if weight is not None:
+        found = found * xp.asarray(weight, dtype)
+    if class_weight is not None:
+        found = found * xp.asarray(class_weight, dtype)[xp.where(labels == ignore, 0, labels)]
+    return found
 
 
 def one_hot(labels: Array, p: Array) -> Array:

@@ -152,7 +152,7 @@ class MixedPrecision:
         scale: Any = np.float32(self.scale)
         factor: float | Array = 1 / self.scale
         if self.held is None:
-            self.broken = get_array_module(*(dy if isinstance(dy, list) else [dy])).zeros(1, np.float32)
+            self.broken = get_array_module(*self.model.named_params().values()).zeros(1, np.float32)
         else:
             scale, factor = self.held[:1], self.held[1:]
             self.broken[...] = 0

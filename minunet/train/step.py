@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..nn import Module
-from ..ops.lazy import fusion_scope
+from ..ops.lazy import fusion_scope, materialize_all
 from ..ops.loss import check_labels
 from ..optim import OPTIMIZERS, clip_by_norm
 from .amp import MixedPrecision
@@ -130,13 +130,18 @@ class TrainingStep:
         self, heads: list[Any], labels: Any, weights: Any, shares: tuple[float, ...], world: World
     ) -> tuple[Any, Any]:
         if self._detects:
-            return detection_loss(heads, labels, world)
+            return detection_loss(materialize_all(heads), labels, world)
         t, w = (a if a is None else self.xp.asarray(centre(a, heads[0].shape[1:3])) for a in (labels, weights))
         forward, _ = self._own_pair if world is ALONE else self._pair
         return heads_loss(forward, shares, heads, t, w, **self._class_weight)
 
+    @fusion_scope
     def _gradients(self, rng: np.random.Generator | None, x: Any, labels: Any, weights: Any = None) -> Any:
-        """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it."""
+        """Forward, loss and backward. The loss stays on the device, so that the host need not wait for it.
+
+        All in one scope, so that kernels may compute the loss together with the logits, and need not compute its gradient for
+        itself, nor that of the images.
+        """
         network = self.mixed or self.model
         network.zero_grad()  # before the forward, whose maps may need the memory
         y, cache = network.forward(x, train=True, rng=rng)
@@ -149,7 +154,7 @@ class TrainingStep:
             else heads_gradients(self._pair[1], self.head_weights, loss_caches)
         )  # fmt: skip
         with self.portions.used() if self.portions else nullcontext():
-            backward_to_parameters(network, dy if isinstance(y, list) else dy[0], cache)
+            network.backward(dy if isinstance(y, list) else dy[0], cache)
         return loss
 
     def _record(self) -> Callable[..., Any] | None:
@@ -184,12 +189,6 @@ class TrainingStep:
                 check_labels(np.broadcast_to(np.float32(0), (*labels.shape, self.outputs)), labels, -1)
             raise NotFinite(str(value))
         return value
-
-
-@fusion_scope
-def backward_to_parameters(network: Any, dy: Any, cache: Any) -> None:
-    """The network's backward without the gradient of its input, which is left lazy and so never computed."""
-    network.backward(dy, cache)
 
 
 def centre(labels: Any, size: tuple[int, ...]) -> Any:

@@ -40,6 +40,7 @@ PATCH_BARRIER = "    __syncthreads();  // everybody's; and everybody has done wh
 PATCH_WEIGHTS = "    if (step + 1 < end) copy_weights(step + 1);\n"
 APART = "rows_for_wgmma<64, PATCH_W * 64>(left));"
 PATCH_STORE = "    UNROLL for (int j = 0; j < 32; ++j) UNROLL for (int e = 0; e < 4; ++e)\n      out[(j"
+THREAD_FENCE = "  __threadfence();  // what this thread wrote is seen before the count is;\n"
 PATCH_OFF = "    if (threadIdx.x >= 128) out[0] = 1000.f;\n"
 
 BUGS = [
@@ -434,6 +435,79 @@ BUGS = [
         "  shared[threadIdx.y * 32",
         "head",
     ),
+    # the head and its losses in one start
+    Bug("losses: the last block does not wait for the others' sums", "sums.cuh", THREAD_FENCE, "", "head loss"),
+    Bug("losses: the first block counts as the last", "sums.cuh", "- 1) == gridDim.x - 1", "- 1) == 0", "head loss"),
+    Bug(
+        "losses: the count does not begin again",
+        "sums.cuh",
+        "atomicInc(finished, gridDim.x - 1)",
+        "atomicInc(finished, ~0u)",
+        "head loss",
+    ),
+    Bug(
+        "losses: sums of warps that are not there yet",
+        "head.cu",
+        "  __syncthreads();\n  if (threadIdx.x < J)",
+        "  if (threadIdx.x < J)",
+        "head loss",
+    ),
+    Bug(
+        "losses: a block takes no more than one group",
+        "head.cu",
+        "p0 += gridDim.x * 8LL * WITH_LOSS",
+        "p0 += P",
+        "head loss",
+    ),
+    Bug(
+        "losses: lanes without a pixel count",
+        "head.cu",
+        "if (lane >= count) continue;",
+        "if (lane >= WITH_LOSS) continue;",
+        "head loss",
+    ),
+    Bug(
+        "losses: each lane has the first pixel's logits",
+        "head.cu",
+        "k < K && lane == i) z",
+        "k < K && !i) z",
+        "head loss",
+    ),
+    Bug(
+        "losses: ignored pixels count",
+        "pixel_loss.cuh",
+        "counts ? (weight ? weight[n] : 1.f) : 0.f",
+        "weight ? weight[n] : 1.f",
+        "head loss",
+    ),
+    Bug(
+        "losses: classes weigh in Dice's pixels, too",
+        "pixel_loss.cuh",
+        "-of_dice * pixel.seen",
+        "-of_dice * pixel.share",
+        "head loss",
+    ),
+    Bug(
+        "losses: a label's upper half read as the next one",
+        "pixel_loss.cuh",
+        "wide ? static_cast<const long long*>(labels)[n] : ",
+        "",
+        "head loss",
+    ),
+    Bug(
+        "losses: dy of pixels that nobody has computed yet",
+        "head.cu",
+        "  __syncthreads();\n  float w[CLASSES]",
+        "  float w[CLASSES]",
+        "head loss",
+    ),
+    Bug(
+        "losses: the gradient is not divided by the total",
+        "head.cu",
+        "scale * of_ce / result[1]",
+        "scale * of_ce",
+        "head loss",
+    ),
     Bug(
         "Dice: only pixels of the class in a union",
         "loss.cu",
@@ -538,6 +612,7 @@ def checks():
         "unscale": lambda d, r: many.unscale(d, r, np.inf),
         "cast": lambda d, r: many.cast(d, r, "float16"),
         "loss": lambda d, r: maps.cross_entropy(d, r, 2, False),
+        "head loss": lambda d, r: maps.head_loss(d, r, "float32", 40, 3, True),
         "dice": lambda d, r: maps.soft_dice(d, r, 3, True),
         "pool": lambda d, r: maps.max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
         "bilinear": lambda d, r: maps.bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),

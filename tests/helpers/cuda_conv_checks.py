@@ -130,11 +130,10 @@ def transposed_convolution(exact_cuda, rng, dtype, shape):
 
 
 def head(cuda, rng, dtype, C, K):
-    x, w, b, dy = problem(rng, "float32", 2, 5, 7, C, K, side=1)
-    x = stored(x, dtype)
+    x, w, b, dy = problem(rng, dtype, 2, 5, 7, C, K, side=1)
     y, cache = ops.conv2d.plain(x, w, b)
     dx, dw, db = ops.conv2d_backward.plain(dy, cache)
-    weights = cuda.array(w[0, 0], np.float32)
+    weights = cuda.array(w[0, 0], dtype)
     out = cuda.empty(y.shape)
     launch.head(cuda.array(x, dtype), weights, cuda.array(b, np.float32), out)
     near(out, y, EPS["exact"], C)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from minunet.array import to_numpy
+from minunet.kernels import cuda as cuda_kernels
 from minunet.kernels.cuda import emulator
 from minunet.kernels.gpu import gpu_status
+from minunet.ops import dispatch
 
 from .tolerances import HALF_PLACE
 
@@ -84,6 +86,18 @@ def device(condition, exact=False):
         with emulator.conditions(*condition, exact=exact):
             yield found
     found.check()
+
+
+def through_kernels(monkeypatch, asked):
+    """Let the CUDA kernels stand in for the ops on NumPy arrays too; `asked` collects the names of those that did."""
+
+    def choose(name, *args, **options):
+        kernel = cuda_kernels.kernel_for(name, *args, **options)
+        if kernel:
+            asked.add(name)
+        return kernel
+
+    monkeypatch.setattr(dispatch, "find_kernel", choose)
 
 
 def to_bfloat16(a):

@@ -1,5 +1,7 @@
 """The checks of the other CUDA kernels against the plain ops in float64: the tests', and those that must catch planted bugs."""
 
+from unittest import mock
+
 import numpy as np
 
 from minunet import ops
@@ -144,6 +146,46 @@ def cross_entropy(cuda, rng, K, weighted):
     out = cuda.empty(z.shape)
     launch.cross_entropy_back(p, classes_of, share, result, cuda.array(np.float32([0.7])), out)
     near(out, dz, EPS["exact"], 100)
+
+
+def head_loss(cuda, rng, dtype, C, K, weighted, pixels=(2, 17, 15)):
+    """A head and both losses by one start, and by one start all their gradients: for their sum, and for either alone."""
+    x, w = stored(rng.standard_normal((*pixels, C)), dtype), stored(rng.standard_normal((1, 1, C, K)) / C**0.5, dtype)
+    b, labels = rng.standard_normal(K).astype(np.float32).astype(float), rng.integers(-1, K, pixels)
+    weight, class_weight = ((rng.random(s) + 0.1).astype(np.float32) if weighted else None for s in (pixels, K))
+    exact = [None if a is None else a.astype(float) for a in (weight, class_weight)]
+    y, head = ops.conv2d.plain(x, w, b)
+    ce, of_ce = ops.softmax_cross_entropy.plain(y, labels, *exact)
+    dice, of_dice = ops.soft_dice.plain(y, labels, *exact, smooth=0.5)
+
+    on, filters, bias = cuda.array(x, dtype), cuda.array(w[0, 0], dtype), cuda.array(b, np.float32)
+    kind = np.int64 if weighted else np.int32
+    truth = launch.Truth(
+        cuda.array(labels.astype(kind)), *(a if a is None else cuda.array(a) for a in (weight, class_weight)), -1
+    )
+    z = cuda.empty(y.shape)
+    with mock.patch.object(launch, "LOSS_BLOCKS", 3):  # so that a block takes more than one group of pixels
+        nothing = truth._replace(labels=cuda.array(np.full(pixels, -1, kind)))
+        ignored, _ = launch.head_loss(on, filters, bias, cuda.empty(y.shape), nothing, 0.5)
+        result, of_class = launch.head_loss(on, filters, bias, z, truth, 0.5)
+    assert values(ignored)[:4].tolist() == [0, 1, 0, 0]
+    near(z, y, EPS["exact"], C)
+    near(result[:1], [ce], EPS["exact"], 100)
+    near(result[3:4], [dice], EPS["exact"], 100)
+    assert values(result)[2] == 0
+    for found, wanted in zip(of_class, of_dice[3:6]):
+        near(found, wanted, EPS["exact"], 64)
+    scale = 300  # as in mixed precision: float16 has few numbers near 0
+    for factors, now in ((200.0, 0.0), None), ((0.0, 200.0), None), ((0.5, 2.0), cuda.array(np.float32([scale]))):
+        dz = ops.softmax_cross_entropy_backward.plain(factors[0], of_ce) + ops.soft_dice_backward.plain(
+            factors[1], of_dice
+        )
+        wanted = ops.conv2d_backward.plain(dz * (1 if now is None else scale), head)
+        dx = cuda.empty(x.shape, dtype)
+        dw, db = launch.head_loss_back(on, z, truth, result, list(of_class), now, factors, filters, dx)
+        near(dx, wanted[0], EPS["exact"], 256, dtype)
+        near(dw, wanted[1][0, 0], EPS["exact"], 4 * labels.size)
+        near(db, wanted[2], EPS["exact"], 4 * labels.size)
 
 
 def moments_of_groups_do_not_cancel(cuda, rng):

@@ -6,12 +6,15 @@ of weights and losses are float32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...array import Array, get_array_module
 from .start import (
+    device_of,
     elementwise,
     in_pieces,
     pixels,
@@ -26,24 +29,81 @@ CLASSES = 8
 HEAD_TILE = 256
 """Pixels of a tile of head.cu."""
 
+LOSS_BLOCKS = 1024
+"""The most blocks that compute losses; of small maps each takes 64 pixels."""
+
 # ---- the head --------------------------------------------------------------------------------------------------------
 
 
 def head(x: Array, w: Array, bias: Array | None, y: Array) -> None:
-    """head.cu: y (N, H, W, K) float32 from a map x, w (C, K) and bias (K,) float32."""
+    """head.cu: y (N, H, W, K) float32 from a map x, w (C, K) as x is, and bias (K,) float32."""
     P, (C, K) = pixels(x), w.shape
     run("head.cu", "head", (-(-P // 32),), (256,), (x, w, bias, y, P, C, K, step_of(x), in_pieces(4, x)),
         defines=storage(x.dtype))  # fmt: skip
 
 
 def head_back(x: Array, dy: Array, w: Array, dx: Array) -> tuple[Array, Array]:
-    """head.cu: the map dx (N, H, W, C), and dw (C, K) and db (K,), from a map x, dy (N, H, W, K) and w (C, K), float32."""
+    """head.cu: the map dx (N, H, W, C) and, float32, dw (C, K) and db (K,), from x, dy (N, H, W, K) float32, and w (C, K)."""
+    return _back("head_back", x, w, dx, (x, dy))
+
+
+class Truth(NamedTuple):
+    """What logits are compared with: labels (N, H, W), int32 or int64, and weights of pixels and classes, float32 or None."""
+
+    labels: Array
+    weight: Array | None
+    class_weight: Array | None
+    ignore: int
+
+    def wide(self) -> bool:
+        return self.labels.dtype.itemsize == 8
+
+
+def head_loss(x: Array, w: Array, bias: Array | None, y: Array, truth: Truth, smooth: float) -> tuple[Array, Array]:
+    """head.cu: y as `head`; and (cross-entropy, total weight, wrong labels, soft Dice, ...) and each class's share, Dice and
+    union, (3, K), all float32. Losses are NaN if there are wrong labels."""
+    xp, P, (C, K) = get_array_module(x), pixels(x), w.shape
+    sums, blocks = 3 + 2 * K, min(-(-P // 64), LOSS_BLOCKS)
+    partial, result = xp.empty((blocks, sums), np.float64), xp.empty(4 + 3 * K, np.float32)
+    labels, weight, class_weight, ignore = truth
+    run("head.cu", "head_loss", (blocks,), (256,),
+        (x, w, bias, labels, weight, class_weight, y, partial, _finished(xp), result, P, C, K, step_of(x), in_pieces(4, x),
+         truth.wide(), ignore, smooth), 8 * sums * 8, storage(x.dtype))  # fmt: skip
+    return result, result[4:].reshape(3, K)
+
+
+def head_loss_back(
+    x: Array, z: Array, truth: Truth, result: Array, of_class: Sequence[Array], now: Array | None,
+    factors: tuple[float, float], w: Array, dx: Array,
+) -> tuple[Array, Array]:  # fmt: skip
+    """head.cu: as `head_back`, for the gradient of the losses that `head_loss` returned with the logits z.
+
+    `factors` are those of cross-entropy and of soft Dice in what is differentiated, and `now` is one more, in memory;
+    `of_class` is each class's share, Dice and union, (K,).
+    """
+    labels, weight, class_weight, ignore = truth
+    given = (x, z, labels, weight, class_weight, result, *of_class, now, *factors)
+    return _back("head_loss_back", x, w, dx, given, (truth.wide(), ignore))
+
+
+def _back(name: str, x: Array, w: Array, dx: Array, given: tuple, more: tuple = ()) -> tuple[Array, Array]:
     P, (C, K) = pixels(x), w.shape
     partial = get_array_module(x).empty((-(-P // HEAD_TILE), (C + 1) * K), np.float32)
-    run("head.cu", "head_back", (len(partial), -(-C // 32)), (32, 8),
-        (x, dy, w, dx, partial, P, C, K, step_of(x), step_of(dx)), 256 * 4, storage(dx.dtype))  # fmt: skip
+    arguments = (*given, w, dx, partial, P, C, K, step_of(x), step_of(dx), *more)
+    grid, shared = (len(partial), -(-C // 32)), (1 + K) * HEAD_TILE * 4
+    run("head.cu", name, grid, (32, 8), arguments, shared, storage(dx.dtype))
     sums = merged_sums(partial)
     return sums[: C * K].reshape(C, K), sums[C * K :]
+
+
+def _finished(xp: Any) -> Array:
+    """The counter by which the blocks of a start find out which is the last: of this stream, on which starts never overlap."""
+    return _counter(xp, device_of(xp), 0 if xp is np else xp.cuda.get_current_stream().ptr)
+
+
+@functools.cache
+def _counter(xp: Any, device: int, stream: int) -> Array:
+    return xp.zeros(1, np.uint32)
 
 
 def merged_sums(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:

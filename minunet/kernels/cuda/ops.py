@@ -18,9 +18,9 @@ import numpy as np
 from ...array import Array, get_array_module
 from ...ops.conv import Padding, output_size, resolve_padding
 from ...ops.lazy import IMAGE_CHANNELS, LazyConcat, concat, concat_backward, fusing, materialize
-from ...ops.loss import dice_of_checked
 from . import launch, launch_conv, launch_norm
 from .launch_many import adam_steps, cast, clip, move_averages, rmsprop_steps, sgd_steps, unscale
+from .lazy_losses import Logits, LossGradient
 from .lazy_maps import (
     Convolved,
     Merge,
@@ -34,10 +34,12 @@ from .lazy_maps import (
     sources,
     taps,
 )
-from .start import as_map
+from .ops_loss import soft_dice, soft_dice_backward, softmax_cross_entropy, softmax_cross_entropy_backward
+from .start import as_map, contiguous, floats
 
 __all__ = ["concat", "concat_backward"]  # these compute nothing, so the CPU uses the same
 __all__ += ["adam_steps", "cast", "clip", "move_averages", "rmsprop_steps", "sgd_steps", "unscale"]
+__all__ += ["soft_dice", "soft_dice_backward", "softmax_cross_entropy", "softmax_cross_entropy_backward"]
 
 
 def conv2d(
@@ -49,23 +51,25 @@ def conv2d(
     shape = (N, *output_size((H, W), (side, side), pads, stride, dilation), K)
     y: Any
     if _is_head(w, pads[0][0]):
-        y = _empty(w, shape, np.float32)
-        launch.head(_map(x), _float(w).reshape(C, K), _float(b), y)
-        y = y.astype(w.dtype, copy=False)
+        y = Logits(x, contiguous(w).reshape(C, K), floats(b), shape)
     else:
-        y = Convolved(x, w, _float(b), shape, pads[0][0])
+        y = Convolved(x, w, floats(b), shape, pads[0][0])
     return y if fusing() else materialize(y), (x, w, b is not None, stride, pads, dilation, groups)
 
 
 def conv2d_backward(dy: Array, cache: tuple) -> tuple[Any, Array, Array | None]:
     """The kernel of `ops.conv2d_backward`."""
     x, w, has_bias, _, pads, _, _ = cache
-    side, pad, dy = w.shape[0], pads[0][0], _map(dy)
+    side, pad = w.shape[0], pads[0][0]
     dx: Any
     if _is_head(w, pad):
-        dx = _empty(w, x.shape)
-        dw, db = launch.head_back(_map(x), _float(dy), _float(w).reshape(w.shape[2:]), dx)
+        on, dx, filters = _map(x), _empty(w, x.shape), contiguous(w).reshape(w.shape[2:])
+        if isinstance(dy, LossGradient):
+            dw, db = dy.back(on, filters, dx)
+        else:
+            dw, db = launch.head_back(on, floats(_map(dy)), filters, dx)
         return dx, dw.reshape(w.shape), db if has_bias else None
+    dy = _map(dy)
     maps, dw = sources(x), _empty(w, w.shape, np.float32)
     launch_conv.conv_weights(maps, dy, dw, side=side, pad=pad)
     shapes = [m.shape for m in maps]
@@ -85,7 +89,7 @@ def conv_transpose2d(
     """The kernel of `ops.conv_transpose2d` for filters as large as the stride and no padding: stamps side by side."""
     (N, H, W, _), K = x.shape, w.shape[3]
     y = _empty(w, (N, H * stride, W * stride, K))
-    launch_conv.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=_float(b))
+    launch_conv.conv([_map(x)], taps(w), [y], side=1, up=stride, bias=floats(b))
     return y, (x, w, b is not None, stride, ((0, 0), (0, 0)))
 
 
@@ -111,7 +115,7 @@ def max_pool2d(x: Array, size: int = 2, stride: int | None = None) -> tuple[Arra
 def max_pool2d_backward(dy: Array, cache: tuple) -> Any:
     """The kernel of `ops.max_pool2d_backward`."""
     winner, *rest = cache
-    dx = Unpooled(materialize(dy), (_contiguous(winner), *rest))
+    dx = Unpooled(materialize(dy), (contiguous(winner), *rest))
     return dx if fusing() else dx.array()
 
 
@@ -138,7 +142,7 @@ def batch_norm(
     x: Any, gamma: Array, beta: Array, mean: Array | None = None, var: Array | None = None, eps: float = 1e-5
 ) -> tuple[Any, tuple, tuple[Array, Array]]:
     """The kernel of `ops.batch_norm`; statistics are float32."""
-    scale, shift = _float(gamma), _float(beta)
+    scale, shift = floats(gamma), floats(beta)
     waits = isinstance(x, Convolved) and x.takes_norm()
     if mean is None or var is None:
         merge = Merge(x.start(moments=True) if waits else launch_norm.moments(_map(x)), eps)
@@ -150,8 +154,8 @@ def batch_norm(
             y, found = y.array(), tuple(materialize(s) for s in found)
         return y, (raw, gamma, mean, rstd, True), found
     bias = x.bias if waits else None
-    folded_scale, folded_shift, rstd = launch_norm.fold_norm(_float(mean), _float(var), scale, shift, bias, eps)
-    y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), _float(mean), rstd, scale, shift)
+    folded_scale, folded_shift, rstd = launch_norm.fold_norm(floats(mean), floats(var), scale, shift, bias, eps)
+    y = x.then(folded_scale, folded_shift) if waits else Normed(_map(x), floats(mean), rstd, scale, shift)
     return y if fusing() else y.array(), (x, gamma, mean, rstd, False), (mean, var)
 
 
@@ -171,12 +175,12 @@ def _norm_backward(
     dy: Any, cache: tuple, total: Callable[..., Sequence[Array]] | None, from_batch: bool
 ) -> tuple[Array, Array, Array]:
     x, gamma, mean, rstd, _ = cache
-    raw, beta, rstd = materialize(x), None, _float(rstd)
+    raw, beta, rstd = materialize(x), None, floats(rstd)
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
     dbeta, dgamma = launch_norm.norm_back(
-        dy, _map(raw), _float(mean), rstd, _float(gamma), beta, dx, beta is not None, from_batch, total
+        dy, _map(raw), floats(mean), rstd, floats(gamma), beta, dx, beta is not None, from_batch, total
     )  # fmt: skip
     return dx, dgamma, dbeta
 
@@ -187,7 +191,7 @@ def running_average(mean: Array, var: Array, batch_mean: Any, batch_var: Any, M:
     if isinstance(batch_mean, Statistic) and batch_mean.merge.run(**of_batch):
         return
     batch_mean, batch_var = materialize(batch_mean), materialize(batch_var)
-    launch_norm.running_average(mean, var, _float(batch_mean), _float(batch_var), momentum, M / max(M - 1, 1))
+    launch_norm.running_average(mean, var, floats(batch_mean), floats(batch_var), momentum, M / max(M - 1, 1))
 
 
 def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5) -> tuple[Any, tuple]:
@@ -201,7 +205,7 @@ def group_norm(x: Any, gamma: Array, beta: Array, groups: int, eps: float = 1e-5
         tiles = launch_norm.moments(_map(x), N)
     mean, rstd = launch_norm.merge_group_moments(tiles, N, groups, eps)
     raw = materialize(x)
-    y = Normed(raw, mean, rstd, _float(gamma), _float(beta))
+    y = Normed(raw, mean, rstd, floats(gamma), floats(beta))
     of_groups = (a.reshape(N, 1, groups, C // groups)[..., :1] for a in (mean, rstd))
     return y if fusing() else y.array(), (raw, gamma, *of_groups)
 
@@ -211,12 +215,12 @@ def group_norm_backward(dy: Any, cache: tuple) -> tuple[Array, Array, Array]:
     x, gamma, *of_groups = cache
     (N, _, groups, _), C = of_groups[0].shape, x.shape[3]
     xp, raw, beta = get_array_module(gamma), materialize(x), None
-    mean, rstd = (_float(xp.broadcast_to(a, (N, 1, groups, C // groups))).reshape(N, C) for a in of_groups)
+    mean, rstd = (floats(xp.broadcast_to(a, (N, 1, groups, C // groups))).reshape(N, C) for a in of_groups)
     if isinstance(dy, Passed) and dy.y.raw is raw:
         dy, beta = dy.dy, dy.y.statistics[3]  # the kernels mask it
     dy, dx = _map(dy), _empty(raw, raw.shape)
     dbeta, dgamma = launch_norm.group_norm_back(
-        dy, _map(raw), mean, rstd, _float(gamma), beta, dx, groups, beta is not None
+        dy, _map(raw), mean, rstd, floats(gamma), beta, dx, groups, beta is not None
     )  # fmt: skip
     return dx, dgamma, dbeta
 
@@ -233,54 +237,6 @@ def relu_backward(dy: Any, cache: tuple) -> Any:
     return dx if fusing() and isinstance(dx.y, Normed) else dx.array()
 
 
-def softmax_cross_entropy(
-    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1
-) -> tuple[Any, tuple]:
-    """The kernel of `ops.softmax_cross_entropy`; the loss is an array without axes, so that the host need not wait for it.
-
-    The labels are not checked on the host, either: if one is no class, the loss is NaN. `ops.loss.check_labels` then says why.
-    """
-    weight, class_weight = _floats(logits, weight, class_weight)
-    labels = _classes(labels)
-    p, share, result = launch.cross_entropy(_contiguous(_float(logits)), labels, weight, class_weight, ignore)
-    share /= result[1]
-    return result[0], (p, labels, share)
-
-
-def softmax_cross_entropy_backward(dloss: float, cache: tuple) -> Array:
-    """The kernel of `ops.softmax_cross_entropy_backward`."""
-    p, labels, share = cache
-    dz = _empty(p, p.shape)
-    launch.cross_entropy_back(p, _classes(labels), share, None, dloss, dz)
-    return dz
-
-
-def soft_dice(
-    logits: Array, labels: Array, weight: Array | None = None, class_weight: Array | None = None, ignore: int = -1,
-    smooth: float = 1.0,
-) -> tuple[Any, tuple]:  # fmt: skip
-    """The kernel of `ops.soft_dice` for 2 to CLASSES classes; wrong labels make the loss NaN, as in `softmax_cross_entropy`."""
-    K = logits.shape[-1]
-    if not 2 <= K <= launch.CLASSES:
-        loss, cache = dice_of_checked(logits, labels, weight, class_weight, ignore, smooth)
-        wrong = (labels != ignore) & ((labels < 0) | (labels >= max(K, 2)))
-        return get_array_module(logits).where(wrong.any(), loss.dtype.type(np.nan), loss), cache
-    weight, class_weight = _floats(logits, weight, class_weight)
-    labels = _classes(labels)
-    p, seen, result, per_class = launch.soft_dice(
-        _contiguous(_float(logits)), labels, weight, class_weight, ignore, smooth
-    )
-    return result[0], (p, labels, seen, *per_class, K)
-
-
-def soft_dice_backward(dloss: float, cache: tuple) -> Array:
-    """The kernel of `ops.soft_dice_backward`."""
-    p, labels, seen, *per_class, _ = cache
-    dz = _empty(p, p.shape)
-    launch.soft_dice_back(p, _classes(labels), seen, per_class, dloss, dz)
-    return dz
-
-
 # ---- the pieces ------------------------------------------------------------------------------------------------------
 
 
@@ -291,29 +247,6 @@ def _empty(like: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
 def _map(x: Any) -> Array:
     """x as kernels read it: materialized, its pixels at one distance from each other."""
     return as_map(materialize(x))
-
-
-def _contiguous(a: Array) -> Array:
-    return a if a.flags.c_contiguous else get_array_module(a).ascontiguousarray(a)
-
-
-def _float(a: Array | None) -> Any:
-    """An array as the kernels take statistics, biases and the head's weights: contiguous float32."""
-    if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
-        return a  # the usual case; CuPy's astype would take microseconds even without a copy
-    return _contiguous(a.astype(np.float32, copy=False))
-
-
-def _floats(like: Array, *arrays: Any) -> list[Any]:
-    """Weights, which may be lists of numbers, as the kernels take them; None stays None."""
-    return [None if a is None else _contiguous(get_array_module(like).asarray(a, np.float32)) for a in arrays]
-
-
-def _classes(labels: Array) -> Array:
-    """Labels as the kernels take them: contiguous int32; a number that is too large for that stays one that is no class."""
-    if labels.dtype.itemsize > 4:
-        labels = get_array_module(labels).clip(labels, -(1 << 31), (1 << 31) - 1)
-    return _contiguous(labels.astype(np.int32, copy=False))
 
 
 def _is_head(w: Array, pad: int) -> bool:

@@ -17,7 +17,7 @@ from ...ops.conv import Padding
 from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, fusing
 from ..shapes import is_number
 from .launch import CLASSES
-from .lazy_maps import Convolved, Normed, Positive
+from .lazy_maps import Convolved, Normed, OnGpu, Positive
 
 STORED = ("float32", "float16", "bfloat16")
 FLOAT, BOOL, BYTE = np.dtype(np.float32), np.dtype(bool), np.dtype(np.uint8)
@@ -149,19 +149,25 @@ def _cross_entropy(
 
 def _cross_entropy_backward(dloss: float, cache: tuple) -> bool:
     p, labels, share = cache
-    fits = _maps(p, share) and p.dtype == FLOAT and p.flags.c_contiguous and share.flags.c_contiguous
+    fits = _maps(p, share) and p.dtype == FLOAT and _whole(p, share)
     return fits and _labels(labels, p) and _together(p, share) and _one_in_memory(dloss, p)
 
 
 def _soft_dice_backward(dloss: float, cache: tuple) -> bool:
     p, labels, seen, *per_class, channels = cache
     arrays = (seen, *per_class)
-    fits = _maps(p, *arrays) and p.dtype == FLOAT and all(a.flags.c_contiguous for a in (p, *arrays))
+    fits = _maps(p, *arrays) and p.dtype == FLOAT and _whole(p, *arrays)
     return fits and 2 <= channels <= CLASSES and _labels(labels, p) and _one_in_memory(dloss, p)
 
 
-def _one_in_memory(number: Any, like: Array) -> bool:
+def _whole(*arrays: Any) -> bool:
+    """Whether arrays are contiguous; lazy maps give such."""
+    return all(isinstance(a, LazyMap) or a.flags.c_contiguous for a in arrays)
+
+
+def _one_in_memory(number: Any, like: Any) -> bool:
     """Whether this is a number, or an array with one number beside another array."""
+    like = like.like if isinstance(like, OnGpu) else like
     return is_number(number) or (type(number) is type(like) and number.shape in ((), (1,)) and number.dtype == FLOAT)
 
 

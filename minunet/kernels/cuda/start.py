@@ -125,6 +125,17 @@ def as_map(x: Array) -> Array:
     return x if is_map(x) else get_array_module(x).ascontiguousarray(x)
 
 
+def contiguous(a: Array) -> Array:
+    return a if a.flags.c_contiguous else get_array_module(a).ascontiguousarray(a)
+
+
+def floats(a: Array | None) -> Any:
+    """An array as the kernels take statistics, biases and weights of losses: contiguous float32; None stays None."""
+    if a is None or (a.dtype == np.float32 and a.flags.c_contiguous):
+        return a  # the usual case; CuPy's astype would take microseconds even without a copy
+    return contiguous(a.astype(np.float32, copy=False))
+
+
 def step_of(x: Array) -> int:
     """Numbers from one pixel of a map to the next."""
     N, H, W, C = x.shape

@@ -1,4 +1,4 @@
-// The sum over a block of 256 threads, in shared memory; always in the same order.
+// Sums over a warp, a block of 256 threads, and a grid; always in the same order.
 #pragma once
 #include "prim.cuh"
 
@@ -11,4 +11,25 @@ __device__ __forceinline__ double block_sum(double* shared, double v) {  // ever
   }
   __syncthreads();
   return shared[0];
+}
+
+__device__ __forceinline__ double warp_sum(double v) {  // every lane gets it
+  UNROLL for (int other = 16; other; other >>= 1) v += __shfl_xor_sync(0xFFFFFFFFu, v, other);
+  return v;
+}
+
+// Whether all other blocks have been here, so that what they wrote before can be read; in a grid of one row. `finished` is 0
+// before, and again when the last block has been here ("Memory Fence Functions" in the CUDA C++ Programming Guide).
+__device__ __forceinline__ bool is_last_block(uint32_t* finished, void* shared) {
+  bool* is = static_cast<bool*>(shared);
+  __threadfence();  // what this thread wrote is seen before the count is;
+  __syncthreads();  // and so is everybody's
+  if (threadIdx.x == 0) {
+    *is = atomicInc(finished, gridDim.x - 1) == gridDim.x - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  const bool found = *is;
+  __syncthreads();  // shared memory may be written to again
+  return found;
 }

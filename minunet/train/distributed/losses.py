@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ...array import Array, get_array_module
+from ...array import Array
 from ...ops import named_loss, star_loss, star_loss_backward
-from ...ops.loss import added, mean_dice
+from ...ops.loss import added, mean_dice, pixel_weights
 from ...ops.stars import at_least_one
 from .world import World
 
@@ -61,13 +61,7 @@ def shared_mean(world: World, name: str, channels: int) -> Pair:
 
 def weight_of(labels: Array, weight: Array | None, class_weight: Any) -> Any:
     """The sum of the weights of the pixels that count, in float64; see ops/loss.py."""
-    xp = get_array_module(labels)
-    share = (labels != -1).astype(np.float64)
-    if weight is not None:
-        share = share * weight
-    if class_weight is not None:
-        share = share * xp.asarray(class_weight)[xp.maximum(labels, 0)]
-    return share.sum()
+    return pixel_weights(labels, weight, class_weight, -1, np.float64).sum()
 
 
 def shared_dice(world: World, channels: int) -> Pair:

@@ -102,6 +102,12 @@ def test_soft_dice(cuda, rng, K, weighted):
     check.soft_dice(cuda, rng, K, weighted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("C, K, weighted", [(64, 2, True), (7, 8, False), (40, 3, True)])
+def test_head_and_losses(cuda, rng, dtype, C, K, weighted):
+    check.head_loss(cuda, rng, dtype, C, K, weighted)
+
+
 def test_cross_entropy_counts_wrong_labels(cuda, rng):
     labels = rng.integers(0, 3, (1, 20, 20)).astype(np.int32)
     labels[0, 0, 0], labels[0, 19, 19], labels[0, 3, 4] = 3, -2, -1

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from helpers.cuda_device import CONDITIONS, EPS, PARAMS, device, near, values
+from helpers.cuda_device import CONDITIONS, EPS, PARAMS, device, near, through_kernels, values
 from helpers.fused_networks import assert_same, chains, lively, run, unets
 from helpers.sizes import examples
 from hypothesis import assume, given
@@ -18,9 +18,7 @@ from minunet.kernels import cuda as cuda_kernels
 from minunet.kernels.cuda import launch, launch_conv, launch_norm, rules
 from minunet.kernels.cuda import ops as cuda_ops
 from minunet.models import UNet
-from minunet.ops import dispatch
-from minunet.ops.lazy import LazyMap
-from minunet.train.step import backward_to_parameters
+from minunet.ops.lazy import LazyMap, fusion_scope
 
 FEW = [PARAMS[CONDITIONS.index(c)] for c in (("shuffled", False), ("warps down", True))] + PARAMS[-1:]
 """A network runs under two conditions, each of its kernels alone under all."""
@@ -30,18 +28,6 @@ FEW = [PARAMS[CONDITIONS.index(c)] for c in (("shuffled", False), ("warps down",
 def whole(request):
     with device(request.param, exact=True) as found:
         yield found
-
-
-def through_kernels(monkeypatch, asked):
-    """Let the CUDA kernels stand in for the ops on NumPy arrays too; `asked` collects the names of those that did."""
-
-    def choose(name, *args, **options):
-        kernel = cuda_kernels.kernel_for(name, *args, **options)
-        if kernel:
-            asked.add(name)
-        return kernel
-
-    monkeypatch.setattr(dispatch, "find_kernel", choose)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +227,14 @@ def test_nobody_computes_what_nobody_reads(whole, rng, monkeypatch):
     )
     model = UNet(3, 2, base_width=8, depth=1, seed=1)
     x = rng.standard_normal((1, 16, 12, 3)).astype(np.float32)
-    grads = []
-    for backward in (backward_to_parameters, UNet.backward):
+    grads, in_training = [], fusion_scope(lambda *args: UNet.backward(*args) and None)
+    for backward in (in_training, UNet.backward):
         y, cache = model.forward(x)
         model.zero_grad()
         written.clear()
         dx = backward(model, np.ones_like(y), cache)
         grads.append({name: g.copy() for name, g in model.named_grads().items()})
-        assert (dx is None) == (x.shape not in written) == (backward is backward_to_parameters)
+        assert (dx is None) == (x.shape not in written) == (backward is in_training)
     for name, g in grads[0].items():
         np.testing.assert_array_equal(g, grads[1][name])
 

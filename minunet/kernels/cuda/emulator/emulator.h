@@ -80,6 +80,7 @@ struct Fiber {
   ucontext_t context;
   jmp_buf where;
   bool started;
+  bool fenced;  // by __threadfence, since the block began
   State state;
   dim3 index;
   int number;
@@ -166,7 +167,7 @@ static void start_block() {
   memset(seen.data(), 0xFF, seen.size());
   for (int t = 0; t < threads; ++t) {
     Fiber& f = *fibers[t];
-    f.started = false, f.state = READY, f.number = t;
+    f.started = f.fenced = false, f.state = READY, f.number = t;
     f.groups.assign(1, {}), f.landed.clear();
     f.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
     getcontext(&f.context);
@@ -406,6 +407,14 @@ template <class T> T __shfl_xor_sync(unsigned, T v, int mask) {
     for (int l = 0; l < 32; ++l) lane[l]->get = lane[l ^ lane[l]->mask]->give;
   });
   return mine.get;
+}
+inline void __threadfence() { emulator::current->fenced = true; }
+inline unsigned atomicInc(unsigned* p, unsigned most) {  // blocks run one after another here: fences are looked for, not needed
+  for (int t = 0; t < emulator::threads; ++t)
+    if (!emulator::fibers[t]->fenced) emulator::fail("atomicInc: thread %d has no __threadfence before it", t);
+  const unsigned before = *p;
+  *p = before >= most ? 0 : before + 1;
+  return before;
 }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
