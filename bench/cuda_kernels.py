@@ -105,9 +105,21 @@ def cases(
     yield "pool", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.max_pool_back, low, winner, x, 2, 2)
     yield "resample", f"forward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear, low, y, 2, True)
     yield "resample", f"backward {where}", 0, 1.25 * map_bytes, partial(launch.bilinear_back, y, low, 2, True)
-    logits, weight, labels = new(1, n, n, 2, kind="float32"), new(C, 2, kind="float32"), new(1, n, n, kind="int32")
+    logits, weight, labels = new(1, n, n, 2, kind="float32"), new(C, 2), new(1, n, n, kind="int32")
     yield "head", f"forward {where}", 4.0 * P * C, map_bytes, partial(launch.head, x, weight, None, logits)
     yield "head", f"backward {where}", 8.0 * P * C, 2 * map_bytes, partial(launch.head_back, x, logits, weight, y)
+    truth, result = launch.Truth(labels, None, None, -1), new(10, kind="float32")
+    yield (
+        "head",
+        f"with losses {where}",
+        4.0 * P * C,
+        map_bytes,
+        partial(launch.head_loss, x, weight, None, logits, truth, 1.0),
+    )
+    back = partial(
+        launch.head_loss_back, x, logits, truth, result, result[4:].reshape(3, 2), None, (1.0, 1.0), weight, y
+    )
+    yield "head", f"with losses, backward {where}", 8.0 * P * C, 2 * map_bytes, back
     yield (
         "loss",
         f"cross-entropy {n} x {n} x 2",

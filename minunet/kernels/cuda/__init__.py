@@ -1,15 +1,15 @@
 """Kernels for NVIDIA GPUs, hand-written in CUDA C++, tested on the CPU.
 
 rules.py        which kernel runs for which op and arguments
-ops.py          the kernel of each op, as a function with the op's signature; uses launch.py
+ops.py          the kernel of each op, as a function with the op's signature; uses launch.py; ops_loss.py: of losses
 launch.py       one function for each CUDA kernel; launch_conv.py: for convolutions; launch_norm.py: for those of norm.cu;
                 launch_many.py: on many arrays at once
 *.cu            the CUDA kernels; the head of each states its algorithm in plain loops, and its shapes
 prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory;
                 epilogue.cuh: what follows a convolution's sums; tables.cuh: many arrays in one start;
-                sums.cuh: sums over a block
+                sums.cuh: sums over a block, and over all; pixel_loss.cuh: the losses of a pixel
 start.py        starting a kernel, on CuPy arrays (the GPU) or on NumPy arrays (the emulator)
-lazy_maps.py    the lazy feature maps that these kernels return inside a network
+lazy_maps.py    the lazy feature maps that these kernels return inside a network; lazy_losses.py: its last one, and losses
 build.py        from source to machine code (cubin) with NVRTC, and the cache
 emulator/       CUDA's execution model on the CPU; the tests run all kernels in it
 """

@@ -12,9 +12,9 @@
 //
 // What it finds: wrong indices, missing barriers (a schedule runs some thread far ahead of, or behind, the others), missing
 // waits and overwritten tiles (asynchronous copies land as late as CUDA allows while wgmma reads and writes at once, or at once
-// while wgmma waits as long as it may), copies that wgmma may not see for lack of a fence, reads of shared memory that nobody wrote (NaN), barriers that
-// not all threads reach, lanes at different instructions, misaligned vector accesses and asynchronous copies outside shared
-// memory.
+// while wgmma waits as long as it may), copies that wgmma may not see for lack of a fence, blocks that are counted (atomicInc)
+// without one, reads of shared memory that nobody wrote (NaN), barriers that not all threads reach, lanes at different
+// instructions, misaligned vector accesses and asynchronous copies outside shared memory.
 // What it cannot find: speed, bank conflicts, spills, what the memory model allows beyond these orders, and a mistake in its
 // own tables of how mma.sync and wgmma spread a matrix over the lanes and how wgmma finds a tile's rows (those follow the PTX ISA,
 // "Matrix Fragments for mma", "Register Fragments for wgmma", "Shared Memory Matrix Layout").
