@@ -10,7 +10,8 @@ instructions there are. All that stands in bench/results/cuda_counts.json, one r
     threads, shared, registers      of a block: threads, bytes of shared memory; of a thread
     instructions                    of the whole kernel
 
-Counts are of 3 x 3 taps and 128 bytes of channels; of conv_weights.cu of 32 pixels and one tap.
+Counts are of 3 x 3 taps and 128 bytes of channels; of conv_weights.cu of 32 pixels and one tap, and of
+conv_patch_weights.cu of a step amid others.
 """
 
 from __future__ import annotations
@@ -31,11 +32,22 @@ Row = dict[str, Any]
 
 def kernels() -> Iterator[tuple[str, str, int, bool]]:
     """File without .cu, dtype, columns, and whether wgmma multiplies, of all that are counted."""
-    for kernel in ("conv", "conv_patch", "conv_weights"):
-        for wgmma in (False, True) if kernel != "conv_weights" else (False,):
-            for columns in (launch_conv.BN, launch_conv.WIDE):
+    for kernel in ("conv", "conv_patch", "conv_weights", "conv_patch_weights"):
+        for wgmma in (False,) if "weights" in kernel else (False, True):
+            for columns in (launch_conv.BN, launch_conv.WIDE) if kernel != "conv_patch_weights" else (launch_conv.BN,):
                 for dtype in DTYPES:
                     yield kernel, dtype, columns, wgmma
+
+
+def weights_by_patch(dtype: str, steps: int) -> emulator.Counts:
+    """Of a tile of conv_patch_weights.cu in so many steps, whose rows of x have no border."""
+    rows, across = steps * launch_conv.ROWS, launch_conv.STRIP // np.dtype(dtype).itemsize
+    x, y = (
+        np.zeros((1, rows, across + 2, launch_conv.BN), dtype),
+        np.zeros((1, rows - 2, across, launch_conv.BN), dtype),
+    )
+    launch_conv.conv_weights([x], y, np.zeros((9, launch_conv.BN, launch_conv.BN), np.float32), side=3, splits=1)
+    return emulator.counts("conv_patch_weights.cu", DTYPES[dtype])
 
 
 def count(kernel: str, dtype: str, columns: int, wgmma: bool) -> Row:
@@ -43,20 +55,25 @@ def count(kernel: str, dtype: str, columns: int, wgmma: bool) -> Row:
     defines = (*DTYPES[dtype], *["WIDE"] * (columns == launch_conv.WIDE), *["WARPGROUPS"] * wgmma)
     item = np.dtype(dtype).itemsize
     tall = 16 if wgmma and kernel == "conv_patch" else 8
-    threads = 2 * columns if wgmma else columns if kernel == "conv_weights" else 128
+    threads = {"conv_weights": columns, "conv_patch_weights": 256}.get(kernel, 2 * columns if wgmma else 128)
     with emulator.conditions(exact=True, counting=True):  # exact as most tests compile it
-        if kernel == "conv_weights":
+        if kernel == "conv_patch_weights":
+            three, two = (weights_by_patch(dtype, steps) for steps in (3, 2))
+            found = emulator.Counts(*(a - b for a, b in zip(three, two)))
+            parts, shared = 1, launch_conv.PATCH_WEIGHTS_SHARED[item]
+            pixels = launch_conv.ROWS * launch_conv.STRIP // item
+        elif kernel == "conv_weights":
             x, y = np.zeros((1, 6, 10, columns), dtype), np.zeros((1, 4, 8, columns), dtype)
             dw = np.zeros((9, columns, columns), np.float32)
-            launch_conv.conv_weights([x], y, dw, side=3, splits=1, columns=columns)
+            launch_conv.conv_weights([x], y, dw, side=3, splits=1, columns=columns, patch=False)
+            found = emulator.counts(f"{kernel}.cu", defines)
             parts, shared, pixels = 9, launch_conv.WEIGHTS_SHARED * columns * item, 32
         else:
             x, y = np.zeros((1, tall + 2, 18, 128 // item), dtype), np.zeros((1, tall, 16, columns), dtype)
             w, patch = np.zeros((9, 128 // item, columns), dtype), kernel == "conv_patch"
             launch_conv.conv([x], w, [y], side=3, splits=1, columns=columns, warpgroups=wgmma, patch=patch)
             shared = launch_conv.PATCH_SHARED[columns, wgmma] if patch else launch_conv.CONV_SHARED[columns, 3]
-            parts, pixels = 1, 16 * tall
-        found = emulator.counts(f"{kernel}.cu", defines)
+            parts, pixels, found = 1, 16 * tall, emulator.counts(f"{kernel}.cu", defines)
     return {
         "kernel": kernel, "dtype": dtype, "columns": columns, "wgmma": wgmma, "pixels": pixels,
         "copied": found.copied // parts, "read": found.read // parts, "turns": found.turns // parts,

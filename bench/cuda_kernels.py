@@ -66,9 +66,10 @@ def cases(
                 file = "conv_patch" if way.get("patch", True) else "conv"
                 yield file, f"3x3{what} {where}{by}", work, traffic, start
         dw = new(9, C, C, kind="float32")
-        for columns in (None, launch_conv.BN, launch_conv.WIDE) if ways else (None,):
-            start = partial(launch_conv.conv_weights, [x], y, dw, columns=columns, **same)
-            yield "conv_weights", f"3x3 {where}{f', {columns} wide' * (columns is not None)}", work, traffic, start
+        for by, way in ways_of_weights() if ways else [("", {})]:
+            start = partial(launch_conv.conv_weights, [x], y, dw, **same, **way)
+            file = "conv_patch_weights" if way.get("patch", True) else "conv_weights"
+            yield file, f"3x3 {where}{by}", work, traffic, start
     n, C, P = size, base, size * size
     x, y, low, winner = (
         new(1, n, n, C),
@@ -150,6 +151,13 @@ def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             for patch in (True, False):
                 name = f", {columns} wide, {'wgmma' if warpgroups else 'mma.sync'}{'' if patch else ', no patch'}"
                 yield name, {"columns": columns, "warpgroups": warpgroups, "patch": patch}
+
+
+def ways_of_weights() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of a weight gradient."""
+    yield "", {}
+    for columns in (launch_conv.BN, launch_conv.WIDE):
+        yield f", {columns} wide, no patch", {"columns": columns, "patch": False}
 
 
 def host() -> Iterator[tuple[str, int, float]]:

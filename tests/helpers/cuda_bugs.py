@@ -42,6 +42,11 @@ APART = "rows_for_wgmma<64, PATCH_W * 64>(left));"
 PATCH_STORE = "    UNROLL for (int j = 0; j < 32; ++j) UNROLL for (int e = 0; e < 4; ++e)\n      out[(j"
 THREAD_FENCE = "  __threadfence();  // what this thread wrote is seen before the count is;\n"
 PATCH_OFF = "    if (threadIdx.x >= 128) out[0] = 1000.f;\n"
+ROWS_BARRIER = (
+    "    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before\n"
+)
+ROWS_COPY = "    if (step + STAGES - 1 <= count) copy(step + STAGES - 1);\n"
+ROWS_OF_DY = "      UNROLL for (int half = 0; half < 2; ++half)\n"
 
 BUGS = [
     # order and time
@@ -338,6 +343,47 @@ BUGS = [
         PATCH_OFF + PATCH_STORE,
         "trusted patch",
     ),
+    # the patch of a weight gradient
+    Bug("rows: no barrier in the loop", "conv_patch_weights.cu", ROWS_BARRIER, "", "rows"),
+    Bug("rows: waits for one copy too few", "conv_patch_weights.cu", "wait<STAGES - 2>", "wait<STAGES - 1>", "rows"),
+    Bug(
+        "rows: copied before the barrier",
+        "conv_patch_weights.cu",
+        ROWS_BARRIER + ROWS_COPY,
+        ROWS_COPY + ROWS_BARRIER,
+        "rows",
+    ),
+    Bug("rows: those of dy the other way round", "conv_patch_weights.cu", "(t + 3 - i) % 3", "(t + i) % 3", "rows"),
+    Bug(
+        "rows: a block takes none of dy before its first",
+        "conv_patch_weights.cu",
+        ROWS_OF_DY,
+        "      if (step == 0) continue;\n" + ROWS_OF_DY,
+        "rows splits",
+    ),
+    Bug("rows: no zeros between strips", "conv_patch_weights.cu", "rows = H + pad,", "rows = H,", "rows"),
+    Bug("rows: the next image not begun", "conv_patch_weights.cu", "left = 0, ++image", "left = 0", "rows"),
+    Bug("rows: no border at the right", "conv_patch_weights.cu", " && (unsigned)w < (unsigned)W", "", "rows"),
+    Bug("rows: no mask at dy's last columns", "conv_patch_weights.cu", " && w < OW", "", "rows"),
+    Bug("rows: without a pad dy a row too high", "conv_patch_weights.cu", "max(0, 1 - pad)", "0", "rows unpadded"),
+    Bug("rows: warps overlap", "conv_patch_weights.cu", "n = tid / 128 * 32", "n = tid / 128 * 16", "rows wide"),
+    Bug(
+        "rows: splits all begin at the first", "conv_patch_weights.cu", "(first - 1) * DOWN +", "-DOWN +", "rows splits"
+    ),
+    Bug(
+        "rows: the second source's width is the first's",
+        "conv_patch_weights.cu",
+        "? ldx2 : ldx1",
+        "? ldx1 : ldx1",
+        "patch halves",
+    ),
+    Bug(
+        "more parts than eight, and half of them left out",
+        "conv_weights.cu",
+        "split += 8",
+        "split += 16",
+        "rows splits",
+    ),
     Bug(
         "the last split takes what is not there",
         "conv.cu",
@@ -590,7 +636,11 @@ def checks():
         "patch halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None),
         "patch amid others": lambda d, r: conv.convolution(d, r, "float32", 1, 17, 33, 4, 4),  # 3 x 3 tiles
         "patch splits": lambda d, r: conv.convolution(d, r, "float32", 1, 4, 4, 40, 8, splits=2),
-        "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8),
+        "weights": lambda d, r: conv.convolution(d, r, "float32", 2, 13, 11, 8, 8, patch=False),
+        "rows": lambda d, r: conv.weights(d, r, "float32", 2, 9, 13, 4, 8),  # two strips, and more steps than stages
+        "rows splits": lambda d, r: conv.weights(d, r, "float32", 1, 9, 17, 4, 4, splits=10),
+        "rows unpadded": lambda d, r: conv.weights(d, r, "float32", 1, 5, 9, 4, 4, pad=0),
+        "rows wide": lambda d, r: conv.weights(d, r, "float32", 1, 3, 4, 72, 72),
         "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128, patch=False),
         "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True, patch=False),
         "trusted": lambda d, r: conv.wgmma_is_trusted(d, False, False),

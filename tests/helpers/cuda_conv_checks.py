@@ -50,8 +50,19 @@ def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, patch=
     )
     near(out, dx, e, side**2 * K, **mapped)
     out = cuda.empty((side**2, C, K))
-    launch_conv.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **tiling)
+    launch_conv.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, patch=patch, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
+
+
+def weights(cuda, rng, dtype, N, H, W, C, K, pad=1, splits=None):
+    """The weight gradient of 3 x 3 taps alone, with any pad."""
+    x = stored(rng.standard_normal((N, H, W, C)), dtype)
+    y, cache = ops.conv2d.plain(x, rng.standard_normal((3, 3, C, K)), padding=pad)
+    dy = stored(rng.standard_normal(y.shape), dtype)
+    _, dw, _ = ops.conv2d_backward.plain(dy, cache)
+    out = cuda.empty((9, C, K))
+    launch_conv.conv_weights([cuda.array(x, dtype)], cuda.array(dy, dtype), out, side=3, pad=pad, splits=splits)
+    near(out.reshape(dw.shape), dw, eps(cuda, dtype), N * H * W)
 
 
 def wgmma_is_trusted(cuda, gradient, patch):
@@ -92,7 +103,7 @@ def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns, patch=Tru
     near(inner(found)[0], dx[..., :C1], e, 9 * K)
     near(inner(found)[1], dx[..., C1:], e, 9 * K)
     out = exact_cuda.empty((9, C, K))
-    launch_conv.conv_weights(inner(from_), exact_cuda.array(dy, np.float32), out, side=3, pad=1, **tiling)
+    launch_conv.conv_weights(inner(from_), exact_cuda.array(dy, np.float32), out, side=3, pad=1, patch=patch, **tiling)
     near(out.reshape(dw.shape), dw, e, N * H * W)
     for wide in (*to, *found):
         assert all(bool(exact_cuda.xp.isnan(edge).all()) for edge in (wide[..., :margin], wide[..., -margin:]))

@@ -1,4 +1,4 @@
-"""Starting the kernels of conv.cu, conv_patch.cu and conv_weights.cu: convolutions, and which kernel and tile for which.
+"""Starting the kernels of the conv*.cu: convolutions, their gradients, and which kernel and tile for which.
 
 As in launch.py, there is one function for CuPy arrays (the GPU) and NumPy arrays (the emulator).
 """
@@ -33,6 +33,9 @@ DOWN = {False: 8, True: 16}
 ACROSS = 16
 """A tile of conv_patch.cu has DOWN x ACROSS pixels, by whether wgmma multiplies it."""
 
+ROWS, STRIP = 3, 32
+"""A step of conv_patch_weights.cu takes ROWS rows of a strip that is as many pixels wide as STRIP bytes have numbers."""
+
 
 def _results(rows: int, columns: int, threads: int) -> int:
     """Bytes of a tile of results in shared memory, and of sums for its moments."""
@@ -50,13 +53,16 @@ CONV_SHARED = {(columns, stages): stages * (BM + columns) * 128 for columns in (
 FINISH_SHARED = _results(BM, BN, 128)
 WEIGHTS_SHARED = 3 * 2 * 32
 PATCH_SHARED = {(columns, by): _patch_shared(columns, by) for columns in (BN, WIDE) for by in DOWN}
+PATCH_WEIGHTS_SHARED = {size: 4 * ROWS * (2 * STRIP // size + 2) * BN * size for size in (4, 2)}
 """Bytes of shared memory of a block: of conv, by the channels of its tile and its stages; of conv_finish; of conv_weights, for
-each byte of a row; and of conv_patch, by the channels of its tile and whether wgmma multiplies."""
+each byte of a row; of conv_patch, by the channels of its tile and whether wgmma multiplies; and of conv_patch_weights, by the
+bytes of a number: of four steps rows of dy, and of x, which has two pixels more."""
 
-MOST_SPLITS, SPLIT_STEPS, SPLIT_CHUNKS, PARTIAL = 64, 10, 2, 4 << 20
+MOST_SPLITS, SPLIT_STEPS, SPLIT_CHUNKS, SPLIT_ROWS, PARTIAL = 64, 10, 2, 16, 4 << 20
 """At most MOST_SPLITS blocks share a sum. Writing its part to memory, for another kernel to add up, costs a block as much as
-SPLIT_STEPS steps, or in conv_patch.cu SPLIT_CHUNKS chunks. For weight gradients more blocks may share a sum, as long as all
-parts take at most PARTIAL bytes: the weight gradient of a first layer is a single tile."""
+SPLIT_STEPS steps, or in conv_patch.cu SPLIT_CHUNKS chunks, or in conv_patch_weights.cu SPLIT_ROWS steps. For weight gradients
+more blocks may share a sum, as long as all parts take at most PARTIAL bytes: the weight gradient of a first layer is a single
+tile. That of 64 channels is one, too, in conv_patch_weights.cu: see `splits_of_rows`."""
 
 
 def conv(
@@ -174,48 +180,78 @@ def fill_wide(*channels: int) -> bool:
 
 
 @functools.cache
-def choose_splits(tiles: int, steps: int, processors: int, most: int = MOST_SPLITS, cost: int = SPLIT_STEPS) -> int:
+def choose_splits(
+    tiles: int, steps: int, processors: int, most: int = MOST_SPLITS, cost: int = SPLIT_STEPS, alone: bool = False
+) -> int:
     """How many blocks share the sum of a tile, which takes `steps` steps: the number that a simple model finds fastest.
 
     In the model, a multiprocessor takes the time of its blocks plus that of half a block, since nothing hides its first and
     last waits. So 144 tiles on 132 multiprocessors take as long as 264 would, since 12 of them get two; with four blocks for
-    each tile all multiprocessors have work.
+    each tile all multiprocessors have work. Not so if each block is `alone` on its multiprocessor, where nothing ever hides
+    its waits: then more blocks are no gain.
     """
 
     def time(splits: int) -> float:
         blocks = -(-tiles * splits // processors)
-        return (blocks + 0.5) * (-(-steps // splits) + cost * (splits > 1))
+        return (blocks + (0 if alone else 0.5)) * (-(-steps // splits) + cost * (splits > 1))
 
     return min(range(1, max(1, min(most, steps)) + 1), key=time)
 
 
 def conv_weights(
     sources: Sequence[Array], dy: Array, dw: Array, *, side: int, stride: int = 1, pad: int = 0, transposed: bool = False,
-    accumulate: bool = False, splits: int | None = None, columns: int | None = None,
+    accumulate: bool = False, splits: int | None = None, columns: int | None = None, patch: bool = True,
 ) -> None:  # fmt: skip
-    """conv_weights.cu: dw (side*side, C1 + C2, K) float32 from x, one or two maps, and dy (N, OH, OW, K).
+    """conv_weights.cu, and conv_patch_weights.cu: dw (side*side, C1 + C2, K) float32 from x and dy.
 
-    With `transposed` dw is (side*side, K, C1 + C2). `splits` and `columns` (here rows of a tile, too) as in `conv`.
+    x is one or two maps, dy is (N, OH, OW, K). With `transposed` dw is (side*side, K, C1 + C2). `splits`, `patch` and, of
+    conv_weights.cu, `columns` (here rows of a tile, too) as in `conv`.
     """
     xp = get_array_module(dy)
     x1, x2 = one_or_two(sources)
     (N, H, W, C1), (_, OH, OW, K), C2 = x1.shape, dy.shape, 0 if x2 is None else x2.shape[3]
     C, taps = C1 + C2, side * side
     chunks = in_pieces(16 // dy.itemsize, *sources, dy)
-    if columns is None or not chunks:
-        fits = chunks and two_blocks_fit(xp, WEIGHTS_SHARED * WIDE * dy.itemsize)
+    patch = patch and chunks and side == 3 and stride == 1 and pad <= 2
+    if patch or not chunks:
+        columns = BN
+    elif columns is None:
+        fits = two_blocks_fit(xp, WEIGHTS_SHARED * WIDE * dy.itemsize)
         columns = WIDE if fits and fill_wide(C1, K) and (C2 == 0 or fill_wide(C2)) else BN
-    rows = taps * (-(-C1 // columns) + -(-C2 // columns)) if chunks else -(-(taps * C) // columns)
-    tiles = (rows, -(-K // columns))
-    if splits is None:
+    rows = -(-C1 // columns) + -(-C2 // columns) if chunks else -(-(taps * C) // columns)
+    tiles = (rows * (taps if chunks and not patch else 1), -(-K // columns))
+    if splits is None and patch:
+        steps = row_steps(N, H + pad, OW, dy.itemsize)
+        splits = splits_of_rows(tiles[0] * tiles[1], steps, multiprocessors(xp), dw.nbytes, dy.nbytes)
+    elif splits is None:
         most = max(MOST_SPLITS, min(PARTIAL // dw.nbytes, 512))
         splits = choose_splits(tiles[0] * tiles[1], -(-(N * OH * OW) // 32), multiprocessors(xp), most)
     alone = splits == 1 and not transposed and not accumulate
     partial = dw if alone else xp.empty((splits, taps, C, K), np.float32)
-    run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,),
-        (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, step_of(x1), 0 if x2 is None else step_of(x2), K, step_of(dy), side,
-         stride, pad, splits), WEIGHTS_SHARED * columns * dy.itemsize,
-        [*storage(dy.dtype), *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)])  # fmt: skip
+    lds = [0 if m is None else step_of(m) for m in (x1, x2)]
+    arguments = (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, *lds, K, step_of(dy))
+    if patch:
+        run("conv_patch_weights.cu", "conv_patch_weights", (*tiles, splits), (256,), (*arguments, pad, splits),
+            PATCH_WEIGHTS_SHARED[dy.itemsize], storage(dy.dtype))  # fmt: skip
+    else:
+        run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,), (*arguments, side, stride, pad, splits),
+            WEIGHTS_SHARED * columns * dy.itemsize,
+            [*storage(dy.dtype), *["WIDE"] * (columns == WIDE), *["FLAT"] * (not chunks)])  # fmt: skip
     if not alone:
         run("conv_weights.cu", "conv_weights_sum", (-(-dw.size // 256),), (256,),
             (partial, dw, taps, C, K, splits, transposed, accumulate), defines=storage(dy.dtype))  # fmt: skip
+
+
+def row_steps(N: int, rows: int, OW: int, itemsize: int) -> int:
+    """Steps of conv_patch_weights.cu: all strips of N images have `rows` rows, zeros between them included."""
+    return -(-(N * -(-OW * itemsize // STRIP) * rows) // ROWS)
+
+
+def splits_of_rows(tiles: int, steps: int, processors: int, dw_bytes: int, dy_bytes: int) -> int:
+    """`choose_splits` for conv_patch_weights.cu, whose tiles are few, large, and alone on a multiprocessor.
+
+    More than `MOST_SPLITS` blocks, up to one for each multiprocessor, may share a sum as long as all parts take less memory
+    than dy, by an eighth: a step of training takes most at its last layers, which have the largest maps.
+    """
+    most = max(MOST_SPLITS, min(PARTIAL // dw_bytes, 512), min(processors, dy_bytes * 7 // 8 // dw_bytes))
+    return choose_splits(tiles, steps, processors, most, SPLIT_ROWS, alone=True)

@@ -55,6 +55,27 @@ def test_tiles_of_both_widths(exact_cuda, rng, patch, shape, columns):
     check.convolution(exact_cuda, rng, "float32", *shape, columns=columns, patch=patch)
 
 
+ROWS = [  # N, H, W, pad, splits
+    (2, 4, 11, 0, None),
+    (2, 7, 9, 1, 3),
+    (2, 3, 5, 2, 2),
+    (3, 1, 2, 1, 1),
+    (1, 1, 1, 2, 9),
+]
+"""Of a weight gradient: strips with zeros between them on either side, of more images than one, and fewer steps than blocks."""
+
+
+@pytest.mark.parametrize("N, H, W, pad, splits", ROWS)
+def test_weights_of_any_pad(exact_cuda, rng, N, H, W, pad, splits):
+    check.weights(exact_cuda, rng, "float32", N, H, W, 4, 8, pad, splits)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_halves(cuda, rng, dtype):
+    """Strips are wider then: 16 pixels."""
+    check.weights(cuda, rng, dtype, 2, 5, 17, 72, 8, splits=2)
+
+
 def test_a_tile_amid_others(exact_cuda, rng):
     """It has neighbours on all sides: 3 x 3 tiles."""
     check.convolution(exact_cuda, rng, "float32", 1, 17, 33, 4, 4)
@@ -142,6 +163,12 @@ def test_splits_keep_all_processors_at_work(size, level):
     side = launch_conv.WIDE if C >= launch_conv.WIDE else launch_conv.BN
     of_conv = -(-P // 256) * C // side, C * 4 // 64, launch_conv.SPLIT_CHUNKS
     of_weights = 9 * (C // side) ** 2, P // 32, launch_conv.SPLIT_STEPS
+    n, in_a_tile = size >> level, 9 * launch_conv.BN**2 * 4
+    tiles, steps, dw_bytes = (C // launch_conv.BN) ** 2, launch_conv.row_steps(1, n + 1, n, 4), 9 * C * C * 4
+    splits = launch_conv.splits_of_rows(tiles, steps, processors, dw_bytes, 4 * P * C)
+    parts = splits * dw_bytes * (splits > 1)
+    assert parts <= max(launch_conv.MOST_SPLITS * in_a_tile, processors * in_a_tile)
+    assert size == 256 or tiles * splits / processors > 0.9 * -(-tiles * splits // processors)
     for tiles, steps, cost in (of_conv, of_weights):
         splits = launch_conv.choose_splits(tiles, steps, processors, cost=cost)
         busiest = -(-tiles * splits // processors) * -(-steps // splits)
