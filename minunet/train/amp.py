@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -101,6 +102,7 @@ class MixedPrecision:
         for (_, master), (_, m) in zip(model.modules(), self.half.modules()):
             if hasattr(m, "fan_in"):  # a convolution of whatever kind
                 self.convolutions.append((master, m))
+                m.params, m.told_of_gradients = {**master.params}, partial(_let_go, master, m)
             else:  # norms: the very arrays of the master
                 m.params, m.buffers = master.params, master.buffers
 
@@ -165,3 +167,8 @@ class MixedPrecision:
             master.accumulate(**own)
         if self.held is None:
             self.look()
+
+
+def _let_go(master: Module, m: Module, names: list[str]) -> None:
+    """Forget parameters in half precision whose gradients are there, until the next forward: those take their memory."""
+    m.params.update({name: master.params[name] for name in names})
