@@ -38,8 +38,8 @@ TAIL = """
 Parameters are updated by one start of a kernel, or by four or five of it during the backward where that lets gradients go
 early, so that their memory serves again. With `--clip` and `--amp` all gradients must be known before the first parameter
 changes. That costs up to 4 bytes for each parameter, 118 MiB of the network with 64 channels, but only where images are so
-small that gradients are most of the memory: hence the figure of `--clip` at 256. `--amp` has maps of half the size, and keeps the
-weights a second time, in halves, but a layer's only until its gradients are there.
+small that gradients are most of the memory: hence the figure of `--clip` at 256. `--amp` has maps of half the size, and keeps
+the weights a second time, in halves, but a layer's only until its gradients are there.
 """
 
 
