@@ -8,12 +8,13 @@ depthwise.py       depthwise convolution
 winograd.py        Winograd's algorithm for 3x3 filters; winograd_transforms.py: its transforms, with the matrices in
                    winograd_matrices.py; dilated.py: with a dilation
 norm.py, pointwise.py, activation.py, combine.py, concat.py, pool.py, resample.py, loss.py, optim.py: the other ops
+pool_pairs.py      a 2x2 max-pool with the ReLU before it, forwards and backwards
 stars.py           star-convex polygons: their loss, rays, suppression and drawing
 lazy_maps.py       the lazy feature maps that these kernels return inside a network
 epilogues.py       how kernels read lazy maps and write results
 simd.py            explicit vector instructions (AVX2, AVX-512, Neon)
 simd_gemm.py       small matrix products with them; simd_depthwise.py: depthwise convolution's blocks;
-                   simd_transform.py: Winograd's transforms
+                   simd_transform.py: Winograd's transforms; simd_pool.py: 2x2 pools
 launch.py          compiling and starting kernels; memory.py: recycled memory for arrays; warm_up.py: compiling ahead
 """
 

@@ -9,6 +9,8 @@ These do little arithmetic and spend their time on reading and writing, so each 
                     for each pixel: gather dy from the windows that it has won; where the ReLU lets it pass, store it and add
                     it to the row's sums of dy and of dy * (x - mean), which the norm before the ReLU needs
 
+Pools of 2x2 with stride 2, which U-Nets have, run the loops of pool_pairs.py.
+
 Shapes: any, contiguous or not, float32 and float64. Differences from the plain ops: a NaN wins a pool's window only as
 its first pixel, and `relu_backward` gives 0 where the mask is False, even if dy is infinite there.
 
@@ -25,12 +27,12 @@ from numba import njit, prange
 from ...array import Array
 from ...ops.conv import output_size
 from ...ops.lazy import LazyMap, MaybeLazy, fusing, materialize
-from .epilogues import coefficients, operand, read, shape_of
+from .epilogues import BLEND, RELU, coefficients, operand, read, shape_of
 from .launch import kernel, ready
 from .lazy_maps import Gradient, LazyAffine, ReluMask
 from .memory import empty
+from .pool_pairs import mask_pixels, pool_pairs, unpool_mask_pairs
 from .simd import add_where_equal, clear, copy, lanes_of, offset, pointer
-from .simd_transform import sandwich_into
 
 # ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
@@ -66,7 +68,10 @@ def mask(dy: MaybeLazy, x: LazyAffine, out: Array | None = None) -> Gradient:
     if isinstance(dy, Unpooled):
         pooled, (winner, _, size, stride) = ready(materialize(dy.dy)), dy.cache
         plus = pooled if dy.plus is None else ready(materialize(dy.plus))
-        unpool_mask(pooled, ready(winner), plus, raw, table, dx, sums, size, stride, dy.plus is not None)
+        if size == stride == 2 and dy.plus is not None:
+            unpool_mask_pairs(pooled, ready(winner), plus, raw, table, dx, sums)
+        else:
+            unpool_mask(pooled, ready(winner), plus, raw, table, dx, sums, size, stride, dy.plus is not None)
     else:
         mask_rows(ready(materialize(dy)), raw, table, dx, sums)
     if isinstance(dy, LazyMap):
@@ -80,13 +85,23 @@ def max_pool2d(x: MaybeLazy, size: int = 2, stride: int | None = None) -> tuple[
     N, _, _, C = x.shape
     OH, OW = output_size(x.shape[1:3], (size, size), ((0, 0), (0, 0)), stride)
     y, winner = empty((N, OH, OW, C), x.dtype), empty((N, OH, OW, C), np.uint8)
-    pool_forward(operand(x), y, winner, np.empty((N * OH, C), x.dtype), size, stride)
+    source = operand(x)
+    if size == stride == 2 and source.mode != BLEND:
+        table, floor = (source.coefficients, 0) if source.mode == RELU else (_as_it_is(C, x.dtype), -np.inf)
+        pool_pairs(source.x, table, x.dtype.type(floor), y, winner)
+    else:
+        pool_forward(source, y, winner, np.empty((N * OH, C), x.dtype), size, stride)
     return y, (winner, x.shape, size, stride)
 
 
 def max_pool2d_backward(dy: MaybeLazy, cache: tuple) -> MaybeLazy:
     """The kernel of `ops.max_pool2d_backward`."""
     return Unpooled(dy, cache) if fusing() else unpool(materialize(dy), cache)
+
+
+def _as_it_is(C: int, dtype: np.dtype) -> Array:
+    """A scale and a shift that change no number: 1 and -0, since -0 + 0 would be 0."""
+    return np.repeat(np.array([1, -0.0, 0], dtype), C).reshape(3, C)
 
 
 class Unpooled(LazyMap):
@@ -165,18 +180,14 @@ def pool_forward(x, y, winner, work, size, stride):
                     number[c] = tap if larger else number[c]
 
 
-_mask_vector = sandwich_into([((1,),)], "mask")
-
-
 @kernel
 def mask_rows(dy, raw, table, dx, sums):
     """dy, raw, dx (N, H, W, C); table (3, C): scale, shift, mean; sums (N * H, 2, C)."""
     N, H, W, C = dx.shape
     for item in prange(N * H):
-        for column in range(W):
-            at = (item * W + column) * C
-            mask_pixel(offset(pointer(dx), at), offset(pointer(dy), at), offset(pointer(raw), at), table,
-                       offset(pointer(sums), item * 2 * C))  # fmt: skip
+        at = item * W * C
+        mask_pixels(W, offset(pointer(dx), at), offset(pointer(dy), at), offset(pointer(raw), at), table,
+                    offset(pointer(sums), item * 2 * C))  # fmt: skip
 
 
 @kernel
@@ -192,24 +203,7 @@ def unpool_mask(dy, winner, plus, raw, table, dx, sums, size, stride, has_plus):
             else:
                 clear(to, C)
             gather_windows(to, dy, winner, item // H, item % H, column, size, stride)
-            mask_pixel(to, to, offset(pointer(raw), at), table, offset(pointer(sums), item * 2 * C))
-
-
-@njit
-def mask_pixel(dx, dy, raw, table, sums):
-    """dx = dy where the ReLU let raw pass, for one pixel's channels, and its part of the sums (2, C)."""
-    C, width, n = table.shape[1], lanes_of(table), 0
-    one = table.dtype.type(1)
-    while n + width <= C:
-        _mask_vector(offset(dy, n), 0, 0, offset(dx, n), 0, 0, offset(raw, n), offset(pointer(table), n), C,
-                     offset(sums, n), C, one, one)  # fmt: skip
-        n += width
-    while n < C:
-        value = dy[n] if raw[n] * table[0, n] + table[1, n] > 0 else 0 * one
-        dx[n] = value
-        sums[n] += value
-        sums[C + n] += value * (raw[n] - table[2, n])
-        n += 1
+            mask_pixels(1, to, to, offset(pointer(raw), at), table, offset(pointer(sums), item * 2 * C))
 
 
 @njit

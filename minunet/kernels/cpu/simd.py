@@ -127,12 +127,9 @@ def add_where_equal(typingctx, to, source, numbers, number):
     def codegen(context, builder, signature, args):
         to, source, numbers, number = args
         simd = Vectors(builder, context.get_data_type(signature.args[0].dtype))
-        bytes_ = ir.VectorType(_BYTE, simd.width)
-        seen = builder.load(builder.bitcast(numbers, bytes_.as_pointer()))
-        seen.align = 1
         wanted = simd.spread(builder.trunc(number, _BYTE))
         chosen = builder.select(
-            builder.icmp_signed("==", seen, wanted), simd.load(source), ir.Constant(simd.type, None)
+            builder.icmp_signed("==", simd.load_bytes(numbers), wanted), simd.load(source), ir.Constant(simd.type, None)
         )
         simd.store(builder.fadd(simd.load(to), chosen), to)
         return context.get_dummy_value()
@@ -203,6 +200,17 @@ class Vectors:
     def store(self, vector, p):
         self.builder.store(vector, self._cast(p)).align = self.size
 
+    def load_bytes(self, p):
+        """As many bytes as a vector has numbers."""
+        bytes_ = self.builder.load(self.builder.bitcast(p, ir.VectorType(_BYTE, self.width).as_pointer()))
+        bytes_.align = 1
+        return bytes_
+
+    def store_bytes(self, integers, p):
+        """The last byte of each integer."""
+        bytes_ = self.builder.trunc(integers, ir.VectorType(_BYTE, self.width))
+        self.builder.store(bytes_, self.builder.bitcast(p, bytes_.type.as_pointer())).align = 1
+
     def stream(self, vector, p):
         """Store past the caches, without reading the line first; p must be aligned to whole vectors."""
         instruction = self.builder.store(vector, self._cast(p))
@@ -247,10 +255,10 @@ class Vectors:
                 total = self.multiply_add(factor, vector, total)
         return total
 
-    def clip(self, vector):
-        """max(vector, 0); a NaN stays one."""
-        zero = ir.Constant(self.type, None)
-        return self.builder.select(self.builder.fcmp_ordered(">", zero, vector), zero, vector)
+    def clip(self, vector, floor=None):
+        """max(vector, floor), by default max(vector, 0); a NaN stays one."""
+        floor = floor or ir.Constant(self.type, None)
+        return self.builder.select(self.builder.fcmp_ordered(">", floor, vector), floor, vector)
 
     def where_positive(self, condition, vector):
         """The vector's numbers where the condition's are positive, zeros elsewhere."""

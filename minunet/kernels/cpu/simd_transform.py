@@ -77,7 +77,7 @@ def sandwich(steps: Steps, load: str = "plain", stream: bool = False) -> Any:
         def codegen(context, builder, signature, args):
             source, row, column, to, to_row, to_column, other, table, table_row = args
             simd = Vectors(builder, context.get_data_type(signature.args[0].dtype))
-            a, b, c = _rows(simd, table, table_row)
+            a, b, c = rows_of(simd, table, table_row)
 
             def value(p, beside):
                 if load == "relu":
@@ -124,7 +124,7 @@ def sandwich_into(steps: Steps, epilogue: str, stream: bool = False) -> Any:
             if epilogue == "moments":
                 first, second = _merge(simd, square, first, second, share, weight)
             else:
-                scale, shift, mean = _rows(simd, table, table_row)
+                scale, shift, mean = rows_of(simd, table, table_row)
                 seen = _cells(builder, raw, to_row, to_column, len(steps[0]))
                 for line, at in zip(square, seen):
                     for j, p in enumerate(at):
@@ -174,7 +174,7 @@ def _cells(builder, p, row, column, size):
     return [[address(builder, r, builder.mul(column, column.type(j))) for j in range(size)] for r in rows]
 
 
-def _rows(simd, table, table_row):
+def rows_of(simd, table, table_row):
     """The three coefficients of a vector of channels."""
     return [simd.load(address(simd.builder, table, simd.builder.mul(table_row, table_row.type(n)))) for n in range(3)]
 
