@@ -36,7 +36,9 @@ STORE, MOMENTS, MASK = 0, 1, 2
 
 STREAMED = 4 << 20
 """Larger maps (in bytes) are written past the caches. They would not stay there until they are read; and an ordinary store
-first reads the line from memory, which makes it 2.5 times slower (measured: 10 against 25 GB/s a core)."""
+first reads the line from memory, which makes it 2.5 times slower (measured: 10 against 25 GB/s a core). Only where a vector is
+a whole line (AVX-512): a line that leaves in two halves, with other lines between them, is written twice, and a convolution
+then takes 2 to 3 times as long."""
 
 _NONE: dict[Any, Array] = {}
 _EMPTY: dict[Any, Operand] = {}
@@ -148,7 +150,7 @@ class Output:
             else (ready(self.masked_by.raw), coefficients(self.masked_by))
         )
         whole = self.y.shape[3] * self.y.itemsize % VECTOR_BYTES == self.y.__array_interface__["data"][0] % LINE == 0
-        stream = whole and self.y.nbytes >= STREAMED
+        stream = whole and VECTOR_BYTES == LINE and self.y.nbytes >= STREAMED
         return Epilogue(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
 
     def gather(self, epilogue: Epilogue, pixels: Array) -> None:
