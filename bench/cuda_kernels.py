@@ -97,6 +97,8 @@ def cases(
             partial(launch_conv.conv, [image], first, [y], side=3, pad=1),
         )
     yield "norm", f"moments {where}", 0, map_bytes, partial(launch_norm.moments, x)
+    tiles = launch_norm.moments(x)
+    yield "norm_merge", f"moments {where}", 0, 4.0 * tiles.partial.size, partial(launch_norm.merge_moments, tiles)
     yield "norm", f"norm + ReLU {where}", 0, 2 * map_bytes, partial(launch_norm.norm, x, *statistics, y, True)
     yield "norm", f"backward {where}", 0, 5 * map_bytes, partial(launch_norm.norm_back, y, x, *statistics, y, True)
     of_image = [a.reshape(1, C) for a in statistics[:2]]

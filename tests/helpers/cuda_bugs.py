@@ -80,7 +80,7 @@ BUGS = [
     ),
     Bug(
         "no barrier before sums are reused",
-        "norm.cu",
+        "sums.cuh",
         "  __syncthreads();  // what was there before has been read\n",
         "",
         "norm",
@@ -242,7 +242,7 @@ BUGS = [
     ),
     Bug(
         "the last tile counted as full",
-        "norm.cu",
+        "norm_merge.cu",
         "min(across, W - i % in_row * across)",
         "across",
         "norm",
@@ -324,7 +324,7 @@ BUGS = [
     Bug("patch: moments of a whole tile", "conv_patch.cu", "return min(DOWN, OH - top) * ", "return DOWN * ", "patch"),
     Bug(
         "patch: pixels of the first image's tiles only",
-        "norm.cu",
+        "norm_merge.cu",
         "i / in_row % in_column * down",
         "i / in_row * down",
         "patch",
@@ -422,26 +422,26 @@ BUGS = [
     ),
     Bug(
         "group norm: columns added before all are there",
-        "norm.cu",
+        "norm_merge.cu",
         "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n  __syncthreads();\n",
         "  if (threadIdx.y == 0) shared[threadIdx.x] = v;\n",
         "group",
     ),
     Bug(
         "group norm: a variance without that of the channels' means",
-        "norm.cu",
+        "norm_merge.cu",
         "c = j % D;\n    const double d = partial[(long long)i * 2 * C + c] - whole;",
         "c = j % D;\n    const double d = 0;",
         "group moments",
     ),
     Bug(
         "group norm: threads without a channel leave before a barrier",
-        "norm.cu",
+        "norm_merge.cu",
         "for (int c0 = 0; c0 < D; c0 += 32) {",
         "for (int c0 = 0; c0 + (int)threadIdx.x < D; c0 += 32) {",
         "group",
     ),
-    Bug("group norm: gamma left out of a group's sum", "norm.cu", "A += gamma[k] * a;", "A += a;", "group"),
+    Bug("group norm: gamma left out of a group's sum", "norm_merge.cu", "A += gamma[k] * a;", "A += a;", "group"),
     Bug(
         "group norm: the first image's mean for all",
         "norm.cu",
@@ -454,12 +454,12 @@ BUGS = [
     ),
     Bug(
         "norm: a bias that the norm does not move",
-        "norm.cu",
+        "norm_merge.cu",
         "+ ((bias ? bias[c] : 0.f) - mean[c])",
         "- mean[c]",
         "folded",
     ),
-    Bug("norm: dgamma of the first channels only", "norm.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
+    Bug("norm: dgamma of the first channels only", "norm_merge.cu", "rstd[c - C / 2];", "rstd[0];", "norm"),
     Bug(
         "the head's gradient of weights from the channels beside",
         "head.cu",
@@ -476,9 +476,9 @@ BUGS = [
     ),
     Bug(
         "no barrier before the head's sums are reused",
-        "head.cu",
-        "  __syncthreads();\n  shared[threadIdx.y * 32",
-        "  shared[threadIdx.y * 32",
+        "sums.cuh",
+        "  __syncthreads();  // what was there before has been read\n",
+        "",
         "head",
     ),
     # the head and its losses in one start
@@ -571,7 +571,7 @@ BUGS = [
     Bug("Dice: no softmax on the way back", "loss.cu", "p[n * K + k] * (dp[k] - sum)", "p[n * K + k] * dp[k]", "dice"),
     Bug(
         "norm: the biased variance moves the running one",
-        "norm.cu",
+        "norm_merge.cu",
         "unbiased * (float)(squares / P)",
         "(float)(squares / P)",
         "norm",

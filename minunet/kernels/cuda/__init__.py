@@ -2,7 +2,7 @@
 
 rules.py        which kernel runs for which op and arguments
 ops.py          the kernel of each op, as a function with the op's signature; uses launch.py; ops_loss.py: of losses
-launch.py       one function for each CUDA kernel; launch_conv.py: for convolutions; launch_norm.py: for those of norm.cu;
+launch.py       one function for each CUDA kernel; launch_conv.py: for convolutions; launch_norm.py: for those of norm*.cu;
                 launch_many.py: on many arrays at once
 *.cu            the CUDA kernels; the head of each states its algorithm in plain loops, and its shapes
 prim.cuh        the PTX instructions that they use, and the storage types; tiles.cuh: matrix products in shared memory;

@@ -12,7 +12,7 @@
 // shuffles. With losses, lane i then has the logits of pixel i and adds to the losses' sums. A block leaves its sums in
 // partial [block][3 + 2 K], and the last block to be done adds these, in float64, always in the same order:
 // result = (cross-entropy, total of the shares, wrong, soft Dice), then [3][K]: each class's share, Dice and union.
-// Backward: all three in one start; merge_sums of norm.cu adds up the sums of its tiles, in float64.
+// Backward: all three in one start; merge_sums of norm_merge.cu adds up the sums of its tiles, in float64.
 //
 // Shapes: any C; K at most CLASSES, with losses 2 at least. `wide`: C a multiple of 4, rows of x aligned to 4 numbers.
 // Numbers: float32, -DF16, -DBF16; weight is as x is, but bias, y and dy are float32, as the loss wants them, and products are not
@@ -133,15 +133,6 @@ head_loss(const number* __restrict__ x, const number* __restrict__ weight, const
 // A block: TILE pixels x 32 channels, 32 x 8 threads (channel, row), one for each pixel's dy, too. x is read, and dx written, once;
 // the block's sums go to partial [tile][C K + K]: dweight, then dbias.
 constexpr int TILE = 256, ROWS = 8;
-
-__device__ __forceinline__ float sum_rows(float* shared, float v) {  // over threadIdx.y; everybody gets it
-  __syncthreads();
-  shared[threadIdx.y * 32 + threadIdx.x] = v;
-  __syncthreads();
-  float sum = 0.f;
-  for (int i = 0; i < ROWS; ++i) sum += shared[i * 32 + threadIdx.x];
-  return sum;
-}
 
 // gradient(g, p) fills in g[k] = dy[p, k]
 template <class Gradient>

@@ -107,12 +107,12 @@ def _counter(xp: Any, device: int, stream: int) -> Array:
 
 
 def merged_sums(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:
-    """norm.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
+    """norm_merge.cu: the sum of (tiles, C) over the tiles; with rstd (C / 2,) the second half times rstd to dgamma."""
     tiles, C = partial.shape
     if tiles == 1 and rstd is None:
         return partial[0]
     sums = get_array_module(partial).empty(C, np.float32)
-    run("norm.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
+    run("norm_merge.cu", "merge_sums", (-(-C // 32),), (32, 32), (partial, sums, rstd, dgamma, tiles, C), 1024 * 8)
     return sums
 
 

@@ -32,26 +32,26 @@ def merge_moments(
     of: Moments, eps: float = 1e-5, into: Array | None = None, running: tuple[Array, Array] | None = None,
     momentum: float = 0.0, unbiased: float = 1.0,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """norm.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of all pixels.
+    """norm_merge.cu: mean, biased variance and 1 / sqrt(variance + eps), (C,), of all pixels.
 
     With `into` (3, C) they are written there. With `running`, a mean and a variance, these are moved as by `running_average`.
     """
     tiles, _, C = of.partial.shape
     mean, var, rstd = get_array_module(of.partial).empty((3, C), np.float32) if into is None else into
     P = tiles // of.tiles_of_image() * of.H * of.W
-    run("norm.cu", "merge_moments", (-(-C // 32),), (32, 32),
+    run("norm_merge.cu", "merge_moments", (-(-C // 32),), (32, 32),
         (of.partial, mean, var, rstd, tiles, P, C, *of[1:], eps, *(running or (None, None)), momentum, unbiased),
         1024 * 8)  # fmt: skip
     return mean, var, rstd
 
 
 def merge_group_moments(of: Moments, images: int, groups: int, eps: float = 1e-5) -> tuple[Array, Array]:
-    """norm.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C); no tile has pixels of two images."""
+    """norm_merge.cu: mean and 1 / sqrt(variance + eps) of each channel's group, (images, C); no tile lies in two images."""
     tiles, _, C = of.partial.shape
     if tiles != images * of.tiles_of_image():  # whole tiles of all images' pixels, one after another
         of = of._replace(W=of.W // images)
     mean, rstd = get_array_module(of.partial).empty((2, images, C), np.float32)
-    run("norm.cu", "merge_group_moments", (groups, images), (32, 8),
+    run("norm_merge.cu", "merge_group_moments", (groups, images), (32, 8),
         (of.partial, mean, rstd, tiles // images, C, C // groups, *of[1:], eps), 256 * 8)  # fmt: skip
     return mean, rstd
 
@@ -68,12 +68,12 @@ def channel_sums(x: Array) -> Array:
 def fold_norm(
     mean: Array, var: Array, gamma: Array, beta: Array, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """norm.cu: scale and shift, to which a norm with given statistics reduces after a convolution, and rstd; (C,) float32.
+    """norm_merge.cu: scale and shift, to which a norm of given statistics reduces after a convolution, and rstd; (C,) float32.
 
     The convolution's bias, if it has one, is in the shift: y = sum * scale + shift.
     """
     scale, shift, rstd = get_array_module(mean).empty((3, mean.size), np.float32)
-    run("norm.cu", "fold_norm", (-(-mean.size // 256),), (256,),
+    run("norm_merge.cu", "fold_norm", (-(-mean.size // 256),), (256,),
         (mean, var, gamma, beta, bias, scale, shift, rstd, mean.size, eps))  # fmt: skip
     return scale, shift, rstd
 
@@ -81,8 +81,8 @@ def fold_norm(
 def running_average(
     mean: Array, var: Array, batch_mean: Array, batch_var: Array, momentum: float, unbiased: float
 ) -> None:
-    """norm.cu: one step of the running statistics mean and var (C,), float32, in place; the variance times `unbiased`."""
-    run("norm.cu", "running_average", (-(-mean.size // 256),), (256,),
+    """norm_merge.cu: one step of the running statistics mean and var (C,), float32, in place; the variance times `unbiased`."""
+    run("norm_merge.cu", "running_average", (-(-mean.size // 256),), (256,),
         (mean, var, batch_mean, batch_var, mean.size, momentum, unbiased))  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def group_norm_back(
     (N, H, W, C), statistics = x.shape, (mean, rstd, gamma, beta)
     partial = _sums_of_tiles(dy, x, statistics, relu)
     sums, totals = get_array_module(x).empty((2, N, 2 * C), np.float32)
-    run("norm.cu", "merge_group_sums", (groups, N), (32, 8),
+    run("norm_merge.cu", "merge_group_sums", (groups, N), (32, 8),
         (partial, rstd, gamma, sums, totals, len(partial) // N, C, C // groups), 256 * 8)  # fmt: skip
     _norm_dx(dy, x, statistics, totals, dx, relu, H * W * C // groups, True)
     of_batch = merged_sums(sums)

@@ -1,4 +1,4 @@
-// Sums over a warp, a block of 256 threads, and a grid; always in the same order.
+// Sums over a block of threads, a column of it, a warp, and a grid; always in the same order.
 #pragma once
 #include "prim.cuh"
 
@@ -11,6 +11,16 @@ __device__ __forceinline__ double block_sum(double* shared, double v) {  // ever
   }
   __syncthreads();
   return shared[0];
+}
+
+// Over threadIdx.y, of a block of 32 x blockDim.y threads; everybody gets that of its threadIdx.x.
+template <class V> __device__ __forceinline__ V sum_rows(V* shared, V v) {
+  __syncthreads();  // what was there before has been read
+  shared[threadIdx.y * 32 + threadIdx.x] = v;
+  __syncthreads();
+  V sum = 0;
+  for (int i = 0; i < blockDim.y; ++i) sum += shared[i * 32 + threadIdx.x];
+  return sum;
 }
 
 __device__ __forceinline__ double warp_sum(double v) {  // every lane gets it

@@ -78,7 +78,7 @@ def test_a_map_that_is_the_half_of_another(monkeypatch):
         with pytest.raises(guards.OutsideError, match="bilinear wrote"):
             cuda_launch.bilinear(x, whole[..., :4], 2, True)
         with pytest.raises(guards.OutsideError, match="merge_sums wrote"):
-            cuda_launch.run("norm.cu", "merge_sums", (2,), (32, 32), (partial, sums, None, None, 3, 41), 1024 * 8)
+            cuda_launch.run("norm_merge.cu", "merge_sums", (2,), (32, 32), (partial, sums, None, None, 3, 41), 1024 * 8)
     assert not whole[..., 4:].any()
 
 
