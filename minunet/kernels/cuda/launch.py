@@ -7,6 +7,7 @@ of weights and losses are float32.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -97,13 +98,14 @@ def _back(name: str, x: Array, w: Array, dx: Array, given: tuple, more: tuple = 
 
 
 def _finished(xp: Any) -> Array:
-    """The counter by which the blocks of a start find out which is the last: of this stream, on which starts never overlap."""
-    return _counter(xp, device_of(xp), 0 if xp is np else xp.cuda.get_current_stream().ptr)
+    """The counter by which the blocks of a start find out which is the last: of this thread's current stream, on which starts
+    never overlap."""
+    return _counter(xp, device_of(xp), 0 if xp is np else xp.cuda.get_current_stream().ptr, threading.get_ident())
 
 
 @functools.cache
-def _counter(xp: Any, device: int, stream: int) -> Array:
-    return xp.zeros(1, np.uint32)
+def _counter(xp: Any, device: int, stream: int, thread: int) -> Array:
+    return xp.zeros(1, np.uint32)  # the stream that each thread has by default has one number for all threads
 
 
 def merged_sums(partial: Array, rstd: Array | None = None, dgamma: Array | None = None) -> Array:

@@ -1,5 +1,6 @@
 """A head that starts with its losses, through the ops as layers and training call them: against the plain ops in float64."""
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -185,3 +186,13 @@ def test_a_training_step(gpu, config):
     rounding = 2e-3 if not config.get("amp") else 2e-2
     np.testing.assert_allclose(losses[1], losses[0], rtol=rounding)
     assert np.linalg.norm(params[1] - params[0]) < rounding * np.linalg.norm(params[0])
+
+
+def test_starts_that_may_overlap_count_apart(gpu):
+    """Those of two streams, or of two threads' default streams, which CuPy gives one number."""
+    here = launch._finished(gpu)
+    with gpu.cuda.Stream():
+        assert launch._finished(gpu) is not here
+    assert launch._finished(gpu) is here
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(launch._finished, gpu).result() is not here

@@ -1,7 +1,10 @@
 """Running the CUDA kernels on the CPU, to test them where there is no GPU.
 
-`emulator.h` gives CUDA's execution model to g++ (its head says how, what it finds and what it cannot find). Here a .cu file
-is compiled through it, once, into the cache folder, and its kernels are started on NumPy arrays through ctypes::
+emulator.h      CUDA's execution model for g++; its head says how, what it finds and what it cannot find
+products.h      tensor cores and 16-bit numbers
+primitives.h    what stands in for prim.cuh
+
+A .cu file is compiled through them, once, into the cache folder, and its kernels are started on NumPy arrays through ctypes::
 
     kernel = function("loss.cu", "cross_entropy_sum", ())
     with conditions(schedule="down", eager=True):
