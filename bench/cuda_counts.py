@@ -33,21 +33,22 @@ Row = dict[str, Any]
 def kernels() -> Iterator[tuple[str, str, int, bool]]:
     """File without .cu, dtype, columns, and whether wgmma multiplies, of all that are counted."""
     for kernel in ("conv", "conv_patch", "conv_weights", "conv_patch_weights"):
-        for wgmma in (False,) if "weights" in kernel else (False, True):
+        for wgmma in (False,) if kernel == "conv_weights" else (False, True):
             for columns in (launch_conv.BN, launch_conv.WIDE) if kernel != "conv_patch_weights" else (launch_conv.BN,):
                 for dtype in DTYPES:
                     yield kernel, dtype, columns, wgmma
 
 
-def weights_by_patch(dtype: str, steps: int) -> emulator.Counts:
+def weights_by_patch(dtype: str, steps: int, wgmma: bool) -> emulator.Counts:
     """Of a tile of conv_patch_weights.cu in so many steps, whose rows of x have no border."""
     rows, across = steps * launch_conv.ROWS, launch_conv.STRIP // np.dtype(dtype).itemsize
     x, y = (
         np.zeros((1, rows, across + 2, launch_conv.BN), dtype),
         np.zeros((1, rows - 2, across, launch_conv.BN), dtype),
     )
-    launch_conv.conv_weights([x], y, np.zeros((9, launch_conv.BN, launch_conv.BN), np.float32), side=3, splits=1)
-    return emulator.counts("conv_patch_weights.cu", DTYPES[dtype])
+    dw = np.zeros((9, launch_conv.BN, launch_conv.BN), np.float32)
+    launch_conv.conv_weights([x], y, dw, side=3, splits=1, warpgroups=wgmma)
+    return emulator.counts("conv_patch_weights.cu", (*DTYPES[dtype], *["WARPGROUPS"] * wgmma))
 
 
 def count(kernel: str, dtype: str, columns: int, wgmma: bool) -> Row:
@@ -55,12 +56,13 @@ def count(kernel: str, dtype: str, columns: int, wgmma: bool) -> Row:
     defines = (*DTYPES[dtype], *["WIDE"] * (columns == launch_conv.WIDE), *["WARPGROUPS"] * wgmma)
     item = np.dtype(dtype).itemsize
     tall = 16 if wgmma and kernel == "conv_patch" else 8
-    threads = {"conv_weights": columns, "conv_patch_weights": 256}.get(kernel, 2 * columns if wgmma else 128)
+    of_weights = {"conv_weights": columns, "conv_patch_weights": 384 if wgmma else 256}
+    threads = of_weights.get(kernel, 2 * columns if wgmma else 128)
     with emulator.conditions(exact=True, counting=True):  # exact as most tests compile it
         if kernel == "conv_patch_weights":
-            three, two = (weights_by_patch(dtype, steps) for steps in (3, 2))
+            three, two = (weights_by_patch(dtype, steps, wgmma) for steps in (3, 2))
             found = emulator.Counts(*(a - b for a, b in zip(three, two)))
-            parts, shared = 1, launch_conv.PATCH_WEIGHTS_SHARED[item]
+            parts, shared = 1, launch_conv.PATCH_WEIGHTS_SHARED[item, wgmma]
             pixels = launch_conv.ROWS * launch_conv.STRIP // item
         elif kernel == "conv_weights":
             x, y = np.zeros((1, 6, 10, columns), dtype), np.zeros((1, 4, 8, columns), dtype)

@@ -66,7 +66,7 @@ def cases(
                 file = "conv_patch" if way.get("patch", True) else "conv"
                 yield file, f"3x3{what} {where}{by}", work, traffic, start
         dw = new(9, C, C, kind="float32")
-        for by, way in ways_of_weights() if ways else [("", {})]:
+        for by, way in ways_of_weights(xp) if ways else [("", {})]:
             start = partial(launch_conv.conv_weights, [x], y, dw, **same, **way)
             file = "conv_patch_weights" if way.get("patch", True) else "conv_weights"
             yield file, f"3x3 {where}{by}", work, traffic, start
@@ -155,9 +155,11 @@ def ways_of_conv(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, {"columns": columns, "warpgroups": warpgroups, "patch": patch}
 
 
-def ways_of_weights() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same of a weight gradient."""
+def ways_of_weights(xp: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of a weight gradient; wgmma takes it with a patch only."""
     yield "", {}
+    for warpgroups in (False, True) if xp is np or has_wgmma(xp) else (False,):
+        yield f", {'wgmma' if warpgroups else 'mma.sync'}", {"warpgroups": warpgroups}
     for columns in (launch_conv.BN, launch_conv.WIDE):
         yield f", {columns} wide, no patch", {"columns": columns, "patch": False}
 

@@ -35,22 +35,19 @@ class Gpu:
     processors: int
     clock: float
     products: dict[str, float]
-    by_mma_sync: float
     l2: float
 
     def seconds(self, row: Row) -> dict[str, float]:
         """How long what was counted takes by each of the three, where all multiprocessors do the same."""
         moved = row["copied"] + 128 * row["turns"]
-        peak = self.products[row["dtype"]] * (1 if row["wgmma"] else self.by_mma_sync)
         whole = {"L2": row["copied"] / self.l2, "shared memory": moved / (self.processors * 128 * self.clock),
-                 "products": 2 * row["products"] / peak}  # fmt: skip
+                 "products": 2 * row["products"] / self.products[row["dtype"]]}  # fmt: skip
         return {what: self.processors * seconds for what, seconds in whole.items()}
 
 
-H200 = Gpu("H200", 132, 1.83e9, {"float32": 494.7e12, "float16": 989.4e12}, 0.63, 5.5e12)
-"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. By mma.sync:
-the share of that at which Spector et al. saw an H100 end without wgmma, "GPUs Go Brrr",
-https://hazyresearch.stanford.edu/blog/2024-05-12-tk. L2: a guess, as no data sheet states it."""
+H200 = Gpu("H200", 132, 1.83e9, {"float32": 494.7e12, "float16": 989.4e12}, 5.5e12)
+"""Products: NVIDIA's data sheet, dense, TF32 and FP16: at this clock 2048 and 4096 operations a multiprocessor. L2: a guess,
+as no data sheet states it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def ceiling(gpu: Gpu, rows: list[Row], n: int, C: int, dtype: str, kernel: str) 
     columns = launch_conv.WIDE if launch_conv.fill_wide(C) else launch_conv.BN
     columns = launch_conv.BN if kernel == "conv_patch_weights" else columns
     across, chunks = -(-C // columns), -(-C * ITEMSIZE[dtype] // 128)
-    row = cuda_counts.find(rows, kernel, dtype, columns, "weights" not in kernel)
+    row = cuda_counts.find(rows, kernel, dtype, columns, kernel != "conv_weights")
     most, cost, whole = launch_conv.MOST_SPLITS, launch_conv.SPLIT_STEPS, 1.0  # part of what was counted in a step
     if kernel == "conv_patch_weights":
         tiles, steps = across * across, launch_conv.row_steps(1, n + 1, n, ITEMSIZE[dtype])
@@ -126,7 +123,7 @@ def counted(rows: list[Row]) -> str:
     ]
     for row in rows:
         weights = "weights" in row["kernel"]
-        by = "" if weights else ", wgmma" if row["wgmma"] else ", mma.sync"
+        by = "" if row["kernel"] == "conv_weights" else ", wgmma" if row["wgmma"] else ", mma.sync"
         tile = f"{row['columns'] if weights else row['pixels']} x {row['columns']}"
         fit = ", ".join(str(cuda_counts.blocks(row, kb << 10)) for kb in (SHARED if not row["wgmma"] else SHARED[:1]))
         numbers = {"float32": "TF32", "float16": "FP16"}[row["dtype"]]
@@ -147,13 +144,11 @@ def table(rows: list[Row], gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)
         f"""Ceilings on an {gpu.name} in percent of its peak in TF32 and in FP16, **reckoned and not measured**, by
         `bench/cuda_kernels.py --reckon` from bytes and operations. They are of the 3 x 3 convolutions of the 31 M-parameter
         network and their data gradients, by wgmma, without a patch (`conv.cu`) and with it (`conv_patch.cu`, which runs),
-        and of the gradients of their weights, by mma.sync, without a patch (`conv_weights.cu`) and with it
+        and of the gradients of their weights, without a patch, by mma.sync (`conv_weights.cu`), and with it, by wgmma
         (`conv_patch_weights.cu`, which runs).""",
         f"""Assumed: {gpu.processors} multiprocessors; {tf32:.0f} TFLOP/s in TF32 and {fp16:.0f} in FP16 (the data sheet's,
-        dense), {100 * gpu.by_mma_sync:.0f} % of that by mma.sync, where others saw an H100 end
-        ([Spector et al. 2024](https://hazyresearch.stanford.edu/blog/2024-05-12-tk));
-        {gpu.l2 / 1e12:.1f} TB/s from L2 (a guess: no data sheet says it), of which each multiprocessor gets its share;
-        128 bytes a clock from shared memory, at {gpu.clock / 1e9:.2f} GHz. The busiest multiprocessor counts;
+        dense); {gpu.l2 / 1e12:.1f} TB/s from L2 (a guess: no data sheet says it), of which each multiprocessor gets its
+        share; 128 bytes a clock from shared memory, at {gpu.clock / 1e9:.2f} GHz. The busiest multiprocessor counts;
         beginnings, ends, waits, and sums of tiles that several blocks share do not.""",
         """What this rests on is counted: by the emulator while it runs a tile (bytes, products, turns of shared memory's banks,
         and barriers, of nine taps and 128 bytes of channels; of `conv_weights` of a tap and 32 pixels, and of
@@ -171,13 +166,13 @@ def table(rows: list[Row], gpu: Gpu = H200, sizes: tuple[int, ...] = (512, 1664)
         100 KB of shared memory only 64 channels are taken at once, since then two blocks fit, and one can multiply while the
         other waits (so `conv.cu` has two stages there, {small} KB).""",
         f"""A gradient of weights by a patch has nine sums for every pair of channels. Those of 64 x 64 channels, 36,864, fill
-        more than half of a multiprocessor's registers, so that one block of 8 warps fits, and a number is fetched for 64 x 9
-        products, where it was for 64 or 128. A block goes down a strip of the map row by row. Of each row of x a warp reads the
-        pixels of the three taps of a row from shared memory, and multiplies each with three rows of dy, which stay in its
-        registers. So nothing waits for L2 or shared memory, but all for mma.sync. wgmma, which has the whole peak, can take
-        this in FP16 alone: in TF32 it reads nothing from shared memory that lies across the pixels, as x and dy both do; one of
-        them would have to be transposed first. What is lost beside: rows of zeros between strips, columns of the last strip,
-        and multiprocessors that get no block, or one fewer than others. The sums that blocks share are not in the table;
+        more than half of a multiprocessor's registers, so that one block fits, and a number is fetched for 64 x 9 products,
+        where it was for 64 or 128. A block goes down a strip of the map row by row, and multiplies each row of x with three
+        rows of dy. By mma.sync these stay in registers, and 8 warps have all nine taps; that waits for nothing but mma.sync
+        itself. By wgmma each of three warpgroups has a column of three taps; the pixels of x come through registers, and dy
+        from shared memory, where in TF32 it must not lie across the pixels: so its rows are turned first. What is lost beside:
+        rows of zeros between strips, columns of the last strip, and multiprocessors that get no block, or one fewer than
+        others. The sums that blocks share are not in the table;
         with 64 channels at 512 x 512, where every block has them all, they take {1e6 * shared:.0f} microseconds beside
         {1e6 * last.seconds:.0f}, at the rate of L2.""",
     )

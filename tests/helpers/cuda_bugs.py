@@ -45,8 +45,8 @@ PATCH_OFF = "    if (threadIdx.x >= 128) out[0] = 1000.f;\n"
 ROWS_BARRIER = (
     "    __syncthreads();              // everybody's; and everybody is done with the tiles of the step before\n"
 )
+TURNED = "    __syncthreads();  // all three rows are turned\n"
 ROWS_COPY = "    if (step + STAGES - 1 <= count) copy(step + STAGES - 1);\n"
-ROWS_OF_DY = "      UNROLL for (int half = 0; half < 2; ++half)\n"
 
 BUGS = [
     # order and time
@@ -357,16 +357,41 @@ BUGS = [
     Bug(
         "rows: a block takes none of dy before its first",
         "conv_patch_weights.cu",
-        ROWS_OF_DY,
-        "      if (step == 0) continue;\n" + ROWS_OF_DY,
+        "take(1, s->dy[0]), ",
+        "",
         "rows splits",
+    ),
+    Bug("rows: turned without a fence", "conv_patch_weights.cu", "    fence_for_wgmma();\n", "", "rows warpgroups"),
+    Bug("rows: no barrier after they are turned", "conv_patch_weights.cu", TURNED, "", "rows warpgroups"),
+    Bug(
+        "rows: turned in place of the last four",
+        "conv_patch_weights.cu",
+        "row / 4 % 2] + along",
+        "0] + along",
+        "rows warpgroups",
+    ),
+    Bug("rows: products that nobody waits for", "conv_patch_weights.cu", "    sums.wait();\n", "", "rows warpgroups"),
+    Bug("rows: products that are no group", "conv_patch_weights.cu", "    wgmma_commit();\n", "", "rows warpgroups"),
+    Bug(
+        "rows: warpgroups take the same column",
+        "conv_patch_weights.cu",
+        "t * ACROSS_X + warp / 4)",
+        "t * ACROSS_X)",
+        "rows warpgroups",
+    ),
+    Bug(
+        "trusted: a warpgroup of a weight gradient is off",
+        "conv_patch_weights.cu",
+        "use(3 * i + threadIdx.x / 128, m",
+        "use(3 * i + threadIdx.x / 256, m",
+        "trusted weights",
     ),
     Bug("rows: no zeros between strips", "conv_patch_weights.cu", "rows = H + pad,", "rows = H,", "rows"),
     Bug("rows: the next image not begun", "conv_patch_weights.cu", "left = 0, ++image", "left = 0", "rows"),
     Bug("rows: no border at the right", "conv_patch_weights.cu", " && (unsigned)w < (unsigned)W", "", "rows"),
     Bug("rows: no mask at dy's last columns", "conv_patch_weights.cu", " && w < OW", "", "rows"),
     Bug("rows: without a pad dy a row too high", "conv_patch_weights.cu", "max(0, 1 - pad)", "0", "rows unpadded"),
-    Bug("rows: warps overlap", "conv_patch_weights.cu", "n = tid / 128 * 32", "n = tid / 128 * 16", "rows wide"),
+    Bug("rows: warps overlap", "conv_patch_weights.cu", "threadIdx.x / 128 * 32 + 16 * half", "16 * half", "rows wide"),
     Bug(
         "rows: splits all begin at the first", "conv_patch_weights.cu", "(first - 1) * DOWN +", "-DOWN +", "rows splits"
     ),
@@ -640,12 +665,14 @@ def checks():
         "rows": lambda d, r: conv.weights(d, r, "float32", 2, 9, 13, 4, 8),  # two strips, and more steps than stages
         "rows splits": lambda d, r: conv.weights(d, r, "float32", 1, 9, 17, 4, 4, splits=10),
         "rows unpadded": lambda d, r: conv.weights(d, r, "float32", 1, 5, 9, 4, 4, pad=0),
+        "rows warpgroups": lambda d, r: conv.weights(d, r, "float32", 2, 9, 13, 4, 8, warpgroups=True),
         "rows wide": lambda d, r: conv.weights(d, r, "float32", 1, 3, 4, 72, 72),
         "wide": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 112, 104, columns=128, patch=False),
         "warpgroups": lambda d, r: conv.convolution(d, r, "float32", 1, 13, 11, 40, 72, warpgroups=True, patch=False),
         "trusted": lambda d, r: conv.wgmma_is_trusted(d, False, False),
         "trusted patch": lambda d, r: conv.wgmma_is_trusted(d, False, True),
         "trusted gradient": lambda d, r: conv.wgmma_is_trusted(d, True, False),
+        "trusted weights": lambda d, r: conv.wgmma_is_trusted_with_weights(d),
         "halves": lambda d, r: conv.halves_of_concatenations(d, r, 16, 40, 12, 20, None, patch=False),
         "accumulate": lambda d, r: conv.scale_relu_and_accumulation(d, r, 5),
         "transposed": lambda d, r: conv.transposed_convolution(d, r, "float32", (2, 3, 5, 16, 8)),

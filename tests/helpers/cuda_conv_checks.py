@@ -50,18 +50,18 @@ def convolution(cuda, rng, dtype, N, H, W, C, K, side=3, warpgroups=None, patch=
     )
     near(out, dx, e, side**2 * K, **mapped)
     out = cuda.empty((side**2, C, K))
-    launch_conv.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, patch=patch, **tiling)
+    launch_conv.conv_weights([on], cuda.array(dy, dtype), out, side=side, pad=pad, **multiplied)
     near(out.reshape(dw.shape), dw, e, N * H * W)
 
 
-def weights(cuda, rng, dtype, N, H, W, C, K, pad=1, splits=None):
+def weights(cuda, rng, dtype, N, H, W, C, K, pad=1, **options):
     """The weight gradient of 3 x 3 taps alone, with any pad."""
     x = stored(rng.standard_normal((N, H, W, C)), dtype)
     y, cache = ops.conv2d.plain(x, rng.standard_normal((3, 3, C, K)), padding=pad)
     dy = stored(rng.standard_normal(y.shape), dtype)
     _, dw, _ = ops.conv2d_backward.plain(dy, cache)
     out = cuda.empty((9, C, K))
-    launch_conv.conv_weights([cuda.array(x, dtype)], cuda.array(dy, dtype), out, side=3, pad=pad, splits=splits)
+    launch_conv.conv_weights([cuda.array(x, dtype)], cuda.array(dy, dtype), out, side=3, pad=pad, **options)
     near(out.reshape(dw.shape), dw, eps(cuda, dtype), N * H * W)
 
 
@@ -69,6 +69,11 @@ def wgmma_is_trusted(cuda, gradient, patch):
     """As a GPU that has wgmma finds for itself, of wide tiles."""
     with mock.patch.object(launch_conv, "has_wgmma", lambda xp: True):
         assert launch_conv.wgmma_agrees.__wrapped__(cuda.xp, 0, np.dtype(np.float32), launch_conv.WIDE, gradient, patch)
+
+
+def wgmma_is_trusted_with_weights(cuda):
+    with mock.patch.object(launch_conv, "has_wgmma", lambda xp: True):
+        assert launch_conv.weights_agree.__wrapped__(cuda.xp, 0, np.dtype(np.float32))
 
 
 def halves_of_concatenations(exact_cuda, rng, C1, C2, K1, K2, columns, patch=True):

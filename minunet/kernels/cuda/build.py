@@ -81,6 +81,7 @@ def variants(file: str, arch: str) -> list[tuple[str, ...]]:
     convs = [("TWO_STAGES",), ("FLAT", "TWO_STAGES")] if small else [*patches, ("FLAT",)]
     more = {file: [*m, *(("GRADIENT", *x) for x in m)] for file, m in (("conv.cu", convs), ("conv_patch.cu", patches))}
     more["conv_weights.cu"] = products
+    more["conv_patch_weights.cu"] = [(), *[("WARPGROUPS",)] * (arch == "sm_90a")]
     if file in ("loss.cu", "norm_merge.cu", "optim.cu"):
         return [()]
     return [(*s, *m) for s in stored for m in more.get(file, [()])]

@@ -8,7 +8,6 @@
 //                 dw[1, j, c, k] += x[w + j - pad, c] * same[w, k]
 //                 dw[2, j, c, k] += x[w + j - pad, c] * above[w, k]
 //
-// So a warp reads a number of x from shared memory three times, and one of dy once, for all nine taps, whose sums one block has.
 // It stands for conv_weights.cu with side = 3, stride = 1 and a pad of at most 2, and writes `partial` as that does, for
 // conv_weights_sum.
 //
@@ -20,9 +19,13 @@
 //     row of dy    0       1       2    ...   H - 1   zeros       0         1            and with a pad of 2 x does
 //                |---------- a strip ----------|              |--- the next one ---
 //
-// Tile of a block: 64 x 64 channels and nine taps in 8 warps of 16 x 32 channels: 144 sums in a thread. A step is DOWN rows
-// of x, and of dy those one further down; STAGES steps are under way at once. A block begins with the step before its first one,
-// of which it only takes the rows of dy. The rows are shared out among `splits` blocks.
+// Tile of a block: 64 x 64 channels and nine taps, in 8 warps of 16 x 32 channels: 144 sums in a thread. A warp reads a number of
+// x from shared memory three times, and one of dy once. A step is DOWN rows of x, and of dy those one further down; STAGES steps
+// are under way at once. A block begins with the step before its first one, of which it only takes the rows of dy. The rows are
+// shared out among `splits` blocks.
+// With -DWARPGROUPS (sm_90a) wgmma multiplies, and each of three warpgroups has the 64 x 64 channels of one column of taps. Its
+// warps read 16 channels of x, and wgmma reads dy by itself. In TF32 it takes only what lies along the pixels, so all warps turn
+// the rows of dy when they arrive. There is place for eight turned rows: five are multiplied while three arrive.
 //
 // Shapes: channels are multiples of 16 bytes and rows are aligned to 16 bytes. Numbers: -DF16, -DBF16, else float32 by TF32
 // products; sums are float32.
@@ -30,12 +33,90 @@
 // Measure: python bench/cuda_kernels.py conv_patch_weights
 #include "tiles.cuh"
 
-constexpr int BM = 64, BN = 64, DOWN = 3, ACROSS = STEP_K, ACROSS_X = ACROSS + 2, STAGES = 4, THREADS = 256;
+#ifdef WARPGROUPS
+constexpr int THREADS = 384;
+#else
+constexpr int THREADS = 256;
+#endif
+constexpr int BM = 64, BN = 64, DOWN = 3, ACROSS = STEP_K, ACROSS_X = ACROSS + 2, STAGES = 4;
 constexpr int PIECES = BM / PER_CHUNK;  // of 16 bytes, in a tile's pixel
 
 struct Tiles {
+#ifdef WARPGROUPS
+  number turned[2][BN * ROW];  // dy's channels x eight rows of pixels, in turns; begins at a multiple of 1024 bytes
+#endif
   number x[STAGES][DOWN * ACROSS_X * BM], dy[STAGES][DOWN * ACROSS * BN];
 };
+
+// How a block multiplies: a thread's sums; what is done with a step's tiles once they are there; its products; and where the sums
+// belong, for use(tap, channel of x, channel of dy, two sums)
+#ifdef WARPGROUPS
+struct Sums {  // of a warp: 16 channels of x x 64 of dy, for the three taps of the warpgroup's column
+  float c[3 * 8][4] = {};
+  uint32_t fragments[DOWN][4] = {}, next[DOWN][4];  // of x: the step's rows, and the next one's
+
+  __device__ __forceinline__ void prepare(Tiles* s, int step) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = warp % 3, n = warp / 3 * 16;
+    uint32_t w[2][2];  // a warp turns 16 channels of a row of dy
+    fragment_b<BN, false>(w, s->dy[step % STAGES], n, t * ACROSS);
+    UNROLL for (int j = 0; j < 4; ++j) {
+      const int channel = n + lane / 4 + j / 2 * 8, word = lane % 4 + j % 2 * 4, row = step * DOWN + t;
+      store_shared_word(s->turned[row / 4 % 2] + along_k<ROW>(channel, row % 4 * STEP_K + word * PER_WORD), w[j / 2][j % 2]);
+    }
+    fence_for_wgmma();
+    __syncthreads();  // all three rows are turned
+    UNROLL for (int t = 0; t < DOWN; ++t)
+      fragment_a<BM, false>(next[t], s->x[step % STAGES], warp % 4 * 16, t * ACROSS_X + warp / 4);
+  }
+  __device__ __forceinline__ void begin(Tiles*) {}
+  __device__ __forceinline__ void add(Tiles* s, int step) {
+    UNROLL for (int t = 0; t < DOWN; ++t) UNROLL for (int e = 0; e < 4; ++e) fragments[t][e] = next[t][e];
+    wgmma_fence(c, fragments);
+    auto row_of_dy = [&](int row) { return rows_for_wgmma<128, 8 * 128>(s->turned[row / 4 % 2] + row % 4 * STEP_K); };
+    UNROLL for (int t = 0; t < DOWN; ++t) {
+      const int below = step * DOWN + t;
+      wgmma64<0>(c, fragments[t], row_of_dy(below));
+      wgmma64<8>(c, fragments[t], row_of_dy(below - 1));
+      wgmma64<16>(c, fragments[t], row_of_dy(below - 2));
+    }
+    wgmma_commit();
+  }
+  __device__ __forceinline__ void wait() { wgmma_wait(c, fragments); }  // products that have been begun are done
+  template <class F> __device__ __forceinline__ void for_each(F use) const {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, m = threadIdx.x / 32 % 4 * 16;
+    UNROLL for (int i = 0; i < 3; ++i) UNROLL for (int e = 0; e < 8; ++e) UNROLL for (int h = 0; h < 2; ++h)
+      use(3 * i + threadIdx.x / 128, m + g + 8 * h, 8 * e + 2 * t, c[8 * i + e][2 * h], c[8 * i + e][2 * h + 1]);
+  }
+};
+#else
+struct Sums {  // of a warp: 16 channels of x x 32 of dy, for nine taps
+  float c[9][4][4] = {};
+  uint32_t b[3][2][2][2];  // three rows of dy
+
+  __device__ __forceinline__ void take(int t, const number* dy) {
+    UNROLL for (int half = 0; half < 2; ++half)
+      fragment_b<BN, false>(b[t][half], dy, threadIdx.x / 128 * 32 + 16 * half, t * ACROSS);
+  }
+  __device__ __forceinline__ void prepare(Tiles*, int) {}
+  __device__ __forceinline__ void begin(Tiles* s) { take(1, s->dy[0]), take(2, s->dy[0]); }
+  __device__ __forceinline__ void add(Tiles* s, int step) {
+    UNROLL for (int t = 0; t < DOWN; ++t) {
+      take(t, s->dy[step % STAGES]);
+      UNROLL for (int j = 0; j < 3; ++j) {
+        uint32_t a[4];
+        fragment_a<BM, false>(a, s->x[step % STAGES], threadIdx.x / 32 % 4 * 16, t * ACROSS_X + j);
+        UNROLL for (int i = 0; i < 3; ++i) UNROLL for (int e = 0; e < 4; ++e)
+          mma(c[3 * i + j][e], a, b[(t + 3 - i) % 3][e / 2][e % 2]);
+      }
+    }
+  }
+  __device__ __forceinline__ void wait() {}
+  template <class F> __device__ __forceinline__ void for_each(F use) const {
+    const int m = threadIdx.x / 32 % 4 * 16, n = threadIdx.x / 128 * 32;
+    for_each_pair(c, [&](int row, int k, float u, float v) { use(row / 16, m + row % 16, n + k, u, v); });
+  }
+};
+#endif
 
 struct Row {  // a row of a strip, whose first column of dy is `left`
   int image, left, row;
@@ -83,35 +164,33 @@ conv_patch_weights(const number* __restrict__ x1, const number* __restrict__ x2,
     }
   };
 
-  float c[9][4][4] = {};
-  uint32_t b[3][2][2][2];                               // three rows of dy
-  const int m = tid / 32 % 4 * 16, n = tid / 128 * 32;  // this warp's corner
-  for (int step = 0; step < STAGES - 1; ++step) {
-    if (step <= count) copy(step);
-    cp_async_commit();
-  }
-  for (int step = 0; step <= count; ++step) {
+  Sums sums;
+  auto arrive = [&](int step) {
     cp_async_wait<STAGES - 2>();  // this thread's copies for this step have landed,
     __syncthreads();              // everybody's; and everybody is done with the tiles of the step before
     if (step + STAGES - 1 <= count) copy(step + STAGES - 1);
     cp_async_commit();
-    UNROLL for (int t = 0; t < DOWN; ++t) {
-      UNROLL for (int half = 0; half < 2; ++half)
-        fragment_b<BN, false>(b[t][half], s->dy[step % STAGES], n + 16 * half, t * ACROSS);
-      if (step == 0) continue;
-      UNROLL for (int j = 0; j < 3; ++j) {
-        uint32_t a[4];
-        fragment_a<BM, false>(a, s->x[step % STAGES], m, t * ACROSS_X + j);
-        UNROLL for (int i = 0; i < 3; ++i) UNROLL for (int e = 0; e < 4; ++e)
-          mma(c[3 * i + j][e], a, b[(t + 3 - i) % 3][e / 2][e % 2]);
-      }
-    }
+    sums.prepare(s, step);
+  };
+  for (int step = 0; step < STAGES - 1; ++step) {
+    if (step <= count) copy(step);
+    cp_async_commit();
+  }
+  if (count > 0) {
+    arrive(0);
+    sums.begin(s);
+    arrive(1);
+  }
+  for (int step = 1; step <= count; ++step) {
+    sums.add(s, step);
+    if (step < count) arrive(step + 1);
+    sums.wait();
   }
   partial += (long long)blockIdx.z * 9 * C * K;
-  for_each_pair(c, [&](int row, int column, float u, float v) {  // 16 rows for each tap
-    const int channel = m + row % 16, k = n0 + n + column;       // K is even
+  sums.for_each([&](int tap, int channel, int column, float u, float v) {
+    const int k = n0 + column;  // K is even
     if (c0 + channel >= last || k >= K) return;
-    float* to = partial + ((long long)(row / 16) * C + (second ? C1 : 0) + c0 + channel) * K + k;
+    float* to = partial + ((long long)tap * C + (second ? C1 : 0) + c0 + channel) * K + k;
     to[0] = u, to[1] = v;
   });
 }

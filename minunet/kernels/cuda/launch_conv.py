@@ -53,10 +53,13 @@ CONV_SHARED = {(columns, stages): stages * (BM + columns) * 128 for columns in (
 FINISH_SHARED = _results(BM, BN, 128)
 WEIGHTS_SHARED = 3 * 2 * 32
 PATCH_SHARED = {(columns, by): _patch_shared(columns, by) for columns in (BN, WIDE) for by in DOWN}
-PATCH_WEIGHTS_SHARED = {size: 4 * ROWS * (2 * STRIP // size + 2) * BN * size for size in (4, 2)}
+PATCH_WEIGHTS_SHARED = {
+    (size, by): 4 * ROWS * (2 * STRIP // size + 2) * BN * size + 2 * BN * 128 * by for size in (4, 2) for by in DOWN
+}
 """Bytes of shared memory of a block: of conv, by the channels of its tile and its stages; of conv_finish; of conv_weights, for
 each byte of a row; of conv_patch, by the channels of its tile and whether wgmma multiplies; and of conv_patch_weights, by the
-bytes of a number: of four steps rows of dy, and of x, which has two pixels more."""
+bytes of a number and whether wgmma multiplies: of four steps rows of dy, and of x, which has two pixels more; and for wgmma
+eight rows of dy, turned."""
 
 MOST_SPLITS, SPLIT_STEPS, SPLIT_CHUNKS, SPLIT_ROWS, PARTIAL = 64, 10, 2, 16, 4 << 20
 """At most MOST_SPLITS blocks share a sum. Writing its part to memory, for another kernel to add up, costs a block as much as
@@ -164,12 +167,29 @@ def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool,
     ys = [xp.empty((1, 5, 29, columns), w.dtype) for _ in range(2)]
     for y, warpgroups in zip(ys, (False, True)):
         conv([x], w, [y], side=3, pad=1, gradient=gradient, columns=columns, warpgroups=warpgroups, patch=patch)
-    a, b = (y.astype(np.float32) for y in ys)
+    return _agree(*ys, f"{'conv_patch' if patch else 'conv'}, of {np.dtype(dtype)}, tiles of {columns} channels")
+
+
+@functools.cache
+def weights_agree(xp: Any, device: int, dtype: Any) -> bool:
+    """`wgmma_agrees` for the gradient of weights, of a tile and more steps than are under way at once."""
+    if not has_wgmma(xp):
+        return False
+    rng = np.random.default_rng(0)
+    x, dy = (xp.asarray(rng.standard_normal((1, 9, 29, BN), np.float32)).astype(dtype) for _ in range(2))
+    dws = [xp.empty((9, BN, BN), np.float32) for _ in range(2)]
+    for dw, warpgroups in zip(dws, (False, True)):
+        conv_weights([x], dy, dw, side=3, pad=1, splits=1, warpgroups=warpgroups)
+    return _agree(*dws, f"conv_patch_weights, of {np.dtype(dtype)}")
+
+
+def _agree(a: Array, b: Array, what: str) -> bool:
+    """Whether what mma.sync and wgmma found is the same but for rounding; a warning says so if not."""
+    a, b = (y.astype(np.float32) for y in (a, b))
     agree = bool(abs(a - b).max() < 0.02 * abs(a).max())
     if not agree:
-        what = f"{'conv_patch' if patch else 'conv'}, of {np.dtype(dtype)}, tiles of {columns} channels"
         warnings.warn(
-            f"wgmma and mma.sync differ on this GPU ({what}): it goes on with mma.sync; please report it", stacklevel=2
+            f"wgmma and mma.sync differ on this GPU ({what}): it goes on with mma.sync; please report it", stacklevel=3
         )
     return agree
 
@@ -200,12 +220,13 @@ def choose_splits(
 
 def conv_weights(
     sources: Sequence[Array], dy: Array, dw: Array, *, side: int, stride: int = 1, pad: int = 0, transposed: bool = False,
-    accumulate: bool = False, splits: int | None = None, columns: int | None = None, patch: bool = True,
+    accumulate: bool = False, splits: int | None = None, columns: int | None = None,
+    warpgroups: bool | None = None, patch: bool = True,
 ) -> None:  # fmt: skip
     """conv_weights.cu, and conv_patch_weights.cu: dw (side*side, C1 + C2, K) float32 from x and dy.
 
-    x is one or two maps, dy is (N, OH, OW, K). With `transposed` dw is (side*side, K, C1 + C2). `splits`, `patch` and, of
-    conv_weights.cu, `columns` (here rows of a tile, too) as in `conv`.
+    x is one or two maps, dy is (N, OH, OW, K). With `transposed` dw is (side*side, K, C1 + C2). `splits`, `patch`, of
+    conv_weights.cu `columns` (here rows of a tile, too), and of conv_patch_weights.cu `warpgroups` as in `conv`.
     """
     xp = get_array_module(dy)
     x1, x2 = one_or_two(sources)
@@ -231,8 +252,11 @@ def conv_weights(
     lds = [0 if m is None else step_of(m) for m in (x1, x2)]
     arguments = (x1, x2, dy, partial, N, OH, OW, H, W, C1, C2, *lds, K, step_of(dy))
     if patch:
-        run("conv_patch_weights.cu", "conv_patch_weights", (*tiles, splits), (256,), (*arguments, pad, splits),
-            PATCH_WEIGHTS_SHARED[dy.itemsize], storage(dy.dtype))  # fmt: skip
+        if warpgroups is None:
+            warpgroups = weights_agree(xp, device_of(xp), dy.dtype)
+        run("conv_patch_weights.cu", "conv_patch_weights", (*tiles, splits), (384 if warpgroups else 256,),
+            (*arguments, pad, splits), PATCH_WEIGHTS_SHARED[dy.itemsize, warpgroups],
+            [*storage(dy.dtype), *["WARPGROUPS"] * warpgroups])  # fmt: skip
     else:
         run("conv_weights.cu", "conv_weights", (*tiles, splits), (columns,), (*arguments, side, stride, pad, splits),
             WEIGHTS_SHARED * columns * dy.itemsize,

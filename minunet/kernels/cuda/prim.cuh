@@ -69,9 +69,9 @@ MMA(mma_tf32, "m16n8k8.row.col.f32.tf32.tf32.f32")
 MMA(mma_half, "m16n8k16.row.col.f32.f16.f16.f32")
 MMA(mma_bfloat, "m16n8k16.row.col.f32.bf16.bf16.f32")
 
-// ---- sm_90a alone: a warpgroup, 4 warps, multiplies 64 x 128, and reads the second matrix from shared memory by itself ----
+// ---- sm_90a alone: a warpgroup, 4 warps, multiplies 64 x 128 or 64 x 64, and reads the second matrix from shared memory by itself
 
-// what this thread's copies have written, and it has waited for, can be seen by wgmma, too (after a barrier, by everybody's)
+// what this thread has stored, and its copies that it has waited for, can be seen by wgmma, too (after a barrier, by everybody's)
 __device__ __forceinline__ void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // Registers that wgmma works on belong to it from the fence to the wait: d, which it adds to, and a, which it reads. Both
 // functions name them all, so that the compiler neither moves them nor anything that touches them across (PTX ISA, "wgmma.fence")
@@ -108,8 +108,22 @@ template <int N, int D> __device__ __forceinline__ void wgmma_wait(float (&d)[D]
 WGMMA(wgmma_tf32, "m64n128k8.f32.tf32.tf32", "")
 WGMMA(wgmma_half, "m64n128k16.f32.f16.f16", ", 0")
 WGMMA(wgmma_bfloat, "m64n128k16.f32.bf16.bf16", ", 0")
+// the same for 64 columns
+#define WGMMA64(name, shape_and_types, transposes)                                                                     \
+  template <int AT, int D>                                                                                             \
+  __device__ __forceinline__ void name(float(&d)[D][4], const uint32_t(&a)[4], uint64_t b) {                           \
+    asm volatile("{.reg .pred p; setp.eq.u32 p, 1, 1; wgmma.mma_async.sync.aligned." shape_and_types                 \
+                 " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"  \
+                 "%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1" transposes ";}"                         \
+                 : OF_D(0), OF_D(1), OF_D(2), OF_D(3), OF_D(4), OF_D(5), OF_D(6), OF_D(7)                            \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                              \
+  }
+WGMMA64(wgmma64_tf32, "m64n64k8.f32.tf32.tf32", "")
+WGMMA64(wgmma64_half, "m64n64k16.f32.f16.f16", ", 0")
+WGMMA64(wgmma64_bfloat, "m64n64k16.f32.bf16.bf16", ", 0")
 
 __device__ __forceinline__ uint32_t shared_word(const void* p) { return *reinterpret_cast<const uint32_t*>(p); }
+__device__ __forceinline__ void store_shared_word(void* p, uint32_t word) { *reinterpret_cast<uint32_t*>(p) = word; }
 template <class V> __device__ __forceinline__ V load(const void* p) { return *reinterpret_cast<const V*>(p); }
 template <class V> __device__ __forceinline__ void store(void* p, V v) { *reinterpret_cast<V*>(p) = v; }
 #endif
@@ -139,12 +153,14 @@ __device__ __forceinline__ number from_float(float v) { return float_to_half(v);
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return word; }
 #define mma mma_half
 #define wgmma wgmma_half
+#define wgmma64 wgmma64_half
 #elif defined(BF16)
 __device__ __forceinline__ float to_float(number v) { return bfloat_to_float(v); }
 __device__ __forceinline__ number from_float(float v) { return float_to_bfloat(v); }
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return word; }
 #define mma mma_bfloat
 #define wgmma wgmma_bfloat
+#define wgmma64 wgmma64_bfloat
 #else
 // Tensor cores cut float32 down to TF32: they ignore 13 of the 23 bits of the fraction. That takes 0.7213 * 2^-11 of a number
 // off in the mean (1 / (2 ln 2), if fractions are spread as they mostly are), and this puts it back beforehand. What TF32 holds
@@ -163,6 +179,7 @@ __device__ __forceinline__ number from_float(float v) { return v; }
 __device__ __forceinline__ uint32_t operand(uint32_t word) { return to_tf32(word); }
 #define mma mma_tf32
 #define wgmma wgmma_tf32
+#define wgmma64 wgmma64_tf32
 #endif
 
 // pixels * numbers between pixels, neither negative: one instruction, with signs it would be five

@@ -65,15 +65,19 @@ ROWS = [  # N, H, W, pad, splits
 """Of a weight gradient: strips with zeros between them on either side, of more images than one, and fewer steps than blocks."""
 
 
+@pytest.mark.parametrize("warpgroups", [False, True])
 @pytest.mark.parametrize("N, H, W, pad, splits", ROWS)
-def test_weights_of_any_pad(exact_cuda, rng, N, H, W, pad, splits):
-    check.weights(exact_cuda, rng, "float32", N, H, W, 4, 8, pad, splits)
+def test_weights_of_any_pad(exact_cuda, rng, N, H, W, pad, splits, warpgroups):
+    if warpgroups:
+        needs_wgmma(exact_cuda)
+    options = {"pad": pad, "splits": splits, "warpgroups": warpgroups}
+    check.weights(exact_cuda, rng, "float32", N, H, W, 4, 8, **options)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_of_halves(cuda, rng, dtype):
     """Strips are wider then: 16 pixels."""
-    check.weights(cuda, rng, dtype, 2, 5, 17, 72, 8, splits=2)
+    check.weights(cuda, rng, dtype, 2, 5, 17, 72, 8, splits=2, warpgroups=False)
 
 
 def test_a_tile_amid_others(exact_cuda, rng):
@@ -131,6 +135,21 @@ def test_wgmma_is_not_trusted_unseen(monkeypatch, variant, wrong):
     planted = {file: (build.FOLDER / file).read_text().replace(old, new)}
     with build.sources(planted), pytest.warns(UserWarning, match="goes on with mma.sync"):
         assert not agrees(np, 0, *variant)
+
+
+@pytest.mark.parametrize("wrong", [None, ("row_of_dy(below - 2)", "row_of_dy(below - 3)")], ids=["right", "wrong rows"])
+def test_wgmma_is_not_trusted_unseen_with_weights(monkeypatch, wrong):
+    if reason := emulator.missing():
+        pytest.skip(reason)
+    agrees, name = launch_conv.weights_agree.__wrapped__, "conv_patch_weights.cu"
+    assert not agrees(np, 0, np.dtype("f2"))
+    monkeypatch.setattr(launch_conv, "has_wgmma", lambda xp: True)
+    if wrong is None:
+        assert agrees(np, 0, np.dtype("f2"))
+        return
+    planted = {name: (build.FOLDER / name).read_text().replace(*wrong)}
+    with build.sources(planted), pytest.warns(UserWarning, match="conv_patch_weights.*goes on with mma.sync"):
+        assert not agrees(np, 0, np.dtype("f2"))
 
 
 def test_where_shared_memory_is_small(exact_cuda, rng, monkeypatch):

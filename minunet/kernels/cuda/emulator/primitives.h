@@ -69,13 +69,18 @@ inline float of_bfloat(uint32_t word, int e) { return emulator::as_float(e ? wor
   template <int AT, int D>                                                               \
   void wgmma_##kind(float (&d)[D][4], const uint32_t (&a)[4], uint64_t b) {              \
     static char here;                                                                    \
-    emulator::wgmma<PER>(&here, {d[AT], a, b}, of_##kind);                               \
+    emulator::wgmma<PER, 128>(&here, {d[AT], a, b}, of_##kind);                          \
+  }                                                                                      \
+  template <int AT, int D>                                                               \
+  void wgmma64_##kind(float (&d)[D][4], const uint32_t (&a)[4], uint64_t b) {            \
+    static char here;                                                                    \
+    emulator::wgmma<PER, 64>(&here, {d[AT], a, b}, of_##kind);                           \
   }
 MULTIPLIES(tf32, 1)
 MULTIPLIES(half, 2)
 MULTIPLIES(bfloat, 2)
 
-inline void fence_for_wgmma() {  // only asynchronous copies are followed, not stores
+inline void fence_for_wgmma() {  // of stores only those by store_shared_word are followed
   for (auto& c : emulator::current->landed) memcpy(emulator::as_seen(c.to), c.to, c.bytes);
   emulator::current->landed.clear();
 }
@@ -112,6 +117,13 @@ inline uint32_t shared_word(const void* p) {
   uint32_t bits;
   memcpy(&bits, p, 4);
   return bits;
+}
+inline void store_shared_word(void* p, uint32_t word) {
+  emulator::require_shared(p, 4, 4, "a store");
+  if (emulator::counting)
+    emulator::warps[emulator::current->number / emulator::WARP].words[emulator::current->number % emulator::WARP].push_back(shared_address(p));
+  memcpy(p, &word, 4);
+  emulator::current->landed.push_back({p, nullptr, 4});
 }
 // a vector load or store: as on the GPU, its address must be a multiple of its size
 template <class V> V load(const void* p) {

@@ -78,7 +78,7 @@ template <int PER, class Decode> void mma(const void* instruction, Mma mine, Dec
   });
 }
 
-// A warp's quarter of d (64 x 128) += a (64 x DEPTH) * b (DEPTH x 128): a and d in registers, spread as above, and b in shared
+// A warp's quarter of d (64 x N) += a (64 x DEPTH) * b (DEPTH x N): a and d in registers, spread as above, and b in shared
 // memory, column n in 32 bytes of row n of swizzled rows. It happens when the warp waits for it or, with late copies, at once.
 struct Wgmma {
   float* d;
@@ -98,7 +98,7 @@ inline uint32_t word_of_tile(uint64_t tile, int row, int word) {
   memcpy(&bits, seen.data() + place, 4);
   return bits;
 }
-template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine, Decode decode) {
+template <int PER, int N, class Decode> void wgmma(const void* instruction, Wgmma mine, Decode decode) {
   together(instruction, mine, [&](Wgmma** lane) {
     Warp& warp = warps[current->number / WARP];
     if (!warp.fenced) fail("wgmma: registers were changed, and there was no wgmma.fence since");
@@ -115,15 +115,15 @@ template <int PER, class Decode> void wgmma(const void* instruction, Wgmma mine,
         fail("wgmma: the fence did not name its registers");
     }
     if (current->number / WARP % 4 == 0)  // once for the four warps
-      for (int n = 0; n < 128; n += 8)
+      for (int n = 0; n < N; n += 8)
         for (int piece = 0; piece < 2; ++piece) {
           uint32_t rows[8];
           for (int i = 0; i < 8; ++i) rows[i] = place_in_tile(tile, n + i, 4 * piece);
           count_rows(rows);
         }
     auto work = [=] {
-      static float b[8 * PER][128];
-      for (int n = 0; n < 128; ++n)
+      static float b[8 * PER][N];
+      for (int n = 0; n < N; ++n)
         for (int k = 0; k < 8 * PER; ++k) b[k][n] = decode(word_of_tile(tile, n, k / PER), k % PER);
       multiply<PER>(d, a, b, decode);
     };
