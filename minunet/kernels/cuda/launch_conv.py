@@ -167,7 +167,7 @@ def wgmma_agrees(xp: Any, device: int, dtype: Any, columns: int, gradient: bool,
     ys = [xp.empty((1, 5, 29, columns), w.dtype) for _ in range(2)]
     for y, warpgroups in zip(ys, (False, True)):
         conv([x], w, [y], side=3, pad=1, gradient=gradient, columns=columns, warpgroups=warpgroups, patch=patch)
-    return _agree(*ys, f"{'conv_patch' if patch else 'conv'}, of {np.dtype(dtype)}, tiles of {columns} channels")
+    return _agree(ys, f"{'conv_patch' if patch else 'conv'}, of {np.dtype(dtype)}, tiles of {columns} channels")
 
 
 @functools.cache
@@ -180,12 +180,12 @@ def weights_agree(xp: Any, device: int, dtype: Any) -> bool:
     dws = [xp.empty((9, BN, BN), np.float32) for _ in range(2)]
     for dw, warpgroups in zip(dws, (False, True)):
         conv_weights([x], dy, dw, side=3, pad=1, splits=1, warpgroups=warpgroups)
-    return _agree(*dws, f"conv_patch_weights, of {np.dtype(dtype)}")
+    return _agree(dws, f"conv_patch_weights, of {np.dtype(dtype)}")
 
 
-def _agree(a: Array, b: Array, what: str) -> bool:
-    """Whether what mma.sync and wgmma found is the same but for rounding; a warning says so if not."""
-    a, b = (y.astype(np.float32) for y in (a, b))
+def _agree(found: Sequence[Array], what: str) -> bool:
+    """Whether the two results, by mma.sync and by wgmma, are the same but for rounding; a warning says so if not."""
+    a, b = (y.astype(np.float32) for y in found)
     agree = bool(abs(a - b).max() < 0.02 * abs(a).max())
     if not agree:
         warnings.warn(
