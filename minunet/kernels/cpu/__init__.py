@@ -14,7 +14,7 @@ lazy_maps.py       the lazy feature maps that these kernels return inside a netw
 epilogues.py       how kernels read lazy maps and write results
 simd.py            explicit vector instructions (AVX2, AVX-512, Neon)
 simd_gemm.py       small matrix products with them; simd_depthwise.py: depthwise convolution's blocks;
-                   simd_transform.py: Winograd's transforms; simd_pool.py: 2x2 pools
+                   simd_transform.py: Winograd's transforms; simd_pool.py: 2x2 pools; simd_softmax.py: softmax
 launch.py          compiling and starting kernels; memory.py: recycled memory for arrays; warm_up.py: compiling ahead
 """
 

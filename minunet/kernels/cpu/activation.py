@@ -3,7 +3,10 @@
     leaky ReLU:   for each value, in parallel:   y = x if x > 0 else slope * x
     ReLU6:        for each row of pixels, in parallel:   read x as it is (a norm may still be to apply), clip it
     sigmoid:      for each value, in parallel:   e = exp(-|x|), y = (1 if x >= 0 else e) / (1 + e)
-    softmax:      for each pixel, in parallel:   its K numbers stay in the L1 cache from the first pass to the last
+    softmax:      for each of BLOCKS blocks of pixels, in parallel:
+                      for each chunk of CHUNK pixels, which stay in the L1 cache:   in vectors of pixels (simd_softmax.py)
+
+Constants: BLOCKS blocks for any number of threads; CHUNK pixels, a multiple of every vector's length.
 
 Shapes: any, contiguous or not, float32 and float64.
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ...array import Array
 from ...ops.lazy import MaybeLazy, materialize
@@ -23,7 +26,11 @@ from .epilogues import operand, read
 from .launch import kernel, ready
 from .memory import empty
 from .pointwise import relu_back
-from .simd import pointer
+from .simd import offset, pointer
+from .simd_softmax import softmax_vectors
+
+BLOCKS = 64
+CHUNK = 64
 
 # ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
@@ -77,7 +84,8 @@ def sigmoid_backward(dy: Array, cache: tuple) -> Array:
 def softmax(x: Array) -> tuple[Array, tuple]:
     """The kernel of `ops.softmax`."""
     K, y = x.shape[-1], np.empty(x.shape, x.dtype)
-    softmax_forward(ready(x).reshape(-1, K), y.reshape(-1, K))
+    blocks = max(1, min(BLOCKS, y.size // K // CHUNK))
+    softmax_forward(ready(x).reshape(-1, K), y.reshape(-1, K), softmax_work(y, blocks))
     return y, (y,)
 
 
@@ -87,6 +95,11 @@ def softmax_backward(dy: Array, cache: tuple) -> Array:
     K, dx = y.shape[-1], np.empty(y.shape, y.dtype)
     softmax_back(ready(dy).reshape(-1, K), ready(y).reshape(-1, K), dx.reshape(-1, K))
     return dx
+
+
+def softmax_work(y: Array, blocks: int) -> Array:
+    """Memory to work in for the softmax of y (..., K): (blocks, K + 2, CHUNK)."""
+    return np.empty((blocks, y.shape[-1] + 2, CHUNK), y.dtype)
 
 
 # ---- the compiled loops ----------------------------------------------------------------------------------------------
@@ -140,27 +153,16 @@ def sigmoid_back(dy, y, dx):
         dx[n] = dy[n] * y[n] * (one - y[n])
 
 
-@njit
-def softmax_pixel(z, p, n):
-    """p[n] = softmax(z[n]) for z, p (M, K); returns the largest of z[n], and log sum exp(z[n] - largest)."""
-    top, total = z[n, 0], z.dtype.type(0)
-    for k in range(1, z.shape[1]):
-        top = max(top, z[n, k])
-    for k in range(z.shape[1]):
-        e = math.exp(z[n, k] - top)
-        p[n, k] = e
-        total += e
-    part = z.dtype.type(1) / total
-    for k in range(z.shape[1]):
-        p[n, k] *= part
-    return top, math.log(total)
-
-
 @kernel
-def softmax_forward(x, y):
-    """x to y, both (M, K)."""
-    for n in prange(len(x)):
-        softmax_pixel(x, y, n)
+def softmax_forward(x, y, work):
+    """x to y, both (M, K); work (blocks, K + 2, CHUNK)."""
+    M, K = x.shape
+    blocks = len(work)
+    for block in prange(blocks):
+        stop = (block + 1) * M // blocks
+        for n in range(block * M // blocks, stop, CHUNK):
+            softmax_vectors(min(CHUNK, stop - n), K, offset(pointer(x), n * K), offset(pointer(y), n * K),
+                            offset(pointer(work), block * (K + 2) * CHUNK), CHUNK)  # fmt: skip
 
 
 @kernel

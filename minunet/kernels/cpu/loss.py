@@ -1,9 +1,9 @@
 """Cross-entropy and soft Dice on the CPU: one pass over the pixels, forwards and backwards.
 
     for each of BLOCKS blocks of pixels, in parallel:
-        for each pixel:                              its K logits stay in the L1 cache
+        for each chunk of CHUNK pixels:              their logits stay in the L1 cache
             p = softmax(logits)
-            add the pixel's terms to the block's sums, in float64
+            add the pixels' terms to the block's sums, in float64
     add the blocks' sums in their order, and compute the loss from them
 
     backwards, for each block and pixel:   cross-entropy:  dz = dloss * share * (p - true)
@@ -11,7 +11,8 @@
 
 with numbers a and b for each class. The plain ops make about ten passes, each over an array as large as the logits.
 
-Constants: BLOCKS blocks for any number of threads, so that results do not depend on that number.
+Constants: those of activation.py, which has softmax; BLOCKS blocks for any number of threads, so that results do not depend on
+that number.
 
 Shapes: two channels or more, contiguous or not, float32 and float64; labels of any integer type. A difference from the
 plain op: a logit of minus infinity is a probability of 0, not a NaN.
@@ -28,11 +29,10 @@ from numba import prange
 
 from ...array import Array
 from ...ops.loss import check_labels, mean_dice
-from .activation import softmax_pixel
+from .activation import BLOCKS, CHUNK, softmax_work
 from .launch import kernel, ready
-
-BLOCKS = 64
-
+from .simd import offset, pointer
+from .simd_softmax import softmax_vectors
 
 # ---- kernels of the ops ----------------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ def softmax_cross_entropy(
     p, share, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 3))
     factors = np.ones(K, dtype) if class_weight is None else ready(np.asarray(class_weight, dtype))
     cross_entropy(_pixels(logits), _classes(labels), _map(weight, dtype), factors, ignore,
-                  p.reshape(-1, K), share.reshape(-1), sums)  # fmt: skip
+                  p.reshape(-1, K), share.reshape(-1), sums, softmax_work(p, BLOCKS))  # fmt: skip
     loss, total, wrong = sums.sum(0)
     if wrong:
         check_labels(logits, labels, ignore)
@@ -73,7 +73,8 @@ def soft_dice(
     """The kernel of `ops.soft_dice`."""
     K, dtype = logits.shape[-1], logits.dtype
     p, seen, sums = np.empty(logits.shape, dtype), np.empty(labels.shape, dtype), np.zeros((BLOCKS, 2 * K + 1))
-    dice_sums(_pixels(logits), _classes(labels), _map(weight, dtype), ignore, p.reshape(-1, K), seen.reshape(-1), sums)
+    dice_sums(_pixels(logits), _classes(labels), _map(weight, dtype), ignore, p.reshape(-1, K), seen.reshape(-1), sums,
+              softmax_work(p, BLOCKS))  # fmt: skip
     *counts, wrong = sums.sum(0)
     if wrong:
         check_labels(logits, labels, ignore)
@@ -110,24 +111,31 @@ def _map(weight: Array | None, dtype: np.dtype) -> Array:
 
 
 @kernel
-def cross_entropy(z, labels, weight, class_weight, ignore, p, share, sums):
-    """z, p (M, K); labels, share (M,); weight (M,) or empty; sums (blocks, 3) float64: loss, weights, wrong labels."""
+def cross_entropy(z, labels, weight, class_weight, ignore, p, share, sums, work):
+    """z, p (M, K); labels, share (M,); weight (M,) or empty; sums (blocks, 3) float64: loss, weights, wrong labels; work
+    (blocks, K + 2, CHUNK)."""
     M, K = z.shape
     blocks = len(sums)
     for block in prange(blocks):
-        loss, total, wrong = 0.0, 0.0, 0
-        for n in range(block * M // blocks, (block + 1) * M // blocks):
-            counts = labels[n] != ignore
-            is_class = 0 <= labels[n] < K
-            t = labels[n] if is_class else 0
-            here = class_weight[t] if counts else z.dtype.type(0)
-            if len(weight):
-                here *= weight[n]
-            top, log_total = softmax_pixel(z, p, n)
-            share[n] = here
-            loss += here * (log_total - (z[n, t] - top))
-            total += here
-            wrong += counts and not is_class
+        here_work = offset(pointer(work), block * (K + 2) * CHUNK)
+        top, log_total = offset(here_work, K * CHUNK), offset(here_work, (K + 1) * CHUNK)
+        loss, total, wrong, stop = 0.0, 0.0, 0, (block + 1) * M // blocks
+        for start in range(block * M // blocks, stop, CHUNK):
+            end = min(start + CHUNK, stop)
+            softmax_vectors(
+                end - start, K, offset(pointer(z), start * K), offset(pointer(p), start * K), here_work, CHUNK
+            )
+            for n in range(start, end):
+                counts = labels[n] != ignore
+                is_class = 0 <= labels[n] < K
+                t = labels[n] if is_class else 0
+                here = class_weight[t] if counts else z.dtype.type(0)
+                if len(weight):
+                    here *= weight[n]
+                share[n] = here
+                loss += here * (log_total[n - start] - (z[n, t] - top[n - start]))
+                total += here
+                wrong += counts and not is_class
         sums[block, 0], sums[block, 1], sums[block, 2] = loss, total, wrong
 
 
@@ -142,27 +150,32 @@ def cross_entropy_back(p, labels, share, dloss, dz):
 
 
 @kernel
-def dice_sums(z, labels, weight, ignore, p, seen, sums):
+def dice_sums(z, labels, weight, ignore, p, seen, sums, work):
     """z, p (M, K); labels, seen (M,); weight (M,) or empty; sums (blocks, 2K + 1) float64: each class's sum of seen * p
-    where it is true, its sum of seen * (p + true), and the number of wrong labels."""
+    where it is true, its sum of seen * (p + true), and the number of wrong labels; work (blocks, K + 2, CHUNK)."""
     M, K = z.shape
     blocks = len(sums)
     for block in prange(blocks):
-        found = sums[block]
-        for n in range(block * M // blocks, (block + 1) * M // blocks):
-            t = labels[n]
-            here = z.dtype.type(t != ignore)
-            if len(weight):
-                here *= weight[n]
-            softmax_pixel(z, p, n)
-            seen[n] = here
-            for k in range(K):
-                found[K + k] += here * p[n, k]
-            if 0 <= t < K:
-                found[t] += here * p[n, t]
-                found[K + t] += here
-            elif t != ignore:
-                found[2 * K] += 1
+        here_work = offset(pointer(work), block * (K + 2) * CHUNK)
+        found, stop = sums[block], (block + 1) * M // blocks
+        for start in range(block * M // blocks, stop, CHUNK):
+            end = min(start + CHUNK, stop)
+            softmax_vectors(
+                end - start, K, offset(pointer(z), start * K), offset(pointer(p), start * K), here_work, CHUNK
+            )
+            for n in range(start, end):
+                t = labels[n]
+                here = z.dtype.type(t != ignore)
+                if len(weight):
+                    here *= weight[n]
+                seen[n] = here
+                for k in range(K):
+                    found[K + k] += here * p[n, k]
+                if 0 <= t < K:
+                    found[t] += here * p[n, t]
+                    found[K + t] += here
+                elif t != ignore:
+                    found[2 * K] += 1
 
 
 @kernel
