@@ -47,9 +47,9 @@ def candidates(s: ConvGeometry) -> dict[str, Candidates]:
         rng.standard_normal(shape, np.float32)
         for shape in ((s.N, s.H, s.W, s.C), (s.N, s.OH, s.OW, s.K), (s.N, s.OH, s.OW, s.K))
     )
-    ones, many = np.ones(s.C, np.float32), np.ones(s.K, np.float32)
-    x, w = LazyAffine(raw, ones, ones, relu=True, norm_mean=ones), rng.standard_normal((3, 3, s.C, s.K), np.float32)
-    gradient, y = NormGradient(dy, beside, many, many, many), np.empty_like(dy)
+    ones, many = np.ones((3, s.C), np.float32), np.ones((3, s.K), np.float32)
+    x, w = LazyAffine(raw, ones, relu=True), rng.standard_normal((3, 3, s.C, s.K), np.float32)
+    gradient, y = NormGradient(dy, beside, many), np.empty_like(dy)
     return {
         "to a map": {
             "direct": lambda: direct_pieces.convolution(x, w, lambda w: by_group(w, 1), None, y, s),

@@ -16,24 +16,24 @@ def numbers(rng, shape, dtype=np.float32):
 
 def lazy_map(kind, rng, shape, dtype):
     """A map of this kind, and what it stands for, in a wider dtype."""
-    x, (a, b, c) = numbers(rng, shape, dtype), (numbers(rng, shape[3], dtype) for _ in range(3))
-    wide = x.astype(np.longdouble)
+    x, table = numbers(rng, shape, dtype), numbers(rng, (3, shape[3]), dtype)
+    wide, (a, b, c) = x.astype(np.longdouble), table
     match kind:
         case "array":
             return x, wide
         case "raw":
             return LazyAffine(x), wide
         case "norm":
-            return LazyAffine(x, a, b, norm_mean=c), wide * a + b
+            return LazyAffine(x, table), wide * a + b
         case "relu":
             return LazyAffine(x, relu=True), np.maximum(wide, 0)
         case "norm, relu":
-            return LazyAffine(x, a, b, True, norm_mean=c), np.maximum(wide * a + b, 0)
+            return LazyAffine(x, table, relu=True), np.maximum(wide * a + b, 0)
         case "gradient":
             return Gradient(x, None), wide
         case _:
             dy = numbers(rng, shape, dtype)
-            return NormGradient(dy, x, a, b, c), a * dy.astype(np.longdouble) + b * wide + c
+            return NormGradient(dy, x, table), a * dy.astype(np.longdouble) + b * wide + c
 
 
 def memory_of(x):

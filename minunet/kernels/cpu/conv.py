@@ -10,6 +10,7 @@ Measure: python bench/layers.py
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,9 @@ def conv2d(
     groups: int = 1,
 ) -> tuple[MaybeLazy, tuple]:  # fmt: skip
     """The kernel of `ops.conv2d`."""
-    (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
-    pads = resolve_padding(padding, (H, W), (KH, KW), stride, dilation)
-    OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
-    s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, pads[0][0], pads[1][0], groups)
-    y = Output(empty((N, OH, OW, K), x.dtype), MOMENTS if fusing() and training() else STORE)
+    pads = resolve_padding(padding, x.shape[1:3], w.shape[:2], stride, dilation)
+    s, _ = geometry(x.shape, w.shape, pads, stride, dilation, groups)
+    y = Output(empty((s.N, s.OH, s.OW, s.K), x.dtype), MOMENTS if fusing() and training() else STORE)
     if not winograd_pays(s, x.dtype):
         direct_pieces.convolution(x, w, lambda w: by_group(w, groups), b, y.y, s)
     elif dilation == 1:
@@ -53,15 +52,11 @@ def conv2d(
 def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Array | None]:
     """The kernel of `ops.conv2d_backward`."""
     x, w, has_bias, stride, pads, dilation, groups = cache
-    (N, H, W, C), (KH, KW, _, K), (OH, OW) = x.shape, w.shape, dy.shape[1:3]
-    (top, _), (left, _) = pads
-    s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
-    above, before = dilation * (KH - 1) - top, dilation * (KW - 1) - left
-    back = ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, dilation, above, before, groups)
+    s, back = geometry(x.shape, w.shape, pads, stride, dilation, groups)
     db = bias_gradient(dy) if has_bias else None
     if stride > 1:
         dy = materialize(dy)  # it is read for each phase
-    of_image = fusing() and type(x) is np.ndarray and C <= IMAGE_CHANNELS
+    of_image = fusing() and type(x) is np.ndarray and s.C <= IMAGE_CHANNELS
     to = [] if of_image else gradient_outputs(x, s, back)  # before dw, which would take a part of a gap that fits a map
     if not winograd_pays(s, x.dtype, weights=True):
         dw = direct_pieces.weight_gradient(x, dy, s)
@@ -75,6 +70,19 @@ def conv2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, Array, Arra
     if isinstance(dy, Gradient):
         dy.release()
     return dx, dw, db
+
+
+@functools.lru_cache(4096)
+def geometry(
+    x: tuple[int, ...], w: tuple[int, ...], pads: tuple[tuple[int, int], tuple[int, int]], stride: int, dilation: int,
+    groups: int,
+) -> tuple[ConvGeometry, ConvGeometry]:  # fmt: skip
+    """The convolution of arrays of these shapes, and that of dy which, for stride 1, gives the gradient of x."""
+    (N, H, W, C), (KH, KW, _, K), ((top, _), (left, _)) = x, w, pads
+    OH, OW = output_size((H, W), (KH, KW), pads, stride, dilation)
+    s = ConvGeometry(N, H, W, C, OH, OW, K, KH, KW, stride, dilation, top, left, groups)
+    above, before = dilation * (KH - 1) - top, dilation * (KW - 1) - left
+    return s, ConvGeometry(N, OH, OW, K, H, W, C, KH, KW, stride, dilation, above, before, groups)
 
 
 def data_gradient(
@@ -125,6 +133,7 @@ def conv_transpose2d_backward(dy: MaybeLazy, cache: tuple) -> tuple[MaybeLazy, A
     return masked(dx, x), dw, bias_gradient(dy) if has_bias else None
 
 
+@functools.lru_cache(4096)
 def winograd_pays(s: ConvGeometry, dtype: Any, weights: bool = False) -> bool:
     """Whether Winograd's algorithm (winograd.py) is the faster one for a pass of a convolution: forward, data gradient, or
     with `weights` the weight gradient.
@@ -167,7 +176,7 @@ def gradient_outputs(x: MaybeLazy, s: ConvGeometry, back: ConvGeometry) -> list[
     if not winograd_pays(back, x.dtype) or s.dilation > 1:
         return [Output(empty(x.shape, x.dtype))]
     if isinstance(x, LazyConcat) and fusing():
-        return [Output(empty(part.shape, x.dtype), MOMENTS) for part in (x.a, x.b)]
+        return [Output(empty(part.shape, x.dtype), STORE if is_clipped(part) else MOMENTS) for part in (x.a, x.b)]
     if isinstance(x, LazyAffine) and x.may_be_masked():
         return [Output(empty(x.shape, x.dtype), MASK, x)]
     return [Output(empty(x.shape, x.dtype))]
@@ -180,8 +189,15 @@ def gradient(x: MaybeLazy, to: list[Output]) -> MaybeLazy:
     return Gradient(to[0].y, to[0].found, to[0].masked_by) if to[0].mode == MASK else to[0].y
 
 
-def with_sums(t: Output) -> Gradient:
+def is_clipped(x: MaybeLazy) -> bool:
+    """Whether x is the result of a ReLU, whose backward makes the sums that the layer before it needs."""
+    return isinstance(x, LazyAffine) and x.relu
+
+
+def with_sums(t: Output) -> MaybeLazy:
     """The gradient of one half of a LazyConcat, with its sums, which a transposed convolution needs for its bias."""
+    if t.mode == STORE:
+        return t.y
     mean, _ = t.found
     return Gradient(t.y, (mean * (t.y.size // t.y.shape[3]), None))
 

@@ -50,7 +50,7 @@ from ...ops.lazy import MaybeLazy
 from .direct_copies import fill, pack
 from .epilogues import PLAIN, operands, start_of
 from .launch import alone, ceil_div, kernel, ready, workers
-from .memory import scratch
+from .memory import address, scratch
 from .simd import VECTOR_BYTES, clear, lanes, lanes_of, offset, pointer
 from .simd_gemm import PANEL, multiply
 
@@ -192,8 +192,7 @@ def _divide(s: ConvGeometry, item: int, count: int, plain: bool, stamp: int, pla
 
 def _distance(view: Array, whole: Array) -> int:
     """Elements from the start of an array to that of its view."""
-    a, b = (array.__array_interface__["data"][0] for array in (view, whole))
-    return (a - b) // whole.itemsize
+    return (address(view) - address(whole)) // whole.itemsize
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------------------

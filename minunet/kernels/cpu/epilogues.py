@@ -18,6 +18,8 @@ Coefficients are three rows of C numbers: scale, shift, mean, or a, b, c.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +29,7 @@ from ...array import Array
 from ...ops.lazy import LazyConcat, LazyMap, MaybeLazy, materialize
 from .launch import kernel, ready
 from .lazy_maps import Gradient, LazyAffine, NormGradient, computes_affine
-from .memory import LINE, empty
+from .memory import LINE, address, empty
 from .simd import VECTOR_BYTES, clear, copy, lanes_of, offset, pointer
 from .simd_transform import sandwich
 
@@ -39,9 +41,6 @@ STREAMED = 4 << 20
 first reads the line from memory, which makes it 2.5 times slower (measured: 10 against 25 GB/s a core). Only where a vector is
 a whole line (AVX-512): a line that leaves in two halves, with other lines between them, is written twice, and a convolution
 then takes 2 to 3 times as long."""
-
-_NONE: dict[Any, Array] = {}
-_EMPTY: dict[Any, Operand] = {}
 
 
 class Operand(NamedTuple):
@@ -67,18 +66,18 @@ class Epilogue(NamedTuple):
 
 def operand(x: MaybeLazy) -> Operand:
     """How to read an array or a lazy map that is not a LazyConcat."""
-    if isinstance(x, LazyAffine) and x.scale is None and not x.relu:
-        x = x.raw
-    if isinstance(x, LazyAffine) and x.relu:
+    if isinstance(x, LazyAffine):
         raw = ready(x.raw)
-        return Operand(raw, raw, coefficients(x), RELU)
-    if isinstance(x, LazyAffine):  # as a blend: scale * raw + 0 * raw + shift
-        raw = ready(x.raw)
-        return Operand(raw, raw, np.stack([x.scale, 0 * x.scale, x.shift]), BLEND)
-    if isinstance(x, NormGradient):
-        return Operand(ready(x.dy), ready(x.raw), np.stack([x.a, x.b, x.c]), BLEND)
+        if x.relu:
+            return Operand(raw, raw, coefficients(x), RELU)
+        if x.table is not None:  # as a blend: scale * raw + 0 * raw + shift
+            scale, shift, _ = x.table
+            return Operand(raw, raw, np.stack([scale, 0 * scale, shift]), BLEND)
+        x = raw
+    elif isinstance(x, NormGradient):
+        return Operand(ready(x.dy), ready(x.raw), x.table, BLEND)
     x = ready(x.dy if isinstance(x, Gradient) else materialize(x))
-    return Operand(x, _none(x, x.ndim), _none(x, 2), PLAIN)
+    return Operand(x, _none(x.dtype, x.ndim), _none(x.dtype, 2), PLAIN)
 
 
 def operands(x: MaybeLazy) -> tuple[Operand, Operand]:
@@ -87,28 +86,34 @@ def operands(x: MaybeLazy) -> tuple[Operand, Operand]:
         a, b = x.halves()
         return operand(a), operand(b)
     s = operand(x)
-    if s.x.dtype not in _EMPTY:
-        _EMPTY[s.x.dtype] = operand(np.empty((1, 1, 1, 0), s.x.dtype))
-    return s, _EMPTY[s.x.dtype]
+    return s, no_operand(s.x.dtype)
 
 
 def coefficients(x: LazyAffine) -> Array:
     """Scale, shift and mean of a LazyAffine, (3, C)."""
+    if x.table is not None:
+        return x.table
     table = np.zeros((3, x.shape[3]), x.dtype)
-    table[0] = 1 if x.scale is None else x.scale
-    if x.shift is not None:
-        table[1] = x.shift
-    if x.norm_mean is not None:
-        table[2] = x.norm_mean
+    table[0] = 1
     return table
 
 
-def _none(like: Array, ndim: int) -> Array:
+@functools.cache
+def _none(dtype: Any, ndim: int) -> Array:
     """An array for an argument that is not used."""
-    key = like.dtype, ndim
-    if key not in _NONE:
-        _NONE[key] = np.zeros((1,) * ndim, like.dtype)
-    return _NONE[key]
+    return np.zeros((1,) * ndim, dtype)
+
+
+@functools.cache
+def no_operand(dtype: Any) -> Operand:
+    """In place of a second map to read."""
+    return operand(np.empty((1, 1, 1, 0), dtype))
+
+
+@functools.cache
+def no_epilogue(dtype: Any) -> Epilogue:
+    """In place of a second map to write."""
+    return Output(np.empty((1, 1, 1, 0), dtype)).epilogue((1, 2, 1))
 
 
 @computes_affine
@@ -134,7 +139,7 @@ class Output:
 
     Attributes
     ----------
-    found : ((K,), (K,)) float64 arrays
+    found : two (K,) float64 arrays
         After the kernel: mean and biased variance (MOMENTS), or the sums of y and of y * (raw - mean) (MASK).
     """
 
@@ -144,25 +149,24 @@ class Output:
 
     def epilogue(self, shape: tuple[int, int, int]) -> Epilogue:
         """The epilogue for the kernel; `shape` is that of the sums: (blocks, 2, K or more)."""
-        raw, table = (
-            (self.y, _none(self.y, 2))
-            if self.masked_by is None
-            else (ready(self.masked_by.raw), coefficients(self.masked_by))
-        )
-        whole = self.y.shape[3] * self.y.itemsize % VECTOR_BYTES == self.y.__array_interface__["data"][0] % LINE == 0
-        stream = whole and VECTOR_BYTES == LINE and self.y.nbytes >= STREAMED
-        return Epilogue(self.y, raw, table, np.zeros(shape, self.y.dtype), self.mode, stream)
+        y, dtype, x = self.y, self.y.dtype, self.masked_by
+        raw, table = (y, _none(dtype, 2)) if x is None else (ready(x.raw), coefficients(x))
+        whole_lines = VECTOR_BYTES == LINE and y.shape[3] * y.itemsize % LINE == 0
+        stream = y.nbytes >= STREAMED and whole_lines and address(y) % LINE == 0
+        return Epilogue(y, raw, table, np.zeros(shape, dtype), self.mode, stream)
 
     def gather(self, epilogue: Epilogue, pixels: Array) -> None:
         """Add up the blocks' sums in float64; pixels (blocks,) says how many pixels each block has."""
         if self.mode == STORE:
             return
-        first, second = epilogue.sums[..., : self.y.shape[3]].astype(np.float64).swapaxes(0, 1)
+        *size, K = self.y.shape
+        sums = epilogue.sums[..., :K].astype(np.float64)
         if self.mode == MASK:
-            self.found = first.sum(0), second.sum(0)
+            self.found = sums.sum(0)
             return
-        mean = pixels @ first / pixels.sum()
-        self.found = mean, (second.sum(0) + pixels @ (first - mean) ** 2) / pixels.sum()
+        count, first = math.prod(size), sums[:, 0]
+        mean = pixels @ first / count
+        self.found = mean, (sums[:, 1].sum(0) + pixels @ (first - mean) ** 2) / count
 
 
 # ---- inside kernels --------------------------------------------------------------------------------------------------

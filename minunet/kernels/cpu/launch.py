@@ -36,7 +36,7 @@ SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in _FILES)).hexdigest()
 
 
 _one_at_a_time = threading.RLock()
-_threads = 0  # as numba's settings say
+_threads = 0  # as many as numba can have
 _kernels: list[Any] = []
 
 
@@ -85,7 +85,7 @@ def round_up(n: int, width: int) -> int:
 
 def workers() -> int:
     """Threads that a kernel runs on."""
-    return _threads or numba.get_num_threads()
+    return _threads or numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def set_threads(n: int) -> int:

@@ -7,8 +7,8 @@ the plain op would return, and the next kernel does the remaining work while it 
 
     forward                                               backward
     conv2d       LazyAffine(raw, its moments)             conv2d_backward      Gradient(dy, already masked, its sums)
-    batch_norm   LazyAffine(raw, scale, shift)            relu_backward        the same
-    relu         LazyAffine(raw, scale, shift, relu)      batch_norm_backward  NormGradient(a * dy + b * raw + c)
+    batch_norm   LazyAffine(raw * scale + shift)          relu_backward        the same
+    relu         LazyAffine(the same, clipped)            batch_norm_backward  NormGradient(a * dy + b * raw + c)
     concat       LazyConcat(a, b)                         concat_backward      a, b
                                                           max_pool2d_backward  Unpooled(dy, winner) + the skip's gradient
 
@@ -41,26 +41,23 @@ def computes_affine(kernel: F) -> F:
 
 
 class LazyAffine(LazyMap):
-    """raw * scale + shift, then clipped at 0 if `relu`; without scale just raw.
+    """raw * scale + shift, then clipped at 0 if `relu`; without a table just raw.
 
     Parameters
     ----------
     raw : (N, H, W, C) array
         The output of a convolution.
-    scale, shift : (C,) arrays, optional
+    table : (3, C) array, optional
+        Scale, shift, and the mean that a batch norm has subtracted: the backward sums dy * (raw - mean).
     relu : bool
     moments : ((C,), (C,)) arrays, optional
         Mean and biased variance of raw's channels, if the kernel that computed raw also computed them.
-    norm_mean : (C,) array, optional
-        The mean that a batch norm has subtracted; the backward sums dy * (raw - norm_mean).
     """
 
     def __init__(
-        self, raw: np.ndarray, scale: Any = None, shift: Any = None, relu: bool = False, moments: Any = None,
-        norm_mean: Any = None,
-    ) -> None:  # fmt: skip
-        self.raw, self.scale, self.shift, self.relu, self.moments = raw, scale, shift, relu, moments
-        self.norm_mean = norm_mean  # not `mean`, which is a method of arrays: code may call it on a map
+        self, raw: np.ndarray, table: np.ndarray | None = None, relu: bool = False, moments: Any = None
+    ) -> None:
+        self.raw, self.table, self.relu, self.moments = raw, table, relu, moments
         self.shape, self.dtype = raw.shape, raw.dtype
         self.within = tuple(composites())
 
@@ -69,7 +66,7 @@ class LazyAffine(LazyMap):
         return self.relu and fusing() and any(c is composites()[0] for c in self.within)
 
     def array(self) -> np.ndarray:
-        return self.raw if self.scale is None and not self.relu else _computing[0](self)
+        return self.raw if self.table is None and not self.relu else _computing[0](self)
 
 
 class ReluMask(LazyMap):
@@ -122,10 +119,10 @@ class Gradient(LazyMap):
 
 
 class NormGradient(LazyMap):
-    """a * dy + b * raw + c, with (C,) arrays a, b, c: the gradient that a batch norm passes on."""
+    """a * dy + b * raw + c, with a table (3, C) of a, b, c: the gradient that a batch norm passes on."""
 
-    def __init__(self, dy: np.ndarray, raw: np.ndarray, a: Any, b: Any, c: Any) -> None:
-        self.dy, self.raw, self.a, self.b, self.c = dy, raw, a, b, c
+    def __init__(self, dy: np.ndarray, raw: np.ndarray, table: np.ndarray) -> None:
+        self.dy, self.raw, self.table = dy, raw, table
         self.shape, self.dtype = dy.shape, dy.dtype
 
     def array(self) -> np.ndarray:

@@ -52,16 +52,18 @@ def batch_norm(
     """The kernel of `ops.batch_norm`."""
     known = x.moments if isinstance(x, LazyAffine) else None
     x = materialize(x)
-    pixels, from_batch = _one_image(x), mean is None
+    from_batch = mean is None
     if mean is None or var is None:
-        mean, var = (m.astype(x.dtype).reshape(-1) for m in known or _moments(pixels, x.shape[-1]))
+        mean, var = known or _moments(_one_image(x), x.shape[-1])
+        mean, var = mean.astype(x.dtype).reshape(-1), var.astype(x.dtype).reshape(-1)
     rstd = (1 / (var + eps) ** 0.5).astype(x.dtype)
     cache, scale = (x, gamma, mean, rstd, from_batch), gamma * rstd
     if fusing():
-        shift = (beta - mean.astype(np.float64) * scale).astype(x.dtype)
-        return LazyAffine(x, scale, shift, norm_mean=mean), cache, (mean, var)
+        table = np.empty((3, len(scale)), x.dtype)
+        table[0], table[1], table[2] = scale, beta - mean.astype(np.float64) * scale, mean
+        return LazyAffine(x, table), cache, (mean, var)
     y = empty(x.shape, x.dtype)
-    norm_forward(pixels, ready(mean)[None], scale[None], ready(beta), _one_image(y))
+    norm_forward(_one_image(x), ready(mean)[None], scale[None], ready(beta), _one_image(y))
     return y, cache, (mean, var)
 
 
@@ -82,26 +84,28 @@ def _norm_backward(
 ) -> tuple[MaybeLazy, Array, Array]:
     """Gradients of a batch norm; `total` of the sums of dy * xhat and dy, and of the pixels, are those of the whole batch."""
     x, gamma, mean, rstd, _ = cache
-    pixels, mean = _one_image(x), ready(mean)
     if isinstance(dy, Gradient) and dy.has_sums_for(x):
         dbeta, dgamma = dy.sums
     else:
+        pixels = _one_image(x)
         sums = np.zeros((1, _blocks(pixels), 2, x.shape[-1]))
-        norm_sums(pixels, _one_image(materialize(dy)), mean[None], sums)
+        norm_sums(pixels, _one_image(materialize(dy)), ready(mean)[None], sums)
         dbeta, dgamma = sums.sum((0, 1))
     dgamma = dgamma * rstd
     scale, lazy, dy = gamma * rstd, dy, materialize(dy)
     if isinstance(lazy, Gradient):
         lazy.release()
-    g, b, M = total(dgamma, dbeta, pixels.shape[1])
+    g, b, M = total(dgamma, dbeta, x.size // x.shape[-1])
     share = scale * (from_batch / max(1, M))
     a, b = b * share, g * rstd * share  # dx = dy * scale - a - (x - mean) * b
     dgamma, dbeta = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
     if fusing():
-        return NormGradient(dy, x, scale, (-b).astype(x.dtype), (mean * b - a).astype(x.dtype)), dgamma, dbeta
+        table = np.empty((3, len(scale)), x.dtype)
+        table[0], table[1], table[2] = scale, -b, mean * b - a
+        return NormGradient(dy, x, table), dgamma, dbeta
     dx = empty(x.shape, x.dtype)
     a, b = a.astype(x.dtype), b.astype(x.dtype)
-    norm_back(pixels, _one_image(dy), mean[None], scale[None], a[None], b[None], _one_image(dx))
+    norm_back(_one_image(x), _one_image(dy), ready(mean)[None], scale[None], a[None], b[None], _one_image(dx))
     return dx, dgamma, dbeta
 
 
@@ -165,15 +169,8 @@ def _moments(pixels: Array, groups: int) -> tuple[Array, Array]:
     """Mean and biased variance of every group of pixels (N, M, C): (N, groups)."""
     N, M, C = pixels.shape
     found = np.zeros((N, _blocks(pixels), 2, C))
-    moments(pixels, found)
-    blocks, count = found.shape[1], 0
     mean, squares = np.zeros((N, C)), np.zeros((N, C))
-    for block in range(blocks):
-        more = (block + 1) * M // blocks - block * M // blocks
-        step = found[:, block, 0] - mean
-        mean += step * (more / (count + more))
-        squares += found[:, block, 1] + step**2 * (count * more / (count + more))
-        count += more
+    moments(pixels, found, mean, squares)
     means = (mean + pixels[:, 0]).reshape(N, groups, -1)
     whole = means.mean(2)
     var = (squares.reshape(means.shape) / M + (means - whole[:, :, None]) ** 2).mean(2)
@@ -184,8 +181,9 @@ def _moments(pixels: Array, groups: int) -> tuple[Array, Array]:
 
 
 @kernel
-def moments(x, found):
-    """found (N, blocks, 2, C) float64: each block's mean, less x[n, 0], and its sum of squared deviations."""
+def moments(x, found, whole_mean, whole_squares):
+    """found (N, blocks, 2, C) float64: each block's mean, less x[n, 0], and its sum of squared deviations; whole_mean and
+    whole_squares (N, C): the same of all blocks, zeros at first."""
     N, M, C = x.shape
     blocks = found.shape[1]
     work = np.empty((N * blocks, 2, C), x.dtype)
@@ -212,6 +210,15 @@ def moments(x, found):
                 done, new = p - start, end - p
                 mean[c] += step * new / (done + new)
                 squares[c] += spread[c] + step * step * done * new / (done + new)
+    for n in range(N):
+        count = 0
+        for block in range(blocks):
+            more = (block + 1) * M // blocks - block * M // blocks
+            for c in range(C):
+                step = found[n, block, 0, c] - whole_mean[n, c]
+                whole_mean[n, c] += step * (more / (count + more))
+                whole_squares[n, c] += found[n, block, 1, c] + step * step * (count * more / (count + more))
+            count += more
 
 
 @kernel

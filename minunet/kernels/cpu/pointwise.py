@@ -40,7 +40,7 @@ from .simd import add_where_equal, clear, copy, lanes_of, offset, pointer
 def relu(x: MaybeLazy) -> tuple[MaybeLazy, tuple]:
     """The kernel of `ops.relu`."""
     if fusing() and isinstance(x, LazyAffine) and not x.relu:
-        clipped = LazyAffine(x.raw, x.scale, x.shift, True, norm_mean=x.norm_mean)
+        clipped = LazyAffine(x.raw, x.table, relu=True)
         return clipped, (ReluMask(clipped),)
     x = materialize(x)
     y, positive = empty(x.shape, x.dtype), empty(x.shape, bool)

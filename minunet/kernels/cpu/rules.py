@@ -44,11 +44,13 @@ def _on_cpu(x: Any, *others: Any) -> bool:
 
 def _large_arrays(x: MaybeLazy, *others: Any) -> bool:
     """Whether all these are NumPy arrays of one dtype, float32 or float64, and the first one is large."""
+    if x.size < SMALLEST:
+        return False
     dtype = x.dtype
     for a in (x, *others):
         if type(a) is not np.ndarray or a.dtype != dtype:
             return False
-    return dtype in FLOATS and x.size >= SMALLEST
+    return dtype in FLOATS
 
 
 def _keeps_dtype(x: MaybeLazy, number: Any) -> bool:
@@ -199,13 +201,15 @@ def _star_loss_backward(dloss: float, cache: tuple) -> bool:
 def _in_place(g: Array, *changed: Array) -> bool:
     """Whether arrays are as the optimisers' kernels change them, and none lies across another one or across the gradient: the
     plain rules read all of it before they write."""
+    if not _large_arrays(*changed, g):  # as most of a network's parameters
+        return False
     for n, a in enumerate(changed):
         if not a.flags.carray or _overlap(a, g):
             return False
         for b in changed[:n]:
             if _overlap(a, b):
                 return False
-    return _large_arrays(*changed, g)
+    return True
 
 
 def _overlap(a: Array, b: Array) -> bool:

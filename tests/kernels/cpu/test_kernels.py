@@ -292,18 +292,18 @@ def test_any_memory_layout(change):
 
 
 def test_same_result_every_time_and_for_any_number_of_threads():
-    import numba
+    from minunet.kernels.cpu import launch
 
-    before = numba.get_num_threads()
+    before = launch.workers()
     for name, args in every_op(np.random.default_rng(8)).items():
         first = arrays_in(fast(name, *args))
         try:
             for threads in (before, 1):
-                numba.set_num_threads(threads)
+                launch.set_threads(threads)
                 for a, b in zip(first, arrays_in(fast(name, *args)), strict=True):
                     np.testing.assert_array_equal(a, b, err_msg=name)
         finally:
-            numba.set_num_threads(before)
+            launch.set_threads(before)
 
 
 def test_threads_may_call_kernels_at_once():

@@ -88,7 +88,8 @@ def test_a_square_over_the_edge_writes_nothing_else(mode, rng):
                 run(square, rows, columns, count, epilogue, (1 * 7 + 2) * K + channel, channel, 1.0, 0.0)
                 here = (0, slice(1, 1 + rows), slice(2, 2 + columns), slice(channel, channel + count))
                 expected, seen = np.full(t.y.shape, 7, np.float32), square[:rows, :columns, :count]
-                kept = (m.raw * m.scale + m.shift)[here] > 0
+                scale, shift, norm_mean = m.table
+                kept = (m.raw * scale + shift)[here] > 0
                 expected[here] = np.where(kept, seen, 0) if mode == MASK else seen
                 np.testing.assert_array_equal(t.y, expected)
                 first, second = np.zeros((2, K))
@@ -98,7 +99,7 @@ def test_a_square_over_the_edge_writes_nothing_else(mode, rng):
                         seen.var((0, 1)) * rows * columns,
                     )
                 elif mode == MASK:
-                    deviation = m.raw[here] - m.norm_mean[here[3]]
+                    deviation = m.raw[here] - norm_mean[here[3]]
                     first[here[3]] = expected[here].sum((0, 1))
                     second[here[3]] = (expected[here] * deviation).sum((0, 1))
                 np.testing.assert_allclose(epilogue.sums[0], [first, second], rtol=1e-4, atol=1e-5)

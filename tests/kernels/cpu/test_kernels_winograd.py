@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
 import pytest
 from helpers.sizes import examples, only_whole
@@ -21,7 +20,7 @@ from minunet.kernels.cpu import memory
 from minunet.kernels.cpu import winograd as cpu_winograd
 from minunet.kernels.cpu import winograd_matrices as matrices
 from minunet.kernels.cpu.epilogues import Output
-from minunet.kernels.cpu.launch import workers
+from minunet.kernels.cpu.launch import set_threads, workers
 from minunet.kernels.cpu.simd import lanes
 
 FACTOR = 40
@@ -162,16 +161,16 @@ def test_lanes_without_a_channel_compute_with_zeros(rng):
 def test_same_result_every_time_and_for_any_number_of_threads(shape, rng):
     pads = ((1, 1), (1, 1))
     arguments = (*make(rng, *shape, pads), pads)
-    first, before = by_winograd(*arguments), numba.get_num_threads()
+    first, before = by_winograd(*arguments), workers()
     for held in memory._scratch.values():
         held[:] = np.nan  # nothing may be left over from an earlier call
     try:
         for threads in (before, 1):
-            numba.set_num_threads(threads)
+            set_threads(threads)
             for a, b in zip(by_winograd(*arguments), first):
                 np.testing.assert_array_equal(a, b)
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
 
 
 def test_results_are_the_callers_own(rng):
