@@ -580,6 +580,15 @@ BUGS = [
         "head loss",
     ),
     Bug(
+        "head and losses: rows of a view too short",
+        "head.cu",
+        "<1>(z, x + p0 * ldx,",
+        "<1>(z, x + p0 * C,",
+        "head loss odd",
+    ),
+    Bug("head: gradients to rows of x", "head.cu", "* lddx + c]", "* C + c]", "head loss"),
+    Bug("head and losses: a wrong label is no NaN", "head.cu", 'wrong ? nanf("") : 1 - mean', "1 - mean", "head loss"),
+    Bug(
         "Dice: only pixels of the class in a union",
         "loss.cu",
         "either[k] += here * (v + (k == label ? 1.f : 0.f))",
@@ -690,6 +699,7 @@ def checks():
         "cast": lambda d, r: many.cast(d, r, "float16"),
         "loss": lambda d, r: maps.cross_entropy(d, r, 2, False),
         "head loss": lambda d, r: maps.head_loss(d, r, "float32", 40, 3, True),
+        "head loss odd": lambda d, r: maps.head_loss(d, r, "float32", 7, 3, True),
         "dice": lambda d, r: maps.soft_dice(d, r, 3, True),
         "pool": lambda d, r: maps.max_pool(d, r, "float32", 3, 2, (2, 5, 3, 7)),
         "bilinear": lambda d, r: maps.bilinear(d, r, "float32", 2, True, (1, 4, 5, 36)),

@@ -8,6 +8,7 @@ from minunet import ops
 from minunet.kernels.cuda import launch, launch_conv, launch_norm
 
 from .cuda_device import EPS, near, stored
+from .cuda_map_checks import empty_half, in_half
 
 
 def problem(rng, dtype, N, H, W, C, K, side=3, up=1):
@@ -151,10 +152,10 @@ def head(cuda, rng, dtype, C, K):
     dx, dw, db = ops.conv2d_backward.plain(dy, cache)
     weights = cuda.array(w[0, 0], dtype)
     out = cuda.empty(y.shape)
-    launch.head(cuda.array(x, dtype), weights, cuda.array(b, np.float32), out)
+    launch.head(in_half(cuda, x, dtype), weights, cuda.array(b, np.float32), out)
     near(out, y, EPS["exact"], C)
-    out = cuda.empty(x.shape, dtype)
-    found = launch.head_back(cuda.array(x, dtype), cuda.array(dy, np.float32), weights, out)
+    out = empty_half(cuda, x.shape, dtype)
+    found = launch.head_back(in_half(cuda, x, dtype), cuda.array(dy, np.float32), weights, out)
     near(out, dx, EPS["exact"], K, dtype)
     near(found[0], dw[0, 0], EPS["exact"], dy.size // K)
     near(found[1], db, EPS["exact"], dy.size // K)

@@ -158,7 +158,7 @@ def head_loss(cuda, rng, dtype, C, K, weighted, pixels=(2, 17, 15)):
     ce, of_ce = ops.softmax_cross_entropy.plain(y, labels, *exact)
     dice, of_dice = ops.soft_dice.plain(y, labels, *exact, smooth=0.5)
 
-    on, filters, bias = cuda.array(x, dtype), cuda.array(w[0, 0], dtype), cuda.array(b, np.float32)
+    on, filters, bias = in_half(cuda, x, dtype), cuda.array(w[0, 0], dtype), cuda.array(b, np.float32)
     kind = np.int64 if weighted else np.int32
     truth = launch.Truth(
         cuda.array(labels.astype(kind)), *(a if a is None else cuda.array(a) for a in (weight, class_weight)), -1
@@ -167,8 +167,11 @@ def head_loss(cuda, rng, dtype, C, K, weighted, pixels=(2, 17, 15)):
     with mock.patch.object(launch, "LOSS_BLOCKS", 3):  # so that a block takes more than one group of pixels
         nothing = truth._replace(labels=cuda.array(np.full(pixels, -1, kind)))
         ignored, _ = launch.head_loss(on, filters, bias, cuda.empty(y.shape), nothing, 0.5)
+        one_wrong = np.where(np.arange(labels.size).reshape(pixels) == 1, K, labels).astype(kind)
+        wrong, _ = launch.head_loss(on, filters, bias, z, truth._replace(labels=cuda.array(one_wrong)), 0.5)
         result, of_class = launch.head_loss(on, filters, bias, z, truth, 0.5)
     assert values(ignored)[:4].tolist() == [0, 1, 0, 0]
+    assert np.isnan(values(wrong)[[0, 3]]).all() and values(wrong)[2] == 1
     near(z, y, EPS["exact"], C)
     near(result[:1], [ce], EPS["exact"], 100)
     near(result[3:4], [dice], EPS["exact"], 100)
@@ -181,7 +184,7 @@ def head_loss(cuda, rng, dtype, C, K, weighted, pixels=(2, 17, 15)):
             factors[1], of_dice
         )
         wanted = ops.conv2d_backward.plain(dz * (1 if now is None else scale), head)
-        dx = cuda.empty(x.shape, dtype)
+        dx = empty_half(cuda, x.shape, dtype)
         dw, db = launch.head_loss_back(on, z, truth, result, list(of_class), now, factors, filters, dx)
         near(dx, wanted[0], EPS["exact"], 256, dtype)
         near(dw, wanted[1][0, 0], EPS["exact"], 4 * labels.size)

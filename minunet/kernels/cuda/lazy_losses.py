@@ -6,7 +6,8 @@
                  and both losses                             conv2d_backward             computes it where it needs it
 
 Whoever else reads logits starts the head alone. What losses keep for their plain backward, probabilities and weights of pixels,
-is computed only if it is read: the kernels compute it again from the logits, which are kept.
+is computed only if it is read: the kernels compute it again from the logits, labels and weights. These are kept, not copied: in
+a scope they must not change in place before the backward.
 """
 
 from __future__ import annotations
