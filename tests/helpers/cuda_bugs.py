@@ -386,6 +386,7 @@ BUGS = [
         "use(3 * i + threadIdx.x / 256, m",
         "trusted weights",
     ),
+    Bug("rows: dy without other channels between its rows", "conv_patch_weights.cu", "w, ldy)", "w, K)", "rows"),
     Bug("rows: no zeros between strips", "conv_patch_weights.cu", "rows = H + pad,", "rows = H,", "rows"),
     Bug("rows: the next image not begun", "conv_patch_weights.cu", "left = 0, ++image", "left = 0", "rows"),
     Bug("rows: no border at the right", "conv_patch_weights.cu", " && (unsigned)w < (unsigned)W", "", "rows"),

@@ -62,7 +62,7 @@ def weights(cuda, rng, dtype, N, H, W, C, K, pad=1, **options):
     dy = stored(rng.standard_normal(y.shape), dtype)
     _, dw, _ = ops.conv2d_backward.plain(dy, cache)
     out = cuda.empty((9, C, K))
-    launch_conv.conv_weights([cuda.array(x, dtype)], cuda.array(dy, dtype), out, side=3, pad=pad, **options)
+    launch_conv.conv_weights([cuda.array(x, dtype)], in_half(cuda, dy, dtype), out, side=3, pad=pad, **options)
     near(out.reshape(dw.shape), dw, eps(cuda, dtype), N * H * W)
 
 
