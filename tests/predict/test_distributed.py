@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -263,6 +265,21 @@ def address():
 
     with local_cluster(2, 1) as cluster:
         yield cluster.scheduler_address
+
+
+def test_workers_end_even_if_dask_does_not():
+    """Seen once: the thread of Dask's event loop was gone, and closing the cluster waited for it for ever."""
+    pytest.importorskip("distributed")
+    from minunet.predict.distributed.cluster import end
+
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    gone = SimpleNamespace(pid=None)
+    end(
+        SimpleNamespace(
+            close=mock.Mock(side_effect=TimeoutError), workers={0: SimpleNamespace(pid=worker.pid), 1: gone}
+        )
+    )
+    assert worker.wait(timeout=20) != 0
 
 
 def flags(folder, kind, out):

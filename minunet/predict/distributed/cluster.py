@@ -35,6 +35,7 @@ from .tasks import STEPS, do
 
 ANSWER = 10  # seconds that a scheduler has to answer
 PATIENCE = 120  # seconds without a single worker, after which the prediction ends
+ENDING = 30  # seconds that Dask has to end its workers on this machine
 USED = 0.8  # of a worker's memory limit: at more Dask pauses it
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # Ctrl-C is for the process that was started
 DEATHS = 3  # of the workers that computed one task, after which it counts as what kills them
@@ -307,4 +308,18 @@ def local_cluster(workers: int, threads: int) -> Iterator[Any]:
             # when Python ends Dask would fail to close what is not there yet; workers end by themselves
             atexit.unregister(close_clusters)
             raise
-        yield stack.enter_context(cluster)
+        stack.callback(end, cluster)
+        yield cluster
+
+
+def end(cluster: Any) -> None:
+    """End the workers on this machine; kill them if Dask does not come to an end, as happens when its own thread is gone."""
+    import psutil
+
+    try:
+        cluster.close(timeout=ENDING)
+    except TimeoutError:
+        for worker in cluster.workers.values():
+            with suppress(psutil.Error):
+                if worker.pid:
+                    psutil.Process(worker.pid).kill()
