@@ -46,7 +46,8 @@ def search(args: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
     ends = {state: sum(r["state"] == state for r in rows_of(folder / "trials.csv")) for state in
             ("complete", "ended early", "failed")}  # fmt: skip
     return {"kind": "search", "minutes": args.minutes, "epochs": args.search_epochs, "trials": ends, **told,
-            "settings": (folder / "best.txt").read_text().strip().replace(f"{ROOT}/", ""), "threads": args.threads}  # fmt: skip
+            "settings": (folder / "best.txt").read_text().strip().replace(f"{out}/", "").replace(f"{ROOT}/", ""),
+            "threads": args.threads}  # fmt: skip
 
 
 def score(name: str, seed: int, epochs: int, args: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
