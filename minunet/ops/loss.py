@@ -219,11 +219,7 @@ def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weigh
     """Every pixel's weight divided by the sum of all: (N, H, W), of the dtype of logits."""
     xp = get_array_module(logits)
     check_labels(logits, labels, ignore)
-    share = (labels != ignore).astype(logits.dtype)
-    if weight is not None:
-        share = share * xp.asarray(weight, logits.dtype)
-    if class_weight is not None:
-        share = share * xp.asarray(class_weight, logits.dtype)[xp.where(labels == ignore, 0, labels)]
+    share = pixel_weights(labels, weight, class_weight, ignore, logits.dtype)
     total = share.sum(dtype=xp.float64).astype(logits.dtype)
     return share / xp.where(total > 0, total, 1)
 

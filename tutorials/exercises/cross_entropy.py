@@ -36,13 +36,20 @@ def pixel_shares(logits: Array, labels: Array, weight: Array | None, class_weigh
     """Every pixel's weight divided by the sum of all: (N, H, W), of the dtype of logits."""
     xp = np
     check_labels(logits, labels, ignore)
-    share = (labels != ignore).astype(logits.dtype)
-    if weight is not None:
-        share = share * xp.asarray(weight, logits.dtype)
-    if class_weight is not None:
-        share = share * xp.asarray(class_weight, logits.dtype)[xp.where(labels == ignore, 0, labels)]
+    share = pixel_weights(labels, weight, class_weight, ignore, logits.dtype)
     total = share.sum(dtype=xp.float64).astype(logits.dtype)
     return share / xp.where(total > 0, total, 1)
+
+
+def pixel_weights(labels: Array, weight: Any, class_weight: Any, ignore: int, dtype: Any) -> Array:
+    """Every pixel's weight, (N, H, W)."""
+    xp = np
+    found = (labels != ignore).astype(dtype)
+    if weight is not None:
+        found = found * xp.asarray(weight, dtype)
+    if class_weight is not None:
+        found = found * xp.asarray(class_weight, dtype)[xp.where(labels == ignore, 0, labels)]
+    return found
 
 
 def one_hot(labels: Array, p: Array) -> Array:

@@ -104,7 +104,7 @@ be in
 the thousands: shift them before exp. The backward takes a scalar dloss. The given `pixel_shares` and
 `one_hot` will help. You choose what the cache holds.""",
     write=((LOSS, "softmax_cross_entropy"), (LOSS, "softmax_cross_entropy_backward")),
-    given=tuple((LOSS, n) for n in ("check_labels", "pixel_shares", "one_hot")),
+    given=tuple((LOSS, n) for n in ("check_labels", "pixel_shares", "pixel_weights", "one_hot")),
     docstrings={"softmax_cross_entropy_backward": "Gradient of `softmax_cross_entropy`: dloss times dL/dlogits."},
 )
 
@@ -182,7 +182,7 @@ cross_entropy.wrong(
 cross_entropy.wrong(
     "ignored_pixels_push",
     "ignored pixels still count",
-    ("    share = (labels != ignore).astype(logits.dtype)\n", "    share = np.ones(labels.shape)\n"),
+    ("    found = (labels != ignore).astype(dtype)\n", "    found = np.ones(labels.shape)\n"),
 )
 cross_entropy.wrong(
     "weights_ignored",
