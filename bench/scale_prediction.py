@@ -78,11 +78,13 @@ def measure(model: str, folder: Path, workers: int, options: PredictionOptions) 
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """The last run of each image and network, as Markdown."""
+    last = {(r["size"], r["network"], r["instances"]): r["run"] for r in rows}
+    rows = [r for r in rows if r["run"] in last.values()]
     head = "| image | network | workers | seconds | times one | memory of a worker, GiB | told | machine, date |"
     lines = [head, "| --- " * 8 + "|"]
     for row in rows:
-        one = next((r for r in reversed(rows) if r["run"] == row["run"] and r["workers"] == 1), None)
+        one = next((r for r in rows if r["run"] == row["run"] and r["workers"] == 1), None)
         times = f"{one['seconds'] / row['seconds']:.2f}" if one else ""
         network = row["network"] + (", objects" if row["instances"] else "")
         lines.append(
