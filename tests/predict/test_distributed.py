@@ -261,7 +261,7 @@ def test_objects_near_a_block_are_drawn_as_all_are(tmp_path, folder):
 def address():
     """A scheduler with two workers."""
     pytest.importorskip("distributed")
-    from minunet.predict.distributed.cluster import local_cluster
+    from minunet.predict.distributed.local import local_cluster
 
     with local_cluster(2, 1) as cluster:
         yield cluster.scheduler_address
@@ -270,7 +270,7 @@ def address():
 def test_workers_end_even_if_dask_does_not():
     """Seen once: the thread of Dask's event loop was gone, and closing the cluster waited for it for ever."""
     pytest.importorskip("distributed")
-    from minunet.predict.distributed.cluster import end
+    from minunet.predict.distributed.local import end
 
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     gone = SimpleNamespace(pid=None)

@@ -1,6 +1,7 @@
 """Prediction on many machines by Dask: an image is read, segmented and written shard by shard, each a task of any worker.
 
 cluster.py       the workers: those of a scheduler, or of this machine; runs tasks, and says why they cannot be run
+local.py         the workers of this machine: how they start, and how they end
 plugin.py        what a worker does when it joins: it loads the network
 page.py          one image, from its pixels to its results: which tasks there are, and what becomes of what they return
 plan.py          shards and memory
